@@ -1,1 +1,26 @@
-//! placeholder
+//! Where tasks wait: one trait, one file a kind of store, and a contract suite that all pass.
+//!
+//! A transport knows queues, tasks, claims and owners. It knows no worker and no plugin, and parses
+//! a payload no further than "a JSON object". Read `task.rs` for the nouns, `transport.rs` for the
+//! promises, then the kind you care about.
+
+mod error;
+mod name;
+mod open;
+mod payload;
+mod task;
+mod transport;
+
+pub mod contract;
+pub mod pgsql;
+pub mod sqlite;
+
+pub use error::{Kind, TransportError};
+pub use name::QueueName;
+pub use open::{Options, Owner, Uri, open};
+pub use payload::{Payload, PayloadError};
+pub use task::{
+    Claim, ClaimId, ClaimedTask, DeadLetter, Death, Finished, NewTask, Outcome, QueueStatus, TaskId,
+    Timestamp, WaitingTask,
+};
+pub use transport::{Transport, Watch};

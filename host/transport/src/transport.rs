@@ -1,0 +1,95 @@
+//! The promises of a transport. `contract.rs` holds each kind to them.
+
+use crossbeam_channel::Sender;
+
+use crate::{
+    Claim, DeadLetter, Finished, NewTask, QueueName, QueueStatus, TaskId, TransportError,
+    WaitingTask,
+};
+
+/// A connection to a store of tasks, used from one thread at a time.
+///
+/// # Delivery
+/// At least once, never lost. A task is in exactly one place: waiting, claimed or dead; it leaves
+/// the store only by [`Outcome::Done`](crate::Outcome::Done) or `purge`. A claim is durable when
+/// `claim` returns.
+///
+/// # Errors
+/// Every method fails with a [`TransportError`]; when that `is_retryable()` (the server is away)
+/// nothing is known about the last call, the next call connects again, and all calls are safe to
+/// repeat: `finish` of a task that this claim no longer holds changes nothing (its submits
+/// included), and tasks that a lost reply of `claim` took are returned by a later `claim`.
+pub trait Transport: Send {
+    /// Puts tasks at the end of their queues, all or none; ids in the order given.
+    fn submit(&mut self, tasks: &[NewTask]) -> Result<Vec<TaskId>, TransportError>;
+
+    /// How many tasks wait in `queue`; 0 for a queue that never had one.
+    fn poll(&mut self, queue: &QueueName) -> Result<u64, TransportError>;
+
+    /// The queues that have tasks waiting, in flight or dead, by name.
+    fn queues(&mut self) -> Result<Vec<QueueStatus>, TransportError>;
+
+    /// The oldest waiting tasks, at most `limit`, without taking them.
+    fn peek(&mut self, queue: &QueueName, limit: u64) -> Result<Vec<WaitingTask>, TransportError>;
+
+    /// Deletes all waiting tasks of `queue` (claimed and dead ones stay) and counts them.
+    fn purge(&mut self, queue: &QueueName) -> Result<u64, TransportError>;
+
+    /// Dead letters, oldest death first, at most `limit`; of one queue or of all.
+    fn dead_letters(
+        &mut self,
+        queue: Option<&QueueName>,
+        limit: Option<u64>,
+    ) -> Result<Vec<DeadLetter>, TransportError>;
+
+    /// Takes up to `max` of the oldest waiting tasks for this owner; `None` when none waits.
+    /// Does not wait. No two owners get the same task while both are healthy.
+    ///
+    /// Only on a transport opened with an [`Owner`](crate::Owner).
+    fn claim(&mut self, queue: &QueueName, max: usize) -> Result<Option<Claim>, TransportError>;
+
+    /// Records outcomes and the submits that go with them in one transaction.
+    ///
+    /// Returns the tasks that were no longer ours: taken over while this owner was thought dead.
+    /// For those nothing was written.
+    fn finish(&mut self, finished: &[Finished]) -> Result<Vec<TaskId>, TransportError>;
+
+    /// Gives back the claims of owners that are dead: at once if that is provable on this machine,
+    /// else after the grace. Tasks return to their old place, uncharged. Returns how many.
+    /// To be called about once a second; it also is this owner's sign of life.
+    fn rescue(&mut self) -> Result<u64, TransportError>;
+
+    /// Whether `queue` has nothing waiting and nothing in flight by any owner.
+    fn is_idle(&mut self, queue: &QueueName) -> Result<bool, TransportError>;
+
+    /// Starts a thread that sends the names of queues in which tasks may have arrived, until the
+    /// [`Watch`] is dropped; `None` where the store cannot tell. A hint only: sent late, twice or
+    /// never, a fallback poll must do without it.
+    fn watch(&self, wake: Sender<QueueName>) -> Result<Option<Watch>, TransportError>;
+
+    /// Gives up ownership: what is still claimed goes back at once. The last call of an owner.
+    fn close(&mut self) -> Result<(), TransportError>;
+
+    /// How the store is named in messages, passwords masked; the original's repr where it has one.
+    fn label(&self) -> String;
+}
+
+/// Keeps a watching thread alive; dropping it stops and joins the thread.
+pub struct Watch {
+    stop: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl Watch {
+    /// `stop` must make the thread end and join it.
+    pub fn new(stop: impl FnOnce() + Send + 'static) -> Watch {
+        Watch { stop: Some(Box::new(stop)) }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            stop();
+        }
+    }
+}
