@@ -39,7 +39,10 @@ impl TransportError {
         self
     }
 
-    pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> TransportError {
+    pub fn with_source(
+        mut self,
+        source: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> TransportError {
         self.source = Some(source.into());
         self
     }

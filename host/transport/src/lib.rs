@@ -5,22 +5,24 @@
 //! promises, then the kind you care about.
 
 mod error;
+mod json;
 mod name;
 mod open;
 mod payload;
+mod process;
 mod task;
 mod transport;
+mod uri;
 
-pub mod contract;
-pub mod pgsql;
 pub mod sqlite;
 
 pub use error::{Kind, TransportError};
-pub use name::QueueName;
-pub use open::{Options, Owner, Uri, open};
+pub use name::{BadQueueName, QueueName};
+pub use open::{Options, Owner, open};
 pub use payload::{Payload, PayloadError};
 pub use task::{
-    Claim, ClaimId, ClaimedTask, DeadLetter, Death, Finished, NewTask, Outcome, QueueStatus, TaskId,
-    Timestamp, WaitingTask,
+    Claim, ClaimId, ClaimedTask, DeadLetter, Death, Finished, NewTask, Outcome, QueueStatus,
+    TaskId, Timestamp, WaitingTask,
 };
 pub use transport::{Transport, Watch};
+pub use uri::Uri;

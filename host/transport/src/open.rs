@@ -1,10 +1,9 @@
-//! From a URI to a transport.
+//! From an address to a transport: which schemes there are, and how any of them may be told to
+//! behave.
 
-use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{Kind, Transport, TransportError};
+use crate::{Transport, TransportError, Uri, sqlite};
 
 /// Who claims. Without one a transport submits, lists and purges only.
 #[derive(Debug, Clone)]
@@ -21,7 +20,7 @@ pub struct Options {
     pub rescue_grace: Duration,
     /// How long an owner that holds its lock may go without a sign of life.
     pub owner_timeout: Duration,
-    /// How long to wait for a lock that an old consumer holds.
+    /// How long to wait for a lock that an old consumer or another process holds.
     pub lock_timeout: Duration,
     /// Whether schema additions (index, notify trigger) may be made to the original's table.
     pub additions: bool,
@@ -39,8 +38,15 @@ impl Default for Options {
     }
 }
 
-/// A transport's address. `Display` masks passwords; the raw text is only handed to drivers.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Uri {
-    text: String,
+/// Connects to the store that `uri` names, makes its tables if they are missing, and registers the
+/// owner if there is one.
+///
+/// # Errors
+/// `Config` for an address that no transport knows or that is ill-formed, else what the kind of
+/// store has to say.
+pub fn open(uri: &Uri, options: &Options) -> Result<Box<dyn Transport>, TransportError> {
+    match uri.scheme() {
+        "sqlite" => Ok(Box::new(sqlite::Sqlite::open(uri, options)?)),
+        _ => Err(uri.unknown()),
+    }
 }

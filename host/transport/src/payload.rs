@@ -1,1 +1,215 @@
 //! A task's payload: the text of a JSON object, written as the original writes it.
+//!
+//! Two ways in. [`Payload::parse`] takes what a person or a plugin gives and writes it anew:
+//! separators `", "` and `": "`, non-ASCII as `\uXXXX`, top-level keys sorted, nested order and the
+//! text of numbers kept. [`Payload::from_stored`] takes what a store holds as it is and only checks
+//! that it is a JSON object, so that a producer's text survives unchanged.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::json;
+
+/// The text of a JSON object. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Payload {
+    text: Arc<str>,
+    object: bool,
+}
+
+/// Why a text is no payload; prints as the original does.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PayloadError {
+    /// Not JSON at all.
+    #[error("Expected a JSON object\nGot:\n{}", indented(.0))]
+    NotJson(String),
+    /// JSON, but no object.
+    #[error("Expected a mapping\nGot:\n{}", indented(.0))]
+    NotObject(String),
+    /// Larger than the limit it was parsed under.
+    #[error("Payload is too large:\n    {size} bytes\nThe limit is:\n    {limit} bytes")]
+    TooLarge { size: usize, limit: usize },
+}
+
+/// How much of a refused text an error repeats.
+const SHOWN: usize = 500;
+
+impl Payload {
+    /// From a person's or a program's text; nothing but blanks or `null` gives `{}`.
+    ///
+    /// # Errors
+    /// [`PayloadError`] when `text` or what is written from it has more than `limit` bytes, is not
+    /// JSON, or is no object.
+    pub fn parse(text: &str, limit: usize) -> Result<Payload, PayloadError> {
+        if text.len() > limit {
+            return Err(PayloadError::TooLarge { size: text.len(), limit });
+        }
+        let written = match json::rewrite(text) {
+            Ok(json::Rewritten::Object(written)) => written,
+            Ok(json::Rewritten::Null) => "{}".to_owned(),
+            Ok(json::Rewritten::Other) => return Err(PayloadError::NotObject(shown(text.trim()))),
+            Err(json::Malformed) => {
+                return Err(PayloadError::NotJson(format!("'{}'", shown(text))));
+            }
+        };
+        // Escapes make a text longer; what counts is what is stored.
+        if written.len() > limit {
+            return Err(PayloadError::TooLarge { size: written.len(), limit });
+        }
+        Ok(Payload { text: written.into(), object: true })
+    }
+
+    /// From a store, unchanged. Whatever is stored can be carried on, to the dead letters at least:
+    /// ask [`Payload::check`] before a worker sees it.
+    pub fn from_stored(text: impl Into<Arc<str>>) -> Payload {
+        let text = text.into();
+        let object = json::is_object(&text);
+        Payload { text, object }
+    }
+
+    /// The payload `{}`.
+    pub fn empty() -> Payload {
+        Payload { text: "{}".into(), object: true }
+    }
+
+    /// Whether this is a JSON object. Always so but for a stored text of somebody else's making.
+    ///
+    /// # Errors
+    /// What a submitter of the same text would have been told.
+    pub fn check(&self) -> Result<(), PayloadError> {
+        if self.object {
+            return Ok(());
+        }
+        match json::rewrite(&self.text) {
+            Err(json::Malformed) => Err(PayloadError::NotJson(format!("'{}'", shown(&self.text)))),
+            Ok(_) => Err(PayloadError::NotObject(shown(self.text.trim()))),
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The text's size in bytes.
+    pub fn len(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Whether the object has no fields, as `{}`.
+    pub fn is_empty(&self) -> bool {
+        self.object && self.text.bytes().filter(|b| !b.is_ascii_whitespace()).eq("{}".bytes())
+    }
+}
+
+impl fmt::Display for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Payload({})", shown(&self.text))
+    }
+}
+
+/// The start of a text, short enough for a message.
+fn shown(text: &str) -> String {
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+fn indented(text: &str) -> String {
+    let lines = text.split('\n').map(|line| match line {
+        "" => String::new(),
+        line => format!("    {line}"),
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Payload, PayloadError};
+
+    #[track_caller]
+    fn check(given: &str, written: &str) {
+        assert_eq!(Payload::parse(given, 1 << 20).unwrap().as_str(), written);
+    }
+
+    #[test]
+    fn is_written_as_the_original_writes_it() {
+        check(
+            r#"{"b":[1,2.5,null,true,"it's é"],"a":{"z":1,"a":2}}"#,
+            r#"{"a": {"z": 1, "a": 2}, "b": [1, 2.5, null, true, "it's \u00e9"]}"#,
+        );
+        check("null", "{}");
+        check(" {\n} ", "{}");
+        check(
+            r#"{"a":[],"b":{},"c":[ ],"d":[[ 1 ]]}"#,
+            r#"{"a": [], "b": {}, "c": [], "d": [[1]]}"#,
+        );
+    }
+
+    #[test]
+    fn numbers_keep_their_text() {
+        for number in ["123456789012345678901234567890", "-0", "1.50", "1e400", "-1E+7", "0"] {
+            check(&format!("{{\"n\":{number}}}"), &format!("{{\"n\": {number}}}"));
+        }
+    }
+
+    #[test]
+    fn strings_are_escaped_as_python_does() {
+        check(r#"{"s":"\u0041\/\t\n\u0001\u007f"}"#, "{\"s\": \"A/\\t\\n\\u0001\u{7f}\"}");
+        check(r#"{"s":"\ud83d\ude00"}"#, r#"{"s": "\ud83d\ude00"}"#);
+        check("{\"s\":\"😀\"}", r#"{"s": "\ud83d\ude00"}"#);
+        check(r#"{"s":"\uD83D x"}"#, r#"{"s": "\ud83d x"}"#); // half a pair: kept
+        check(r#"{"s":"\b\f\r\"\\"}"#, r#"{"s": "\b\f\r\"\\"}"#);
+    }
+
+    #[test]
+    fn of_equal_keys_the_last_value_stays_in_the_first_place() {
+        check(r#"{"b":1,"a":1,"b":2}"#, r#"{"a": 1, "b": 2}"#);
+        check(r#"{"x":{"b":1,"a":1,"\u0062":2}}"#, r#"{"x": {"b": 2, "a": 1}}"#);
+    }
+
+    #[test]
+    fn refusals() {
+        let text = |given: &str| Payload::parse(given, 40).unwrap_err().to_string();
+        assert_eq!(text("[1]"), "Expected a mapping\nGot:\n    [1]");
+        assert_eq!(text("x"), "Expected a JSON object\nGot:\n    'x'");
+        assert_eq!(text(""), "Expected a JSON object\nGot:\n    ''");
+        for bad in ["{", "{}}", "{\"a\":01}", "{\"a\":.5}", "{\"a\":1.}", "{\"a\":NaN}", "{'a':1}"]
+        {
+            assert!(text(bad).starts_with("Expected a JSON object"), "{bad}");
+        }
+        for bad in ["{\"a\":1,}", "{\"a\" 1}", "{\"a\":\"\n\"}", "{\"a\":\"\\x\"}", "{\"a\":[1 2]}"]
+        {
+            assert!(text(bad).starts_with("Expected a JSON object"), "{bad}");
+        }
+        let deep = "[".repeat(100_000);
+        assert!(matches!(Payload::parse(&deep, 1 << 20), Err(PayloadError::NotJson(_))));
+        let large = format!("{{\"a\": \"{}\"}}", "x".repeat(40));
+        assert_eq!(
+            text(&large),
+            "Payload is too large:\n    49 bytes\nThe limit is:\n    40 bytes"
+        );
+        let grows = format!("{{\"a\": \"{}\"}}", "é".repeat(10));
+        assert!(matches!(
+            Payload::parse(&grows, 40),
+            Err(PayloadError::TooLarge { size: 69, limit: 40 })
+        ));
+    }
+
+    #[test]
+    fn stored_text_is_kept() {
+        let stored = Payload::from_stored("{\"b\":1,\n \"a\": \"é\"}");
+        assert_eq!(stored.as_str(), "{\"b\":1,\n \"a\": \"é\"}");
+        assert_eq!(stored.check(), Ok(()));
+        let list = Payload::from_stored("[1]");
+        assert_eq!(list.check().unwrap_err().to_string(), "Expected a mapping\nGot:\n    [1]");
+        assert!(Payload::from_stored("null").check().is_err());
+        assert!(Payload::from_stored("{\"a\"").check().is_err());
+    }
+}

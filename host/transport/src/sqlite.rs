@@ -1,0 +1,190 @@
+//! The embedded queue: one SQLite file, shared by the hosts of one machine.
+//!
+//! WAL with `synchronous=FULL`: what a call has returned survives `kill -9` and power loss. A
+//! claimed task stays in its row and carries its claim's number, so taking back is one update; the
+//! original's consumers do not read this file, nothing has to be moved out of their sight. Beside
+//! `queue.db` stand `queue.db.owners/`, one locked file for each living owner, and
+//! `queue.db.wake/`, one file for each queue, touched on every submit.
+//!
+//! `schema.rs` makes the tables, `tasks.rs` puts in and looks, `claims.rs` takes and finishes,
+//! `owners.rs` proves who lives, `wake.rs` tells of new tasks, `failure.rs` words what went wrong.
+
+mod claims;
+mod failure;
+mod owners;
+mod schema;
+mod tasks;
+mod wake;
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crossbeam_channel::Sender;
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+
+use crate::{
+    Claim, ClaimId, DeadLetter, Finished, Kind, NewTask, Options, QueueName, QueueStatus, TaskId,
+    Timestamp, Transport, TransportError, Uri, WaitingTask, Watch,
+};
+use owners::Registered;
+use wake::Wake;
+
+/// A queue in a SQLite file.
+pub struct Sqlite {
+    path: PathBuf,
+    db: Connection,
+    wake: Wake,
+    /// Who claims here; `None` from the start or after `close`.
+    owner_id: Option<String>,
+    owner: Option<Registered>,
+    /// Claims that `claim` has returned and that are not finished.
+    known: HashSet<ClaimId>,
+    /// Whether a claim may have been recorded without having been returned.
+    doubt: bool,
+    owner_timeout: Duration,
+}
+
+impl Sqlite {
+    /// Opens `sqlite:PATH`, and makes the file if its directory exists.
+    ///
+    /// # Errors
+    /// `Config` for an address without path or with options, `Refused` when the file cannot be
+    /// used: each text names the file and the reason.
+    pub fn open(uri: &Uri, options: &Options) -> Result<Sqlite, TransportError> {
+        let (path, query) = uri.path()?;
+        if let Some((name, _)) = query.first() {
+            return Err(uri.bad(format!("unknown option {name}")));
+        }
+        // SQLite gives some names a meaning of their own.
+        if path == ":memory:" || path.starts_with("file:") {
+            return Err(uri.bad("not the path of a file"));
+        }
+        let path = std::path::absolute(&path).map_err(|error| uri.bad(error))?;
+        let db = connect(&path, options.lock_timeout)?;
+        let wake = Wake::beside(&path);
+        let mut queue = Sqlite {
+            path,
+            db,
+            wake,
+            owner_id: options.owner.as_ref().map(|owner| owner.id.clone()),
+            owner: None,
+            known: HashSet::new(),
+            doubt: false,
+            owner_timeout: options.owner_timeout,
+        };
+        if queue.owner_id.is_some() {
+            queue.owner()?;
+        }
+        Ok(queue)
+    }
+
+    /// A transaction that writes; waits for other writers up to the lock timeout.
+    fn write(&mut self) -> Result<Transaction<'_>, TransportError> {
+        let path = &self.path;
+        self.db
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(|error| failure::say(path, error))
+    }
+
+    fn say(&self) -> impl Fn(rusqlite::Error) -> TransportError + use<> {
+        let path = self.path.clone();
+        move |error| failure::say(&path, error)
+    }
+}
+
+impl Transport for Sqlite {
+    fn submit(&mut self, tasks: &[NewTask]) -> Result<Vec<TaskId>, TransportError> {
+        self.submit_all(tasks)
+    }
+
+    fn poll(&mut self, queue: &QueueName) -> Result<u64, TransportError> {
+        self.count_waiting(queue)
+    }
+
+    fn queues(&mut self) -> Result<Vec<QueueStatus>, TransportError> {
+        self.list_queues()
+    }
+
+    fn peek(&mut self, queue: &QueueName, limit: u64) -> Result<Vec<WaitingTask>, TransportError> {
+        self.list_waiting(queue, limit)
+    }
+
+    fn purge(&mut self, queue: &QueueName) -> Result<u64, TransportError> {
+        self.delete_waiting(queue)
+    }
+
+    fn dead_letters(
+        &mut self,
+        queue: Option<&QueueName>,
+        limit: Option<u64>,
+    ) -> Result<Vec<DeadLetter>, TransportError> {
+        self.list_dead(queue, limit)
+    }
+
+    fn claim(&mut self, queue: &QueueName, max: usize) -> Result<Option<Claim>, TransportError> {
+        self.take(queue, max)
+    }
+
+    fn finish(&mut self, finished: &[Finished]) -> Result<Vec<TaskId>, TransportError> {
+        self.record(finished)
+    }
+
+    fn rescue(&mut self) -> Result<u64, TransportError> {
+        self.take_back()
+    }
+
+    fn is_idle(&mut self, queue: &QueueName) -> Result<bool, TransportError> {
+        self.has_nothing(queue)
+    }
+
+    fn watch(&self, wake: Sender<QueueName>) -> Result<Option<Watch>, TransportError> {
+        self.wake.watch(wake).map(Some)
+    }
+
+    fn close(&mut self) -> Result<(), TransportError> {
+        self.unregister()
+    }
+
+    fn label(&self) -> String {
+        format!("sqlite:{}", self.path.display())
+    }
+}
+
+fn connect(path: &Path, lock_timeout: Duration) -> Result<Connection, TransportError> {
+    let say = |error| failure::say(path, error);
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    if !directory.is_dir() {
+        return Err(failure::text(path, "its directory does not exist")
+            .with_hint(format!("mkdir -p {}", directory.display())));
+    }
+    let is_new = !path.exists();
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut db = Connection::open_with_flags(path, flags).map_err(say)?;
+    db.busy_timeout(lock_timeout).map_err(say)?;
+    db.set_prepared_statement_cache_capacity(64);
+    schema::prepare(&mut db, path, lock_timeout)?;
+    if is_new {
+        // SQLite syncs the file, not the directory that names it.
+        File::open(directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(|error| failure::text(path, &error.to_string()))?;
+    }
+    Ok(db)
+}
+
+/// The machine's clock.
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+fn not_an_owner() -> TransportError {
+    TransportError::new(
+        Kind::Invalid,
+        "This transport was opened without an owner: it cannot claim",
+    )
+}

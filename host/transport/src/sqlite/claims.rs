@@ -1,0 +1,240 @@
+//! Taking tasks and recording what became of them. Every write checks, in its own transaction, that
+//! the claim is still this owner's.
+
+use std::collections::BTreeSet;
+
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use super::{Sqlite, now, tasks};
+use crate::{
+    Claim, ClaimId, ClaimedTask, Finished, Outcome, Payload, QueueName, TaskId, Timestamp,
+    TransportError,
+};
+
+impl Sqlite {
+    pub(super) fn take(
+        &mut self,
+        queue: &QueueName,
+        max: usize,
+    ) -> Result<Option<Claim>, TransportError> {
+        let owner = self.owner()?;
+        if self.doubt {
+            if let Some(claim) = self.find_unreturned(owner, queue)? {
+                return Ok(Some(claim));
+            }
+        }
+        if max == 0 || self.count_some(queue)? == 0 {
+            return Ok(None);
+        }
+        let say = self.say();
+        let change = self.write()?;
+        if !is_registered(&change, owner).map_err(&say)? {
+            drop(change);
+            self.register_again()?;
+            return self.take(queue, max);
+        }
+        let claim = claim_oldest(&change, owner, queue, max).map_err(&say)?;
+        let committed = change.commit().map_err(&say);
+        if let Err(error) = committed {
+            self.doubt = true;
+            return Err(error);
+        }
+        if let Some(claim) = &claim {
+            self.known.insert(claim.id);
+        }
+        Ok(claim)
+    }
+
+    /// 1 if any task waits: a read, so that polling an empty queue blocks nobody.
+    fn count_some(&mut self, queue: &QueueName) -> Result<u8, TransportError> {
+        /// `?1` queue.
+        const SOME: &str = "SELECT EXISTS (SELECT 1 FROM tasks WHERE queue = ?1 AND claim IS NULL)";
+        self.db
+            .prepare_cached(SOME)
+            .and_then(|mut statement| statement.query_row([queue.as_str()], |row| row.get(0)))
+            .map_err(self.say())
+    }
+
+    /// A claim of ours that was recorded although the call that made it failed.
+    fn find_unreturned(
+        &mut self,
+        owner: i64,
+        queue: &QueueName,
+    ) -> Result<Option<Claim>, TransportError> {
+        /// `?1` owner: id, queue.
+        const OURS: &str = "SELECT id, queue FROM claims WHERE owner = ?1 ORDER BY id";
+        /// `?1` claim, oldest first: id, attempt, submitted, payload.
+        const TASKS: &str = "
+SELECT id, attempt, submitted, payload FROM tasks WHERE claim = ?1 ORDER BY id";
+        let say = self.say();
+        let ours: Vec<(i64, String)> = self
+            .db
+            .prepare_cached(OURS)
+            .and_then(|mut statement| {
+                statement.query_map([owner], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+            })
+            .map_err(&say)?;
+        let mut unreturned = ours.iter().filter(|(id, _)| !self.known.contains(&ClaimId(*id)));
+        let Some((id, _)) = unreturned.clone().find(|(_, name)| name == queue.as_str()) else {
+            self.doubt = unreturned.next().is_some();
+            return Ok(None);
+        };
+        let tasks = self
+            .db
+            .prepare_cached(TASKS)
+            .and_then(|mut statement| statement.query_map([id], read_task)?.collect())
+            .map_err(&say)?;
+        self.known.insert(ClaimId(*id));
+        Ok(Some(Claim { id: ClaimId(*id), queue: queue.clone(), tasks }))
+    }
+
+    pub(super) fn record(&mut self, finished: &[Finished]) -> Result<Vec<TaskId>, TransportError> {
+        let owner = self.owner()?;
+        if finished.is_empty() {
+            return Ok(Vec::new());
+        }
+        let say = self.say();
+        let change = self.write()?;
+        let recorded = record_all(&change, owner, finished).map_err(&say)?;
+        change.commit().map_err(&say)?;
+        for claim in &recorded.ended {
+            self.known.remove(claim);
+        }
+        self.wake.touch(&recorded.arrived);
+        Ok(recorded.lost)
+    }
+
+    pub(super) fn has_nothing(&mut self, queue: &QueueName) -> Result<bool, TransportError> {
+        /// `?1` queue. A claim's row goes with its last task.
+        const IDLE: &str = "
+SELECT NOT EXISTS (SELECT 1 FROM tasks WHERE queue = ?1 AND claim IS NULL)
+   AND NOT EXISTS (SELECT 1 FROM claims WHERE queue = ?1)";
+        self.db
+            .prepare_cached(IDLE)
+            .and_then(|mut statement| statement.query_row([queue.as_str()], |row| row.get(0)))
+            .map_err(self.say())
+    }
+}
+
+/// Whether nobody has taken this owner for dead.
+fn is_registered(change: &Transaction<'_>, owner: i64) -> Result<bool, rusqlite::Error> {
+    /// `?1` owner.
+    const REGISTERED: &str = "SELECT EXISTS (SELECT 1 FROM owners WHERE no = ?1)";
+    change.prepare_cached(REGISTERED)?.query_row([owner], |row| row.get(0))
+}
+
+fn claim_oldest(
+    change: &Transaction<'_>,
+    owner: i64,
+    queue: &QueueName,
+    max: usize,
+) -> Result<Option<Claim>, rusqlite::Error> {
+    /// `?1` queue, `?2` at most; oldest first: id, attempt, submitted, payload.
+    const OLDEST: &str = "
+SELECT id, attempt, submitted, payload
+FROM tasks
+WHERE queue = ?1 AND claim IS NULL
+ORDER BY id
+LIMIT ?2";
+    /// `?1` owner, `?2` queue.
+    const CLAIM: &str = "INSERT INTO claims (owner, queue) VALUES (?1, ?2)";
+    /// `?1` claim, `?2` queue, `?3` the last id taken: all that wait up to it are the ones read.
+    const TAKE: &str = "
+UPDATE tasks SET claim = ?1
+WHERE queue = ?2 AND claim IS NULL AND id <= ?3";
+    let max = i64::try_from(max).unwrap_or(i64::MAX);
+    let tasks: Vec<ClaimedTask> = change
+        .prepare_cached(OLDEST)?
+        .query_map(params![queue.as_str(), max], read_task)?
+        .collect::<Result<_, _>>()?;
+    let Some(last) = tasks.last().map(|task| task.id) else { return Ok(None) };
+    let id = change.prepare_cached(CLAIM)?.insert(params![owner, queue.as_str()])?;
+    change.prepare_cached(TAKE)?.execute(params![id, queue.as_str(), last.0])?;
+    Ok(Some(Claim { id: ClaimId(id), queue: queue.clone(), tasks }))
+}
+
+fn read_task(row: &rusqlite::Row<'_>) -> Result<ClaimedTask, rusqlite::Error> {
+    Ok(ClaimedTask {
+        id: TaskId(row.get(0)?),
+        attempt: row.get(1)?,
+        submitted: Timestamp(row.get(2)?),
+        payload: Payload::from_stored(row.get::<_, String>(3)?),
+    })
+}
+
+#[derive(Default)]
+struct Recorded {
+    lost: Vec<TaskId>,
+    /// Claims without a task left.
+    ended: Vec<ClaimId>,
+    /// Queues in which tasks wait anew.
+    arrived: BTreeSet<QueueName>,
+}
+
+/// SQLite runs in this process: a prepared statement a task costs no more than an array would.
+fn record_all(
+    change: &Transaction<'_>,
+    owner: i64,
+    finished: &[Finished],
+) -> Result<Recorded, rusqlite::Error> {
+    /// `?1` claim, `?2` owner: the claim's queue.
+    const HELD: &str = "SELECT queue FROM claims WHERE id = ?1 AND owner = ?2";
+    /// `?1` task, `?2` claim.
+    const DONE: &str = "DELETE FROM tasks WHERE id = ?1 AND claim = ?2";
+    /// `?1` task, `?2` claim.
+    const RELEASE: &str = "UPDATE tasks SET claim = NULL WHERE id = ?1 AND claim = ?2";
+    /// `?1` task, `?2` claim, `?3` now, `?4` reason, `?5` details.
+    const BURY: &str = "
+INSERT INTO dead (id, queue, payload, submitted, died, attempts, reason, details)
+SELECT id, queue, payload, submitted, ?3, attempt, ?4, ?5
+FROM tasks
+WHERE id = ?1 AND claim = ?2";
+    /// `?1` claim.
+    const END: &str = "
+DELETE FROM claims
+WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM tasks WHERE claim = ?1)";
+    let died = now();
+    let mut recorded = Recorded::default();
+    let mut claims: Vec<(ClaimId, Option<QueueName>)> = Vec::new();
+    for one in finished {
+        if claims.iter().any(|(id, _)| *id == one.claim) {
+            continue;
+        }
+        let queue: Option<String> = change
+            .prepare_cached(HELD)?
+            .query_row(params![one.claim.0, owner], |row| row.get(0))
+            .optional()?;
+        claims.push((one.claim, queue.and_then(|queue| QueueName::parse(&queue).ok())));
+    }
+    for one in finished {
+        let queue =
+            claims.iter().find(|(id, _)| *id == one.claim).and_then(|(_, queue)| queue.as_ref());
+        let key = params![one.task.0, one.claim.0];
+        let held = match (queue, &one.outcome) {
+            (None, _) => false,
+            (Some(_), Outcome::Done) => change.prepare_cached(DONE)?.execute(key)? == 1,
+            (Some(queue), Outcome::Released) => {
+                recorded.arrived.insert(queue.clone());
+                change.prepare_cached(RELEASE)?.execute(key)? == 1
+            }
+            (Some(_), Outcome::Dead(death)) => {
+                let details = death.details.to_string();
+                let row = params![one.task.0, one.claim.0, died.0, death.reason, details];
+                change.prepare_cached(BURY)?.execute(row)? == 1
+                    && change.prepare_cached(DONE)?.execute(key)? == 1
+            }
+        };
+        if held {
+            tasks::insert(change, &one.submits)?;
+            recorded.arrived.extend(one.submits.iter().map(|task| task.queue.clone()));
+        } else {
+            recorded.lost.push(one.task);
+        }
+    }
+    for (claim, _) in claims.iter().filter(|(_, queue)| queue.is_some()) {
+        if change.prepare_cached(END)?.execute([claim.0])? == 1 {
+            recorded.ended.push(*claim);
+        }
+    }
+    Ok(recorded)
+}
