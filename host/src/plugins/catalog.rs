@@ -1,0 +1,380 @@
+//! What a directory of plugins holds: the ones to serve, and the ones that are refused.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use rex_plugin_api::ops::{Manifest, WorkerEntry};
+
+use super::copies::Copies;
+use super::manifest::{self, HostApi};
+use super::permissions::Trust;
+use super::probe::Prober;
+use super::reason::Reason;
+use super::source::{Source, Stamp};
+
+/// A plugin that can be served.
+#[derive(Debug, Clone)]
+pub struct PluginFile {
+    /// The file that was dropped.
+    pub path: PathBuf,
+    /// The SHA-256 of its content.
+    pub hash: String,
+    /// What is to be loaded; the dropped file itself for a [`Finder`] without copies.
+    pub copy: PathBuf,
+    pub manifest: Manifest,
+}
+
+/// A file that is not served.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    pub path: PathBuf,
+    pub reason: Reason,
+    /// The content's, when the file was good enough to be read.
+    pub hash: Option<String>,
+    stamp: Option<Stamp>,
+    /// The refusal is the content's fault, and holds for it wherever it lies.
+    intrinsic: bool,
+}
+
+impl Refusal {
+    fn is_same_file(&self, other: &Refusal) -> bool {
+        self.path == other.path
+            && match (&self.hash, &other.hash) {
+                (Some(a), Some(b)) => a == b,
+                _ => self.stamp == other.stamp,
+            }
+    }
+}
+
+/// What a directory holds, in the order of the files' names.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    pub plugins: Vec<PluginFile>,
+    pub refusals: Vec<Refusal>,
+}
+
+impl Catalog {
+    /// The plugin that exports a worker.
+    pub fn worker(&self, name: &str) -> Option<(&PluginFile, &WorkerEntry)> {
+        self.workers().find(|(_, worker)| worker.name == name)
+    }
+
+    /// All workers, sorted.
+    pub fn worker_names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.workers().map(|(_, worker)| worker.name.as_str()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    fn workers(&self) -> impl Iterator<Item = (&PluginFile, &WorkerEntry)> {
+        self.plugins
+            .iter()
+            .flat_map(|plugin| plugin.manifest.workers.iter().map(move |worker| (plugin, worker)))
+    }
+}
+
+/// The refusals that were not there before: those that keep a reload from happening. A file that was
+/// refused earlier and has not changed since is none of them.
+pub fn new_refusals<'a>(previous: &Catalog, current: &'a Catalog) -> Vec<&'a Refusal> {
+    current
+        .refusals
+        .iter()
+        .filter(|refusal| !previous.refusals.iter().any(|old| old.is_same_file(refusal)))
+        .collect()
+}
+
+/// Why there is no catalog at all. The texts are whole lines.
+#[derive(Debug, thiserror::Error)]
+pub enum DirError {
+    #[error("the plugin directory {} does not exist", .0.display())]
+    Missing(PathBuf),
+    #[error("the plugin directory {} is no directory", .0.display())]
+    NoDirectory(PathBuf),
+    #[error("the plugin directory {} cannot be read: {}", .0.display(), .1)]
+    Unreadable(PathBuf, #[source] io::Error),
+    #[error("the plugin directory {} cannot be trusted: {}", .0.display(), .1)]
+    Untrusted(PathBuf, Reason),
+    #[error("the state directory {} cannot hold copies of plugins: {}", .0.display(), .1)]
+    State(PathBuf, #[source] io::Error),
+}
+
+impl DirError {
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            DirError::Missing(_) | DirError::NoDirectory(_) => {
+                Some("name the directory of the plugins' .so files with --plugins DIR".to_owned())
+            }
+            DirError::Unreadable(path, error) => (error.kind() == io::ErrorKind::PermissionDenied)
+                .then(|| format!("chmod a+rx {}", super::permissions::quote(path))),
+            DirError::Untrusted(_, reason) => reason.hint.clone(),
+            DirError::State(..) => Some("choose a writable directory with --state DIR".to_owned()),
+        }
+    }
+}
+
+/// How a host looks for plugins.
+#[derive(Debug, Clone)]
+pub struct Finder {
+    pub prober: Prober,
+    pub trust: Trust,
+    pub api: HostApi,
+    copies: Option<Copies>,
+}
+
+impl Finder {
+    /// `exe` is rex-host's own binary: `/proc/self/exe`, but for tests.
+    pub fn new(exe: &Path) -> Finder {
+        Finder {
+            prober: Prober::new(exe),
+            trust: Trust::of_host(exe),
+            api: HostApi::THIS,
+            copies: None,
+        }
+    }
+
+    /// Loads nothing but copies that are kept in the state directory, as a host must. Without them,
+    /// files are probed where they lie.
+    ///
+    /// # Errors
+    /// When they cannot be kept there.
+    pub fn with_copies(mut self, state: &Path) -> Result<Finder, DirError> {
+        let copies = Copies::open(state).map_err(|e| DirError::State(state.to_owned(), e))?;
+        self.copies = Some(copies);
+        Ok(self)
+    }
+
+    pub fn copies(&self) -> Option<&Copies> {
+        self.copies.as_ref()
+    }
+
+    /// Looks at all files of `dir` that are named `*.so`, other than hidden ones. What `previous`
+    /// tells of the same content is not found out again, and in a quarrel over a worker's name its
+    /// plugin stays.
+    ///
+    /// # Errors
+    /// When the directory as a whole is of no use; a file that is of no use is a [`Refusal`].
+    pub fn discover(&self, dir: &Path, previous: Option<&Catalog>) -> Result<Catalog, DirError> {
+        let files = list(dir)?;
+        let real = fs::canonicalize(dir).map_err(|e| DirError::Unreadable(dir.to_owned(), e))?;
+        self.trust.check_parents(&real).map_err(|e| DirError::Untrusted(dir.to_owned(), e))?;
+        let known = Known::of(previous);
+        let examined = in_parallel(&files, |path| self.examine_known(path, &known));
+        Ok(settle(examined, previous))
+    }
+
+    /// Looks at one file, and at the directories above it.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub fn examine(&self, path: &Path) -> Result<PluginFile, Box<Refusal>> {
+        let refuse = |reason| {
+            Box::new(Refusal {
+                path: path.to_owned(),
+                reason,
+                hash: None,
+                stamp: None,
+                intrinsic: false,
+            })
+        };
+        // Of a link the parent counts that holds it: the link itself is refused later.
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        match fs::canonicalize(parent) {
+            Ok(real) => self.trust.check_parents(&real).map_err(refuse)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(refuse(Reason::new("does not exist")));
+            }
+            Err(error) => {
+                return Err(refuse(Reason::new(format_args!("cannot be read: {error}"))));
+            }
+        }
+        self.examine_known(path, &Known::default())
+    }
+
+    fn examine_known(&self, path: &Path, known: &Known<'_>) -> Result<PluginFile, Box<Refusal>> {
+        let mut refusal = Refusal {
+            path: path.to_owned(),
+            reason: Reason::new(""),
+            hash: None,
+            stamp: None,
+            intrinsic: false,
+        };
+        match self.try_examine(path, known, &mut refusal) {
+            Ok(plugin) => Ok(plugin),
+            Err(reason) => Err(Box::new(Refusal { reason, ..refusal })),
+        }
+    }
+
+    /// Fills in what a refusal would tell as it finds it out.
+    fn try_examine(
+        &self,
+        path: &Path,
+        known: &Known<'_>,
+        refusal: &mut Refusal,
+    ) -> Result<PluginFile, Reason> {
+        let source = Source::open(path)?;
+        refusal.stamp = Some(source.stamp);
+        source.check(&self.trust)?;
+        let hash = source.hash(|_| Ok(()))?;
+        refusal.hash = Some(hash.clone());
+
+        if let Some(reason) = known.refused.get(hash.as_str()) {
+            refusal.intrinsic = true;
+            return Err((*reason).clone());
+        }
+        let copy = match &self.copies {
+            Some(copies) => copies.keep(&source, &hash)?,
+            None => path.to_owned(),
+        };
+        let manifest = match known.manifests.get(hash.as_str()) {
+            Some(manifest) => (*manifest).clone(),
+            None => {
+                refusal.intrinsic = true;
+                self.prober.probe(&copy)?
+            }
+        };
+        refusal.intrinsic = true;
+        manifest::check(&manifest, &self.api)
+            .map_err(|error| Reason::new(&error).hint(error.hint()))?;
+        Ok(PluginFile { path: path.to_owned(), hash, copy, manifest })
+    }
+}
+
+/// What was found out before, by content.
+#[derive(Default)]
+struct Known<'a> {
+    manifests: HashMap<&'a str, &'a Manifest>,
+    refused: HashMap<&'a str, &'a Reason>,
+}
+
+impl<'a> Known<'a> {
+    fn of(previous: Option<&'a Catalog>) -> Known<'a> {
+        let Some(previous) = previous else { return Known::default() };
+        Known {
+            manifests: previous.plugins.iter().map(|p| (p.hash.as_str(), &p.manifest)).collect(),
+            refused: previous
+                .refusals
+                .iter()
+                .filter(|refusal| refusal.intrinsic)
+                .filter_map(|refusal| Some((refusal.hash.as_deref()?, &refusal.reason)))
+                .collect(),
+        }
+    }
+}
+
+/// The `*.so` files of a directory, sorted by name.
+fn list(dir: &Path) -> Result<Vec<PathBuf>, DirError> {
+    let fail = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => DirError::Missing(dir.to_owned()),
+        io::ErrorKind::NotADirectory => DirError::NoDirectory(dir.to_owned()),
+        _ => DirError::Unreadable(dir.to_owned(), error),
+    };
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        if is_plugin_name(&path) {
+            files.push(path);
+        }
+    }
+    files.sort_unstable();
+    Ok(files)
+}
+
+/// `.name.so` is what copying tools call a file that is not whole yet.
+pub(super) fn is_plugin_name(path: &Path) -> bool {
+    let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().first() == Some(&b'.'));
+    !hidden && path.extension().is_some_and(|extension| extension == "so")
+}
+
+/// Applies `work` to each item, on as many threads as there are processors; the results are in the
+/// items' order.
+fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    const MOST: usize = 8;
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MOST);
+    if threads == 1 || items.len() < 2 {
+        return items.iter().map(work).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let results: Mutex<Vec<(usize, R)>> = Mutex::new(Vec::with_capacity(items.len()));
+    thread::scope(|scope| {
+        for _ in 0..threads.min(items.len()) {
+            scope.spawn(|| {
+                loop {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(item) = items.get(n) else { break };
+                    let result = work(item);
+                    results.lock().unwrap_or_else(PoisonError::into_inner).push((n, result));
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    results.sort_unstable_by_key(|(n, _)| *n);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// Settles quarrels over workers' names. Of two plugins that export the same one, the one stays whose
+/// content is in service, else the one whose path is, else the first by name.
+fn settle(examined: Vec<Result<PluginFile, Box<Refusal>>>, previous: Option<&Catalog>) -> Catalog {
+    let mut catalog = Catalog::default();
+    let mut candidates = Vec::new();
+    for result in examined {
+        match result {
+            Ok(plugin) => candidates.push(plugin),
+            Err(refusal) => catalog.refusals.push(*refusal),
+        }
+    }
+    let rank = |plugin: &PluginFile| {
+        let served = previous.map_or(&[][..], |previous| &previous.plugins[..]);
+        if served.iter().any(|old| old.path == plugin.path && old.hash == plugin.hash) {
+            0
+        } else if served.iter().any(|old| old.hash == plugin.hash) {
+            1
+        } else if served.iter().any(|old| old.path == plugin.path) {
+            2
+        } else {
+            3
+        }
+    };
+    candidates.sort_by_key(rank);
+    for plugin in candidates {
+        match rival(&catalog, &plugin) {
+            None => catalog.plugins.push(plugin),
+            Some(reason) => catalog.refusals.push(Refusal {
+                path: plugin.path,
+                reason,
+                hash: Some(plugin.hash),
+                stamp: None,
+                intrinsic: false,
+            }),
+        }
+    }
+    catalog.plugins.sort_by(|a, b| a.path.cmp(&b.path));
+    catalog.refusals.sort_by(|a, b| a.path.cmp(&b.path));
+    catalog
+}
+
+/// Why `plugin` cannot join the plugins that were chosen.
+fn rival(catalog: &Catalog, plugin: &PluginFile) -> Option<Reason> {
+    plugin.manifest.workers.iter().find_map(|worker| {
+        let (other, _) = catalog.worker(&worker.name)?;
+        let (worker, other_path) = (&worker.name, other.path.display());
+        Some(if other.hash == plugin.hash {
+            Reason::new(format_args!("has the same content as {other_path}"))
+                .hint("remove one of the two files")
+        } else {
+            Reason::new(format_args!(
+                "exports the worker `{worker}`, which {other_path} exports too and keeps"
+            ))
+            .hint("remove one of the two files, or rename the worker in one of them")
+        })
+    })
+}

@@ -1,0 +1,156 @@
+//! Immutable copies of plugins, named by their content: the only files that are ever loaded.
+//!
+//! A dropped file may be overwritten, truncated or deleted at any time, which kills a process that
+//! has it mapped. So its content is copied to `STATE/plugins/<sha256>.so` before anything loads it.
+//! A copy stays while a generation of workers runs it, and while a dead letter names it.
+
+use std::collections::HashSet;
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use super::reason::Reason;
+use super::source::{Source, hash_of};
+
+const TEMPORARY: &str = ".tmp";
+
+/// A temporary file of this age belongs to a process that died.
+const STALE: Duration = Duration::from_secs(600);
+
+/// The directory `STATE/plugins`.
+#[derive(Debug, Clone)]
+pub struct Copies {
+    dir: PathBuf,
+}
+
+impl Copies {
+    /// Creates the directory when there is none.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub fn open(state: &Path) -> io::Result<Copies> {
+        let dir = state.join("plugins");
+        // What is in it is loaded: nobody else may add to it.
+        DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+        Ok(Copies { dir })
+    }
+
+    /// Where the copy of the content `hash` is, or would be.
+    pub fn path(&self, hash: &str) -> PathBuf {
+        self.dir.join(format!("{hash}.so"))
+    }
+
+    /// Copies the file unless its content is here already; the copy's name is the hash of what was
+    /// copied.
+    ///
+    /// # Errors
+    /// When the file changes meanwhile, or the copy cannot be written.
+    pub fn keep(&self, source: &Source, hash: &str) -> Result<PathBuf, Reason> {
+        let copy = self.path(hash);
+        if is_intact(&copy, hash) {
+            return Ok(copy);
+        }
+        let failed = |what: &str, error: &io::Error| {
+            Reason::new(format_args!("cannot be copied to {}: {what}: {error}", self.dir.display()))
+        };
+        let mut temporary = Temporary::create(&self.dir).map_err(|e| failed("create", &e))?;
+        let copied = source
+            .hash(|piece| temporary.file.write_all(piece).map_err(|e| failed("write", &e)))?;
+        if copied != hash {
+            return Err(Reason::new("changed while it was being copied"));
+        }
+        temporary
+            .file
+            .set_permissions(Permissions::from_mode(0o444))
+            .and_then(|()| temporary.file.sync_all())
+            .map_err(|e| failed("flush", &e))?;
+        temporary.rename(&copy).map_err(|e| failed("rename", &e))?;
+        File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(|e| failed("flush", &e))?;
+        Ok(copy)
+    }
+
+    /// Removes the copies whose hash is not in `keep`: those that no generation runs and no dead
+    /// letter names. Returns how many went.
+    ///
+    /// # Errors
+    /// When the directory cannot be read. A file that cannot be removed stays for the next time.
+    pub fn remove_unused(&self, keep: &HashSet<String>) -> io::Result<usize> {
+        let mut removed = 0;
+        for entry in fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let unused = match name.strip_suffix(".so") {
+                Some(hash) => is_hash(hash) && !keep.contains(hash),
+                None => name.ends_with(TEMPORARY) && is_stale(&entry),
+            };
+            if unused && fs::remove_file(entry.path()).is_ok() {
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// Disks lie and administrators tidy up: a copy is what its name says, or it is made anew.
+fn is_intact(copy: &Path, hash: &str) -> bool {
+    let open = File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(copy);
+    let Ok(mut file) = open else { return false };
+    let is_file = file.metadata().is_ok_and(|meta| meta.is_file());
+    is_file && hash_of(&mut file).is_ok_and(|found| found == hash)
+}
+
+fn is_hash(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+fn is_stale(entry: &fs::DirEntry) -> bool {
+    let age = entry
+        .metadata()
+        .and_then(|meta| meta.modified())
+        .map(|time| SystemTime::now().duration_since(time).unwrap_or_default());
+    age.is_ok_and(|age| age > STALE)
+}
+
+/// A file under a name of its own, which goes unless it is renamed.
+struct Temporary {
+    path: PathBuf,
+    file: File,
+    renamed: bool,
+}
+
+impl Temporary {
+    fn create(dir: &Path) -> io::Result<Temporary> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = dir.join(format!(".{}-{number}{TEMPORARY}", std::process::id()));
+        let open = || File::options().write(true).create_new(true).mode(0o600).open(&path);
+        let file = open().or_else(|error| {
+            // Left by a process that had this number before.
+            if error.kind() != io::ErrorKind::AlreadyExists {
+                return Err(error);
+            }
+            fs::remove_file(&path)?;
+            open()
+        })?;
+        Ok(Temporary { path, file, renamed: false })
+    }
+
+    fn rename(mut self, to: &Path) -> io::Result<()> {
+        fs::rename(&self.path, to)?;
+        self.renamed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.renamed {
+            // What stays is removed when it is stale.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
