@@ -14,6 +14,7 @@ mod task;
 mod transport;
 mod uri;
 
+pub mod contract;
 pub mod sqlite;
 
 pub use error::{Kind, TransportError};

@@ -50,6 +50,11 @@ impl Uri {
         &self.text[..self.colon]
     }
 
+    /// The whole text, passwords and all: for handing on, never for showing.
+    pub(crate) fn raw(&self) -> &str {
+        &self.text
+    }
+
     /// Everything behind `scheme:`, as written.
     pub(crate) fn rest(&self) -> &str {
         &self.text[self.colon + 1..]

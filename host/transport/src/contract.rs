@@ -1,0 +1,654 @@
+//! What every kind of store must do, as tests: each check opens a fresh store through its address
+//! and holds it to the promises of `transport.rs`. A kind passes by one line in its test file:
+//! `rex_transport::keeps_the_contract!(fresh)`.
+//!
+//! Nothing here sleeps for a guessed time: what needs a moment is waited for, up to a deadline.
+
+#![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test suite fails by panic")]
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::{
+    Claim, Death, Finished, Kind, NewTask, Options, Outcome, Owner, Payload, QueueName, TaskId,
+    Transport, Uri, open,
+};
+
+/// Makes a test of every check; `$fresh` is what [`contract::Store`](crate::contract::Store) has
+/// under that name.
+#[macro_export]
+macro_rules! keeps_the_contract {
+    ($fresh:expr) => {
+        $crate::keeps_the_contract!(
+            $fresh;
+            first_in_first_out empty_queues queues_are_apart claimed_tasks_are_out_of_sight
+            counts_and_lists partial_finish released_tasks_go_to_their_old_place
+            dead_letters_are_kept one_batch_of_all_outcomes submits_go_with_the_outcome
+            submits_are_not_doubled purge_deletes_what_waits payloads_survive many_at_once
+            claims_need_an_owner close_gives_back a_healthy_owner_keeps_its_tasks
+            a_dropped_owner_is_rescued a_killed_owner_is_rescued_at_once
+            a_silent_owner_is_fenced_off no_task_twice watch_wakes opened_by_many_at_once
+        );
+
+        /// Not a check: the process that `a_killed_owner_is_rescued_at_once` kills.
+        #[test]
+        fn doomed_owner() {
+            $crate::contract::doomed_owner();
+        }
+    };
+    ($fresh:expr; $($check:ident)*) => {
+        $(
+            #[test]
+            fn $check() {
+                let doomed = concat!(module_path!(), "::doomed_owner");
+                $crate::contract::$check(&$crate::contract::Store { fresh: &$fresh, doomed });
+            }
+        )*
+    };
+}
+
+/// The kind of store under test.
+pub struct Store<'a> {
+    /// Makes an empty store: its address and what keeps it; `None` when its server is not there,
+    /// which has been said.
+    pub fresh: &'a (dyn Fn() -> Option<(Uri, Box<dyn Any>)> + Sync),
+    /// The full name of the test that calls [`doomed_owner`].
+    pub doomed: &'a str,
+}
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+pub fn first_in_first_out(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let mut host = owner(&uri);
+    let ids = host.submit(&[task("foo", 1), task("foo", 2), task("foo", 3)]).unwrap();
+    assert!(ids.is_sorted() && ids.len() == 3, "{ids:?}");
+    assert_eq!(host.poll(&queue("foo")).unwrap(), 3);
+    let first = host.claim(&queue("foo"), 2).unwrap().unwrap();
+    assert_eq!(first.queue, queue("foo"));
+    assert_eq!(numbers(&first), [1, 2]);
+    assert_eq!(task_ids(&first), ids[..2]);
+    assert!(first.tasks.iter().all(|task| task.attempt == 1));
+    let second = host.claim(&queue("foo"), 2).unwrap().unwrap();
+    assert_eq!(numbers(&second), [3]);
+    assert_ne!(first.id, second.id);
+    assert!(host.claim(&queue("foo"), 2).unwrap().is_none());
+    host.finish(&all_done(&first)).unwrap();
+    host.finish(&all_done(&second)).unwrap();
+    // A drained queue works on, and never gives an id again.
+    let later = host.submit(&[task("foo", 4)]).unwrap();
+    assert!(later[0] > ids[2]);
+    assert_eq!(numbers(&host.claim(&queue("foo"), 1).unwrap().unwrap()), [4]);
+}
+
+pub fn empty_queues(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let mut host = owner(&uri);
+    let never = queue("never");
+    assert_eq!(host.poll(&never).unwrap(), 0);
+    assert!(host.claim(&never, 10).unwrap().is_none());
+    assert!(host.peek(&never, 10).unwrap().is_empty());
+    assert!(host.queues().unwrap().is_empty());
+    assert!(host.is_idle(&never).unwrap());
+    assert_eq!(host.purge(&never).unwrap(), 0);
+    assert!(host.dead_letters(None, None).unwrap().is_empty());
+    assert_eq!(host.rescue().unwrap(), 0);
+    assert_eq!(host.submit(&[]).unwrap(), []);
+    assert_eq!(host.finish(&[]).unwrap(), []);
+}
+
+pub fn queues_are_apart(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let mut host = owner(&uri);
+    host.submit(&[task("foo", 1), task("bar", 2), task("foo", 3)]).unwrap();
+    assert_eq!(numbers(&host.claim(&queue("bar"), 9).unwrap().unwrap()), [2]);
+    assert_eq!(numbers(&host.claim(&queue("foo"), 9).unwrap().unwrap()), [1, 3]);
+}
+
+pub fn claimed_tasks_are_out_of_sight(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let (mut host, mut other) = (owner(&uri), owner(&uri));
+    let foo = queue("foo");
+    host.submit(&[task("foo", 1), task("foo", 2)]).unwrap();
+    let claim = host.claim(&foo, 1).unwrap().unwrap();
+    assert_eq!(other.poll(&foo).unwrap(), 1);
+    assert_eq!(other.peek(&foo, 9).unwrap().len(), 1);
+    let rest = other.claim(&foo, 9).unwrap().unwrap();
+    assert_eq!(numbers(&rest), [2]);
+    assert_eq!(other.poll(&foo).unwrap(), 0);
+    assert!(!other.is_idle(&foo).unwrap());
+    other.finish(&all_done(&rest)).unwrap();
+    assert!(!other.is_idle(&foo).unwrap(), "the other owner's task is in flight");
+    host.finish(&all_done(&claim)).unwrap();
+    assert!(other.is_idle(&foo).unwrap());
+}
+
+pub fn counts_and_lists(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let mut host = owner(&uri);
+    let ids = host.submit(&[task("foo", 1), task("foo", 2), task("foo", 3)]).unwrap();
+    host.submit(&[task("bar", 1)]).unwrap();
+    let claim = host.claim(&queue("foo"), 2).unwrap().unwrap();
+    let waiting = host.peek(&queue("foo"), 9).unwrap();
+    assert_eq!(waiting.len(), 1);
+    assert_eq!((waiting[0].id, waiting[0].attempt), (ids[2], 1));
+    let status = host.queues().unwrap();
+    let names: Vec<_> = status.iter().map(|status| status.queue.as_str()).collect();
+    assert_eq!(names, ["bar", "foo"]);
+    assert_eq!((status[1].waiting, status[1].in_flight, status[1].dead), (1, 2, 0));
+    assert_eq!(status[1].oldest, Some(waiting[0].submitted));
+    host.finish(&[finished(&claim, 0, dead("broke"))]).unwrap();
+    let status = host.queues().unwrap();
+    assert_eq!((status[1].waiting, status[1].in_flight, status[1].dead), (1, 1, 1));
+    host.submit(&[task("foo", 4)]).unwrap();
+    assert_eq!(host.peek(&queue("foo"), 1).unwrap().len(), 1);
+    assert_eq!(host.peek(&queue("foo"), 1).unwrap()[0].id, ids[2], "the oldest");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let age = now.as_micros().abs_diff(waiting[0].submitted.0.unsigned_abs().into());
+    assert!(age < 60_000_000, "submitted a moment ago, not {age} µs");
+}
+
+pub fn partial_finish(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let mut host = owner(&uri);
+    let foo = queue("foo");
+    host.submit(&[task("foo", 1), task("foo", 2), task("foo", 3)]).unwrap();
+    let claim = host.claim(&foo, 3).unwrap().unwrap();
+    assert_eq!(host.finish(&[finished(&claim, 1, Outcome::Done)]).unwrap(), []);
+    assert_eq!(in_flight(&mut *host, "foo"), 2);
+    assert_eq!(host.finish(&[finished(&claim, 0, Outcome::Done)]).unwrap(), []);
+    assert_eq!(in_flight(&mut *host, "foo"), 1);
+    host.finish(&all_done(&claim)).unwrap();
+    assert!(host.is_idle(&foo).unwrap());
+    assert!(host.queues().unwrap().is_empty());
+}
+
+pub fn released_tasks_go_to_their_old_place(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let mut host = owner(&uri);
+    let foo = queue("foo");
+    host.submit(&[task("foo", 1), task("foo", 2), task("foo", 3)]).unwrap();
+    let before = host.peek(&foo, 9).unwrap();
+    let claim = host.claim(&foo, 2).unwrap().unwrap();
+    let back = [finished(&claim, 1, Outcome::Released), finished(&claim, 0, Outcome::Released)];
+    assert_eq!(host.finish(&back).unwrap(), []);
+    let after = host.peek(&foo, 9).unwrap();
+    assert_eq!(after.len(), 3);
+    for (before, after) in before.iter().zip(&after) {
+        assert_eq!((before.id, before.submitted, before.attempt), (after.id, after.submitted, 1));
+        assert_eq!(before.payload, after.payload);
+    }
+    assert_eq!(in_flight(&mut *host, "foo"), 0);
+    assert_eq!(numbers(&host.claim(&foo, 9).unwrap().unwrap()), [1, 2, 3]);
+}
+
+pub fn dead_letters_are_kept(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let mut host = owner(&uri);
+    let ids = host.submit(&[task("foo", 1), task("foo", 2), task("bar", 3)]).unwrap();
+    let foo = host.claim(&queue("foo"), 2).unwrap().unwrap();
+    let bar = host.claim(&queue("bar"), 1).unwrap().unwrap();
+    let death = Death {
+        reason: "exited by SIGSEGV — 'é' \"\u{0}\"".to_owned(),
+        details: json!({"signal": 11, "output": ["é\u{0}", "😀"], "hash": null}),
+    };
+    host.finish(&[finished(&foo, 1, Outcome::Dead(death))]).unwrap();
+    host.finish(&[finished(&bar, 0, dead("second")), finished(&foo, 0, dead("third"))]).unwrap();
+    let letters = host.dead_letters(None, None).unwrap();
+    assert_eq!(letters.len(), 3);
+    let first = &letters[0];
+    assert_eq!((first.id, first.queue.as_str(), first.attempts), (ids[1], "foo", 1));
+    assert_eq!(first.payload.as_str(), r#"{"n": 2}"#);
+    assert!(first.submitted <= first.died);
+    // A store may be unable to hold NUL.
+    let reason = first.death.reason.replace('\u{fffd}', "\0");
+    assert_eq!(reason, "exited by SIGSEGV — 'é' \"\u{0}\"");
+    assert_eq!(first.death.details["signal"], 11);
+    assert_eq!(first.death.details["output"][1], "😀");
+    let of_foo = host.dead_letters(Some(&queue("foo")), None).unwrap();
+    assert_eq!(of_foo.iter().map(|letter| letter.id).collect::<Vec<_>>(), [ids[1], ids[0]]);
+    assert_eq!(host.dead_letters(None, Some(1)).unwrap().len(), 1);
+    assert_eq!(host.poll(&queue("foo")).unwrap(), 0);
+    assert!(host.is_idle(&queue("foo")).unwrap(), "a dead letter holds nobody");
+    assert!(host.claim(&queue("foo"), 9).unwrap().is_none());
+}
+
+pub fn one_batch_of_all_outcomes(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let mut host = owner(&uri);
+    let tasks: Vec<NewTask> = (0..6).map(|n| task("foo", n)).collect();
+    host.submit(&tasks).unwrap();
+    let first = host.claim(&queue("foo"), 3).unwrap().unwrap();
+    let second = host.claim(&queue("foo"), 3).unwrap().unwrap();
+    let batch = [
+        finished(&second, 2, Outcome::Released),
+        finished(&first, 0, Outcome::Done),
+        finished(&second, 0, dead("broke")),
+        finished(&first, 1, dead("broke")),
+        finished(&first, 2, Outcome::Released),
+    ];
+    assert_eq!(host.finish(&batch).unwrap(), []);
+    let status = host.queues().unwrap().remove(0);
+    assert_eq!((status.waiting, status.in_flight, status.dead), (2, 1, 2));
+    assert_eq!(numbers(&host.claim(&queue("foo"), 9).unwrap().unwrap()), [2, 5]);
+}
+
+pub fn submits_go_with_the_outcome(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let mut host = owner(&uri);
+    host.submit(&[task("foo", 1), task("foo", 2), task("foo", 3)]).unwrap();
+    let claim = host.claim(&queue("foo"), 3).unwrap().unwrap();
+    let mut batch = all_done(&claim);
+    batch[0].submits = vec![task("foo", 10), task("bar", 11)];
+    batch[1].outcome = dead("broke");
+    batch[1].submits = vec![task("bar", 12)];
+    batch[2].submits = vec![task("foo", 13)];
+    assert_eq!(host.finish(&batch).unwrap(), []);
+    assert_eq!(numbers(&host.claim(&queue("foo"), 9).unwrap().unwrap()), [10, 13]);
+    assert_eq!(numbers(&host.claim(&queue("bar"), 9).unwrap().unwrap()), [11, 12]);
+}
+
+pub fn submits_are_not_doubled(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let mut host = owner(&uri);
+    host.submit(&[task("foo", 1), task("foo", 2)]).unwrap();
+    let claim = host.claim(&queue("foo"), 2).unwrap().unwrap();
+    let mut batch = vec![finished(&claim, 0, Outcome::Done)];
+    batch[0].submits = vec![task("bar", 1)];
+    assert_eq!(host.finish(&batch).unwrap(), []);
+    // The same call again, as after a lost reply, and other outcomes of the same task.
+    host.finish(&batch).unwrap();
+    batch[0].outcome = dead("again");
+    host.finish(&batch).unwrap();
+    batch[0].outcome = Outcome::Released;
+    host.finish(&batch).unwrap();
+    assert_eq!(host.poll(&queue("bar")).unwrap(), 1);
+    assert_eq!(host.poll(&queue("foo")).unwrap(), 0);
+    assert_eq!(in_flight(&mut *host, "foo"), 1);
+    assert!(host.dead_letters(None, None).unwrap().is_empty());
+    // Twice in one batch counts once.
+    let mut twice = vec![finished(&claim, 1, Outcome::Done), finished(&claim, 1, Outcome::Done)];
+    twice[0].submits = vec![task("bar", 2)];
+    twice[1].submits = vec![task("bar", 3)];
+    host.finish(&twice).unwrap();
+    assert_eq!(host.poll(&queue("bar")).unwrap(), 2);
+    assert!(host.is_idle(&queue("foo")).unwrap());
+}
+
+pub fn purge_deletes_what_waits(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let mut host = owner(&uri);
+    let foo = queue("foo");
+    let tasks: Vec<NewTask> = (0..5).map(|n| task("foo", n)).collect();
+    host.submit(&tasks).unwrap();
+    host.submit(&[task("bar", 1)]).unwrap();
+    let claim = host.claim(&foo, 2).unwrap().unwrap();
+    host.finish(&[finished(&claim, 0, dead("broke"))]).unwrap();
+    assert_eq!(host.purge(&foo).unwrap(), 3);
+    let status = host.queues().unwrap().pop().unwrap();
+    assert_eq!((status.waiting, status.in_flight, status.dead), (0, 1, 1));
+    assert_eq!(host.poll(&queue("bar")).unwrap(), 1);
+    assert_eq!(host.purge(&foo).unwrap(), 0);
+}
+
+pub fn payloads_survive(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let mut host = owner(&uri);
+    let megabyte = format!("{{\"text\": \"{}\"}}", "x".repeat(1 << 20));
+    let texts = [
+        "{}",
+        r#"{"a": {"z": 1, "a": 2}, "b": [1, 2.5, null, true, "it's \u00e9"]}"#,
+        r#"{"half": "\ud83d", "nul": "\u0000", "\ud83d\ude00": "\ud83d\ude00"}"#,
+        r#"{"n": 123456789012345678901234567890.10e-7}"#,
+        r#"{"quotes": "' \" \\ , {x,y} NULL", "tab": "\t"}"#,
+        &megabyte,
+    ];
+    let tasks: Vec<NewTask> = texts
+        .iter()
+        .map(|text| NewTask {
+            queue: queue("foo"),
+            payload: Payload::parse(text, 2 << 20).unwrap(),
+        })
+        .collect();
+    host.submit(&tasks).unwrap();
+    let peeked = host.peek(&queue("foo"), 99).unwrap();
+    let claim = host.claim(&queue("foo"), 99).unwrap().unwrap();
+    for (at, text) in texts.iter().enumerate() {
+        assert!(peeked[at].payload.as_str() == *text, "peeked {at}");
+        assert!(claim.tasks[at].payload.as_str() == *text, "claimed {at}");
+        assert_eq!(claim.tasks[at].payload.check(), Ok(()));
+    }
+    let mut batch = all_done(&claim);
+    for one in &mut batch {
+        one.outcome = dead("broke");
+    }
+    batch[0].outcome = Outcome::Released;
+    host.finish(&batch).unwrap();
+    let letters = host.dead_letters(None, None).unwrap();
+    for (letter, text) in letters.iter().zip(&texts[1..]) {
+        assert!(letter.payload.as_str() == *text, "dead {}", letter.id.0);
+    }
+    assert_eq!(host.peek(&queue("foo"), 9).unwrap()[0].payload, Payload::empty());
+}
+
+pub fn many_at_once(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let mut host = owner(&uri);
+    let tasks: Vec<NewTask> = (0..5000).map(|n| task("foo", n)).collect();
+    let ids = host.submit(&tasks).unwrap();
+    assert!(ids.is_sorted() && ids.len() == 5000);
+    let claim = host.claim(&queue("foo"), 5000).unwrap().unwrap();
+    assert_eq!(task_ids(&claim), ids);
+    let mut batch = all_done(&claim);
+    let rest = batch.split_off(2500);
+    assert_eq!(host.finish(&batch).unwrap(), []);
+    assert_eq!(in_flight(&mut *host, "foo"), 2500);
+    assert_eq!(host.finish(&rest).unwrap(), []);
+    assert!(host.is_idle(&queue("foo")).unwrap());
+}
+
+pub fn claims_need_an_owner(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let mut submitter = open(&uri, &Options::default()).unwrap();
+    submitter.submit(&[task("foo", 1)]).unwrap();
+    assert_eq!(submitter.claim(&queue("foo"), 1).unwrap_err().kind, Kind::Invalid);
+    let mut host = owner(&uri);
+    let claim = host.claim(&queue("foo"), 1).unwrap().unwrap();
+    assert_eq!(submitter.finish(&all_done(&claim)).unwrap_err().kind, Kind::Invalid);
+    submitter.close().unwrap();
+    assert_eq!(in_flight(&mut *host, "foo"), 1);
+    // Nor does another owner's finish count.
+    let mut other = owner(&uri);
+    assert_eq!(other.finish(&all_done(&claim)).unwrap(), task_ids(&claim));
+    assert_eq!(in_flight(&mut *host, "foo"), 1);
+}
+
+pub fn close_gives_back(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let (mut host, mut other) = (owner(&uri), owner(&uri));
+    host.submit(&[task("foo", 1), task("foo", 2), task("foo", 3)]).unwrap();
+    let claim = host.claim(&queue("foo"), 3).unwrap().unwrap();
+    host.finish(&[finished(&claim, 1, Outcome::Done)]).unwrap();
+    host.close().unwrap();
+    host.close().unwrap();
+    let taken = other.claim(&queue("foo"), 9).unwrap().unwrap();
+    assert_eq!(numbers(&taken), [1, 3]);
+    assert_eq!(task_ids(&taken), [claim.tasks[0].id, claim.tasks[2].id]);
+}
+
+pub fn a_healthy_owner_keeps_its_tasks(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let mut host = owner(&uri);
+    host.submit(&[task("foo", 1)]).unwrap();
+    let claim = host.claim(&queue("foo"), 1).unwrap().unwrap();
+    let mut other = open_as(&uri, Options { rescue_grace: Duration::ZERO, ..Options::default() });
+    for _ in 0..5 {
+        assert_eq!(host.rescue().unwrap(), 0);
+        assert_eq!(other.rescue().unwrap(), 0);
+    }
+    assert_eq!(host.finish(&all_done(&claim)).unwrap(), []);
+}
+
+pub fn a_dropped_owner_is_rescued(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let mut host = owner(&uri);
+    let ids = host.submit(&[task("foo", 1), task("foo", 2), task("foo", 3)]).unwrap();
+    let claim = host.claim(&queue("foo"), 2).unwrap().unwrap();
+    host.finish(&[finished(&claim, 0, Outcome::Done)]).unwrap();
+    drop(host);
+    let grace = Duration::from_millis(50);
+    let mut other = open_as(&uri, Options { rescue_grace: grace, ..Options::default() });
+    let mut rescued = 0;
+    wait_for("the rescue", || {
+        rescued += other.rescue().unwrap();
+        rescued > 0
+    });
+    assert_eq!(rescued, 1);
+    let taken = other.claim(&queue("foo"), 9).unwrap().unwrap();
+    assert_eq!(task_ids(&taken), ids[1..], "uncharged, in the old place");
+    assert!(taken.tasks.iter().all(|task| task.attempt == 1));
+}
+
+pub fn a_killed_owner_is_rescued_at_once(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let grace = Duration::from_secs(3600);
+    let mut other = open_as(&uri, Options { rescue_grace: grace, ..Options::default() });
+    other.submit(&[task("foo", 1), task("foo", 2)]).unwrap();
+    let (_, name) = store.doomed.split_once("::").unwrap();
+    let mut doomed = Command::new(std::env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture"])
+        .env(DOOMED, uri.raw())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(doomed.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("claimed 2")), "the doomed owner claims");
+    assert_eq!(other.rescue().unwrap(), 0, "it lives");
+    assert_eq!(other.poll(&queue("foo")).unwrap(), 0);
+    doomed.kill().unwrap();
+    doomed.wait().unwrap();
+    let mut rescued = 0;
+    wait_for("the rescue", || {
+        rescued += other.rescue().unwrap();
+        rescued == 2
+    });
+    assert_eq!(numbers(&other.claim(&queue("foo"), 9).unwrap().unwrap()), [1, 2]);
+}
+
+const DOOMED: &str = "REX_CONTRACT_DOOMED";
+
+/// Claims all of queue `foo` and waits to be killed, if the environment says so.
+pub fn doomed_owner() {
+    let Ok(uri) = std::env::var(DOOMED) else { return };
+    let mut host = owner(&Uri::parse(&uri).unwrap());
+    let claim = host.claim(&queue("foo"), 99).unwrap().unwrap();
+    // Written at once and past libtest's capture.
+    let line = format!("\nclaimed {}\n", claim.tasks.len());
+    rustix::io::write(rustix::stdio::stdout(), line.as_bytes()).unwrap();
+    loop {
+        std::thread::park();
+    }
+}
+
+pub fn a_silent_owner_is_fenced_off(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let mut silent = owner(&uri);
+    silent.submit(&[task("foo", 1), task("foo", 2)]).unwrap();
+    let lost = silent.claim(&queue("foo"), 2).unwrap().unwrap();
+    let mut other = open_as(
+        &uri,
+        Options {
+            owner_timeout: Duration::from_millis(1),
+            rescue_grace: Duration::ZERO,
+            ..Options::default()
+        },
+    );
+    let mut rescued = 0;
+    wait_for("the takeover", || {
+        rescued += other.rescue().unwrap();
+        rescued == 2
+    });
+    let taken = other.claim(&queue("foo"), 9).unwrap().unwrap();
+    assert_eq!(task_ids(&taken), task_ids(&lost));
+    // It wakes and completes what is no longer its own: refused, submits and all.
+    let mut late = all_done(&lost);
+    late[0].submits = vec![task("bar", 1)];
+    late[1].outcome = dead("late");
+    let refused = insist("the late finish", || silent.finish(&late));
+    assert_eq!(refused, task_ids(&lost));
+    assert_eq!(other.poll(&queue("bar")).unwrap(), 0);
+    assert!(other.dead_letters(None, None).unwrap().is_empty());
+    assert_eq!(in_flight(&mut *other, "foo"), 2);
+    // And it works on as before.
+    other.submit(&[task("foo", 3)]).unwrap();
+    insist("a sign of life", || silent.rescue());
+    let next = insist("the next claim", || silent.claim(&queue("foo"), 9)).unwrap();
+    assert_eq!(numbers(&next), [3]);
+    assert_eq!(insist("its finish", || silent.finish(&all_done(&next))), []);
+    assert_eq!(other.finish(&all_done(&taken)).unwrap(), []);
+}
+
+pub fn no_task_twice(store: &Store<'_>) {
+    const TASKS: u64 = 600;
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let seen: Mutex<BTreeMap<u64, u32>> = Mutex::default();
+    let finished = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for step in [1, 7, 20] {
+            let (uri, seen, finished) = (&uri, &seen, &finished);
+            scope.spawn(move || {
+                let mut host = owner(uri);
+                let deadline = Instant::now() + DEADLINE;
+                while finished.load(Ordering::SeqCst) < TASKS && Instant::now() < deadline {
+                    let Some(claim) = host.claim(&queue("foo"), step).unwrap() else {
+                        host.rescue().unwrap();
+                        continue;
+                    };
+                    for number in numbers(&claim) {
+                        *seen.lock().unwrap().entry(number).or_default() += 1;
+                    }
+                    assert_eq!(host.finish(&all_done(&claim)).unwrap(), []);
+                    finished.fetch_add(claim.tasks.len() as u64, Ordering::SeqCst);
+                }
+            });
+        }
+        for start in [0, TASKS / 2] {
+            let uri = &uri;
+            scope.spawn(move || {
+                let mut submitter = open(uri, &Options::default()).unwrap();
+                for n in start..start + TASKS / 2 {
+                    submitter.submit(&[task("foo", n)]).unwrap();
+                }
+            });
+        }
+    });
+    let seen = seen.into_inner().unwrap();
+    assert_eq!(seen.len() as u64, TASKS);
+    assert!(seen.values().all(|count| *count == 1), "{seen:?}");
+}
+
+pub fn watch_wakes(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let (mut host, mut submitter) = (owner(&uri), open(&uri, &Options::default()).unwrap());
+    let (wake, woken) = crossbeam_channel::unbounded();
+    let Some(watch) = host.watch(wake).unwrap() else { return };
+    let expect = |name: &str| loop {
+        let queue = woken.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("no word of {name}"));
+        if queue.as_str() == name {
+            break;
+        }
+    };
+    submitter.submit(&[task("foo", 1), task("bar", 2)]).unwrap();
+    expect("foo");
+    let claim = host.claim(&queue("foo"), 9).unwrap().unwrap();
+    let mut batch = all_done(&claim);
+    batch[0].submits = vec![task("baz", 1)];
+    host.finish(&batch).unwrap();
+    expect("baz");
+    drop(watch);
+    assert!(woken.iter().count() < 100, "the thread is gone, its sender with it");
+}
+
+pub fn opened_by_many_at_once(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let start = std::sync::Barrier::new(8);
+    std::thread::scope(|scope| {
+        for n in 0..8 {
+            let (uri, start) = (&uri, &start);
+            scope.spawn(move || {
+                start.wait();
+                let mut host = owner(uri);
+                host.submit(&[task("foo", n)]).unwrap();
+            });
+        }
+    });
+    assert_eq!(owner(&uri).poll(&queue("foo")).unwrap(), 8);
+}
+
+/// Opens `uri` as an owner of its own.
+pub fn owner(uri: &Uri) -> Box<dyn Transport> {
+    open_as(uri, Options::default())
+}
+
+fn open_as(uri: &Uri, options: Options) -> Box<dyn Transport> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let owner = Owner { id: format!("contract:{}:{number}", std::process::id()) };
+    match open(uri, &Options { owner: Some(owner), ..options }) {
+        Ok(transport) => transport,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+pub fn queue(name: &str) -> QueueName {
+    QueueName::parse(name).unwrap()
+}
+
+/// A task of payload `{"n": N}`.
+pub fn task(name: &str, number: u64) -> NewTask {
+    let payload = Payload::parse(&json!({"n": number}).to_string(), 100).unwrap();
+    NewTask { queue: queue(name), payload }
+}
+
+pub fn numbers(claim: &Claim) -> Vec<u64> {
+    claim
+        .tasks
+        .iter()
+        .map(|task| {
+            let payload: serde_json::Value = serde_json::from_str(task.payload.as_str()).unwrap();
+            payload["n"].as_u64().unwrap()
+        })
+        .collect()
+}
+
+pub fn all_done(claim: &Claim) -> Vec<Finished> {
+    (0..claim.tasks.len()).map(|at| finished(claim, at, Outcome::Done)).collect()
+}
+
+pub fn finished(claim: &Claim, at: usize, outcome: Outcome) -> Finished {
+    Finished { claim: claim.id, task: claim.tasks[at].id, outcome, submits: Vec::new() }
+}
+
+fn task_ids(claim: &Claim) -> Vec<TaskId> {
+    claim.tasks.iter().map(|task| task.id).collect()
+}
+
+fn dead(reason: &str) -> Outcome {
+    Outcome::Dead(Death { reason: reason.to_owned(), details: json!({}) })
+}
+
+fn in_flight(transport: &mut dyn Transport, name: &str) -> u64 {
+    let all = transport.queues().unwrap();
+    all.iter().find(|status| status.queue.as_str() == name).map_or(0, |status| status.in_flight)
+}
+
+/// Asks until it holds, up to the deadline.
+#[track_caller]
+pub fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Repeats a call while it fails in a way that is worth a retry.
+fn insist<T>(what: &str, mut call: impl FnMut() -> Result<T, crate::TransportError>) -> T {
+    let mut answer = None;
+    wait_for(what, || match call() {
+        Ok(value) => {
+            answer = Some(value);
+            true
+        }
+        Err(error) if error.is_retryable() => false,
+        Err(error) => panic!("{what}: {error}"),
+    });
+    answer.unwrap()
+}

@@ -1,0 +1,15 @@
+//! The embedded queue keeps the contract.
+
+use std::any::Any;
+
+use rex_transport::Uri;
+
+fn fresh() -> Option<(Uri, Box<dyn Any>)> {
+    let directory = tempfile::tempdir().unwrap();
+    let uri = Uri::parse(&format!("sqlite:{}/queue.db", directory.path().display())).unwrap();
+    Some((uri, Box::new(directory)))
+}
+
+mod contract {
+    rex_transport::keeps_the_contract!(super::fresh);
+}
