@@ -1,0 +1,207 @@
+//! An application: its projects, the parameters that it was started with, and what its settings
+//! come to when both are merged. Each setting's values are folded from the least specific project
+//! to the parameters, and only the final value is validated.
+
+use std::path::PathBuf;
+
+use rex_plugin_api::pyrepr::repr;
+use serde_json::{Map, Value};
+
+use super::error::Error;
+use super::globals::{Globals, Sources, parameter};
+use super::known::{Setting, Workers, settings};
+use super::project::{Package, Places};
+use super::secret::mask;
+use super::typed::Settings;
+
+/// Projects and parameters, merged but not yet validated.
+#[derive(Debug, Clone)]
+pub struct Application {
+    /// As asked for, the most specific first.
+    pub requirements: Vec<String>,
+    /// The least specific first.
+    pub packages: Vec<Package>,
+    /// By name, sorted.
+    pub parameters: Map<String, Value>,
+    /// By setting: the merged value and whose values went into it.
+    merged: Vec<(&'static str, Value, Vec<String>)>,
+}
+
+/// The value of one setting and where it is from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Effective {
+    pub name: &'static str,
+    /// As written, with passwords masked.
+    pub value: Value,
+    /// Files and `parameters`, the least specific first; empty for a default.
+    pub from: Vec<String>,
+}
+
+impl Application {
+    /// Finds and reads the projects, and merges.
+    ///
+    /// # Errors
+    /// Layered, complete with the application it is about and with passwords masked: a project that
+    /// is not there or broken, an unknown setting, values that cannot be merged.
+    pub fn load(sources: &Sources, globals: &Globals) -> Result<Application, Error> {
+        let mut application = Application {
+            requirements: requirements(sources, globals),
+            packages: Vec::new(),
+            parameters: parameters(sources, globals),
+            merged: Vec::new(),
+        };
+        let settings_dirs: Vec<PathBuf> =
+            globals.settings.iter().chain(&sources.settings_dirs).cloned().collect();
+        let places = Places { settings_dirs: &settings_dirs, cwd: &sources.cwd };
+        let loaded = places
+            .packages(&application.requirements)
+            .and_then(|packages| application.merge(packages));
+        match loaded {
+            Ok(()) => Ok(application),
+            Err(error) => Err(application.about(error)),
+        }
+    }
+
+    /// Whether a project of this name takes part.
+    pub fn includes(&self, name: &str) -> bool {
+        self.packages.iter().any(|package| package.name == name)
+    }
+
+    /// Validates every setting; without `workers` not those that name workers, which stay empty.
+    ///
+    /// # Errors
+    /// As [`Application::load`].
+    pub fn settings(&self, workers: Workers<'_>) -> Result<Settings, Error> {
+        let mut values = Map::new();
+        for setting in settings() {
+            let raw = self.merged.iter().find(|(name, ..)| *name == setting.name);
+            let names_workers = setting.name == "asynctask_workers"
+                || setting.name == "asynctask_scheduled_workers";
+            let value = match raw {
+                Some((_, value, _)) if workers.is_some() || !names_workers => setting
+                    .validate(value, workers)
+                    .map_err(|error| self.about(during(&setting, error)))?,
+                _ => setting.default.clone(),
+            };
+            values.insert(setting.name.to_owned(), value);
+        }
+        Settings::of(&values).map_err(|error| self.about(error))
+    }
+
+    /// Every setting with its merged value, sorted by name; nothing is validated.
+    pub fn effective(&self) -> Vec<Effective> {
+        let describe = |setting: Setting| {
+            let merged = self.merged.iter().find(|(name, ..)| *name == setting.name);
+            let (value, from) = match merged {
+                Some((_, value, from)) => (masked(value), from.clone()),
+                None => (setting.default, Vec::new()),
+            };
+            Effective { name: setting.name, value, from }
+        };
+        settings().into_iter().map(describe).collect()
+    }
+
+    fn merge(&mut self, packages: Vec<Package>) -> Result<(), Error> {
+        let known = settings();
+        for package in &packages {
+            let path = package.path.as_ref().map(|path| path.display().to_string());
+            let from = path.unwrap_or_else(|| package.name.clone());
+            for (name, value) in &package.settings {
+                self.fold(&known, name, value, &from).map_err(
+                    |(unknown, error)| match unknown {
+                        true => error.guard("In", &from),
+                        false => error,
+                    },
+                )?;
+            }
+        }
+        for (name, value) in &self.parameters.clone() {
+            self.fold(&known, name, value, "parameters").map_err(|(_, error)| error)?;
+        }
+        self.packages = packages;
+        Ok(())
+    }
+
+    /// The error tells whether there is no such setting at all.
+    fn fold(
+        &mut self,
+        known: &[Setting],
+        name: &str,
+        value: &Value,
+        from: &str,
+    ) -> Result<(), (bool, Error)> {
+        let Some(setting) = known.iter().find(|setting| setting.name == name) else {
+            return Err((true, Error::with("Got unknown setting:", name)));
+        };
+        match self.merged.iter_mut().find(|(known, ..)| *known == name) {
+            Some((_, merged, origins)) => {
+                *merged = setting
+                    .merge(merged, value)
+                    .map_err(|error| (false, during(setting, error)))?;
+                origins.push(from.to_owned());
+            }
+            None => self.merged.push((setting.name, value.clone(), vec![from.to_owned()])),
+        }
+        Ok(())
+    }
+
+    /// Completes an error with the application that it is about, and masks passwords.
+    fn about(&self, error: Error) -> Error {
+        let message = "While initializing RexDB application";
+        let error = match self.requirements.is_empty() {
+            true => error.remark(message),
+            false => error.guard(format!("{message}:"), self.requirements.join("\n")),
+        };
+        let lines: Vec<String> = self
+            .parameters
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", repr(value)))
+            .collect();
+        let error = match lines.is_empty() {
+            true => error,
+            false => error.guard("With parameters:", lines.join("\n")),
+        };
+        error.map_text(mask)
+    }
+}
+
+fn during(setting: &Setting, error: Error) -> Error {
+    error.guard("While validating setting:", setting.name)
+}
+
+/// The positional project, the global one, `--require`, global requirements: each less specific
+/// than those before it.
+fn requirements(sources: &Sources, globals: &Globals) -> Vec<String> {
+    let first = sources.project.iter().chain(&globals.project);
+    first.chain(&sources.requires).chain(&globals.requirements).cloned().collect()
+}
+
+fn parameters(sources: &Sources, globals: &Globals) -> Map<String, Value> {
+    let mut found = std::collections::BTreeMap::new();
+    if globals.debug {
+        found.insert("debug".to_owned(), Value::Bool(true));
+    }
+    for (name, value) in &globals.parameters {
+        found.insert(name.clone(), value.clone());
+    }
+    for (name, value) in &sources.sets {
+        let value = value.as_ref().map_or(Value::Bool(true), |text| Value::String(text.clone()));
+        found.insert(parameter(name), value);
+    }
+    found.into_iter().collect()
+}
+
+fn masked(value: &Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(mask(text)),
+        Value::Array(items) => items.iter().map(masked).collect(),
+        Value::Object(fields) => {
+            let field = |(name, value): (&String, &Value)| {
+                let secret = name == "password" && value.is_string();
+                (name.clone(), if secret { "***".into() } else { masked(value) })
+            };
+            Value::Object(fields.iter().map(field).collect())
+        }
+        value => value.clone(),
+    }
+}

@@ -1,0 +1,216 @@
+//! The settings there are: name, what a value must be, default, and how values of several sources
+//! are merged. One table; `settings/default.yaml` shows the same to users and a test compares them.
+
+use serde_json::{Map, Value, json};
+
+use super::error::Error;
+use super::validate::{Field, Record, Val};
+
+/// A setting.
+pub struct Setting {
+    pub name: &'static str,
+    /// Taken as it is when no source gives a value.
+    pub default: Value,
+    val: fn(&Workers) -> Val,
+    merge: Merge,
+    extra: fn(&Value) -> Result<(), Error>,
+}
+
+/// The worker names that settings may refer to, in the order in which errors list them; `None`
+/// while they are not known, when whatever names a worker is not validated.
+pub type Workers<'a> = Option<&'a [String]>;
+
+/// How the value of a more specific source joins that of a less specific one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Merge {
+    /// The new value replaces the old.
+    Last,
+    /// Mappings are merged key by key; a new value of a key replaces the old.
+    Keys,
+    /// As `Keys`, and mappings within mappings likewise.
+    Deep,
+    /// Lists are concatenated, the old first.
+    Concat,
+}
+
+impl Setting {
+    fn new(name: &'static str, default: Value, val: fn(&Workers) -> Val) -> Setting {
+        Setting { name, default, val, merge: Merge::Last, extra: |_| Ok(()) }
+    }
+
+    fn merged(self, merge: Merge) -> Setting {
+        Setting { merge, ..self }
+    }
+
+    /// Joins two raw values.
+    ///
+    /// # Errors
+    /// A value that cannot be merged since it has the wrong shape.
+    pub fn merge(&self, old: &Value, new: &Value) -> Result<Value, Error> {
+        let map = |value: &Value| Val::map(Val::Any, Val::Any).value(value);
+        let seq = |value: &Value| Val::seq(Val::Any).value(value);
+        match self.merge {
+            Merge::Last => Ok(new.clone()),
+            Merge::Keys => {
+                let (mut old, new) = (object(map(old)?), object(map(new)?));
+                old.extend(new);
+                Ok(Value::Object(old))
+            }
+            // `db` may be a URI, which replaces a mapping and is replaced by one.
+            Merge::Deep if map(old).is_err() || map(new).is_err() => Ok(new.clone()),
+            Merge::Deep => Ok(Value::Object(deep(object(map(old)?), object(map(new)?)))),
+            Merge::Concat => match (seq(old)?, seq(new)?) {
+                (Value::Array(mut old), Value::Array(new)) => {
+                    old.extend(new);
+                    Ok(Value::Array(old))
+                }
+                (_, new) => Ok(new),
+            },
+        }
+    }
+
+    /// Validates the merged value.
+    ///
+    /// # Errors
+    /// What is wrong with it, without the name of the setting.
+    pub fn validate(&self, value: &Value, workers: Workers<'_>) -> Result<Value, Error> {
+        let value = (self.val)(&workers).value(value)?;
+        (self.extra)(&value)?;
+        Ok(value)
+    }
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(object) => object,
+        _ => Map::new(),
+    }
+}
+
+fn deep(mut old: Map<String, Value>, new: Map<String, Value>) -> Map<String, Value> {
+    for (key, value) in new {
+        let value = match (old.remove(&key), value) {
+            (Some(Value::Object(old)), Value::Object(new)) => Value::Object(deep(old, new)),
+            (_, value) => value,
+        };
+        old.insert(key, value);
+    }
+    old
+}
+
+/// Every setting, sorted by name.
+pub fn settings() -> Vec<Setting> {
+    let dict = |_: &Workers| Val::map(Val::Str, Val::Any);
+    let mut settings = vec![
+        Setting::new("asynctask_transport", json!(null), |_| Val::maybe(Val::Str)),
+        Setting::new("asynctask_workers", json!({}), |workers| {
+            Val::map(Val::Str, Val::maybe(queue(workers)))
+        })
+        .merged(Merge::Keys),
+        Setting::new("asynctask_workers_poll_interval", json!(500), |_| Val::pint()),
+        Setting::new("asynctask_workers_check_child_interval", json!(1000), |_| Val::pint()),
+        Setting {
+            extra: check_schedules,
+            ..Setting::new("asynctask_scheduled_workers", json!([]), |workers| {
+                Val::seq(schedule(workers))
+            })
+            .merged(Merge::Concat)
+        },
+        Setting::new("asynctask_drain_timeout", json!(30), |_| Val::Seconds),
+        Setting::new("asynctask_payload_limit", json!(16 << 20), |_| Val::Bytes),
+        Setting::new("asynctask_output_limit", json!(1 << 20), |_| Val::Bytes),
+        Setting::new("asynctask_rescue_grace", json!(2), |_| Val::Seconds),
+        Setting::new("asynctask_owner_timeout", json!(60), |_| Val::Seconds),
+        Setting::new("asynctask_lock_timeout", json!(5), |_| Val::Seconds),
+        Setting::new("asynctask_schema_additions", json!(true), |_| Val::Bool),
+        Setting::new("db", json!(null), |_| Val::maybe(database())).merged(Merge::Deep),
+        Setting::new("debug", json!(false), |_| Val::Bool),
+        Setting::new("logging_filters", json!({}), dict).merged(Merge::Deep),
+        Setting::new("logging_formatters", json!({}), dict).merged(Merge::Deep),
+        Setting::new("logging_handlers", json!({}), dict).merged(Merge::Deep),
+        Setting::new("logging_loggers", json!({}), |_| Val::map(Val::Str, logger(json!("NOTSET"))))
+            .merged(Merge::Deep),
+        Setting::new("logging_root", json!({"level": "INFO"}), |_| logger(json!("INFO")))
+            .merged(Merge::Deep),
+    ];
+    settings.sort_by_key(|setting| setting.name);
+    settings
+}
+
+fn worker_name(workers: &Workers) -> Val {
+    match workers {
+        Some(names) => Val::Choice(names.to_vec()),
+        None => Val::Str,
+    }
+}
+
+/// No machine runs more processes for one queue.
+const MAX_PROCESSES: i64 = 1024;
+
+/// A queue's worker: its name, or a record.
+fn queue(workers: &Workers) -> Val {
+    let null = || json!(null);
+    let record = Val::record(vec![
+        Field::required("worker", worker_name(workers)),
+        Field::optional(
+            "rate_max_calls",
+            Val::Int { min: Some(1), max: Some(u32::MAX.into()) },
+            null(),
+        ),
+        Field::optional("rate_period", Val::Float, null()),
+        Field::optional("processes", Val::Int { min: Some(1), max: Some(MAX_PROCESSES) }, json!(1)),
+        Field::optional("timeout", Val::maybe(Val::Seconds), null()),
+        Field::optional("memory_limit", Val::maybe(Val::Bytes), null()),
+        Field::optional("settings", Val::map(Val::Str, Val::Any), json!({})),
+    ]);
+    Val::OneOf(vec![worker_name(workers), record])
+}
+
+fn schedule(workers: &Workers) -> Val {
+    let field = |name, val| Field::optional(name, val, json!(null));
+    let time = |name, min, max| field(name, Val::OneOf(vec![Val::Int { min, max }, Val::Str]));
+    Val::record(vec![
+        field("worker", worker_name(workers)),
+        field("ctl", Val::Str),
+        time("year", None, None),
+        time("month", Some(1), Some(12)),
+        time("day", Some(1), Some(31)),
+        time("week", Some(1), Some(53)),
+        time("day_of_week", Some(0), Some(6)),
+        time("hour", Some(0), Some(23)),
+        time("minute", Some(0), Some(59)),
+        time("second", Some(0), Some(59)),
+        field("start_date", Val::DateTime),
+        field("end_date", Val::DateTime),
+    ])
+}
+
+/// The fields of a schedule of which at least one must be given.
+pub const SCHEDULE_FIELDS: [&str; 8] =
+    ["year", "month", "day", "week", "day_of_week", "hour", "minute", "second"];
+
+fn check_schedules(value: &Value) -> Result<(), Error> {
+    for (n, item) in value.as_array().into_iter().flatten().enumerate() {
+        let given = |name: &str| !item[name].is_null() && item[name] != "";
+        let wrong = if given("worker") == given("ctl") {
+            "Must specify one of 'worker' or 'ctl'"
+        } else if SCHEDULE_FIELDS.iter().all(|name| item[name].is_null()) {
+            "Must specify some property of the schedule"
+        } else {
+            continue;
+        };
+        let item = format!("#{}", n + 1);
+        return Err(Error::new(wrong).guard("While validating sequence item", item));
+    }
+    Ok(())
+}
+
+/// A database as a URI, a record, or the configuration of which `htsql.db` is one.
+fn database() -> Val {
+    Val::OneOf(vec![Val::map(Val::Str, Val::Any), Val::Str])
+}
+
+fn logger(level: Value) -> Val {
+    let fields = vec![Field::optional("level", Val::Level, level)];
+    Val::Record(Record { fields, open: true })
+}

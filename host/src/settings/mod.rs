@@ -1,0 +1,49 @@
+//! Settings and projects: from what a user wrote (files, environment, command line) to one
+//! [`Settings`] value, read once and passed down. Texts and precedence are the original's.
+//!
+//! Read in this order: [`globals`] says which application is meant, [`project`] finds its files,
+//! [`application`] merges them, [`known`] lists what may be set and validates it, [`typed`] is what
+//! the host gets. [`error`], [`yaml`] and [`validate`] serve all of them. Nothing here reads the
+//! process environment, prints, or knows which plugins there are: that comes in as values.
+
+pub mod application;
+mod database;
+pub mod error;
+pub mod globals;
+pub mod known;
+pub mod project;
+mod secret;
+pub mod typed;
+pub mod validate;
+pub mod yaml;
+
+pub use application::{Application, Effective};
+pub use error::Error;
+pub use globals::{GLOBALS, Global, Globals, Sources, Takes};
+pub use secret::mask;
+pub use typed::{Level, QueueSettings, Schedule, Settings};
+
+/// Reads and validates every setting. `workers` are the names that settings may refer to, in the
+/// order in which errors list them.
+///
+/// # Errors
+/// One layered error in the original's words, passwords masked.
+pub fn resolve(
+    sources: &Sources,
+    globals: &Globals,
+    workers: &[String],
+) -> Result<Settings, Error> {
+    Application::load(sources, globals)?.settings(Some(workers))
+}
+
+/// As [`resolve`] for commands that run no workers: what names workers is merged but neither
+/// validated nor returned.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn resolve_transport(sources: &Sources, globals: &Globals) -> Result<Settings, Error> {
+    Application::load(sources, globals)?.settings(None)
+}
+
+#[cfg(test)]
+mod tests;

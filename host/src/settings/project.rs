@@ -1,0 +1,165 @@
+//! Projects: which files an application is made of, and in which order they count.
+//!
+//! A project `NAME` is the file `NAME.yaml` of a settings directory: a plain mapping of settings,
+//! beside which the reserved key `requires` names the projects that it builds on. A requirement may
+//! also be a path to such a file, or a directory (ending in `/`) whose `settings.yaml` is one; `-`
+//! stands for a project without settings.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::error::Error;
+use super::validate::Val;
+use super::yaml::{Kind, Loader, Node};
+
+/// The key of a project file that is no setting.
+const REQUIRES: &str = "requires";
+
+/// A project that takes part in an application.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Package {
+    /// `rex.asynctask_demo`; for a path the name of the file or directory.
+    pub name: String,
+    /// Absent when the project has no file.
+    pub path: Option<PathBuf>,
+    /// Raw values by name, not validated.
+    pub settings: Map<String, Value>,
+}
+
+/// Where projects are looked for.
+pub struct Places<'a> {
+    /// Tried in order for a project's name.
+    pub settings_dirs: &'a [PathBuf],
+    /// What relative paths start from.
+    pub cwd: &'a Path,
+}
+
+impl Places<'_> {
+    /// The projects that satisfy `requirements` (the more specific first) and all that those build
+    /// on, **the least specific first**: the order in which settings are merged.
+    ///
+    /// # Errors
+    /// A requirement that is malformed or not there, a circle, a file that is no mapping.
+    pub fn packages(&self, requirements: &[String]) -> Result<Vec<Package>, Error> {
+        let mut search = Search { places: self, done: Vec::new(), open: Vec::new() };
+        for requirement in requirements.iter().rev() {
+            search.require(requirement, self.cwd)?;
+        }
+        Ok(search.done.into_iter().map(|(_, package)| package).collect())
+    }
+
+    /// The file of a requirement, which a directory need not have; `None` for one without file.
+    fn locate(&self, requirement: &str, base: &Path) -> Result<Option<PathBuf>, Error> {
+        let unsatisfied = || Error::with("Failed to satisfy requirement:", requirement);
+        if requirement == "-" {
+            return Ok(None);
+        }
+        if requirement.ends_with('/') {
+            let dir = base.join(requirement);
+            return match dir.is_dir() {
+                true => Ok(Some(tidy(&dir).join("settings.yaml"))),
+                false => Err(Error::with("Cannot find static directory:", requirement)),
+            };
+        }
+        let is_file = |path: &Path| path.is_file();
+        if requirement.contains('/') || requirement.ends_with(".yaml") {
+            let path = tidy(&base.join(requirement));
+            return if is_file(&path) { Ok(Some(path)) } else { Err(unsatisfied()) };
+        }
+        let is_name = requirement.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && requirement.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+        if !is_name {
+            return Err(Error::with("Got ill-formed requirement:", requirement));
+        }
+        let dirs = self.settings_dirs.iter();
+        let mut paths =
+            dirs.map(|dir| tidy(&self.cwd.join(dir)).join(format!("{requirement}.yaml")));
+        paths.find(|path| is_file(path)).map(Some).ok_or_else(unsatisfied)
+    }
+}
+
+/// `path` without `.` and, where that is safe, as the one name of the file.
+fn tidy(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
+}
+
+struct Search<'a> {
+    places: &'a Places<'a>,
+    /// Each with what tells it from the others.
+    done: Vec<(PathBuf, Package)>,
+    /// The chain of projects that led here, to notice a circle.
+    open: Vec<PathBuf>,
+}
+
+impl Search<'_> {
+    fn require(&mut self, requirement: &str, base: &Path) -> Result<(), Error> {
+        let path = self.places.locate(requirement, base)?;
+        let name = name_of(requirement, path.as_deref());
+        let has_file = path.as_ref().is_some_and(|path| path.exists());
+        let path = path.unwrap_or_else(|| PathBuf::from(requirement));
+        if self.done.iter().any(|(known, _)| *known == path) {
+            return Ok(());
+        }
+        if !has_file {
+            self.done.push((path, Package { name, path: None, settings: Map::new() }));
+            return Ok(());
+        }
+        if self.open.contains(&path) {
+            return Err(Error::with("Got a circular requirement:", requirement));
+        }
+        let (settings, requires) = self.read(&path)?;
+        self.open.push(path.clone());
+        let base = path.parent().unwrap_or(self.places.cwd).to_path_buf();
+        for required in requires.iter().rev() {
+            self.require(required, &base).map_err(|error| error.guard("Required for:", &name))?;
+        }
+        self.open.pop();
+        let package = Package { name, path: Some(path.clone()), settings };
+        self.done.push((path, package));
+        Ok(())
+    }
+
+    fn read(&self, path: &Path) -> Result<(Map<String, Value>, Vec<String>), Error> {
+        let mut node = Loader::new(self.places.cwd).file(path)?;
+        let requires = take(&mut node, REQUIRES);
+        let settings = match Val::map(Val::Any, Val::Any).node(&node)? {
+            Value::Object(settings) => settings,
+            _ => Map::new(),
+        };
+        let list = Val::OneOrSeq(Box::new(Val::Str));
+        let requires = match requires.map(|node| list.node(&node)).transpose() {
+            Ok(requires) => requires,
+            Err(error) => return Err(error.guard("While validating field:", REQUIRES)),
+        };
+        let text = |value: Value| value.as_str().map(str::to_owned);
+        Ok((
+            settings,
+            match requires {
+                Some(Value::Array(items)) => items.into_iter().filter_map(text).collect(),
+                Some(one) => text(one).into_iter().collect(),
+                None => Vec::new(),
+            },
+        ))
+    }
+}
+
+/// Takes a key out of a mapping.
+fn take(node: &mut Node, name: &str) -> Option<Node> {
+    let Kind::Map(pairs) = &mut node.kind else { return None };
+    let is_it =
+        |(key, _): &(Node, Node)| matches!(&key.kind, Kind::Scalar(text, _) if text == name);
+    let at = pairs.iter().position(is_it)?;
+    Some(pairs.remove(at).1)
+}
+
+fn name_of(requirement: &str, path: Option<&Path>) -> String {
+    let is_dir = requirement.ends_with('/');
+    let is_path = is_dir || requirement.contains('/') || requirement.ends_with(".yaml");
+    let name = match path {
+        Some(path) if is_dir => path.parent().and_then(Path::file_name),
+        Some(path) if is_path => path.file_stem(),
+        _ => None,
+    };
+    name.map_or_else(|| requirement.to_owned(), |name| name.to_string_lossy().into_owned())
+}

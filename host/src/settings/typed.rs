@@ -1,0 +1,238 @@
+//! Settings as the host uses them: validated, with units, defaults filled in.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::database;
+use super::error::Error;
+
+/// The settings of a host.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// `asynctask_transport`, else the URI of `db`; without either the host's own queue.
+    pub transport: Option<String>,
+    /// By queue name; those set to null are left out.
+    pub queues: Vec<QueueSettings>,
+    /// In the order of the application's sources.
+    pub schedules: Vec<Schedule>,
+    pub poll_interval: Duration,
+    pub check_child_interval: Duration,
+    /// The root logger's.
+    pub log_level: Level,
+    /// By logger name; `None` where the root logger's level holds.
+    pub loggers: Vec<(String, Option<Level>)>,
+    pub drain_timeout: Duration,
+    /// Bytes of a task's payload.
+    pub payload_limit: u64,
+    /// Bytes that one task may print.
+    pub output_limit: u64,
+    pub rescue_grace: Duration,
+    pub owner_timeout: Duration,
+    pub lock_timeout: Duration,
+    pub schema_additions: bool,
+    pub debug: bool,
+}
+
+/// How a queue is worked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueueSettings {
+    /// Not checked to be a well-formed name.
+    pub queue: String,
+    pub worker: String,
+    /// At most so many starts in [`QueueSettings::rate_period`].
+    pub rate_max_calls: Option<u32>,
+    /// Seconds; finite and not negative.
+    pub rate_period: Option<f64>,
+    pub processes: u32,
+    /// How long one task may take.
+    pub timeout: Option<Duration>,
+    /// Bytes that a worker process may use.
+    pub memory_limit: Option<u64>,
+    /// Handed to the worker as it is.
+    pub settings: Map<String, Value>,
+}
+
+/// A task to be submitted by the clock. The time fields are an integer, an expression, or null.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Schedule {
+    pub worker: Option<String>,
+    pub ctl: Option<String>,
+    pub year: Value,
+    pub month: Value,
+    pub day: Value,
+    pub week: Value,
+    pub day_of_week: Value,
+    pub hour: Value,
+    pub minute: Value,
+    pub second: Value,
+    /// `YYYY-MM-DDTHH:MM:SS[.FFFFFF]` in UTC.
+    pub start_date: Option<String>,
+    pub end_date: Option<String>,
+}
+
+/// A log level, from the least to the most severe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Level {
+    Debug,
+    Info,
+    Warning,
+    Error,
+    Critical,
+}
+
+impl Level {
+    /// By Python's name; `None` for `NOTSET`.
+    fn of(name: &str) -> Option<Level> {
+        match name {
+            "DEBUG" => Some(Level::Debug),
+            "INFO" => Some(Level::Info),
+            "WARNING" => Some(Level::Warning),
+            "ERROR" => Some(Level::Error),
+            "CRITICAL" => Some(Level::Critical),
+            _ => None,
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Level::Debug => "DEBUG",
+            Level::Info => "INFO",
+            Level::Warning => "WARNING",
+            Level::Error => "ERROR",
+            Level::Critical => "CRITICAL",
+        }
+    }
+}
+
+impl Settings {
+    /// Takes validated values of all settings by name.
+    pub(super) fn of(values: &Map<String, Value>) -> Result<Settings, Error> {
+        let read = Reader { values };
+        let transport = match read.take::<Option<String>>("asynctask_transport")? {
+            Some(uri) => Some(uri),
+            None => database::uri(&values["db"])
+                .map_err(|error| error.guard("While validating setting:", "db"))?,
+        };
+        let mut queues = Vec::new();
+        for (queue, value) in read.take::<Map<String, Value>>("asynctask_workers")? {
+            if !value.is_null() {
+                queues.push(queue_settings(queue, value)?);
+            }
+        }
+        let root: Logger = read.take("logging_root")?;
+        let loggers: Map<String, Value> = read.take("logging_loggers")?;
+        let logger = |(name, value): (String, Value)| {
+            let level = value["level"].as_str().and_then(Level::of);
+            (name, level)
+        };
+        Ok(Settings {
+            transport,
+            queues,
+            schedules: read.take("asynctask_scheduled_workers")?,
+            poll_interval: read.millis("asynctask_workers_poll_interval")?,
+            check_child_interval: read.millis("asynctask_workers_check_child_interval")?,
+            // Python's root logger without level logs everything.
+            log_level: Level::of(&root.level).unwrap_or(Level::Debug),
+            loggers: loggers.into_iter().map(logger).collect(),
+            drain_timeout: read.seconds("asynctask_drain_timeout")?,
+            payload_limit: read.take("asynctask_payload_limit")?,
+            output_limit: read.take("asynctask_output_limit")?,
+            rescue_grace: read.seconds("asynctask_rescue_grace")?,
+            owner_timeout: read.seconds("asynctask_owner_timeout")?,
+            lock_timeout: read.seconds("asynctask_lock_timeout")?,
+            schema_additions: read.take("asynctask_schema_additions")?,
+            debug: read.take("debug")?,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct Logger {
+    level: String,
+}
+
+struct Reader<'a> {
+    values: &'a Map<String, Value>,
+}
+
+impl Reader<'_> {
+    fn take<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<T, Error> {
+        let value = self.values.get(name).unwrap_or(&Value::Null);
+        T::deserialize(value)
+            .map_err(|error| Error::new(error.to_string()).guard("While validating setting:", name))
+    }
+
+    fn millis(&self, name: &str) -> Result<Duration, Error> {
+        Ok(Duration::from_millis(self.take(name)?))
+    }
+
+    fn seconds(&self, name: &str) -> Result<Duration, Error> {
+        // The validator lets only finite numbers through, and none below zero.
+        Ok(Duration::try_from_secs_f64(self.take(name)?).unwrap_or(Duration::MAX))
+    }
+}
+
+/// A worker config as its validator leaves it: a name, or a record with every field.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum QueueConfig {
+    Name(String),
+    Record(QueueRecord),
+}
+
+#[derive(Deserialize)]
+struct QueueRecord {
+    worker: String,
+    rate_max_calls: Option<u32>,
+    /// Text for what is no finite number.
+    rate_period: Value,
+    processes: u32,
+    timeout: Option<f64>,
+    memory_limit: Option<u64>,
+    settings: Map<String, Value>,
+}
+
+fn queue_settings(queue: String, value: Value) -> Result<QueueSettings, Error> {
+    let about = |error: Error, queue: &str| {
+        let key = rex_plugin_api::pyrepr::repr_str(queue);
+        error
+            .guard("While validating mapping value for key:", key)
+            .guard("While validating setting:", "asynctask_workers")
+    };
+    let record = match QueueConfig::deserialize(&value) {
+        Ok(QueueConfig::Record(record)) => record,
+        Ok(QueueConfig::Name(worker)) => QueueRecord {
+            worker,
+            rate_max_calls: None,
+            rate_period: Value::Null,
+            processes: 1,
+            timeout: None,
+            memory_limit: None,
+            settings: Map::new(),
+        },
+        Err(error) => return Err(about(Error::new(error.to_string()), &queue)),
+    };
+    let rate_period = match record.rate_period.as_f64() {
+        None if record.rate_period.is_null() => None,
+        // The original takes any number and then sleeps for as long; none of these can be meant.
+        Some(period) if (0.0..=1e9).contains(&period) => Some(period),
+        _ => {
+            let error = Error::with("Expected a number of seconds in range:", "[0..1000000000]")
+                .guard("Got:", rex_plugin_api::pyrepr::repr(&record.rate_period))
+                .guard("While validating field:", "rate_period");
+            return Err(about(error, &queue));
+        }
+    };
+    Ok(QueueSettings {
+        queue,
+        worker: record.worker,
+        rate_max_calls: record.rate_max_calls,
+        rate_period,
+        processes: record.processes,
+        timeout: record.timeout.and_then(|secs| Duration::try_from_secs_f64(secs).ok()),
+        memory_limit: record.memory_limit,
+        settings: record.settings,
+    })
+}
