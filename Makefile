@@ -1,0 +1,8 @@
+# Each target is one line of what it runs. CARGO_TARGET_DIR, DIST and PROFILE are respected.
+.PHONY: demo test bench dist lint
+
+demo: dist ; tests/demo
+test: ; tests/run
+bench: dist ; cargo bench --package rex-tests
+dist: ; tests/dist
+lint: ; cargo fmt --all --check && cargo clippy --workspace --all-targets -- -D warnings && RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items

@@ -1,0 +1,3 @@
+//! Measures what an operator feels, each figure beside its limit from the same run.
+
+fn main() {}

@@ -1,0 +1,204 @@
+//! Every way in which a plugin can end its process: noticed, named, charged to the task that did
+//! it, in the middle of a window, and to no other.
+
+use std::collections::BTreeMap;
+
+use rex_test_support::env::Env;
+use rex_test_support::plugins;
+use serde_json::{Value, json};
+
+use crate::store::Store;
+
+/// Tasks before and after the one that fails; together with it they fit one window.
+const BEFORE: i64 = 20;
+const AFTER: i64 = 20;
+
+/// What is known of a task that failed.
+struct Expected {
+    /// The dead letter's kind.
+    kind: &'static str,
+    /// What the log and the dead letter's reason say.
+    words: &'static str,
+    /// Whether the process went down with the task.
+    died: bool,
+}
+
+fn crashed(words: &'static str) -> Expected {
+    Expected { kind: "crash", words, died: true }
+}
+
+fn survived(kind: &'static str, words: &'static str) -> Expected {
+    Expected { kind, words, died: false }
+}
+
+#[test]
+fn segmentation_fault() {
+    check("segfault", &crashed("killed by signal 11 (SIGSEGV)"));
+}
+
+#[test]
+fn abort() {
+    check("abort", &crashed("killed by signal 6 (SIGABRT)"));
+}
+
+#[test]
+fn killed_from_outside() {
+    check("kill", &crashed("killed by signal 9 (SIGKILL)"));
+}
+
+#[test]
+fn panic() {
+    check("panic", &survived("panic", "panicked on purpose"));
+}
+
+#[test]
+fn panic_on_a_thread() {
+    check("panic_thread", &survived("error", "the thread panicked"));
+}
+
+#[test]
+fn error() {
+    check("error", &survived("error", "failed on purpose"));
+}
+
+#[test]
+fn escaped_panic() {
+    check("escaped_panic", &crashed("killed by signal 6 (SIGABRT)"));
+}
+
+#[test]
+fn exit_0() {
+    check("exit0", &crashed("exited with code 0"));
+}
+
+#[test]
+fn exit_3() {
+    check("exit3", &crashed("exited with code 3"));
+}
+
+#[test]
+fn exit_5_from_a_thread() {
+    check("exit5_thread", &crashed("exited with code 5"));
+}
+
+#[test]
+fn stack_overflow_on_the_main_thread() {
+    check("stack_overflow_main", &crashed("killed by signal 6 (SIGABRT)"));
+}
+
+#[test]
+fn stack_overflow_on_a_plugins_thread() {
+    check("stack_overflow_thread", &crashed("killed by signal 11 (SIGSEGV)"));
+}
+
+#[test]
+fn illegal_instruction() {
+    check("illegal_instruction", &crashed("killed by signal 4 (SIGILL)"));
+}
+
+#[test]
+fn files_closed_under_the_worker() {
+    check("close_files", &crashed("the worker's process"));
+}
+
+#[test]
+fn endless_loop() {
+    let expected = Expected { kind: "timeout", words: "time limit of 0.5 s", died: true };
+    check_with("loop", json!({"timeout": 0.5}), &expected);
+}
+
+#[test]
+fn endless_sleep() {
+    let expected = Expected { kind: "timeout", words: "time limit of 0.5 s", died: true };
+    check_with("sleep", json!({"timeout": 0.5}), &expected);
+}
+
+#[test]
+fn memory_limit() {
+    let expected = Expected { kind: "memory", words: "memory limit", died: true };
+    check_with("memory", json!({"memory_limit": "512M"}), &expected);
+}
+
+#[test]
+fn last_output_is_kept() {
+    let (letter, _) = run_case("stderr", json!({}));
+    let last: Vec<&str> = letter["details"]["last_output"]
+        .as_array()
+        .expect("a list of lines")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    assert!(last.contains(&"said before the end"), "{last:?}");
+}
+
+fn check(how: &str, expected: &Expected) {
+    check_with(how, json!({}), expected);
+}
+
+fn check_with(how: &str, limits: Value, expected: &Expected) {
+    let (letter, output) = run_case(how, limits);
+    let reason = letter["reason"].as_str().expect("a text");
+    assert!(reason.contains(expected.words), "reason: {reason}");
+    assert_eq!(letter["details"]["kind"], expected.kind, "{letter}");
+    assert_eq!(letter["attempts"], 1);
+    assert_eq!(letter["details"]["worker"], "crash_worker");
+    let deaths = output.matches("Worker for queue crash died; restarting...").count();
+    assert_eq!(deaths, usize::from(expected.died), "{output}");
+    assert!(output.contains(expected.words), "the log does not name the cause:\n{output}");
+    let launches = output.matches("Launching crash_worker to work on queue crash").count();
+    assert_eq!(launches, 1 + deaths, "{output}");
+}
+
+/// Runs a task that fails in the middle of others; its dead letter, and what the host printed.
+fn run_case(how: &str, limits: Value) -> (Value, String) {
+    let env = Env::new();
+    env.add_plugin(&plugins::built("crash"));
+    let record = env.path("record");
+    let payload = |n: i64| {
+        let how = if n == BEFORE { how } else { "ok" };
+        let text = "said before the end";
+        json!({"how": how, "n": n, "record": record, "text": text}).to_string()
+    };
+    let payloads: Vec<String> = (0..=BEFORE + AFTER).map(payload).collect();
+    let payloads: Vec<&str> = payloads.iter().map(String::as_str).collect();
+    Store::Embedded.submit(&env, "crash", &payloads);
+
+    let mut worker = json!({"worker": "crash_worker"});
+    for (name, value) in limits.as_object().expect("limits are a map") {
+        worker[name] = value.clone();
+    }
+    let workers = format!("asynctask_workers={}", json!({"crash": worker}));
+    let plugins = env.path("plugins").display().to_string();
+    let output = env
+        .start(&[
+            "run",
+            "rex.asynctask",
+            "--plugins",
+            &plugins,
+            "--set",
+            &workers,
+            "--halt-when-empty",
+        ])
+        .wait_ok();
+
+    let letters = env.rex_host(&["dlq", "list", "--json"]).json_lines();
+    assert_eq!(letters.len(), 1, "one task is to blame: {letters:?}\n{output}");
+    assert_eq!(letters[0]["payload"]["n"], BEFORE, "{letters:?}");
+    assert_eq!(letters[0]["queue"], "crash");
+    assert_eq!(env.rex_host(&["queue", "peek", "crash", "--json"]).ok(), "");
+
+    let mut counts: BTreeMap<(String, i64), usize> = BTreeMap::new();
+    let lines = std::fs::read_to_string(&record).expect("tasks were recorded");
+    for line in lines.lines() {
+        let (event, n) = line.split_once(' ').expect("two words");
+        *counts.entry((event.to_owned(), n.parse().expect("a number"))).or_default() += 1;
+    }
+    for n in 0..=BEFORE + AFTER {
+        let count = |event: &str| counts.get(&(event.to_owned(), n)).copied().unwrap_or(0);
+        let done = usize::from(n != BEFORE);
+        assert_eq!((count("start"), count("done")), (1, done), "task {n}\n{output}");
+    }
+    let order: Vec<&str> = lines.lines().filter_map(|line| line.strip_prefix("start ")).collect();
+    assert!(order.is_sorted_by_key(|n| n.parse::<i64>().expect("a number")), "{order:?}");
+    (letters.into_iter().next().expect("there is one"), output)
+}

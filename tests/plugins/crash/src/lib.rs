@@ -1,0 +1,159 @@
+//! A worker that ends, hangs or fails in every way the host must survive, as its payload says.
+//!
+//! `how` names the way. With `record`, a path, it appends `start N` and `done N` there (N is the
+//! payload's `n`), so that a test can count what ran without asking the host.
+
+#![expect(unsafe_code, reason = "crashing on purpose needs what safe code cannot do")]
+
+use std::fs::OpenOptions;
+use std::hint::black_box;
+use std::io::Write;
+use std::process::Command;
+use std::time::Duration;
+
+use rex_plugin_api::{Context, Error, Payload, Result, Worker, export_plugin};
+
+#[derive(Default)]
+struct CrashWorker;
+
+impl Worker for CrashWorker {
+    fn process(&mut self, payload: &Payload, ctx: &Context) -> Result<()> {
+        record(payload, "start")?;
+        act(payload.text("how")?, payload, ctx)?;
+        record(payload, "done")
+    }
+}
+
+/// One write a line, so that lines of several processes never mix.
+fn record(payload: &Payload, event: &str) -> Result<()> {
+    if payload.contains_key("record") {
+        let mut file =
+            OpenOptions::new().append(true).create(true).open(payload.text("record")?)?;
+        file.write_all(format!("{event} {}\n", payload.integer("n")?).as_bytes())?;
+    }
+    Ok(())
+}
+
+fn act(how: &str, payload: &Payload, ctx: &Context) -> Result<()> {
+    match how {
+        "ok" => {}
+        "error" => return Err(Error::new("failed on purpose")),
+        "panic" => panic!("panicked on purpose"),
+        "panic_thread" => {
+            let thread = std::thread::spawn(|| panic!("panicked on purpose in a thread"));
+            if thread.join().is_err() {
+                return Err(Error::new("the thread panicked"));
+            }
+        }
+        "escaped_panic" => {
+            extern "C" fn callback() {
+                panic!("panicked where nothing may unwind");
+            }
+            callback();
+        }
+        // SAFETY: not safe at all: no such address is mapped, which is the point.
+        "segfault" => unsafe { black_box(16 as *mut u8).write_volatile(1) },
+        "abort" => std::process::abort(),
+        "exit0" => std::process::exit(0),
+        "exit3" => std::process::exit(3),
+        "exit5_thread" => {
+            let _ = std::thread::spawn(|| std::process::exit(5)).join();
+        }
+        // SAFETY: kill touches no memory.
+        "kill" => unsafe {
+            libc::kill(libc::getpid(), libc::SIGKILL);
+        },
+        "stack_overflow_main" => {
+            black_box(descend(1));
+        }
+        "stack_overflow_thread" => {
+            let _ = std::thread::spawn(|| black_box(descend(1))).join();
+        }
+        "illegal_instruction" => illegal_instruction(),
+        // SAFETY: the host's end of every descriptor notices; the test is that it does.
+        "close_files" => unsafe {
+            for file in 0..1024 {
+                libc::close(file);
+            }
+        },
+        "loop" => loop {
+            std::hint::spin_loop();
+        },
+        "sleep" => loop {
+            std::thread::park_timeout(Duration::from_secs(60));
+        },
+        "memory" => eat(),
+        "print" => print_lines(payload.integer("lines")?),
+        "stderr" => {
+            eprintln!("{}", payload.text("text")?);
+            std::process::abort();
+        }
+        "spawn" => spawn_and_hang(payload, ctx)?,
+        "until" => wait_for_file(payload.text("file")?),
+        "work" => burn(Duration::from_millis(payload.integer("ms")?.unsigned_abs())),
+        "submit" => ctx.submit(payload.text("queue")?, payload_of(payload)?)?,
+        other => return Err(Error::new(format_args!("no way to go named `{other}`"))),
+    }
+    Ok(())
+}
+
+fn payload_of(payload: &Payload) -> Result<Payload> {
+    Ok(Payload::try_from(payload.get("payload").cloned().unwrap_or_default())?)
+}
+
+fn descend(depth: u64) -> u64 {
+    let here = black_box([depth; 64]);
+    if here[0] == 0 { 0 } else { descend(here[0] + 1) + here[63] }
+}
+
+fn illegal_instruction() {
+    // SAFETY: raises SIGILL, which is the point.
+    unsafe {
+        #[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
+        std::arch::asm!("ud2");
+        #[cfg(target_arch = "aarch64")]
+        std::arch::asm!("udf #0");
+    }
+}
+
+/// Takes memory and touches it, until something ends it.
+fn eat() {
+    let mut taken: Vec<Vec<u8>> = Vec::new();
+    loop {
+        taken.push(vec![1; 1 << 20]);
+        black_box(&taken);
+    }
+}
+
+fn print_lines(lines: i64) {
+    let line = "x".repeat(99);
+    for _ in 0..lines {
+        println!("{line}");
+    }
+}
+
+/// Starts a `sleep`, says so, and never comes back.
+fn spawn_and_hang(payload: &Payload, ctx: &Context) -> Result<()> {
+    let child = Command::new("sleep").arg("600").spawn()?;
+    ctx.info(format_args!("started sleep {}", child.id()));
+    std::fs::write(payload.text("file")?, child.id().to_string())?;
+    loop {
+        std::thread::park_timeout(Duration::from_secs(60));
+    }
+}
+
+/// Stays in the task until the test makes the file.
+fn wait_for_file(path: &str) {
+    while !std::path::Path::new(path).exists() {
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+}
+
+fn burn(time: Duration) {
+    let start = std::time::Instant::now();
+    while start.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
+
+export_plugin! { workers: { "crash_worker" => CrashWorker } }

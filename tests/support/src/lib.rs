@@ -1,0 +1,6 @@
+//! What the tests of several crates share. Used as a dev-dependency only.
+
+pub mod env;
+pub mod pg;
+pub mod plugins;
+pub mod process;
