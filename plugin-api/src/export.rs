@@ -14,14 +14,22 @@
 ///     }
 /// }
 /// ```
+///
+/// A plugin that cannot do without a host operation that API 1.0 did not have declares it, so that
+/// an older host refuses the plugin at once: `export_plugin! { workers: { … }, needs: [7] }`.
 #[macro_export]
 macro_rules! export_plugin {
-    (workers: { $($name:literal => $worker:ty),+ $(,)? } $(,)?) => {
+    (
+        workers: { $($name:literal => $worker:ty),+ $(,)? }
+        $(, needs: [$($op:expr),+ $(,)?])?
+        $(,)?
+    ) => {
         #[allow(unsafe_code, non_upper_case_globals)]
         const _: () = {
             fn registry() -> $crate::Registry {
                 $crate::Registry::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
                     $(.worker::<$worker>($name))+
+                    $($(.needs($op))+)?
             }
 
             extern "C" fn constructor() -> $crate::abi::Constructed {

@@ -63,6 +63,22 @@ impl Registry {
         self.makers.push(|| Box::new(W::default()));
         self
     }
+
+    /// Declares a host operation without which the plugin is of no use: a host that does not know
+    /// it refuses the plugin when it finds it, and not in the middle of a task.
+    #[must_use]
+    pub fn needs(mut self, op: u32) -> Registry {
+        self.manifest.needs.push(op);
+        self
+    }
+
+    /// Claims something else than what it is: for tests of hosts.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn claiming(mut self, manifest: Manifest) -> Registry {
+        self.manifest = manifest;
+        self
+    }
 }
 
 /// The worker of this process, and what it was started with.

@@ -38,11 +38,13 @@ pub struct Refusal {
     /// The content's, when the file was good enough to be read.
     pub hash: Option<String>,
     stamp: Option<Stamp>,
-    /// The refusal is the content's fault, and holds for it wherever it lies.
-    intrinsic: bool,
 }
 
 impl Refusal {
+    fn new(path: &Path, reason: Reason) -> Box<Refusal> {
+        Box::new(Refusal { path: path.to_owned(), reason, hash: None, stamp: None })
+    }
+
     fn is_same_file(&self, other: &Refusal) -> bool {
         self.path == other.path
             && match (&self.hash, &other.hash) {
@@ -153,9 +155,8 @@ impl Finder {
         self.copies.as_ref()
     }
 
-    /// Looks at all files of `dir` that are named `*.so`, other than hidden ones. What `previous`
-    /// tells of the same content is not found out again, and in a quarrel over a worker's name its
-    /// plugin stays.
+    /// Looks at all files of `dir` that are named `*.so`, other than hidden ones. A plugin whose
+    /// content `previous` knows is not loaded again, and in a quarrel over a worker's name it stays.
     ///
     /// # Errors
     /// When the directory as a whole is of no use; a file that is of no use is a [`Refusal`].
@@ -173,15 +174,7 @@ impl Finder {
     /// # Errors
     /// Why it is refused.
     pub fn examine(&self, path: &Path) -> Result<PluginFile, Box<Refusal>> {
-        let refuse = |reason| {
-            Box::new(Refusal {
-                path: path.to_owned(),
-                reason,
-                hash: None,
-                stamp: None,
-                intrinsic: false,
-            })
-        };
+        let refuse = |reason| Refusal::new(path, reason);
         // Of a link the parent counts that holds it: the link itself is refused later.
         let parent = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -200,17 +193,11 @@ impl Finder {
     }
 
     fn examine_known(&self, path: &Path, known: &Known<'_>) -> Result<PluginFile, Box<Refusal>> {
-        let mut refusal = Refusal {
-            path: path.to_owned(),
-            reason: Reason::new(""),
-            hash: None,
-            stamp: None,
-            intrinsic: false,
-        };
-        match self.try_examine(path, known, &mut refusal) {
-            Ok(plugin) => Ok(plugin),
-            Err(reason) => Err(Box::new(Refusal { reason, ..refusal })),
-        }
+        let mut refusal = Refusal::new(path, Reason::new(""));
+        self.try_examine(path, known, &mut refusal).map_err(|reason| {
+            refusal.reason = reason;
+            refusal
+        })
     }
 
     /// Fills in what a refusal would tell as it finds it out.
@@ -226,47 +213,29 @@ impl Finder {
         let hash = source.hash(|_| Ok(()))?;
         refusal.hash = Some(hash.clone());
 
-        if let Some(reason) = known.refused.get(hash.as_str()) {
-            refusal.intrinsic = true;
-            return Err((*reason).clone());
-        }
         let copy = match &self.copies {
             Some(copies) => copies.keep(&source, &hash)?,
             None => path.to_owned(),
         };
-        let manifest = match known.manifests.get(hash.as_str()) {
+        let manifest = match known.0.get(hash.as_str()) {
             Some(manifest) => (*manifest).clone(),
-            None => {
-                refusal.intrinsic = true;
-                self.prober.probe(&copy)?
-            }
+            None => self.prober.probe(&copy)?,
         };
-        refusal.intrinsic = true;
         manifest::check(&manifest, &self.api)
             .map_err(|error| Reason::new(&error).hint(error.hint()))?;
         Ok(PluginFile { path: path.to_owned(), hash, copy, manifest })
     }
 }
 
-/// What was found out before, by content.
+/// The manifests that were found out before, by content. Refusals are not kept: a missing library may
+/// have been installed since.
 #[derive(Default)]
-struct Known<'a> {
-    manifests: HashMap<&'a str, &'a Manifest>,
-    refused: HashMap<&'a str, &'a Reason>,
-}
+struct Known<'a>(HashMap<&'a str, &'a Manifest>);
 
 impl<'a> Known<'a> {
     fn of(previous: Option<&'a Catalog>) -> Known<'a> {
-        let Some(previous) = previous else { return Known::default() };
-        Known {
-            manifests: previous.plugins.iter().map(|p| (p.hash.as_str(), &p.manifest)).collect(),
-            refused: previous
-                .refusals
-                .iter()
-                .filter(|refusal| refusal.intrinsic)
-                .filter_map(|refusal| Some((refusal.hash.as_deref()?, &refusal.reason)))
-                .collect(),
-        }
+        let plugins = previous.map_or(&[][..], |previous| &previous.plugins[..]);
+        Known(plugins.iter().map(|plugin| (plugin.hash.as_str(), &plugin.manifest)).collect())
     }
 }
 
@@ -353,7 +322,6 @@ fn settle(examined: Vec<Result<PluginFile, Box<Refusal>>>, previous: Option<&Cat
                 reason,
                 hash: Some(plugin.hash),
                 stamp: None,
-                intrinsic: false,
             }),
         }
     }

@@ -237,9 +237,9 @@ mod tests {
     use super::{Accounts, Facts, Fault, Trust, quote};
 
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
-                          ada:x:1000:1000::/home/ada:/bin/sh\n\
-                          bob:x:1001:100::/home/bob:/bin/sh\n\
-                          cyd:x:1002:1002::/home/cyd:/bin/sh\n\
+                          ada:x:1000:1000::/srv/ada:/bin/sh\n\
+                          bob:x:1001:100::/srv/bob:/bin/sh\n\
+                          cyd:x:1002:1002::/srv/cyd:/bin/sh\n\
                           broken line\n";
     const GROUP: &str = "root:x:0:\nusers:x:100:\nada:x:1000:ada\ncyd:x:1002:bob\nstaff:x:50:ada";
 
