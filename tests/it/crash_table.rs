@@ -1,12 +1,9 @@
 //! Every way in which a plugin can end its process: noticed, named, charged to the task that did
 //! it, in the middle of a window, and to no other.
 
-use std::collections::BTreeMap;
-
-use rex_test_support::env::Env;
-use rex_test_support::plugins;
 use serde_json::{Value, json};
 
+use crate::crashing;
 use crate::store::Store;
 
 /// Tasks before and after the one that fails; together with it they fit one window.
@@ -151,8 +148,7 @@ fn check_with(how: &str, limits: Value, expected: &Expected) {
 
 /// Runs a task that fails in the middle of others; its dead letter, and what the host printed.
 fn run_case(how: &str, limits: Value) -> (Value, String) {
-    let env = Env::new();
-    env.add_plugin(&plugins::built("crash"));
+    let env = crashing::env();
     let record = env.path("record");
     let payload = |n: i64| {
         let how = if n == BEFORE { how } else { "ok" };
@@ -163,23 +159,8 @@ fn run_case(how: &str, limits: Value) -> (Value, String) {
     let payloads: Vec<&str> = payloads.iter().map(String::as_str).collect();
     Store::Embedded.submit(&env, "crash", &payloads);
 
-    let mut worker = json!({"worker": "crash_worker"});
-    for (name, value) in limits.as_object().expect("limits are a map") {
-        worker[name] = value.clone();
-    }
-    let workers = format!("asynctask_workers={}", json!({"crash": worker}));
-    let plugins = env.path("plugins").display().to_string();
-    let output = env
-        .start(&[
-            "run",
-            "rex.asynctask",
-            "--plugins",
-            &plugins,
-            "--set",
-            &workers,
-            "--halt-when-empty",
-        ])
-        .wait_ok();
+    let queues = json!({"crash": limits});
+    let output = crashing::start(&env, &queues, &["--halt-when-empty"]).wait_ok();
 
     let letters = env.rex_host(&["dlq", "list", "--json"]).json_lines();
     assert_eq!(letters.len(), 1, "one task is to blame: {letters:?}\n{output}");
@@ -187,17 +168,12 @@ fn run_case(how: &str, limits: Value) -> (Value, String) {
     assert_eq!(letters[0]["queue"], "crash");
     assert_eq!(env.rex_host(&["queue", "peek", "crash", "--json"]).ok(), "");
 
-    let mut counts: BTreeMap<(String, i64), usize> = BTreeMap::new();
-    let lines = std::fs::read_to_string(&record).expect("tasks were recorded");
-    for line in lines.lines() {
-        let (event, n) = line.split_once(' ').expect("two words");
-        *counts.entry((event.to_owned(), n.parse().expect("a number"))).or_default() += 1;
-    }
+    let counts = crashing::recorded(&record);
     for n in 0..=BEFORE + AFTER {
-        let count = |event: &str| counts.get(&(event.to_owned(), n)).copied().unwrap_or(0);
         let done = usize::from(n != BEFORE);
-        assert_eq!((count("start"), count("done")), (1, done), "task {n}\n{output}");
+        assert_eq!(counts.get(&n), Some(&(1, done)), "task {n}\n{output}");
     }
+    let lines = std::fs::read_to_string(&record).expect("tasks were recorded");
     let order: Vec<&str> = lines.lines().filter_map(|line| line.strip_prefix("start ")).collect();
     assert!(order.is_sorted_by_key(|n| n.parse::<i64>().expect("a number")), "{order:?}");
     (letters.into_iter().next().expect("there is one"), output)

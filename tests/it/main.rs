@@ -2,8 +2,10 @@
 //! repository itself.
 
 mod crash_table;
+mod crashing;
 mod seed_asynctask;
 mod store;
+mod supervision;
 mod tidy;
 
 /// A file that nobody lists is a test that nobody runs.

@@ -32,7 +32,7 @@ impl Store {
             .map(|payload| format!("{{\"queue\": \"{queue}\", \"payload\": {payload}}}\n"))
             .collect();
         let store = self.args();
-        let mut args = vec!["submit"];
+        let mut args = vec!["submit", "--stdin"];
         args.extend(store.iter().map(String::as_str));
         env.rex_host_with(&args, &lines.concat()).ok();
     }

@@ -1,7 +1,8 @@
 //! A worker that ends, hangs or fails in every way the host must survive, as its payload says.
 //!
 //! `how` names the way. With `record`, a path, it appends `start N` and `done N` there (N is the
-//! payload's `n`), so that a test can count what ran without asking the host.
+//! payload's `n`), so that a test can count what ran without asking the host. `then` is a payload
+//! that it requeues.
 
 #![expect(unsafe_code, reason = "crashing on purpose needs what safe code cannot do")]
 
@@ -20,6 +21,9 @@ impl Worker for CrashWorker {
     fn process(&mut self, payload: &Payload, ctx: &Context) -> Result<()> {
         record(payload, "start")?;
         act(payload.text("how")?, payload, ctx)?;
+        if let Some(next) = payload.get("then") {
+            ctx.requeue(next.clone())?;
+        }
         record(payload, "done")
     }
 }

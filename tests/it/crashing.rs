@@ -1,0 +1,49 @@
+//! A host with the fixture plugin `crash`, whose worker does what a payload says, and its records.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use rex_test_support::env::Env;
+use rex_test_support::plugins;
+use rex_test_support::process::{Running, wait_for};
+use serde_json::{Value, json};
+
+/// An environment whose plugin directory holds the fixture.
+pub(crate) fn env() -> Env {
+    let env = Env::new();
+    env.add_plugin(&plugins::built("crash"));
+    env
+}
+
+/// `rex-host run` over queues that all are worked by the fixture; each with its limits.
+pub(crate) fn start(env: &Env, queues: &Value, more: &[&str]) -> Running {
+    let mut workers = queues.clone();
+    for (_, queue) in workers.as_object_mut().expect("queues are a map") {
+        queue["worker"] = json!("crash_worker");
+    }
+    let workers = format!("asynctask_workers={workers}");
+    let plugins = env.path("plugins").display().to_string();
+    let mut args = vec!["run", "rex.asynctask", "--plugins", &plugins, "--set", &workers];
+    args.extend(["--set", r#"logging_root={"level": "DEBUG"}"#]);
+    args.extend(more);
+    env.start(&args)
+}
+
+/// What tasks wrote down: how often each was started and done, by its `n`.
+pub(crate) fn recorded(record: &Path) -> BTreeMap<i64, (usize, usize)> {
+    let mut counts: BTreeMap<i64, (usize, usize)> = BTreeMap::new();
+    for line in std::fs::read_to_string(record).unwrap_or_default().lines() {
+        let (event, n) = line.split_once(' ').expect("two words");
+        let count = counts.entry(n.parse().expect("a number")).or_default();
+        match event {
+            "start" => count.0 += 1,
+            _ => count.1 += 1,
+        }
+    }
+    counts
+}
+
+/// Waits until task `n` has started and not ended.
+pub(crate) fn wait_started(record: &Path, n: i64) {
+    wait_for(format_args!("task {n} to start"), || recorded(record).get(&n) == Some(&(1, 0)));
+}

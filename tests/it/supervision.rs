@@ -1,0 +1,279 @@
+//! The host as a keeper of processes: nothing outlives it, nothing is lost when it stops, and it
+//! never spins.
+
+use std::time::{Duration, Instant};
+
+use rex_test_support::env::Env;
+use rex_test_support::process::{Process, descendants, wait_for};
+use serde_json::{Value, json};
+
+use crate::crashing::{self, recorded, wait_started};
+use crate::store::Store;
+
+const QUIET: &str = r#"asynctask_workers={"crash": "demo_quiet_worker"}"#;
+
+/// What waits in the queue `crash`: each task's `n` and the number of its next attempt.
+fn waiting(env: &Env) -> Vec<(i64, i64)> {
+    let tasks = env.rex_host(&["queue", "peek", "crash", "--json"]).json_lines();
+    let number = |value: &Value| value.as_i64().expect("a number");
+    tasks.iter().map(|task| (number(&task["payload"]["n"]), number(&task["attempt"]))).collect()
+}
+
+fn dead_letters(env: &Env) -> Vec<Value> {
+    env.rex_host(&["dlq", "list", "--json"]).json_lines()
+}
+
+/// A task that stays until the file `go` is there.
+fn held_task(env: &Env, n: i64) -> String {
+    json!({"how": "until", "file": env.path("go"), "n": n, "record": env.path("record")})
+        .to_string()
+}
+
+fn quick_task(env: &Env, n: i64) -> String {
+    json!({"how": "ok", "n": n, "record": env.path("record")}).to_string()
+}
+
+#[test]
+fn nothing_outlives_a_killed_host_and_the_task_comes_back() {
+    let env = crashing::env();
+    let file = env.path("sleep.pid");
+    let task = json!({"how": "spawn", "file": file, "n": 1}).to_string();
+    Store::Embedded.submit(&env, "crash", &[&task]);
+    let host = crashing::start(&env, &json!({"crash": {"processes": 2}}), &[]);
+    wait_for("the worker's own child", || {
+        std::fs::read_to_string(&file).is_ok_and(|text| !text.is_empty())
+    });
+    let sleep = std::fs::read_to_string(&file).expect("it was there").parse().expect("a pid");
+    let sleep = Process::find(sleep).expect("the worker's child runs");
+    let mut family = descendants(host.pid());
+    assert!(family.contains(&sleep), "{family:?}");
+    assert!(family.len() >= 3, "two workers and a sleep: {family:?}");
+    family.push(Process::find(host.pid()).expect("the host runs"));
+
+    host.signal(libc::SIGKILL);
+    let (status, output) = host.wait();
+    assert!(!status.success());
+    wait_for("all processes of the host to end", || !family.iter().any(Process::is_alive));
+
+    // Whose host died is not to blame: no dead letter, and the next host finds the task.
+    let args = ["run", "rex.asynctask", "--set", QUIET, "--halt-when-empty"];
+    let second = env.start(&args).wait_ok();
+    assert!(second.contains("All workers halted"), "{output}\n{second}");
+    assert_eq!(waiting(&env), []);
+    assert_eq!(dead_letters(&env), Vec::<Value>::new());
+}
+
+#[test]
+fn term_drains() {
+    let env = crashing::env();
+    let tasks = [held_task(&env, 1), quick_task(&env, 2), quick_task(&env, 3)];
+    Store::Embedded.submit(&env, "crash", &tasks.each_ref().map(String::as_str));
+    let host = crashing::start(&env, &json!({"crash": {}}), &[]);
+    wait_started(&env.path("record"), 1);
+    host.signal(libc::SIGTERM);
+    host.wait_output("DEBUG:AsyncTaskWorkerTask:Termination received; shutting down children\n");
+    env.write("go", "");
+    let output = host.wait_ok();
+
+    let lines: Vec<&str> = output.lines().collect();
+    let tail = [
+        "DEBUG:CrashWorker:Processing complete",
+        "INFO:CrashWorker:Terminating",
+        "DEBUG:AsyncTaskWorkerTask:Children dead",
+        "INFO:AsyncTaskWorkerTask:Complete",
+    ];
+    let mut from = 0;
+    for line in tail {
+        let at = lines[from..].iter().position(|l| *l == line);
+        from += at.unwrap_or_else(|| panic!("`{line}` is missing or too early in:\n{output}"));
+    }
+    assert_eq!(recorded(&env.path("record")).get(&1), Some(&(1, 1)), "{output}");
+    assert_eq!(waiting(&env), [(2, 1), (3, 1)], "{output}");
+    assert_eq!(dead_letters(&env), Vec::<Value>::new());
+}
+
+#[test]
+fn second_term_does_not_wait() {
+    let env = crashing::env();
+    let tasks = [held_task(&env, 1), quick_task(&env, 2)];
+    Store::Embedded.submit(&env, "crash", &tasks.each_ref().map(String::as_str));
+    let host = crashing::start(&env, &json!({"crash": {}}), &[]);
+    wait_started(&env.path("record"), 1);
+    let family = descendants(host.pid());
+    host.signal(libc::SIGTERM);
+    host.wait_output("Termination received");
+    let begun = Instant::now();
+    host.signal(libc::SIGTERM);
+    let (_, output) = host.wait();
+    // The drain alone would have waited 30 seconds for the task.
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}\n{output}", begun.elapsed());
+    assert_eq!(waiting(&env), [(1, 1), (2, 1)], "both come back uncharged:\n{output}");
+    assert_eq!(dead_letters(&env), Vec::<Value>::new());
+    wait_for("the workers to end", || !family.iter().any(Process::is_alive));
+}
+
+#[test]
+fn drain_has_a_deadline() {
+    let env = crashing::env();
+    Store::Embedded.submit(&env, "crash", &[&held_task(&env, 1)]);
+    let more = ["--set", "asynctask_drain_timeout=0.3"];
+    let host = crashing::start(&env, &json!({"crash": {}}), &more);
+    wait_started(&env.path("record"), 1);
+    host.signal(libc::SIGTERM);
+    let (_, output) = host.wait();
+    assert_eq!(waiting(&env), [(1, 1)], "{output}");
+    assert_eq!(dead_letters(&env), Vec::<Value>::new());
+}
+
+/// A terminal's Ctrl-C reaches the whole foreground group; workers must not see it.
+#[test]
+fn ctrl_c_drains_and_another_one_ends() {
+    let env = crashing::env();
+    Store::Embedded.submit(&env, "crash", &[&held_task(&env, 1)]);
+    let host = crashing::start(&env, &json!({"crash": {}}), &[]);
+    wait_started(&env.path("record"), 1);
+    host.signal_group(libc::SIGINT);
+    host.wait_output("Termination received");
+    env.write("go", "");
+    host.wait_ok();
+    assert_eq!(recorded(&env.path("record")).get(&1), Some(&(1, 1)));
+
+    std::fs::remove_file(env.path("go")).expect("it was made");
+    Store::Embedded.submit(&env, "crash", &[&held_task(&env, 2)]);
+    let host = crashing::start(&env, &json!({"crash": {}}), &[]);
+    wait_started(&env.path("record"), 2);
+    host.signal_group(libc::SIGINT);
+    host.wait_output("Termination received");
+    host.signal_group(libc::SIGINT);
+    let (_, output) = host.wait();
+    assert_eq!(waiting(&env), [(2, 1)], "{output}");
+}
+
+#[test]
+fn halting_waits_for_tasks_in_flight() {
+    let env = crashing::env();
+    let task = json!({
+        "how": "until", "file": env.path("go"), "n": 1, "record": env.path("record"),
+        "then": {"how": "ok", "n": 2, "record": env.path("record")},
+    });
+    Store::Embedded.submit(&env, "crash", &[&task.to_string()]);
+    let host = crashing::start(&env, &json!({"crash": {"processes": 2}}), &["--halt-when-empty"]);
+    wait_started(&env.path("record"), 1);
+    // The other process has nothing to do, and yet more may come of the first one's task.
+    for _ in 0..3 {
+        env.rex_host(&["status"]).ok();
+        let output = host.output();
+        assert!(!output.contains("No tasks found in queue"), "{output}");
+    }
+    env.write("go", "");
+    let output = host.wait_ok();
+    assert_eq!(recorded(&env.path("record")).get(&2), Some(&(1, 1)), "{output}");
+    assert_eq!(output.matches("INFO:CrashWorker:No tasks found in queue").count(), 2, "{output}");
+    assert_eq!(output.matches("INFO:CrashWorker:Terminating").count(), 2, "{output}");
+}
+
+#[test]
+fn halting_takes_no_notice_of_queues_without_a_worker() {
+    let env = crashing::env();
+    Store::Embedded.submit(&env, "elsewhere", &["{}"]);
+    let host = crashing::start(&env, &json!({"crash": {}}), &["--halt-when-empty"]);
+    host.wait_ok();
+    let queues = env.rex_host(&["queue", "list", "--json"]).json_lines();
+    assert_eq!(queues.len(), 1, "{queues:?}");
+    assert_eq!((&queues[0]["queue"], &queues[0]["waiting"]), (&json!("elsewhere"), &json!(1)));
+}
+
+#[test]
+fn restarts_back_off() {
+    let env = crashing::env();
+    let tasks: Vec<String> = (0..5).map(|n| json!({"how": "exit3", "n": n}).to_string()).collect();
+    let tasks: Vec<&str> = tasks.iter().map(String::as_str).collect();
+    Store::Embedded.submit(&env, "crash", &tasks);
+    let begun = Instant::now();
+    let host = crashing::start(&env, &json!({"crash": {}}), &["--halt-when-empty"]);
+    let output = host.wait_ok();
+    // At once, then 100, 200, 400 and 800 ms, less a quarter at most.
+    assert!(begun.elapsed() > Duration::from_millis(1100), "{:?}\n{output}", begun.elapsed());
+    assert_eq!(output.matches("died; restarting...").count(), 5, "{output}");
+    assert_eq!(dead_letters(&env).len(), 5);
+}
+
+#[test]
+fn an_idle_worker_that_is_killed_is_replaced() {
+    let env = crashing::env();
+    let host = crashing::start(&env, &json!({"crash": {}}), &[]);
+    host.wait_output("INFO:CrashWorker:Starting; queue=crash");
+    let status = env.rex_host(&["status", "--json"]).json_lines();
+    let pid = status[0]["queues"][0]["processes"][0]["pid"].as_i64().expect("a pid");
+    let worker = Process::find(i32::try_from(pid).expect("it fits")).expect("it runs");
+    worker.kill();
+    host.wait_output("ERROR:AsyncTaskWorkerTask:Worker for queue crash died; restarting...");
+    host.wait_output_times("INFO:CrashWorker:Starting; queue=crash", 2);
+    Store::Embedded.submit(&env, "crash", &[&quick_task(&env, 7)]);
+    wait_for("the task", || recorded(&env.path("record")).get(&7) == Some(&(1, 1)));
+    env.rex_host(&["stop"]).ok();
+    host.wait_ok();
+}
+
+#[test]
+fn a_second_host_of_the_same_name_is_told_both_remedies() {
+    let env = crashing::env();
+    let host = crashing::start(&env, &json!({"crash": {}}), &[]);
+    host.wait_output("Starting; queue=crash");
+    let second = crashing::start(&env, &json!({"crash": {}}), &[]);
+    let (status, output) = second.wait();
+    assert_eq!(status.code(), Some(1), "{output}");
+    for part in [host.pid().to_string().as_str(), "--name", "--state", "rex-host stop"] {
+        assert!(output.contains(part), "`{part}` is not in:\n{output}");
+    }
+    let other = crashing::start(&env, &json!({"crash": {}}), &["--name", "other"]);
+    other.wait_output("Starting; queue=crash");
+    env.rex_host(&["stop", "--name", "other"]).ok();
+    other.wait_ok();
+    env.rex_host(&["status"]).ok();
+}
+
+#[test]
+fn processes_of_a_queue_work_at_the_same_time() {
+    let env = crashing::env();
+    let tasks = [held_task(&env, 1), held_task(&env, 2)];
+    Store::Embedded.submit(&env, "crash", &tasks.each_ref().map(String::as_str));
+    let host = crashing::start(&env, &json!({"crash": {"processes": 2}}), &["--halt-when-empty"]);
+    wait_started(&env.path("record"), 1);
+    wait_started(&env.path("record"), 2);
+    env.write("go", "");
+    host.wait_ok();
+}
+
+#[test]
+fn starts_are_rate_limited_over_all_processes() {
+    let env = crashing::env();
+    let tasks: Vec<String> = (0..6).map(|n| quick_task(&env, n)).collect();
+    let tasks: Vec<&str> = tasks.iter().map(String::as_str).collect();
+    Store::Embedded.submit(&env, "crash", &tasks);
+    let queue = json!({"processes": 2, "rate_max_calls": 2, "rate_period": 0.5});
+    let begun = Instant::now();
+    let output = crashing::start(&env, &json!({"crash": queue}), &["--halt-when-empty"]).wait_ok();
+    assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}\n{output}", begun.elapsed());
+    assert!(output.contains("Rate limited on queue crash, sleeping for "), "{output}");
+    assert_eq!(recorded(&env.path("record")).len(), 6);
+}
+
+#[test]
+fn output_is_passed_on_whole_and_capped() {
+    let env = crashing::env();
+    Store::Embedded.submit(&env, "crash", &[r#"{"how": "print", "lines": 5000}"#]);
+    let queue = json!({"crash": {}});
+    let output = crashing::start(&env, &queue, &["--halt-when-empty"]).wait_ok();
+    let line = "x".repeat(99);
+    assert_eq!(output.lines().filter(|l| *l == line).count(), 5000);
+    let end = output.find("Processing complete").expect("it is logged");
+    assert!(output.rfind(&line).expect("it is there") < end, "output comes before the outcome");
+
+    Store::Embedded.submit(&env, "crash", &[r#"{"how": "print", "lines": 5000}"#]);
+    let more = ["--halt-when-empty", "--set", "asynctask_output_limit=10000"];
+    let output = crashing::start(&env, &queue, &more).wait_ok();
+    let kept = output.lines().filter(|l| *l == line).count();
+    assert!((90..=110).contains(&kept), "{kept} lines kept");
+    assert!(output.contains("490000") || output.contains("dropped"), "{output}");
+}
