@@ -1,0 +1,292 @@
+//! The original's command line, read from left to right:
+//! `rex [@instance] [<settings>...] <task> [<arguments>...]`. A `--name` that is a global setting is
+//! one wherever it stands, even where the task has an option of that name; else it belongs to the
+//! task before it. `-` and `_` in names are the same, case does not matter.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::tasks::{Opt, Task, task};
+use crate::settings::{Error, GLOBALS, Global, Takes};
+
+/// What the words mean, before anything else is read.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    /// What `@instance` says.
+    pub(super) instance: Option<String>,
+    pub(super) globals: BTreeMap<String, Value>,
+    pub(super) task: Option<&'static Task>,
+    /// By position; `-` gives none.
+    pub(super) arguments: Vec<Option<String>>,
+    /// Name and value; a toggle has none.
+    pub(super) options: Vec<(&'static str, Option<String>)>,
+}
+
+impl Line {
+    pub(super) fn has(&self, option: &str) -> bool {
+        self.options.iter().any(|(name, _)| *name == option)
+    }
+
+    /// The values of an option in the order given.
+    pub(super) fn values(&self, option: &str) -> impl Iterator<Item = &str> {
+        let options = self.options.iter().filter(move |(name, _)| *name == option);
+        options.filter_map(|(_, value)| value.as_deref())
+    }
+}
+
+/// Reads the words after the program's name.
+///
+/// # Errors
+/// One paragraph in the original's words.
+pub(super) fn parse(words: &[String]) -> Result<Line, Error> {
+    let mut line = Line::default();
+    let mut words = words.iter();
+    let mut only_arguments = false;
+    while let Some(word) = words.next() {
+        if only_arguments || word == "-" || !word.starts_with('-') {
+            line.bare(word)?;
+        } else if word == "--" {
+            only_arguments = true;
+        } else if word.starts_with("--") {
+            line.long(word, &mut words)?;
+        } else {
+            line.short(word, &mut words)?;
+        }
+    }
+    Ok(line)
+}
+
+type Words<'a> = std::slice::Iter<'a, String>;
+
+fn normal(name: &str) -> String {
+    name.to_lowercase().replace('_', "-")
+}
+
+fn error(text: String) -> Error {
+    Error::new(text)
+}
+
+impl Line {
+    fn bare(&mut self, word: &str) -> Result<(), Error> {
+        let Some(known) = self.task else {
+            if let (Some(instance), None) = (word.strip_prefix('@'), &self.instance)
+                && is_instance(instance)
+            {
+                self.instance = Some(instance.to_owned());
+                return Ok(());
+            }
+            let known = task(&normal(word));
+            self.task = Some(known.ok_or_else(|| error(format!("unknown task {word}")))?);
+            return Ok(());
+        };
+        if self.arguments.len() == known.arguments.len() {
+            return Err(error(format!("too many arguments for task {}", known.name)));
+        }
+        self.arguments.push((word != "-").then(|| word.to_owned()));
+        Ok(())
+    }
+
+    /// `--name`, `--name=value` or `--name value`.
+    fn long(&mut self, word: &str, words: &mut Words<'_>) -> Result<(), Error> {
+        let (typed, inline) = match word.split_once('=') {
+            Some((typed, value)) => (typed, Some(value.to_owned())),
+            None => (word, None),
+        };
+        let name = normal(&typed[2..]);
+        if let Some(global) = GLOBALS.iter().find(|global| global.name == name) {
+            return self.global(global, typed, inline, words);
+        }
+        let options = self.task.map_or(&[][..], |task| task.options);
+        match options.iter().find(|option| option.name == name) {
+            Some(option) => self.option(option, typed, inline, words),
+            None => Err(error(format!("unknown option or setting {typed}"))),
+        }
+    }
+
+    fn global(
+        &mut self,
+        global: &Global,
+        typed: &str,
+        inline: Option<String>,
+        words: &mut Words<'_>,
+    ) -> Result<(), Error> {
+        let value = match (global.takes, inline) {
+            (Takes::Toggle, Some(_)) => {
+                return Err(error(format!("unexpected value for toggle setting {typed}")));
+            }
+            (Takes::Toggle, None) => Value::Bool(true),
+            (_, inline) => match inline.or_else(|| words.next().cloned()) {
+                Some(text) => Value::String(text),
+                None => return Err(error(format!("missing value for setting {typed}"))),
+            },
+        };
+        self.globals.insert(global.name.to_owned(), value);
+        Ok(())
+    }
+
+    fn option(
+        &mut self,
+        option: &'static Opt,
+        typed: &str,
+        inline: Option<String>,
+        words: &mut Words<'_>,
+    ) -> Result<(), Error> {
+        let value = match (option.value, inline) {
+            (None, Some(_)) => {
+                return Err(error(format!("unexpected value for a toggle option {typed}")));
+            }
+            (None, None) => None,
+            (Some(_), inline) => match inline.or_else(|| words.next().cloned()) {
+                Some(text) => Some(text),
+                None => return Err(error(format!("missing value for option {typed}"))),
+            },
+        };
+        if !option.plural && self.has(option.name) {
+            return Err(error(format!("duplicate option {typed}")));
+        }
+        if let Some(text) = &value {
+            (option.check)(text)
+                .map_err(|why| error(format!("invalid value for option {typed}: \n{why}")))?;
+        }
+        self.options.push((option.name, value));
+        Ok(())
+    }
+
+    /// `-k`, several toggles as `-kl`, `-k value` or `-kvalue`.
+    fn short(&mut self, word: &str, words: &mut Words<'_>) -> Result<(), Error> {
+        let options = self.task.map_or(&[][..], |task| task.options);
+        let mut rest = word[1..].chars();
+        while let Some(key) = rest.next() {
+            let typed = format!("-{key}");
+            let Some(option) = options.iter().find(|option| option.key == Some(key)) else {
+                return Err(error(format!("unknown option {typed}")));
+            };
+            if option.value.is_none() {
+                self.option(option, &typed, None, words)?;
+                continue;
+            }
+            let inline = Some(rest.as_str().to_owned()).filter(|text| !text.is_empty());
+            return self.option(option, &typed, inline, words);
+        }
+        Ok(())
+    }
+}
+
+/// An instance names a file and variables.
+fn is_instance(text: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(is_part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Line, Error> {
+        parse(
+            &line.split(' ').filter(|word| !word.is_empty()).map(String::from).collect::<Vec<_>>(),
+        )
+    }
+
+    #[track_caller]
+    fn refused(line: &str, expect: &str) {
+        assert_eq!(read(line).expect_err(line).to_string(), expect, "{line}");
+    }
+
+    #[test]
+    fn settings_and_options_are_told_apart() {
+        let line = read(
+            "@other --debug asynctask_workers rex.asynctask_demo --Halt_When-Empty --set=a=b=c \
+             --set x --require r -q --quiet --project p --set y=",
+        )
+        .unwrap();
+        assert_eq!(line.instance.as_deref(), Some("other"));
+        assert_eq!(line.task.map(|task| task.name), Some("asynctask-workers"));
+        assert_eq!(line.arguments, [Some("rex.asynctask_demo".to_owned())]);
+        assert!(line.has("halt-when-empty") && line.has("quiet") && !line.has("scheduler"));
+        assert_eq!(line.values("set").collect::<Vec<_>>(), ["a=b=c", "x", "y="]);
+        assert_eq!(line.values("require").collect::<Vec<_>>(), ["r"]);
+        assert_eq!(
+            serde_json::to_string(&line.globals).unwrap(),
+            r#"{"debug":true,"project":"p","quiet":true}"#
+        );
+        // `--quiet` is the setting, and only `-q` the option.
+        assert!(!read("asynctask-workers --quiet").unwrap().has("quiet"));
+    }
+
+    #[test]
+    fn dashes_end_options_and_stand_for_nothing() {
+        let line = read("asynctask-workers -- --odd-project").unwrap();
+        assert_eq!(line.arguments, [Some("--odd-project".to_owned())]);
+        assert_eq!(read("asynctask-workers -").unwrap().arguments, [None]);
+        assert_eq!(read("--state /s").unwrap().globals["state"], "/s");
+        assert!(read("").unwrap().task.is_none());
+    }
+
+    #[test]
+    fn mistakes_are_named_as_typed() {
+        refused("nothing", "unknown task nothing");
+        refused("@", "unknown task @");
+        refused("@a @b", "unknown task @b");
+        refused("--nope", "unknown option or setting --nope");
+        refused("--scheduler asynctask-workers", "unknown option or setting --scheduler");
+        refused("asynctask-workers --No_pe=1", "unknown option or setting --No_pe");
+        refused("-q asynctask-workers", "unknown option -q");
+        refused("asynctask-workers -qx", "unknown option -x");
+        refused("asynctask-workers -qq", "duplicate option -q");
+        refused("asynctask-workers --require", "missing value for option --require");
+        refused("asynctask-workers --project", "missing value for setting --project");
+        refused("--quiet=1", "unexpected value for toggle setting --quiet");
+        refused(
+            "asynctask-workers --scheduler=1",
+            "unexpected value for a toggle option --scheduler",
+        );
+        refused("asynctask-workers --scheduler --SCHEDULER", "duplicate option --SCHEDULER");
+        refused("asynctask-workers a b", "too many arguments for task asynctask-workers");
+        refused(
+            "asynctask-workers --set =x",
+            "invalid value for option --set: \nExpected a string matching:\n    \
+             /[0-9A-Za-z_-]+(=.*)?/\nGot:\n    '=x'",
+        );
+    }
+
+    #[test]
+    fn no_words_make_it_panic() {
+        let pieces = [
+            "-",
+            "--",
+            "=",
+            "@",
+            "q",
+            "set",
+            "a=b",
+            "asynctask-workers",
+            "help",
+            "é",
+            "--set",
+            "--quiet",
+            "-q",
+            "",
+            " ",
+            "--project",
+            "_",
+            "\u{0}",
+        ];
+        let mut state = 0x1234_5678_9abc_def1_u64;
+        for _ in 0..20_000 {
+            let mut words = vec![String::new()];
+            for _ in 0..8 {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                if state >> 60 < 6 {
+                    words.push(String::new());
+                }
+                let piece = pieces[(state % pieces.len() as u64) as usize];
+                words.last_mut().unwrap().push_str(piece);
+            }
+            let _ = parse(&words);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The original's command line, `rex …`: its grammar, texts and exit codes. This module reads the
+//! command line and the sources behind it, answers help, and hands a checked [`Call`] to whoever
+//! runs workers; it starts nothing itself.
+
+mod grammar;
+mod help;
+mod tasks;
+
+use std::io::Write;
+use std::path::Path;
+
+use crate::settings::{Application, Error, Globals, Sources, mask};
+use grammar::Line;
+
+/// The package without which an application has no workers to launch.
+const PACKAGE: &str = "rex.asynctask";
+
+/// `rex asynctask-workers`, ready to run.
+#[derive(Debug)]
+pub struct Call {
+    pub sources: Sources,
+    pub globals: Globals,
+    pub application: Application,
+    /// Asked for by `--quiet` (the setting) or `-q` (the option).
+    pub quiet: bool,
+    pub scheduler: bool,
+    pub halt_when_empty: bool,
+    /// The host's name: `--name`, else `@instance`.
+    pub name: Option<String>,
+}
+
+/// Runs one command line and returns the exit code. `words` starts with the program's name;
+/// `surroundings` brings the environment, the directories, and nothing of the command line.
+///
+/// A failure is printed to `err` as `FATAL ERROR: …` and an empty line, code 1; what `run` returns
+/// is the code otherwise.
+pub fn main(
+    words: &[String],
+    surroundings: Sources,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+    run: impl FnOnce(Call) -> Result<u8, Box<dyn std::error::Error>>,
+) -> u8 {
+    match command(words, surroundings, out, err, run) {
+        Ok(code) => code,
+        Err(error) => {
+            // A standard error that is gone leaves the exit code to tell.
+            let _ = writeln!(err, "FATAL ERROR: {}\n", mask(&error.to_string()));
+            1
+        }
+    }
+}
+
+fn command(
+    words: &[String],
+    surroundings: Sources,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+    run: impl FnOnce(Call) -> Result<u8, Box<dyn std::error::Error>>,
+) -> Result<u8, Box<dyn std::error::Error>> {
+    let (program, words) = match words.split_first() {
+        Some((program, words)) => (program.as_str(), words),
+        None => ("rex", words),
+    };
+    let line = grammar::parse(words)?;
+    let sources = sources(&line, program, surroundings);
+    let globals = Globals::read(&sources)?;
+    for warning in &globals.warnings {
+        writeln!(err, "WARNING: {warning}")?;
+    }
+    let text = match (line.task.map(|task| task.name), line.arguments.first()) {
+        (None, _) => help::usage(),
+        (Some("help"), Some(Some(topic))) => help::topic(topic)?,
+        (Some("help"), _) => help::overview(),
+        (Some(_), _) => return run(call(&line, sources, globals)?),
+    };
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(0)
+}
+
+fn sources(line: &Line, program: &str, surroundings: Sources) -> Sources {
+    let set = |text: &str| match text.split_once('=') {
+        Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+        None => (text.to_owned(), None),
+    };
+    let program = Path::new(program).file_name().map(|name| name.to_string_lossy().into_owned());
+    Sources {
+        instance: line.instance.clone().or(program).unwrap_or_else(|| "rex".into()),
+        globals: line.globals.clone(),
+        project: line.arguments.first().cloned().flatten(),
+        requires: line.values("require").map(str::to_owned).collect(),
+        sets: line.values("set").map(set).collect(),
+        ..surroundings
+    }
+}
+
+fn call(line: &Line, sources: Sources, globals: Globals) -> Result<Call, Error> {
+    if sources.project.is_none() && globals.project.is_none() {
+        return Err(Error::new("application is not specified"));
+    }
+    let application = Application::load(&sources, &globals)?;
+    if !application.includes(PACKAGE) {
+        let text = format!("package {PACKAGE} must be included with the application");
+        return Err(Error::new(text));
+    }
+    Ok(Call {
+        quiet: globals.quiet || line.has("quiet"),
+        scheduler: line.has("scheduler"),
+        halt_when_empty: line.has("halt-when-empty"),
+        name: globals.name.clone().or_else(|| line.instance.clone()),
+        sources,
+        globals,
+        application,
+    })
+}
+
+#[cfg(test)]
+mod tests;
