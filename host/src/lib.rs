@@ -1,2 +1,20 @@
-//! placeholder
+//! The host of background tasks: `rex-host` and, in the original's spelling, `rex`.
+//!
+//! Modules in reading order: `settings` and `plugins` say what is to run, `cli::run` puts both
+//! together into a `dispatch::plan`, `dispatch` is the loop that feeds tasks to worker processes,
+//! `supervisor` keeps those alive, `worker` is what they do, `wire` and `page` are what both sides
+//! share; `control` and `cli` are how people reach a running host; `log`, `state` and `clock` serve
+//! all of them.
+
+pub mod cli;
+mod clock;
+mod control;
+mod dispatch;
+mod log;
+mod page;
 pub mod plugins;
+pub mod settings;
+mod state;
+mod supervisor;
+mod wire;
+mod worker;

@@ -1,0 +1,123 @@
+//! The command line: arguments in, one function per command, an exit code out.
+//!
+//! `rex-host` is read by clap here; `rex` speaks the original's grammar, which is `rex`'s own. Both
+//! end in the same functions. `place` finds what a command works on (settings, state, plugins,
+//! transport), `output` is the only file that prints, `failure` says what went wrong.
+
+mod dlq;
+mod failure;
+mod operate;
+mod output;
+mod place;
+mod plugin;
+mod queue;
+pub mod rex;
+mod run;
+mod submit;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use self::failure::Failure;
+use self::output::Output;
+use crate::worker;
+
+/// Runs background tasks in worker plugins, a process each, and loses none
+#[derive(Parser)]
+#[command(name = "rex-host", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 done, 1 negative answer or failure, 2 usage, 78 bad \
+                        configuration (run)")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Work on the configured queues until told to stop
+    Run(run::RunArgs),
+    /// Put tasks into a queue
+    Submit(submit::SubmitArgs),
+    /// Look at queues, or empty one
+    #[command(subcommand)]
+    Queue(queue::QueueCommand),
+    /// Look at dead letters: tasks that failed for good
+    #[command(subcommand)]
+    Dlq(dlq::DlqCommand),
+    /// Look at plugins, check one, or begin a new one
+    #[command(subcommand)]
+    Plugin(plugin::PluginCommand),
+    /// Show what the running host does
+    Status(operate::StatusArgs),
+    /// Have the running host read settings and plugins anew
+    Reload(operate::ReloadArgs),
+    /// Have the running host finish what it is at and end
+    Stop(operate::StopArgs),
+    /// One worker: started by the host
+    #[command(hide = true)]
+    WorkerProcess(worker::WorkerArgs),
+    /// One look at one plugin: started by the host
+    #[command(hide = true)]
+    ProbePlugin { path: PathBuf },
+}
+
+/// What the process was started with; read once.
+pub(crate) struct Environment {
+    pub(crate) variables: BTreeMap<String, String>,
+    pub(crate) cwd: PathBuf,
+    /// This binary.
+    pub(crate) exe: PathBuf,
+}
+
+impl Environment {
+    fn read() -> Result<Environment, Failure> {
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        let cwd = std::env::current_dir()
+            .map_err(|error| Failure::new("the current directory is gone").because(&error))?;
+        let exe = std::env::current_exe()
+            .map_err(|error| Failure::new("cannot find the own binary").because(&error))?;
+        Ok(Environment { variables: variables.collect(), cwd, exe })
+    }
+}
+
+/// The program `rex-host`.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // To a closed output there is nothing to say.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let mut output = Output::new();
+    match obey(cli.command, &mut output) {
+        Ok(code) => code,
+        Err(failure) => output.fail(&failure),
+    }
+}
+
+fn obey(command: Command, output: &mut Output) -> Result<ExitCode, Failure> {
+    let environment = match command {
+        Command::WorkerProcess(args) => return Ok(worker::main(&args)),
+        Command::ProbePlugin { path } => return Ok(plugin::probe(&path)),
+        _ => Environment::read()?,
+    };
+    match command {
+        Command::Run(args) => run::run(args, environment),
+        Command::Submit(args) => submit::submit(args, environment, output),
+        Command::Queue(command) => queue::queue(command, environment, output),
+        Command::Dlq(command) => dlq::dlq(command, environment, output),
+        Command::Plugin(command) => plugin::run(command, environment, output),
+        Command::Status(args) => operate::status(&args, environment, output),
+        Command::Reload(args) => operate::reload(&args, environment, output),
+        Command::Stop(args) => operate::stop(&args, environment, output),
+        Command::WorkerProcess(_) | Command::ProbePlugin { .. } => Ok(ExitCode::SUCCESS),
+    }
+}

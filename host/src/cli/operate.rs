@@ -1,0 +1,148 @@
+//! `rex-host status`, `reload` and `stop`: talk to the running host of this state directory.
+
+use std::io;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::Environment;
+use super::failure::Failure;
+use super::output::Output;
+use super::place::{Common, Place};
+use crate::control::{self, Answer, Request};
+
+#[derive(clap::Args)]
+pub(crate) struct StatusArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct ReloadArgs {
+    /// Only say what would change, or why nothing could
+    #[arg(long)]
+    check: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct StopArgs {
+    /// Kill the tasks in hand; they come back uncharged
+    #[arg(long)]
+    now: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+pub(crate) fn status(
+    args: &StatusArgs,
+    environment: Environment,
+    output: &mut Output,
+) -> Result<ExitCode, Failure> {
+    let place = Place::find(args.common.sources(&environment), &environment)?;
+    let Answer::Status { status } = ask(&place, &Request::Status)? else {
+        return Err(Failure::new("the host gave no status"));
+    };
+    if args.json {
+        output.json(&status)?;
+        return output.finish();
+    }
+    let text = |value: &Value| match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Number(number) if number.is_f64() => {
+            format!("{:.1} s", number.as_f64().unwrap_or(0.0))
+        }
+        other => other.to_string(),
+    };
+    output.line(format_args!(
+        "host {} (process {}) is {} on {}, up {}; {} tasks done, {} failed",
+        text(&status["instance"]),
+        text(&status["pid"]),
+        text(&status["phase"]),
+        text(&status["transport"]),
+        crate::clock::age(Duration::from_secs(status["uptime_s"].as_u64().unwrap_or(0))),
+        text(&status["done"]),
+        text(&status["failed"]),
+    ))?;
+    let mut rows = Vec::new();
+    for queue in status["queues"].as_array().into_iter().flatten() {
+        for process in queue["processes"].as_array().into_iter().flatten() {
+            let hash = text(&process["plugin_hash"]);
+            rows.push(vec![
+                text(&queue["queue"]),
+                text(&queue["worker"]),
+                format!("{} {}", text(&queue["plugin"]), hash.get(..12).unwrap_or(&hash)),
+                text(&process["state"]),
+                text(&process["pid"]),
+                text(&process["task"]),
+                text(&process["task_s"]),
+            ]);
+        }
+    }
+    let head = ["QUEUE", "WORKER", "PLUGIN", "STATE", "PROCESS", "TASK", "FOR"];
+    output.table(&head, &rows)?;
+    output.finish()
+}
+
+pub(crate) fn reload(
+    args: &ReloadArgs,
+    environment: Environment,
+    output: &mut Output,
+) -> Result<ExitCode, Failure> {
+    let place = Place::find(args.common.sources(&environment), &environment)?;
+    match ask(&place, &Request::Reload { check: args.check })? {
+        Answer::Done { lines } => {
+            for line in lines {
+                output.line(line)?;
+            }
+            output.finish()
+        }
+        Answer::Refused { reason } => Err(Failure::new(reason).hint("nothing was changed")),
+        Answer::Status { .. } => Err(Failure::new("the host answered something else")),
+    }
+}
+
+pub(crate) fn stop(
+    args: &StopArgs,
+    environment: Environment,
+    output: &mut Output,
+) -> Result<ExitCode, Failure> {
+    let place = Place::find(args.common.sources(&environment), &environment)?;
+    let pid = match ask(&place, &Request::Status)? {
+        Answer::Status { status } => status["pid"].as_i64(),
+        _ => None,
+    };
+    if let Answer::Refused { reason } = ask(&place, &Request::Stop { now: args.now })? {
+        return Err(Failure::new(reason));
+    }
+    // "Stopped" is to mean that the next host can start.
+    let pid = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
+    let fd = pid.and_then(|pid| {
+        rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()
+    });
+    let begun = Instant::now();
+    if let Some(fd) = fd {
+        let mut fds = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
+        while let Err(rustix::io::Errno::INTR) = rustix::event::poll(&mut fds, None) {}
+    }
+    output.line(format_args!("stopped after {:.1} s", begun.elapsed().as_secs_f64()))?;
+    output.finish()
+}
+
+fn ask(place: &Place, request: &Request) -> Result<Answer, Failure> {
+    control::ask(&place.state.control_socket(), request).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Failure::new(format!(
+            "no host `{}` is running on `{}`",
+            place.state.instance,
+            place.state.dir.display()
+        ))
+        .hint("name its state directory with --state, and its instance with --name"),
+        _ => Failure::new("cannot talk to the running host").because(&error),
+    })
+}

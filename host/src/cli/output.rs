@@ -1,0 +1,99 @@
+//! The only file that prints for people: answers on standard output, errors on standard error.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+use super::failure::Failure;
+
+/// Where a command's answer goes.
+pub(crate) struct Output {
+    out: io::BufWriter<io::Stdout>,
+}
+
+impl Output {
+    pub(crate) fn new() -> Output {
+        Output { out: io::BufWriter::new(io::stdout()) }
+    }
+
+    /// One line of an answer.
+    ///
+    /// # Errors
+    /// When the output is gone.
+    pub(crate) fn line(&mut self, text: impl Display) -> Result<(), Failure> {
+        writeln!(self.out, "{text}").map_err(gone)
+    }
+
+    /// One object of an answer for programs.
+    ///
+    /// # Errors
+    /// When the output is gone.
+    pub(crate) fn json(&mut self, value: &Value) -> Result<(), Failure> {
+        self.line(value)
+    }
+
+    /// A table with a head; the last column may be of any width.
+    ///
+    /// # Errors
+    /// When the output is gone.
+    pub(crate) fn table(&mut self, head: &[&str], rows: &[Vec<String>]) -> Result<(), Failure> {
+        let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
+        for row in rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
+        for row in std::iter::once(&head).chain(rows) {
+            let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+            self.line(cells.collect::<Vec<_>>().join("  ").trim_end())?;
+        }
+        Ok(())
+    }
+
+    /// What a command does on the way; not part of its answer.
+    pub(crate) fn remark(&mut self, text: impl Display) {
+        // Nobody to tell is no reason to fail.
+        let _ = writeln!(io::stderr(), "{text}");
+    }
+
+    /// Says what went wrong and what to do.
+    pub(crate) fn fail(&mut self, failure: &Failure) -> ExitCode {
+        let _ = self.out.flush();
+        if failure.text == GONE {
+            return ExitCode::SUCCESS;
+        }
+        self.remark(format_args!("error: {}", failure.text));
+        if let Some(hint) = &failure.hint {
+            self.remark(format_args!("hint: {hint}"));
+        }
+        failure.exit_code()
+    }
+
+    /// Writes to the answer directly.
+    pub(crate) fn writer(&mut self) -> &mut dyn Write {
+        &mut self.out
+    }
+
+    /// The answer is complete.
+    ///
+    /// # Errors
+    /// When the output is gone.
+    pub(crate) fn finish(&mut self) -> Result<ExitCode, Failure> {
+        self.out.flush().map_err(gone)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A reader that has seen enough (`| head`) is no failure.
+const GONE: &str = "standard output is closed";
+
+fn gone(error: io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        Failure::new(GONE)
+    } else {
+        Failure::new("cannot write to standard output").because(&error)
+    }
+}

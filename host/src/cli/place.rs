@@ -1,0 +1,173 @@
+//! What a command works on: found the same way by all of them, so that they find the same queue and
+//! the same host.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use rex_transport::{Options, Owner, Transport, Uri};
+use serde_json::Value;
+
+use super::Environment;
+use super::failure::Failure;
+use crate::settings::{self, Globals, Settings, Sources};
+use crate::state::State;
+
+/// Options that every command has.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct Common {
+    /// Project whose settings count: a name in the settings directory, or a path
+    #[arg(long, value_name = "NAME")]
+    pub(crate) project: Option<String>,
+    /// Another project whose settings count, less than the first one's
+    #[arg(long, value_name = "NAME")]
+    pub(crate) require: Vec<String>,
+    /// Set one setting, above all files
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Configuration file [default: ./rex.yaml]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Directory of projects [default: beside the binary]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) settings: Option<PathBuf>,
+    /// Directory of plugins [default: beside the binary]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) plugins: Option<PathBuf>,
+    /// Directory for the embedded queue, plugin copies and the control socket
+    /// [default: $STATE_DIRECTORY, else ./.rex-host]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+    /// Name of the host among those that share a state directory [default: rex]
+    #[arg(long, value_name = "INSTANCE")]
+    pub(crate) name: Option<String>,
+}
+
+impl Common {
+    pub(crate) fn sources(&self, environment: &Environment) -> Sources {
+        let text = |path: &Path| Value::String(path.to_string_lossy().into_owned());
+        let paths = [
+            ("config", &self.config),
+            ("settings", &self.settings),
+            ("plugins", &self.plugins),
+            ("state", &self.state),
+        ];
+        let mut globals: BTreeMap<String, Value> = paths
+            .into_iter()
+            .filter_map(|(name, path)| Some((name.to_owned(), text(path.as_ref()?))))
+            .collect();
+        if let Some(name) = &self.name {
+            globals.insert("name".to_owned(), Value::String(name.clone()));
+        }
+        let sets = self.set.iter().map(|set| match set.split_once('=') {
+            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+            None => (set.clone(), None),
+        });
+        Sources {
+            globals,
+            project: self.project.clone(),
+            requires: self.require.clone(),
+            sets: sets.collect(),
+            ..sources(environment)
+        }
+    }
+}
+
+/// The sources that no option changes.
+pub(crate) fn sources(environment: &Environment) -> Sources {
+    let home = environment.exe.parent().and_then(Path::parent);
+    Sources {
+        instance: "rex".to_owned(),
+        environment: environment.variables.clone(),
+        cwd: environment.cwd.clone(),
+        prefix: home.map(Path::to_owned),
+        settings_dirs: home.map(|home| home.join("settings")).into_iter().collect(),
+        ..Sources::default()
+    }
+}
+
+/// Where everything is.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) sources: Sources,
+    pub(crate) globals: Globals,
+    pub(crate) state: State,
+    pub(crate) plugins: PathBuf,
+    pub(crate) exe: PathBuf,
+}
+
+impl Place {
+    /// Reads environment and configuration file; touches nothing.
+    ///
+    /// # Errors
+    /// When one of them is malformed.
+    pub(crate) fn find(sources: Sources, environment: &Environment) -> Result<Place, Failure> {
+        let globals = Globals::read(&sources)?;
+        let systemd = environment.variables.get("STATE_DIRECTORY").filter(|dir| !dir.is_empty());
+        let state = globals
+            .state
+            .clone()
+            // systemd separates several directories by colons; the first one is the unit's own.
+            .or_else(|| systemd.and_then(|dirs| dirs.split(':').next()).map(PathBuf::from))
+            .unwrap_or_else(|| PathBuf::from(".rex-host"));
+        let instance = globals.name.clone().unwrap_or_else(|| sources.instance.clone());
+        let home = environment.exe.parent().and_then(Path::parent);
+        let beside = home.map_or_else(|| PathBuf::from("plugins"), |home| home.join("plugins"));
+        let plugins = globals.plugins.clone().unwrap_or(beside);
+        Ok(Place {
+            state: State::new(&environment.cwd.join(state), &instance)?,
+            plugins: environment.cwd.join(plugins),
+            exe: environment.exe.clone(),
+            sources,
+            globals,
+        })
+    }
+
+    /// Settings for commands that run no workers.
+    ///
+    /// # Errors
+    /// In the original's words.
+    pub(crate) fn settings(&self) -> Result<Settings, Failure> {
+        Ok(settings::resolve_transport(&self.sources, &self.globals)?)
+    }
+
+    /// The transport that the settings name, else the embedded queue.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub(crate) fn open(
+        &self,
+        settings: &Settings,
+        owner: Option<Owner>,
+    ) -> Result<Box<dyn Transport>, Failure> {
+        let text = match &settings.transport {
+            Some(uri) => uri.clone(),
+            None => {
+                self.state.create()?;
+                self.state.queue_uri()
+            }
+        };
+        let uri = Uri::parse(&text)?;
+        let options = Options {
+            owner,
+            rescue_grace: settings.rescue_grace,
+            owner_timeout: settings.owner_timeout,
+            lock_timeout: settings.lock_timeout,
+            additions: settings.schema_additions,
+        };
+        Ok(rex_transport::open(&uri, &options)?)
+    }
+}
+
+/// For commands about tasks: the place, its settings and its transport.
+///
+/// # Errors
+/// When any of them is out of order.
+pub(crate) fn client(
+    common: &Common,
+    environment: &Environment,
+) -> Result<(Settings, Box<dyn Transport>), Failure> {
+    let place = Place::find(common.sources(environment), environment)?;
+    let settings = place.settings()?;
+    let transport = place.open(&settings, None)?;
+    Ok((settings, transport))
+}

@@ -1,0 +1,148 @@
+//! `rex-host queue`: what waits where.
+
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rex_transport::Timestamp;
+use serde_json::{Value, json};
+
+use super::Environment;
+use super::failure::Failure;
+use super::output::Output;
+use super::place::{self, Common};
+use super::submit::parse_queue;
+use crate::clock;
+
+#[derive(clap::Subcommand)]
+pub(crate) enum QueueCommand {
+    /// List queues with what waits, is in flight and is dead
+    List {
+        /// Print one JSON object a queue
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Show the oldest waiting tasks without taking them
+    Peek {
+        queue: String,
+        /// Print one JSON object a task
+        #[arg(long)]
+        json: bool,
+        /// At most so many tasks [default: 10; with --json: all]
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Delete all waiting tasks of a queue; those in flight and dead ones stay
+    Purge {
+        queue: String,
+        /// Do it; without this, only say how many there are
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+pub(crate) fn queue(
+    command: QueueCommand,
+    environment: Environment,
+    output: &mut Output,
+) -> Result<ExitCode, Failure> {
+    match command {
+        QueueCommand::List { json, common } => {
+            let (_, mut transport) = place::client(&common, &environment)?;
+            let queues = transport.queues()?;
+            if json {
+                for status in &queues {
+                    output.json(&json!({
+                        "queue": status.queue.as_str(),
+                        "waiting": status.waiting,
+                        "in_flight": status.in_flight,
+                        "dead": status.dead,
+                        "oldest": status.oldest.map(clock::timestamp),
+                    }))?;
+                }
+            } else {
+                let rows: Vec<Vec<String>> = queues
+                    .iter()
+                    .map(|status| {
+                        vec![
+                            status.queue.to_string(),
+                            status.waiting.to_string(),
+                            status.in_flight.to_string(),
+                            status.dead.to_string(),
+                            status.oldest.map_or_else(String::new, age),
+                        ]
+                    })
+                    .collect();
+                output.table(&["QUEUE", "WAITING", "IN FLIGHT", "DEAD", "OLDEST"], &rows)?;
+            }
+        }
+        QueueCommand::Peek { queue, json, limit, common } => {
+            let queue = parse_queue(&queue)?;
+            let (_, mut transport) = place::client(&common, &environment)?;
+            let all = if json { u64::MAX >> 1 } else { 10 };
+            let tasks = transport.peek(&queue, limit.unwrap_or(all))?;
+            if json {
+                for task in &tasks {
+                    output.json(&json!({
+                        "id": task.id.0,
+                        "queue": queue.as_str(),
+                        "submitted": clock::timestamp(task.submitted),
+                        "attempt": task.attempt,
+                        "payload": payload_value(task.payload.as_str()),
+                    }))?;
+                }
+            } else {
+                let rows: Vec<Vec<String>> = tasks
+                    .iter()
+                    .map(|task| {
+                        vec![
+                            task.id.0.to_string(),
+                            age(task.submitted),
+                            shown(task.payload.as_str()),
+                        ]
+                    })
+                    .collect();
+                output.table(&["TASK", "AGE", "PAYLOAD"], &rows)?;
+            }
+        }
+        QueueCommand::Purge { queue, yes, common } => {
+            let queue = parse_queue(&queue)?;
+            let (_, mut transport) = place::client(&common, &environment)?;
+            if !yes {
+                let count = transport.poll(&queue)?;
+                return Err(Failure::new(format!("{count} tasks wait in queue {queue}"))
+                    .hint("say --yes to delete them; nothing was done"));
+            }
+            let count = transport.purge(&queue)?;
+            output.line(format_args!("{count} tasks deleted from queue {queue}"))?;
+        }
+    }
+    output.finish()
+}
+
+/// A stored payload for `--json`: the object, or its text if it is none.
+pub(super) fn payload_value(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+}
+
+/// How long ago.
+pub(super) fn age(time: Timestamp) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
+    let then = u128::try_from(time.0).unwrap_or(0);
+    let micros = u64::try_from(now.saturating_sub(then)).unwrap_or(u64::MAX);
+    clock::age(Duration::from_micros(micros))
+}
+
+/// The start of a text, for a table.
+pub(super) fn shown(text: &str) -> String {
+    let line = text.replace(['\n', '\r', '\t'], " ");
+    match line.char_indices().nth(100) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}

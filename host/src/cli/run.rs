@@ -1,0 +1,328 @@
+//! `rex-host run`, and `rex asynctask-workers`: from settings and plugins to a running host.
+
+use std::collections::{BTreeMap, HashSet};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rex_plugin_api::Level;
+use rex_transport::{Owner, QueueName};
+
+use super::Environment;
+use super::failure::Failure;
+use super::place::{Common, Place};
+use crate::control;
+use crate::dispatch::plan::{Plan, PluginCopy, QueuePlan, Rate};
+use crate::dispatch::{self, Fresh, Setup};
+use crate::log::{Console, Filter, Format, MASTER};
+use crate::plugins::{Catalog, Finder, new_refusals};
+use crate::settings::{self, QueueSettings, Settings};
+
+#[derive(clap::Args)]
+pub(crate) struct RunArgs {
+    /// Project whose settings count, as with --project
+    #[arg(id = "application", value_name = "PROJECT")]
+    application: Option<String>,
+    /// Fire the configured schedules too
+    #[arg(long)]
+    scheduler: bool,
+    /// Print errors only
+    #[arg(short, long)]
+    quiet: bool,
+    /// End when every queue is empty
+    #[arg(long)]
+    halt_when_empty: bool,
+    /// Reload when the plugin directory changes
+    #[arg(long)]
+    watch: bool,
+    /// How log lines are written
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    log_format: Format,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What both spellings of the command say.
+pub(crate) struct Request {
+    pub(crate) scheduler: bool,
+    pub(crate) quiet: bool,
+    pub(crate) halt_when_empty: bool,
+    pub(crate) watch: bool,
+    pub(crate) format: Format,
+    /// The original's spelling.
+    pub(crate) original: bool,
+}
+
+pub(crate) fn run(args: RunArgs, environment: Environment) -> Result<ExitCode, Failure> {
+    let mut sources = args.common.sources(&environment);
+    if let Some(project) = args.application {
+        if let Some(other) = sources.project.replace(project) {
+            sources.globals.insert("project".to_owned(), other.into());
+        }
+    }
+    let place = Place::find(sources, &environment).map_err(Failure::configuration)?;
+    let request = Request {
+        scheduler: args.scheduler,
+        quiet: args.quiet,
+        halt_when_empty: args.halt_when_empty,
+        watch: args.watch,
+        format: args.log_format,
+        original: false,
+    };
+    host(place, &request)
+}
+
+/// Runs a host until it ends.
+///
+/// # Errors
+/// When it cannot start.
+pub(crate) fn host(place: Place, request: &Request) -> Result<ExitCode, Failure> {
+    let quiet = request.quiet || place.globals.quiet;
+    let filter = Filter { level: Level::Info, quiet, additions: !request.original };
+    let console = Console::new(request.format, filter);
+    console.install();
+
+    place.state.create()?;
+    let finder = Finder::new(&place.exe)
+        .with_copies(&place.state.own_dir())
+        .map_err(|error| directory_failure(&error))?;
+    let catalog =
+        finder.discover(&place.plugins, None).map_err(|error| directory_failure(&error))?;
+    for refusal in &catalog.refusals {
+        tracing::warn!("plugin {} is refused: {}", refusal.path.display(), advice(refusal));
+    }
+    let reader = Reader { place, finder, quiet, original: request.original };
+    let (plan, settings) = reader.plan(&catalog)?;
+    console.set_filter(plan.filter);
+    if plan.queues.is_empty() {
+        tracing::info!(logger = MASTER, "No workers configured; terminating.");
+        return Ok(ExitCode::SUCCESS);
+    }
+
+    let place = reader.place.clone();
+    let _lock = place.state.lock()?;
+    let owner = Owner { id: owner_id() };
+    let transport = place.open(&settings, Some(owner))?;
+    let label = transport.label();
+    let socket = place.state.control_socket();
+    let control = control::serve(&socket).map_err(|error| {
+        Failure::new(format!("cannot listen on `{}`", socket.display())).because(&error)
+    })?;
+    if request.scheduler {
+        tracing::info!(logger = MASTER, "No schedules configured -- not starting scheduler");
+    }
+    let changes = crossbeam_channel::never();
+    let reader = Arc::new(Rereader {
+        transport: settings.transport,
+        catalog: Arc::new(Mutex::new(catalog)),
+        reader: Arc::new(reader),
+    });
+    reader.tidy_copies();
+    let setup = Setup {
+        program: place.exe.clone(),
+        console,
+        halt_when_empty: request.halt_when_empty,
+        original: request.original,
+        replan: Arc::new(move || reader.replan()),
+        control,
+        changes,
+        label,
+        instance: place.state.instance.clone(),
+    };
+    dispatch::run(setup, plan, transport)
+        .map_err(|error| Failure::new("the host cannot run").because(&error))?;
+    tracing::info!(logger = MASTER, "Complete");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Tells this run of this host from all others, in words that lead an operator to it.
+fn owner_id() -> String {
+    let machine = rustix::system::uname();
+    let host = machine.nodename().to_string_lossy();
+    format!("{host}:{}:{}", std::process::id(), crate::page::monotonic_ns())
+}
+
+fn directory_failure(error: &crate::plugins::DirError) -> Failure {
+    let failure = Failure::new(error.to_string()).configuration();
+    match error.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+fn advice(refusal: &crate::plugins::Refusal) -> String {
+    match &refusal.reason.hint {
+        Some(hint) => format!("{} ({hint})", refusal.reason),
+        None => refusal.reason.to_string(),
+    }
+}
+
+/// Makes plans from what is on disk.
+struct Reader {
+    place: Place,
+    finder: Finder,
+    quiet: bool,
+    original: bool,
+}
+
+impl Reader {
+    fn plan(&self, catalog: &Catalog) -> Result<(Plan, Settings), Failure> {
+        let workers: Vec<String> = catalog.worker_names().into_iter().map(str::to_owned).collect();
+        let settings = settings::resolve(&self.place.sources, &self.place.globals, &workers)
+            .map_err(|error| Failure::from(error).configuration())?;
+        if let Some(schedule) = settings.schedules.first() {
+            let what = schedule.worker.as_ref().or(schedule.ctl.as_ref());
+            return Err(Failure::new(format!(
+                "asynctask_scheduled_workers: schedules are not supported yet (the first is for {})",
+                what.map_or("nothing", String::as_str)
+            ))
+            .hint("set it to [] and let the original's scheduler submit the tasks")
+            .configuration());
+        }
+        let mut queues = BTreeMap::new();
+        for queue in &settings.queues {
+            let plan = queue_plan(queue, catalog)?;
+            queues.insert(plan.queue.clone(), Arc::new(plan));
+        }
+        let plan = Plan {
+            queues,
+            poll_interval: settings.poll_interval,
+            drain_timeout: settings.drain_timeout,
+            payload_limit: usize::try_from(settings.payload_limit).unwrap_or(usize::MAX),
+            output_limit: usize::try_from(settings.output_limit).unwrap_or(usize::MAX),
+            filter: Filter {
+                level: level(settings.log_level),
+                quiet: self.quiet,
+                additions: !self.original,
+            },
+        };
+        Ok((plan, settings))
+    }
+}
+
+fn queue_plan(settings: &QueueSettings, catalog: &Catalog) -> Result<QueuePlan, Failure> {
+    let bad = |text: String| {
+        Failure::new(format!("{text}\nWhile validating setting:\n    asynctask_workers"))
+            .configuration()
+    };
+    let queue = QueueName::parse(&settings.queue).map_err(|error| bad(error.to_string()))?;
+    // The validator let only known workers through.
+    let (plugin, worker) = catalog
+        .worker(&settings.worker)
+        .ok_or_else(|| bad(format!("no plugin exports worker {}", settings.worker)))?;
+    let rate = match (settings.rate_max_calls, settings.rate_period) {
+        (Some(calls), Some(period)) => Some(Rate {
+            calls: calls as usize,
+            period: std::time::Duration::try_from_secs_f64(period)
+                .map_err(|error| bad(format!("rate_period: {error}")))?,
+        }),
+        _ => None,
+    };
+    Ok(QueuePlan {
+        queue,
+        worker: worker.name.clone(),
+        logger: worker.logger.clone(),
+        plugin: PluginCopy {
+            name: plugin.path.file_name().map_or_else(
+                || plugin.manifest.name.clone(),
+                |name| name.to_string_lossy().into_owned(),
+            ),
+            path: plugin.copy.clone(),
+            hash: plugin.hash.clone(),
+        },
+        processes: settings.processes,
+        rate,
+        timeout: settings.timeout,
+        memory_limit: settings.memory_limit,
+        settings: serde_json::Value::Object(settings.settings.clone()).to_string(),
+    })
+}
+
+fn level(level: settings::Level) -> Level {
+    match level {
+        settings::Level::Debug => Level::Debug,
+        settings::Level::Info => Level::Info,
+        settings::Level::Warning => Level::Warning,
+        settings::Level::Error => Level::Error,
+        settings::Level::Critical => Level::Critical,
+    }
+}
+
+/// Makes new plans for a host that runs.
+struct Rereader {
+    reader: Arc<Reader>,
+    /// What is in force.
+    catalog: Arc<Mutex<Catalog>>,
+    transport: Option<String>,
+}
+
+impl Rereader {
+    fn replan(&self) -> Result<Fresh, String> {
+        let Rereader { reader, catalog, transport } = self;
+        let previous = lock(catalog).clone();
+        let fresh = reader
+            .finder
+            .discover(&reader.place.plugins, Some(&previous))
+            .map_err(|error| error.to_string())?;
+        let new: Vec<String> = new_refusals(&previous, &fresh)
+            .iter()
+            .map(|refusal| {
+                format!("plugin {} is refused: {}", refusal.path.display(), advice(refusal))
+            })
+            .collect();
+        if !new.is_empty() {
+            return Err(new.join("\n"));
+        }
+        let (plan, settings) = reader.plan(&fresh).map_err(|failure| failure.text)?;
+        if settings.transport != *transport {
+            return Err(
+                "asynctask_transport has changed: stop the host and start it again".to_owned()
+            );
+        }
+        let warnings = fresh
+            .refusals
+            .iter()
+            .map(|refusal| format!("still refused: {}", refusal.path.display()))
+            .collect();
+        let this = Rereader {
+            reader: Arc::clone(reader),
+            catalog: Arc::clone(catalog),
+            transport: transport.clone(),
+        };
+        let adopt = Box::new(move || {
+            *lock(&this.catalog) = fresh;
+            this.tidy_copies();
+        });
+        Ok(Fresh { plan, warnings, adopt })
+    }
+
+    /// Removes the copies that no plugin in force and no dead letter names, beside the host's loop:
+    /// it has to ask the store. A process that still runs an old copy has it mapped.
+    fn tidy_copies(&self) {
+        let (reader, catalog) = (Arc::clone(&self.reader), Arc::clone(&self.catalog));
+        let started = std::thread::Builder::new().name("tidy".to_owned()).spawn(move || {
+            let letters = reader
+                .place
+                .settings()
+                .and_then(|settings| reader.place.open(&settings, None))
+                .and_then(|mut transport| Ok(transport.dead_letters(None, None)?));
+            // Without the store's word nothing is removed.
+            let (Ok(letters), Some(copies)) = (letters, reader.finder.copies()) else { return };
+            let in_letters = letters.iter().filter_map(|letter| {
+                letter.death.details["plugin_hash"].as_str().map(str::to_owned)
+            });
+            let in_force =
+                lock(&catalog).plugins.iter().map(|p| p.hash.clone()).collect::<Vec<_>>();
+            let keep: HashSet<String> = in_letters.chain(in_force).collect();
+            if let Err(error) = copies.remove_unused(&keep) {
+                tracing::debug!("cannot remove old copies of plugins: {error}");
+            }
+        });
+        if let Err(error) = started {
+            tracing::debug!("cannot remove old copies of plugins: {error}");
+        }
+    }
+}
+
+fn lock(catalog: &Mutex<Catalog>) -> MutexGuard<'_, Catalog> {
+    catalog.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,63 @@
+//! How operators' commands reach a running host: one JSON line each way over a socket in the state
+//! directory, which only the host's user can open.
+
+mod server;
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use crossbeam_channel::Sender;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use server::serve;
+
+/// What can be asked of a running host.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum Request {
+    Status,
+    /// Read settings and plugins anew; with `check`, only say what would change.
+    Reload {
+        check: bool,
+    },
+    /// Drain and end; with `now`, kill what does not end at once.
+    Stop {
+        now: bool,
+    },
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum Answer {
+    Status { status: Value },
+    Done { lines: Vec<String> },
+    Refused { reason: String },
+}
+
+/// A request on its way to the host's loop.
+pub struct Call {
+    pub request: Request,
+    pub reply: Sender<Answer>,
+}
+
+/// Asks the host that listens on `socket`.
+///
+/// # Errors
+/// `NotFound` or `ConnectionRefused` when no host is there.
+pub fn ask(socket: &Path, request: &Request) -> io::Result<Answer> {
+    let mut stream = UnixStream::connect(socket)?;
+    let mut line = serde_json::to_string(request)?;
+    line.push('\n');
+    stream.write_all(line.as_bytes())?;
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer)?;
+    if answer.is_empty() {
+        return Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "the host ended before it answered",
+        ));
+    }
+    Ok(serde_json::from_str(&answer)?)
+}

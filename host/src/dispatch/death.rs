@@ -1,0 +1,109 @@
+//! Why a task failed, for its dead letter and for the log.
+
+use std::time::Duration;
+
+use rex_plugin_api::ops::Failure;
+use rex_transport::Death;
+use serde_json::{Value, json};
+
+use super::plan::QueuePlan;
+use crate::supervisor::Exit;
+use crate::supervisor::exit::How;
+
+/// Why the host itself killed a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The task in hand took longer than its queue allows.
+    TimedOut(Duration),
+    /// It sent what no worker sends.
+    Nonsense,
+    /// It had to make room: a drain's deadline, an order to stop now. Nobody is to blame.
+    Ordered,
+}
+
+/// The process that a task failed in.
+#[derive(Debug, Clone)]
+pub struct Scene<'a> {
+    pub plan: &'a QueuePlan,
+    pub pid: i32,
+    /// The last lines that the process printed.
+    pub last_output: Vec<String>,
+    /// How long the task ran.
+    pub ran: Option<Duration>,
+}
+
+impl Scene<'_> {
+    fn details(&self, kind: &str, more: Value) -> Value {
+        let mut details = json!({
+            "kind": kind,
+            "worker": self.plan.worker,
+            "plugin": self.plan.plugin.name,
+            "plugin_hash": self.plan.plugin.hash,
+            "pid": self.pid,
+            "last_output": self.last_output,
+            "ran_ms": self.ran.map(|ran| ran.as_millis() as u64),
+        });
+        if let (Some(details), Value::Object(more)) = (details.as_object_mut(), more) {
+            details.extend(more);
+        }
+        details
+    }
+
+    /// A worker that returned an error, or panicked and was caught.
+    pub fn failed(&self, failure: &Failure) -> Death {
+        let kind = if failure.panicked { "panic" } else { "error" };
+        let more = json!({
+            "class": failure.class,
+            "text": failure.text,
+            "place": failure.place,
+            "traceback": failure.traceback(),
+        });
+        Death { reason: failure.last_line(), details: self.details(kind, more) }
+    }
+
+    /// A process that ended while it was at a task.
+    pub fn ended(&self, exit: &Exit, verdict: Option<Verdict>) -> Death {
+        let more = json!({
+            "exit": exit.how.to_string(),
+            "signal": match exit.how { How::Signal(number) => Some(number), How::Code(_) => None },
+            "exit_code": match exit.how { How::Code(code) => Some(code), How::Signal(_) => None },
+            "cpu_ms": exit.cpu.as_millis() as u64,
+            "peak_rss": exit.peak_rss,
+        });
+        let kind = match verdict {
+            Some(Verdict::TimedOut(_)) => "timeout",
+            _ if self.out_of_memory(exit) => "memory",
+            _ => "crash",
+        };
+        let reason = format!("the worker's process {}", self.cause(exit, verdict));
+        Death { reason, details: self.details(kind, more) }
+    }
+
+    /// What ended the process, to follow its name: `was killed by signal 11 (SIGSEGV)`.
+    pub fn cause(&self, exit: &Exit, verdict: Option<Verdict>) -> String {
+        match verdict {
+            Some(Verdict::TimedOut(limit)) => {
+                format!("passed the time limit of {} s and was killed", limit.as_secs_f64())
+            }
+            Some(Verdict::Nonsense) => "sent what no worker sends and was killed".to_owned(),
+            _ if self.out_of_memory(exit) => {
+                let limit = self.plan.memory_limit.unwrap_or(0);
+                format!("passed the memory limit of {limit} bytes and {}", exit.how)
+            }
+            _ => match exit.how {
+                // Nobody asked it to: an exit code of 0 is no success.
+                How::Code(_) => format!("{} unasked", exit.how),
+                How::Signal(_) => exit.how.to_string(),
+            },
+        }
+    }
+
+    /// Under a memory limit the kernel refuses an allocation; the plugin's allocator says so in its
+    /// own words and gives up.
+    fn out_of_memory(&self, exit: &Exit) -> bool {
+        let said = |text: &str| self.last_output.iter().any(|line| line.contains(text));
+        self.plan.memory_limit.is_some()
+            && matches!(exit.how, How::Signal(libc::SIGABRT | libc::SIGSEGV))
+            && (said("memory allocation of") || said("bad_alloc"))
+    }
+}

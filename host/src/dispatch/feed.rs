@@ -1,0 +1,165 @@
+//! How many tasks to claim and how many to hand out: pure arithmetic over one queue.
+//!
+//! A window is what one process is given ahead: about [`WINDOW`] of expected work, one task until a
+//! pace is known. Fairness comes before batch size: processes share what is there evenly, and slow
+//! work is claimed only as processes are free to start it, so that another host can take the rest.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use rex_transport::{Claim, ClaimId, ClaimedTask};
+
+/// Expected work that one process is given ahead.
+pub const WINDOW: Duration = Duration::from_millis(50);
+/// Most tasks in one window.
+pub const LARGEST_WINDOW: usize = 512;
+/// A pace is believed step by step: one lucky sample must not flood a process.
+const GROWTH: usize = 4;
+
+/// A task that was claimed.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    pub claim: ClaimId,
+    pub task: ClaimedTask,
+}
+
+/// The claimed tasks of one queue that no process has, and the queue's pace.
+#[derive(Debug, Default)]
+pub struct Feed {
+    ready: VecDeque<Claimed>,
+    /// Seconds a task takes, smoothed; `None` until one was measured.
+    pace: Option<f64>,
+    window: usize,
+}
+
+impl Feed {
+    pub fn add(&mut self, claim: Claim) {
+        let id = claim.id;
+        self.ready.extend(claim.tasks.into_iter().map(|task| Claimed { claim: id, task }));
+    }
+
+    /// Takes back tasks that were handed out and not started: they are older than what waits.
+    pub fn put_back(&mut self, tasks: Vec<Claimed>) {
+        self.ready.extend(tasks);
+        self.ready.make_contiguous().sort_by_key(|claimed| claimed.task.id);
+    }
+
+    pub fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Learns that `count` tasks took `elapsed`.
+    pub fn measured(&mut self, count: u64, elapsed: Duration) {
+        if count == 0 {
+            return;
+        }
+        let sample = elapsed.as_secs_f64() / count as f64;
+        let pace = self.pace.map_or(sample, |pace| pace * 0.75 + sample * 0.25);
+        self.pace = Some(pace);
+        let fits = (WINDOW.as_secs_f64() / pace.max(1e-9)) as usize;
+        self.window = fits.clamp(1, LARGEST_WINDOW).min(self.window.max(1) * GROWTH);
+    }
+
+    /// How many tasks one process may hold.
+    pub fn window(&self) -> usize {
+        self.window.max(1)
+    }
+
+    /// How many tasks to claim for `serving` processes that hold `held` together; 0 for none now.
+    pub fn to_claim(&self, serving: usize, held: usize) -> usize {
+        let window = self.window();
+        // Slow work: what is running is enough, a claim ahead would only keep it from others.
+        let ahead = if window == 1 { 1 } else { 2 };
+        let wanted = (serving * window * ahead).saturating_sub(held + self.ready.len());
+        // Dribbles cost as much as batches.
+        let worth_it = self.ready.is_empty() || wanted >= serving * window / 2;
+        if worth_it { wanted } else { 0 }
+    }
+
+    /// Tasks for a process that holds `held`, of `serving` that share the queue.
+    pub fn take(&mut self, held: usize, serving: usize) -> Vec<Claimed> {
+        let window = self.window();
+        // Refilled before it is empty, but not by a task at a time.
+        if held > window / 2 {
+            return Vec::new();
+        }
+        let share = self.ready.len().div_ceil(serving.max(1));
+        let count = (window - held).min(share.max(usize::from(held == 0))).min(self.ready.len());
+        self.ready.drain(..count).collect()
+    }
+
+    /// Takes everything: the queue is left.
+    pub fn take_all(&mut self) -> Vec<Claimed> {
+        self.ready.drain(..).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rex_transport::{Claim, ClaimId, ClaimedTask, Payload, QueueName, TaskId, Timestamp};
+
+    use super::{Feed, LARGEST_WINDOW};
+
+    fn feed(ids: std::ops::RangeInclusive<i64>) -> Feed {
+        let mut feed = Feed::default();
+        feed.add(Claim {
+            id: ClaimId(1),
+            queue: QueueName::parse("foo").unwrap(),
+            tasks: ids
+                .map(|id| ClaimedTask {
+                    id: TaskId(id),
+                    attempt: 1,
+                    submitted: Timestamp(0),
+                    payload: Payload::empty(),
+                })
+                .collect(),
+        });
+        feed
+    }
+
+    #[test]
+    fn the_first_window_is_one_task_and_grows_with_the_pace() {
+        let mut feed = feed(1..=100);
+        assert_eq!(feed.take(0, 1).len(), 1);
+        feed.measured(1, Duration::from_micros(10));
+        assert_eq!(feed.window(), 4, "step by step");
+        for _ in 0..10 {
+            feed.measured(100, Duration::from_millis(1));
+        }
+        assert_eq!(feed.window(), LARGEST_WINDOW);
+        for _ in 0..40 {
+            feed.measured(1, Duration::from_secs(1));
+        }
+        assert_eq!(feed.window(), 1);
+    }
+
+    #[test]
+    fn slow_work_is_claimed_only_for_free_processes() {
+        let mut feed = Feed::default();
+        feed.measured(1, Duration::from_secs(1));
+        assert_eq!(feed.to_claim(2, 0), 2);
+        assert_eq!(feed.to_claim(2, 1), 1);
+        assert_eq!(feed.to_claim(2, 2), 0);
+    }
+
+    #[test]
+    fn what_is_there_is_shared_evenly() {
+        let mut feed = feed(1..=10);
+        for _ in 0..10 {
+            feed.measured(100, Duration::from_millis(1));
+        }
+        assert_eq!(feed.take(0, 2).len(), 5);
+        assert_eq!(feed.take(0, 2).len(), 3);
+    }
+
+    #[test]
+    fn what_comes_back_goes_before_what_waits() {
+        let mut feed = feed(1..=4);
+        let first = feed.take(0, 1);
+        assert_eq!(first[0].task.id, TaskId(1));
+        feed.put_back(first);
+        assert_eq!(feed.take(0, 1)[0].task.id, TaskId(1));
+    }
+}

@@ -1,0 +1,202 @@
+//! What one process was given, and what became of it: exact to the task, whatever dies when.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use rex_plugin_api::ops::Failure;
+use rex_transport::NewTask;
+
+use super::feed::Claimed;
+use crate::page::Progress;
+use crate::wire;
+
+/// The tasks that a process has and has not answered for, oldest first.
+#[derive(Debug, Default)]
+pub struct Held {
+    tasks: VecDeque<HeldTask>,
+    last_seq: u64,
+    /// When the process last became busy or answered; what it takes from there is its pace.
+    since: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub struct HeldTask {
+    seq: u64,
+    pub claimed: Claimed,
+    /// What it asked to be submitted.
+    pub submits: Vec<NewTask>,
+    pub failure: Option<Failure>,
+}
+
+/// What is left to settle after a death.
+#[derive(Debug)]
+pub struct Aftermath {
+    /// Finished, though not all were reported.
+    pub finished: Vec<HeldTask>,
+    /// What the process was at when it died.
+    pub culprit: Option<HeldTask>,
+    /// Not started: to be given to another process.
+    pub unstarted: Vec<Claimed>,
+}
+
+impl Held {
+    pub fn count(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Takes tasks over and puts them as the wire says them.
+    pub fn hand_out(&mut self, tasks: Vec<Claimed>, now: Instant) -> Vec<wire::Task> {
+        if self.tasks.is_empty() {
+            self.since = Some(now);
+        }
+        let mut out = Vec::with_capacity(tasks.len());
+        for claimed in tasks {
+            self.last_seq += 1;
+            out.push(wire::Task {
+                seq: self.last_seq,
+                id: claimed.task.id.0,
+                attempt: claimed.task.attempt,
+                payload: claimed.task.payload.as_str().to_owned(),
+            });
+            let seq = self.last_seq;
+            self.tasks.push_back(HeldTask { seq, claimed, submits: Vec::new(), failure: None });
+        }
+        out
+    }
+
+    /// Remembers what a task asked for; `false` when the process does not have that task.
+    pub fn submit(&mut self, seq: u64, task: NewTask) -> bool {
+        self.find(seq).map(|held| held.submits.push(task)).is_some()
+    }
+
+    /// Remembers that a task failed; `false` when the process does not have that task.
+    pub fn fail(&mut self, seq: u64, failure: Failure) -> bool {
+        self.find(seq).map(|held| held.failure = Some(failure)).is_some()
+    }
+
+    /// All tasks up to `seq` are finished. Also says how long they took together.
+    pub fn finish(&mut self, seq: u64, now: Instant) -> (Vec<HeldTask>, Duration) {
+        let count = self.tasks.iter().take_while(|held| held.seq <= seq).count();
+        let elapsed = self.since.map_or(Duration::ZERO, |since| now.duration_since(since));
+        self.since = Some(now);
+        (self.tasks.drain(..count).collect(), elapsed)
+    }
+
+    /// Takes back what the process says it did not start.
+    pub fn recall(&mut self, seqs: &[u64]) -> Vec<Claimed> {
+        let (mut back, mut kept) = (Vec::new(), VecDeque::new());
+        for held in self.tasks.drain(..) {
+            if seqs.contains(&held.seq) {
+                back.push(held.claimed);
+            } else {
+                kept.push_back(held);
+            }
+        }
+        self.tasks = kept;
+        back
+    }
+
+    /// The task that the progress page says is in hand, if it is one that was sent.
+    pub fn in_hand(&self, progress: Progress) -> Option<&HeldTask> {
+        self.tasks.iter().find(|held| held.seq == progress.started && held.seq > progress.finished)
+    }
+
+    /// Settles a death by the page's last word, which is believed only about tasks that were sent
+    /// and not answered for.
+    pub fn after_death(mut self, progress: Progress) -> Aftermath {
+        let is_finished = |held: &HeldTask| held.seq <= progress.finished || held.failure.is_some();
+        let mut aftermath =
+            Aftermath { finished: Vec::new(), culprit: None, unstarted: Vec::new() };
+        for held in self.tasks.drain(..) {
+            if is_finished(&held) {
+                aftermath.finished.push(held);
+            } else if held.seq <= progress.started && aftermath.culprit.is_none() {
+                aftermath.culprit = Some(held);
+            } else {
+                aftermath.unstarted.push(held.claimed);
+            }
+        }
+        aftermath
+    }
+
+    fn find(&mut self, seq: u64) -> Option<&mut HeldTask> {
+        self.tasks.iter_mut().find(|held| held.seq == seq)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use rex_plugin_api::ops::Failure;
+    use rex_transport::{ClaimId, ClaimedTask, Payload, TaskId, Timestamp};
+
+    use super::{Claimed, Held};
+    use crate::page::Progress;
+
+    fn held(ids: std::ops::RangeInclusive<i64>) -> Held {
+        let mut held = Held::default();
+        let tasks = ids.map(|id| Claimed {
+            claim: ClaimId(1),
+            task: ClaimedTask {
+                id: TaskId(id),
+                attempt: 1,
+                submitted: Timestamp(0),
+                payload: Payload::empty(),
+            },
+        });
+        held.hand_out(tasks.collect(), Instant::now());
+        held
+    }
+
+    fn failure() -> Failure {
+        let text = String::new();
+        Failure { panicked: false, class: String::new(), text, place: None, frames: vec![] }
+    }
+
+    /// `finished | culprit | unstarted` after a death at that progress.
+    #[track_caller]
+    fn check(held: Held, started: u64, finished: u64, expected: &str) {
+        let progress = Progress { started, finished, started_at: 0 };
+        let aftermath = held.after_death(progress);
+        let ids = |ids: Vec<i64>| ids.iter().map(i64::to_string).collect::<Vec<_>>().join(" ");
+        let seen = format!(
+            "{} | {} | {}",
+            ids(aftermath.finished.iter().map(|held| held.claimed.task.id.0).collect()),
+            ids(aftermath.culprit.iter().map(|held| held.claimed.task.id.0).collect()),
+            ids(aftermath.unstarted.iter().map(|claimed| claimed.task.id.0).collect()),
+        );
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn only_the_task_in_hand_is_to_blame() {
+        check(held(11..=14), 0, 0, " |  | 11 12 13 14");
+        check(held(11..=14), 1, 0, " | 11 | 12 13 14");
+        check(held(11..=14), 3, 2, "11 12 | 13 | 14");
+        check(held(11..=14), 2, 2, "11 12 |  | 13 14");
+        check(held(11..=14), 4, 4, "11 12 13 14 |  | ");
+    }
+
+    #[test]
+    fn a_reported_failure_is_an_answer() {
+        let mut held = held(11..=13);
+        assert!(held.fail(1, failure()));
+        assert!(!held.fail(9, failure()));
+        check(held, 1, 0, "11 |  | 12 13");
+    }
+
+    #[test]
+    fn a_page_full_of_lies_loses_nothing() {
+        check(held(11..=12), u64::MAX, 0, " | 11 | 12");
+        check(held(11..=12), 0, u64::MAX, "11 12 |  | ");
+    }
+
+    #[test]
+    fn recall_takes_back_only_what_was_sent() {
+        let mut held = held(11..=13);
+        let back = held.recall(&[2, 3, 99]);
+        assert_eq!(back.iter().map(|c| c.task.id.0).collect::<Vec<_>>(), [12, 13]);
+        assert_eq!(held.count(), 1);
+    }
+}

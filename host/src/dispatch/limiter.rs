@@ -1,0 +1,56 @@
+//! Rate limits: how many tasks of a queue may start within a period, over all its processes.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// At most `calls` starts in any `period`; the original's sliding window, but over task starts: an
+/// empty poll costs nothing.
+#[derive(Debug, Clone)]
+pub struct Limiter {
+    calls: usize,
+    period: Duration,
+    starts: VecDeque<Instant>,
+}
+
+impl Limiter {
+    pub fn new(calls: usize, period: Duration) -> Limiter {
+        Limiter { calls: calls.max(1), period, starts: VecDeque::new() }
+    }
+
+    /// When the next task may start: `now` or later.
+    pub fn next_start(&mut self, now: Instant) -> Instant {
+        while self.starts.front().is_some_and(|start| *start + self.period <= now) {
+            self.starts.pop_front();
+        }
+        match self.starts.front() {
+            Some(oldest) if self.starts.len() >= self.calls => *oldest + self.period,
+            _ => now,
+        }
+    }
+
+    pub fn started(&mut self, now: Instant) {
+        self.starts.push_back(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::Limiter;
+
+    #[test]
+    fn two_calls_in_a_period_then_a_wait() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut limiter = Limiter::new(2, Duration::from_millis(1500));
+        for ms in [0, 10] {
+            assert_eq!(limiter.next_start(at(ms)), at(ms));
+            limiter.started(at(ms));
+        }
+        assert_eq!(limiter.next_start(at(20)), at(1500));
+        assert_eq!(limiter.next_start(at(1500)), at(1500));
+        limiter.started(at(1500));
+        assert_eq!(limiter.next_start(at(1501)), at(1510));
+    }
+}

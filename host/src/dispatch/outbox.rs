@@ -1,0 +1,100 @@
+//! Outcomes on their way to the store, batched by the time that the last batch takes.
+
+use std::collections::BTreeSet;
+
+use rex_transport::{Finished, Outcome, QueueName};
+
+use super::feed::Claimed;
+use super::store::{Order, Store};
+
+/// Outcomes in one batch at most.
+const BATCH: usize = 1000;
+
+pub(super) struct Outbox {
+    store: Store,
+    waiting: Vec<Finished>,
+    /// The queues that the batch being written submits to; `None` when none is being written.
+    writing: Option<BTreeSet<QueueName>>,
+    closing: bool,
+    /// Whether the store is away.
+    pub(super) down: bool,
+    claims: usize,
+}
+
+impl Outbox {
+    pub(super) fn new(store: Store) -> Outbox {
+        Outbox { store, waiting: Vec::new(), writing: None, closing: false, down: false, claims: 0 }
+    }
+
+    pub(super) fn push(&mut self, finished: Finished) {
+        self.waiting.push(finished);
+    }
+
+    /// Gives a task back, uncharged.
+    pub(super) fn release(&mut self, claimed: Claimed) {
+        self.waiting.push(Finished {
+            claim: claimed.claim,
+            task: claimed.task.id,
+            outcome: Outcome::Released,
+            submits: Vec::new(),
+        });
+    }
+
+    pub(super) fn claim(&mut self, queue: QueueName, max: usize) {
+        // What was finished is written first, so that a claim is one batch ahead at most.
+        self.flush();
+        self.claims += 1;
+        self.store.order(Order::Claim { queue, max });
+    }
+
+    pub(super) fn ask_idle(&mut self, queue: QueueName) {
+        self.flush();
+        self.store.order(Order::IsIdle(queue));
+    }
+
+    /// Starts to write what waits, unless a batch is being written.
+    pub(super) fn flush(&mut self) {
+        if self.writing.is_some() || self.waiting.is_empty() {
+            return;
+        }
+        let rest = self.waiting.split_off(self.waiting.len().min(BATCH));
+        let batch = std::mem::replace(&mut self.waiting, rest);
+        let submits = batch.iter().flat_map(|finished| &finished.submits);
+        self.writing = Some(submits.map(|task| task.queue.clone()).collect());
+        self.store.order(Order::Finish(batch));
+    }
+
+    /// A batch is written; returns the queues in which it has put tasks.
+    pub(super) fn finished(&mut self) -> BTreeSet<QueueName> {
+        let submitted = self.writing.take().unwrap_or_default();
+        self.flush();
+        submitted
+    }
+
+    /// A claim was answered.
+    pub(super) fn claimed(&mut self) {
+        self.claims = self.claims.saturating_sub(1);
+    }
+
+    /// Whether nothing is on its way in or out.
+    pub(super) fn is_settled(&self) -> bool {
+        self.waiting.is_empty() && self.writing.is_none() && self.claims == 0
+    }
+
+    /// Gives up ownership, once; `true` the first time.
+    pub(super) fn close(&mut self) -> bool {
+        if self.closing {
+            return false;
+        }
+        self.closing = true;
+        self.store.order(Order::Close);
+        true
+    }
+
+    /// Stops waiting for a store that is away: what was not recorded will be run again.
+    pub(super) fn give_up_if_down(&mut self) {
+        if self.down {
+            self.store.give_up();
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Changing what runs while it runs: a new plan is made beside the loop, then slots are exchanged
+//! one for one, each when its successor is ready. No task fails, and none waits for the slowest.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::Sender;
+use rex_transport::QueueName;
+
+use super::feed::Feed;
+use super::limiter::Limiter;
+use super::plan::{Plan, QueuePlan};
+use super::{Host, Phase, Queue, Seat, SlotId};
+use crate::control::Answer;
+use crate::supervisor::Slot;
+use crate::supervisor::slot::Event as SlotEvent;
+
+/// Reads settings and plugins anew; the error is what is wrong with them, for a person.
+pub type Replan = dyn Fn() -> Result<Fresh, String> + Send + Sync;
+
+/// A plan as it is on disk now.
+pub struct Fresh {
+    pub plan: Plan,
+    /// Files that are no plugins and were refused before, too: told, not in the way.
+    pub warnings: Vec<String>,
+    /// Called once the plan is in force.
+    pub adopt: Box<dyn FnOnce() + Send>,
+}
+
+/// What came of reading, and who asked.
+pub struct Replanned {
+    fresh: Result<Fresh, String>,
+    check_only: bool,
+    reply: Option<Sender<Answer>>,
+}
+
+impl Host {
+    /// Starts to read settings and plugins on a thread of its own: a plugin that hangs in the probe
+    /// must not hold up the loop.
+    pub(super) fn start_reload(&mut self, reply: Option<Sender<Answer>>, check_only: bool) {
+        let refusal = match self.phase {
+            Phase::Working if !self.replanning => None,
+            Phase::Working => Some("a reload is under way"),
+            _ => Some("the host is stopping"),
+        };
+        if let Some(refusal) = refusal {
+            return answer(reply, Err(refusal.to_owned()));
+        }
+        let (replan, replanned) = (Arc::clone(&self.setup.replan), self.replanned.clone());
+        let asked = reply.clone();
+        let spawned = std::thread::Builder::new().name("reload".to_owned()).spawn(move || {
+            let fresh = replan();
+            // Fails only when the host has ended meanwhile.
+            let _ = replanned.send(Replanned { fresh, check_only, reply });
+        });
+        match spawned {
+            Ok(_) => self.replanning = true,
+            Err(error) => answer(asked, Err(format!("cannot start a thread: {error}"))),
+        }
+    }
+
+    pub(super) fn on_replanned(&mut self, replanned: Replanned) {
+        self.replanning = false;
+        let Replanned { fresh, check_only, reply } = replanned;
+        if self.phase != Phase::Working {
+            return answer(reply, Err("the host is stopping".to_owned()));
+        }
+        let fresh = match fresh {
+            Ok(fresh) => fresh,
+            Err(reason) => {
+                if !check_only {
+                    tracing::error!("nothing is reloaded: {reason}");
+                }
+                return answer(reply, Err(reason));
+            }
+        };
+        let mut lines = self.differences(&fresh.plan);
+        if lines.is_empty() {
+            lines.push("nothing has changed".to_owned());
+        }
+        if !check_only {
+            lines.iter().for_each(|line| tracing::info!("reload: {line}"));
+            self.apply(fresh.plan, Instant::now());
+            (fresh.adopt)();
+        }
+        lines.extend(fresh.warnings);
+        answer(reply, Ok(lines));
+    }
+
+    /// One line for each queue that another plan would change.
+    fn differences(&self, plan: &Plan) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (name, new) in &plan.queues {
+            let what = format!("{} of {} {}", new.worker, new.plugin.name, new.plugin.short_hash());
+            match self.plan.queues.get(name) {
+                None => lines.push(format!("queue {name}: starts with {what}")),
+                Some(old) if old.plugin.hash != new.plugin.hash => lines.push(format!(
+                    "queue {name}: {what} takes over from {}",
+                    old.plugin.short_hash()
+                )),
+                Some(old) if old != new => lines.push(format!("queue {name}: new settings")),
+                Some(_) => {}
+            }
+        }
+        let gone = self.plan.queues.keys().filter(|name| !plan.queues.contains_key(*name));
+        lines.extend(gone.map(|name| format!("queue {name}: is left")));
+        lines
+    }
+
+    /// Brings a plan into force.
+    pub(super) fn apply(&mut self, plan: Plan, now: Instant) {
+        let gone: Vec<QueueName> =
+            self.queues.keys().filter(|name| !plan.queues.contains_key(*name)).cloned().collect();
+        for name in gone {
+            if let Some(queue) = self.queues.get_mut(&name) {
+                queue.retired = true;
+            }
+            for seat in self.seats(&name) {
+                self.step(seat, SlotEvent::Stop { deadline: None, empty: false }, now);
+            }
+        }
+        // How lines are filtered reaches the workers only when they start.
+        let same_lines = self.plan.filter.threshold() == plan.filter.threshold();
+        for (name, new) in &plan.queues {
+            let seats = self.live_seats(name);
+            let unchanged = same_lines
+                && seats.len() == new.processes as usize
+                && self.queues.get(name).is_some_and(|queue| !queue.retired)
+                && seats.iter().all(|id| self.slots.get(id).is_some_and(|s| *s.plan == **new));
+            if !unchanged {
+                self.replace(name, new, seats, now);
+            }
+        }
+        self.setup.console.set_filter(plan.filter);
+        self.plan = plan;
+    }
+
+    /// New slots for a queue; each old one ends when a new one serves.
+    fn replace(&mut self, name: &QueueName, plan: &Arc<QueuePlan>, old: Vec<SlotId>, now: Instant) {
+        let queue = self.queues.entry(name.clone()).or_insert_with(|| Queue {
+            feed: Feed::default(),
+            limiter: None,
+            claiming: false,
+            empty_until: None,
+            asked_idle: false,
+            retired: false,
+        });
+        queue.retired = false;
+        queue.limiter = plan.rate.map(|rate| Limiter::new(rate.calls, rate.period));
+        let surplus = old.len().saturating_sub(plan.processes as usize);
+        let mut old = old.into_iter();
+        for n in 0..plan.processes {
+            let id = SlotId(self.next_slot);
+            self.next_slot += 1;
+            // The first successor also takes over for what there are fewer of now.
+            let replaces = match n {
+                0 => old.by_ref().take(1 + surplus).collect(),
+                _ => old.next().into_iter().collect(),
+            };
+            let seat =
+                Seat { plan: Arc::clone(plan), slot: Slot::new(now), process: None, replaces };
+            self.slots.insert(id, seat);
+        }
+        self.dirty.insert(name.clone());
+    }
+
+    /// The slots of a queue that were not told to end.
+    fn live_seats(&self, name: &QueueName) -> Vec<SlotId> {
+        let live = |seat: &Seat| !matches!(seat.slot, Slot::Stopping { .. } | Slot::Halted);
+        let of_queue = self.slots.iter().filter(|(_, seat)| seat.plan.queue == *name && live(seat));
+        of_queue.map(|(id, _)| *id).collect()
+    }
+}
+
+fn answer(reply: Option<Sender<Answer>>, result: Result<Vec<String>, String>) {
+    if let Some(reply) = reply {
+        // The one who asked may have left.
+        let _ = reply.send(match result {
+            Ok(lines) => Answer::Done { lines },
+            Err(reason) => Answer::Refused { reason },
+        });
+    }
+}

@@ -1,0 +1,92 @@
+//! What `rex-host status` shows of the loop.
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::{Host, Phase};
+use crate::control::{Answer, Call, Request};
+
+/// Since the start.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) done: u64,
+    pub(super) failed: u64,
+}
+
+impl Host {
+    pub(super) fn on_call(&mut self, call: Call) {
+        let Call { request, reply } = call;
+        match request {
+            Request::Status => {
+                // The one who asked may have left.
+                let _ = reply.send(Answer::Status { status: self.status() });
+            }
+            Request::Reload { check } => self.start_reload(Some(reply), check),
+            Request::Stop { now } => {
+                self.stop(Instant::now());
+                if now {
+                    self.stop(Instant::now());
+                }
+                let _ = reply.send(Answer::Done { lines: vec!["stopping".to_owned()] });
+            }
+        }
+    }
+
+    fn status(&self) -> Value {
+        let phase = match self.phase {
+            Phase::Working if self.outbox.down => "store away",
+            Phase::Working if self.quiet => "quiet",
+            Phase::Working => "working",
+            Phase::Draining { .. } => "draining",
+            Phase::Closing { .. } | Phase::Closed => "closing",
+        };
+        let queues: Vec<Value> = self
+            .plan
+            .queues
+            .iter()
+            .map(|(name, plan)| {
+                let seats: Vec<Value> = self
+                    .slots
+                    .values()
+                    .filter(|seat| seat.plan.queue == *name)
+                    .map(|seat| self.seat_status(seat))
+                    .collect();
+                json!({
+                    "queue": name.as_str(),
+                    "worker": plan.worker,
+                    "plugin": plan.plugin.name,
+                    "plugin_hash": plan.plugin.hash,
+                    "ready": self.queues.get(name).map_or(0, |queue| queue.feed.ready()),
+                    "processes": seats,
+                })
+            })
+            .collect();
+        json!({
+            "instance": self.setup.instance,
+            "pid": std::process::id(),
+            "phase": phase,
+            "uptime_s": self.started.elapsed().as_secs(),
+            "transport": self.setup.label,
+            "done": self.counts.done,
+            "failed": self.counts.failed,
+            "queues": queues,
+        })
+    }
+
+    fn seat_status(&self, seat: &super::Seat) -> Value {
+        let running = seat.process.and_then(|id| self.processes.get(&id));
+        let progress = running.map(|running| running.process.page.read());
+        let task = running.zip(progress).and_then(|(running, progress)| {
+            running.held.in_hand(progress).map(|held| held.claimed.task.id.0)
+        });
+        json!({
+            "state": seat.slot.word(),
+            "pid": running.map(|running| running.process.pid.as_raw_nonzero().get()),
+            "task": task,
+            "task_s": task.and(progress).map(|p| super::running::since_monotonic(p.started_at).as_secs_f64()),
+            "held": running.map_or(0, |running| running.held.count()),
+            "plugin_hash": seat.plan.plugin.hash,
+        })
+    }
+}

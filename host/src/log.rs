@@ -1,0 +1,192 @@
+//! Log lines as the original prints them, `LEVEL:Logger:message` on standard output, or as JSON.
+//!
+//! Everything goes through `tracing`. The field `logger` names the logger; an event without it is
+//! an addition of ours, which the original's spelling of the command line keeps to itself unless it
+//! warns. Prints of plugins come through [`Console`] too, so that no two lines ever mix.
+
+use std::fmt::{self, Write as _};
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rex_plugin_api::Level;
+use serde_json::json;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+/// The master's logger, as the original names it.
+pub const MASTER: &str = "AsyncTaskWorkerTask";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Format {
+    /// `LEVEL:Logger:message`
+    #[default]
+    Text,
+    /// One JSON object a line: time, level, logger, message
+    Json,
+}
+
+/// What is shown.
+#[derive(Debug, Clone, Copy)]
+pub struct Filter {
+    pub level: Level,
+    /// Silences WARNING and below, whatever `level` says.
+    pub quiet: bool,
+    /// Whether events without a `logger` are shown below WARNING.
+    pub additions: bool,
+}
+
+impl Filter {
+    /// The lowest level that a worker need send.
+    pub fn threshold(self) -> Level {
+        if self.quiet { self.level.max(Level::Error) } else { self.level }
+    }
+}
+
+/// Standard output and error of the host, shared by all that write whole lines.
+#[derive(Clone)]
+pub struct Console {
+    format: Format,
+    shared: Arc<Mutex<Filter>>,
+}
+
+impl Console {
+    pub fn new(format: Format, filter: Filter) -> Console {
+        Console { format, shared: Arc::new(Mutex::new(filter)) }
+    }
+
+    /// Makes this the place where all events of the process go.
+    pub fn install(&self) {
+        let subscriber = tracing_subscriber::registry().with(Lines { console: self.clone() });
+        // Fails when another one is installed, as in tests that run a host twice.
+        let _ = tracing::subscriber::set_global_default(subscriber);
+    }
+
+    pub fn filter(&self) -> Filter {
+        *self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what is shown: a reload may.
+    pub fn set_filter(&self, filter: Filter) {
+        *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = filter;
+    }
+
+    /// Passes on what a plugin printed: whole lines.
+    pub fn print(&self, queue: &str, to_stderr: bool, text: &[u8]) {
+        let _guard = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.format {
+            Format::Text => write_all(to_stderr, text),
+            Format::Json => {
+                for line in text.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
+                    let stream = if to_stderr { "stderr" } else { "stdout" };
+                    let message = String::from_utf8_lossy(line);
+                    let record = json!({
+                        "time": now(), "level": "PRINT", "queue": queue, "stream": stream,
+                        "message": message,
+                    });
+                    write_all(false, format!("{record}\n").as_bytes());
+                }
+            }
+        }
+    }
+
+    fn record(&self, level: Level, logger: &str, text: &str, addition: bool) {
+        let filter = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let hidden = addition && !filter.additions && level < Level::Warning;
+        if level < filter.threshold() || hidden {
+            return;
+        }
+        let line = match self.format {
+            Format::Text => format!("{level}:{logger}:{text}\n"),
+            Format::Json => {
+                let record = json!({
+                    "time": now(), "level": level.as_str(), "logger": logger, "message": text,
+                });
+                format!("{record}\n")
+            }
+        };
+        write_all(false, line.as_bytes());
+    }
+}
+
+/// Writes in one call, so that lines do not mix with those of other processes on the same output.
+/// An output that is gone costs the line, not the host.
+fn write_all(to_stderr: bool, text: &[u8]) {
+    let _ = if to_stderr {
+        io::stderr().lock().write_all(text)
+    } else {
+        let mut out = io::stdout().lock();
+        out.write_all(text).and_then(|()| out.flush())
+    };
+}
+
+fn now() -> String {
+    crate::clock::rfc3339(std::time::SystemTime::now())
+}
+
+/// Writes a log record of a logger whose name is known only now.
+pub fn emit(level: Level, logger: &str, text: &str) {
+    match level {
+        Level::Debug => tracing::debug!(logger, "{text}"),
+        Level::Info => tracing::info!(logger, "{text}"),
+        Level::Warning => tracing::warn!(logger, "{text}"),
+        Level::Error => tracing::error!(logger, "{text}"),
+        Level::Critical => tracing::error!(logger, critical = true, "{text}"),
+    }
+}
+
+struct Lines {
+    console: Console,
+}
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let level = match *event.metadata().level() {
+            _ if fields.critical => Level::Critical,
+            tracing::Level::ERROR => Level::Error,
+            tracing::Level::WARN => Level::Warning,
+            tracing::Level::INFO => Level::Info,
+            _ => Level::Debug,
+        };
+        let target = event.metadata().target();
+        // Libraries log for their own authors: only what needs a person is worth a line.
+        if !target.starts_with("rex_") && level < Level::Warning {
+            return;
+        }
+        let addition = fields.logger.is_empty();
+        let logger = if addition { "rex-host" } else { &fields.logger };
+        self.console.record(level, logger, &fields.message, addition);
+    }
+}
+
+#[derive(Default)]
+struct Fields {
+    logger: String,
+    message: String,
+    critical: bool,
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "logger" => value.clone_into(&mut self.logger),
+            "message" => value.clone_into(&mut self.message),
+            _ => {}
+        }
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        if field.name() == "critical" {
+            self.critical = value;
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            // Writing to a String cannot fail.
+            let _ = write!(self.message, "{value:?}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The state directory: the embedded queue, and for each instance a directory with its lock, control
+//! socket and copies of plugins.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+/// Where one instance keeps what it must not lose.
+#[derive(Debug, Clone)]
+pub struct State {
+    pub dir: PathBuf,
+    pub instance: String,
+}
+
+/// Held by the one host of an instance, for as long as it lives; the kernel frees it.
+pub struct Lock {
+    _file: File,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    #[error("the state directory `{0}` cannot be written")]
+    Unwritable(PathBuf, #[source] std::io::Error),
+    #[error("host `{instance}` is already running on `{dir}`, process {pid}")]
+    Running { instance: String, dir: PathBuf, pid: String },
+    #[error("`{0}` is no instance name: letters, digits, `-` and `_` only")]
+    BadInstance(String),
+}
+
+impl StateError {
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            StateError::Unwritable(dir, _) => Some(format!(
+                "let this user write `{}`, or choose another directory with --state",
+                dir.display()
+            )),
+            StateError::Running { .. } => Some(
+                "stop it with `rex-host stop`, or give this one another --name or --state"
+                    .to_owned(),
+            ),
+            StateError::BadInstance(_) => None,
+        }
+    }
+}
+
+impl State {
+    /// Names a place; touches nothing.
+    ///
+    /// # Errors
+    /// When `instance` would not be a file's name.
+    pub fn new(dir: &Path, instance: &str) -> Result<State, StateError> {
+        let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if instance.is_empty() || !instance.chars().all(good) {
+            return Err(StateError::BadInstance(instance.to_owned()));
+        }
+        Ok(State { dir: dir.to_owned(), instance: instance.to_owned() })
+    }
+
+    /// The embedded queue, shared by the instances of this directory.
+    pub fn queue_uri(&self) -> String {
+        format!("sqlite:{}", self.dir.join("queue.db").display())
+    }
+
+    /// What belongs to one instance alone.
+    pub fn own_dir(&self) -> PathBuf {
+        self.dir.join(&self.instance)
+    }
+
+    pub fn control_socket(&self) -> PathBuf {
+        self.own_dir().join("control.sock")
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.own_dir().join("pid")
+    }
+
+    /// Makes the directory, readable for its owner only: task payloads are in it.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn create(&self) -> Result<(), StateError> {
+        let own = self.own_dir();
+        if own.is_dir() {
+            return Ok(());
+        }
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(own);
+        made.map_err(|error| StateError::Unwritable(self.dir.clone(), error))
+    }
+
+    /// Becomes the one host of this instance.
+    ///
+    /// # Errors
+    /// When another one runs, or the directory cannot be written.
+    pub fn lock(&self) -> Result<Lock, StateError> {
+        let unwritable = |error| StateError::Unwritable(self.dir.clone(), error);
+        self.create()?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(self.lock_file())
+            .map_err(unwritable)?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let mut pid = String::new();
+            // A lock file that cannot be read still says that somebody holds it.
+            let _ = file.read_to_string(&mut pid);
+            let pid = if pid.trim().is_empty() { "unknown" } else { pid.trim() }.to_owned();
+            let (instance, dir) = (self.instance.clone(), self.dir.clone());
+            return Err(StateError::Running { instance, dir, pid });
+        }
+        let written = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
+        written.map_err(unwritable)?;
+        Ok(Lock { _file: file })
+    }
+}

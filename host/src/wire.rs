@@ -1,0 +1,270 @@
+//! The conversation between the host and one worker process: frames over a socketpair.
+//!
+//! A frame is a `u32` length (little endian) and a postcard-encoded [`ToWorker`] or [`ToHost`].
+//! Both ends are the same binary, so the encoding needs no versions; [`VERSION`] in the first frame
+//! catches a binary that was replaced on disk while its host runs.
+//!
+//! Answers are batched, and the two pipes that carry what a plugin prints run beside the socket.
+//! To put both back in order a worker writes a [`Marker`] into each pipe before it sends a frame
+//! that must come after the prints so far; the frame carries the marker's number.
+
+use std::io::{self, Read, Write};
+
+use rex_plugin_api::Level;
+use rex_plugin_api::ops::Failure;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// Raised with every change to this file's types.
+pub const VERSION: u32 = 1;
+
+/// Longest frame that is believed: a batch of large payloads.
+const MAX_FRAME: usize = 1 << 30;
+
+/// Host to worker.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum ToWorker {
+    /// First: which file to load. Answered by `Loaded` or `Unfit`.
+    Load {
+        version: u32,
+        plugin: String,
+        /// What markers start with; chosen by the host, so that a plugin cannot print one by chance.
+        nonce: u64,
+        limits: Limits,
+    },
+    /// Second: what to be. Answered by `Ready` or `Unfit`.
+    Start(Start),
+    /// Tasks to process, in order; `seq` ascends by one over the life of the process.
+    Tasks(Vec<Task>),
+    /// Give back what has not been started. Answered by `Recalled`.
+    Recall,
+    /// Finish the task in hand, answer for everything, say `Goodbye` and exit. Tasks not started
+    /// are given back. `empty`: because the queue is.
+    Stop { empty: bool },
+}
+
+/// What the kernel holds a worker process to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes of private memory that may be allocated.
+    pub memory: Option<u64>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Start {
+    pub worker: String,
+    pub logger: String,
+    pub queue: String,
+    pub level: Level,
+    /// Bytes that a submitted payload may have.
+    pub payload_limit: usize,
+    /// A JSON object's text: the queue's `settings`.
+    pub settings: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Task {
+    pub seq: u64,
+    pub id: i64,
+    pub attempt: u32,
+    /// The payload as it is stored: the text of a JSON object.
+    pub payload: String,
+}
+
+/// Worker to host, with the number of the marker that its prints precede; 0 for none.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ToHost {
+    pub marker: u64,
+    pub body: Answer,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Answer {
+    Loaded,
+    Ready,
+    /// The plugin cannot be loaded or the worker cannot start; the process exits next.
+    Unfit(String),
+    Log {
+        level: Level,
+        logger: String,
+        text: String,
+    },
+    /// A task asks for another one; it takes effect if the task succeeds.
+    Submit {
+        seq: u64,
+        queue: Option<String>,
+        payload: String,
+    },
+    /// Sent before the task counts as finished.
+    Failed {
+        seq: u64,
+        failure: Failure,
+    },
+    /// All tasks up to this one are finished; those that failed were reported before.
+    Finished {
+        seq: u64,
+    },
+    /// These were not started and never will be.
+    Recalled(Vec<u64>),
+    /// Everything is said; a death after this is no crash.
+    Goodbye,
+}
+
+/// Encodes one frame, length included.
+pub fn encode(message: &impl Serialize) -> Vec<u8> {
+    let mut frame = vec![0; 4];
+    frame = postcard::to_extend(message, frame).unwrap_or_else(|error| {
+        unreachable!("every type of the wire can be encoded: {error}");
+    });
+    let length = u32::try_from(frame.len() - 4).unwrap_or(u32::MAX);
+    frame[..4].copy_from_slice(&length.to_le_bytes());
+    frame
+}
+
+/// Writes one frame.
+///
+/// # Errors
+/// When the other side is gone.
+pub fn send(out: &mut impl Write, message: &impl Serialize) -> io::Result<()> {
+    out.write_all(&encode(message))
+}
+
+/// Takes frames out of a stream of bytes.
+#[derive(Debug, Default)]
+pub struct Frames {
+    buffer: Vec<u8>,
+    /// Bytes at the front that were taken already.
+    taken: usize,
+}
+
+impl Frames {
+    /// Reads once from `source`; 0 at the end of the stream.
+    ///
+    /// # Errors
+    /// Those of the read, `WouldBlock` among them.
+    pub fn fill(&mut self, source: &mut impl Read) -> io::Result<usize> {
+        if self.taken > 0 {
+            self.buffer.drain(..self.taken);
+            self.taken = 0;
+        }
+        let length = self.buffer.len();
+        self.buffer.resize(length + 64 * 1024, 0);
+        let read = source.read(&mut self.buffer[length..]);
+        self.buffer.truncate(length + *read.as_ref().unwrap_or(&0));
+        read
+    }
+
+    /// The next whole frame; `None` until more bytes come.
+    ///
+    /// # Errors
+    /// `InvalidData` when the bytes are no frame: the other side is not ours, or is broken.
+    pub fn next<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
+        let bytes = &self.buffer[self.taken..];
+        let Some(head) = bytes.first_chunk::<4>() else { return Ok(None) };
+        let length = u32::from_le_bytes(*head) as usize;
+        if length > MAX_FRAME {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame of impossible length"));
+        }
+        let Some(body) = bytes.get(4..4 + length) else { return Ok(None) };
+        let message = postcard::from_bytes(body)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+        self.taken += 4 + length;
+        Ok(Some(message))
+    }
+}
+
+/// A number written into a pipe between a plugin's prints.
+#[derive(Debug, Clone, Copy)]
+pub struct Marker {
+    nonce: u64,
+}
+
+impl Marker {
+    const LENGTH: usize = 2 + 8 + 8;
+
+    pub fn new(nonce: u64) -> Marker {
+        Marker { nonce }
+    }
+
+    pub fn bytes(self, number: u64) -> [u8; Marker::LENGTH] {
+        let mut bytes = [0; Marker::LENGTH];
+        bytes[..10].copy_from_slice(&self.head());
+        bytes[10..].copy_from_slice(&number.to_le_bytes());
+        bytes
+    }
+
+    fn head(self) -> [u8; 10] {
+        let mut head = [0; 10];
+        head[..2].copy_from_slice(&[0x00, 0x1e]);
+        head[2..].copy_from_slice(&self.nonce.to_le_bytes());
+        head
+    }
+
+    /// Where the first marker in `bytes` starts, and its number.
+    pub fn find(self, bytes: &[u8]) -> Option<(usize, u64)> {
+        let head = self.head();
+        let mut from = 0;
+        while let Some(offset) = bytes[from..].iter().position(|b| *b == 0) {
+            let start = from + offset;
+            if bytes[start..].starts_with(&head)
+                && let Some(number) = bytes[start + 10..].first_chunk::<8>()
+            {
+                return Some((start, u64::from_le_bytes(*number)));
+            }
+            from = start + 1;
+        }
+        None
+    }
+
+    /// How many bytes a marker takes in the pipe.
+    pub fn length(self) -> usize {
+        Marker::LENGTH
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Answer, Frames, Marker, ToHost, encode};
+
+    #[test]
+    fn frames_survive_any_cut() {
+        let one = encode(&ToHost { marker: 3, body: Answer::Finished { seq: 9 } });
+        let two = encode(&ToHost { marker: 0, body: Answer::Goodbye });
+        let bytes: Vec<u8> = one.iter().chain(&two).copied().collect();
+        for cut in 0..bytes.len() {
+            let mut frames = Frames::default();
+            let mut seen = Vec::new();
+            for mut part in [&bytes[..cut], &bytes[cut..]] {
+                while !part.is_empty() {
+                    frames.fill(&mut part).unwrap();
+                }
+                while let Some(frame) = frames.next::<ToHost>().unwrap() {
+                    seen.push(frame);
+                }
+            }
+            assert!(matches!(seen[0], ToHost { marker: 3, body: Answer::Finished { seq: 9 } }));
+            assert!(matches!(seen[1].body, Answer::Goodbye), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn garbage_is_an_error_and_no_panic() {
+        let mut frames = Frames::default();
+        frames.fill(&mut &[255u8; 64][..]).unwrap();
+        assert!(frames.next::<ToHost>().is_err());
+        let mut frames = Frames::default();
+        frames.fill(&mut &[1, 0, 0, 0, 200][..]).unwrap();
+        assert!(frames.next::<ToHost>().is_err());
+    }
+
+    #[test]
+    fn a_marker_is_found_between_prints() {
+        let marker = Marker::new(0x1234_5678_9abc_def0);
+        let mut bytes = b"a\0\x1eline\n".to_vec();
+        let start = bytes.len();
+        bytes.extend(marker.bytes(7));
+        assert_eq!(marker.find(&bytes), Some((start, 7)));
+        assert_eq!(marker.find(&bytes[..bytes.len() - 1]), None);
+        assert_eq!(Marker::new(1).find(&bytes), None);
+    }
+}

@@ -1,0 +1,210 @@
+//! What a worker process does: loads one plugin, becomes one worker, processes the tasks it is sent,
+//! one after the other, and answers. It opens no queue and does not outlive its host.
+//!
+//! Two threads: this one runs the plugin's code; `inbox` reads the socket, so that tasks can be
+//! recalled and answers go out in time while a task takes long. `link` is what the plugin's calls
+//! into the host end in, `leash` the promise to die with the host.
+
+mod inbox;
+mod leash;
+mod link;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use rex_plugin_api::abi::{Buffer, Plugin};
+use rex_plugin_api::ops::{self, Failure};
+use rex_plugin_api::{Level, pyrepr};
+
+use self::inbox::{Inbox, Next};
+use self::link::Link;
+use crate::page::Page;
+use crate::plugins;
+use crate::wire::{Answer, Frames, Start, Task, ToWorker, VERSION};
+
+/// The hidden subcommand's arguments, as `supervisor/spawn.rs` writes them.
+#[derive(Debug, clap::Args)]
+pub struct WorkerArgs {
+    /// Descriptor of the progress page
+    #[arg(long)]
+    page: i32,
+    /// Process id of the host
+    #[arg(long)]
+    host: i32,
+    /// What this process is for, to be read in `ps`
+    #[arg(long)]
+    queue: String,
+}
+
+/// Runs until the host says stop or is gone. The socket is standard input.
+pub fn main(args: &WorkerArgs) -> ExitCode {
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(logger = "Worker", "{error}");
+            ExitCode::from(70)
+        }
+    }
+}
+
+fn run(args: &WorkerArgs) -> io::Result<()> {
+    leash::bind(args.host)?;
+    let (socket, page) = (leash::take_stdin()?, leash::inherited(args.page)?);
+    let page = Page::map(page.as_fd())?;
+    let mut incoming = Incoming { socket: socket.try_clone()?, frames: Frames::default() };
+
+    let ToWorker::Load { version, plugin, nonce, limits } = incoming.next()? else {
+        return Err(io::Error::other("the host did not begin with a plugin"));
+    };
+    let link: &'static Link = Box::leak(Box::new(Link::new(socket, nonce)?));
+    if version != VERSION {
+        let text = "the rex-host binary was replaced while its host runs; restart the host";
+        return link.send(0, Answer::Unfit(text.to_owned()));
+    }
+    leash::limit(limits)?;
+    let loaded = match plugins::load::load(&PathBuf::from(plugin), link) {
+        Ok(loaded) => loaded,
+        Err(error) => return link.send(0, Answer::Unfit(error.to_string())),
+    };
+    link.send(0, Answer::Loaded)?;
+
+    let start = match incoming.next()? {
+        ToWorker::Start(start) => start,
+        ToWorker::Stop { .. } => return link.say_goodbye(),
+        _ => return Err(io::Error::other("the host sent tasks to a worker that was not started")),
+    };
+    link.begin(&start);
+    link.log(Level::Info, &format!("Starting; queue={}", start.queue))?;
+    let mut buffer = Buffer::default();
+    if let Err(failure) = start_worker(&loaded.plugin, &start, &mut buffer) {
+        link.log(Level::Error, &format!("The worker failed to start\n{}", failure.traceback()))?;
+        return link.send_in_order(Answer::Unfit(failure.last_line()));
+    }
+    link.send_in_order(Answer::Ready)?;
+
+    let inbox = Arc::new(Inbox::new(link));
+    let reader = Arc::clone(&inbox);
+    std::thread::Builder::new()
+        .name("inbox".to_owned())
+        .stack_size(256 * 1024)
+        .spawn(move || reader.read(incoming))?;
+    let mut input = Vec::new();
+    loop {
+        match inbox.next()? {
+            Next::Task(task) => {
+                page.start(task.seq);
+                process(&loaded.plugin, link, &task, &mut input, &mut buffer)?;
+                page.finish(task.seq);
+                inbox.finished(task.seq);
+            }
+            Next::Stop { empty } => {
+                if empty {
+                    link.log(Level::Info, "No tasks found in queue")?;
+                }
+                link.log(Level::Info, "Terminating")?;
+                return link.say_goodbye();
+            }
+        }
+    }
+}
+
+fn start_worker(plugin: &Plugin, start: &Start, buffer: &mut Buffer) -> Result<(), Failure> {
+    let settings = serde_json::from_str(&start.settings).unwrap_or_default();
+    let request = ops::Start {
+        worker: start.worker.clone(),
+        queue: start.queue.clone(),
+        level: start.level,
+        settings,
+    };
+    let input = serde_json::to_vec(&request).unwrap_or_default();
+    match plugin.call(ops::PLUGIN_START, &input, buffer) {
+        ops::OK => Ok(()),
+        status => Err(failure(status, buffer)),
+    }
+}
+
+/// Runs one task; what failed was reported when this returns.
+fn process(
+    plugin: &Plugin,
+    link: &Link,
+    task: &Task,
+    input: &mut Vec<u8>,
+    buffer: &mut Buffer,
+) -> io::Result<()> {
+    if link.logs(Level::Debug) {
+        let shown = match serde_json::from_str(&task.payload) {
+            Ok(value) => pyrepr::repr(&value),
+            Err(_) => task.payload.clone(),
+        };
+        link.log(Level::Debug, &format!("Got payload: {shown}"))?;
+    }
+    input.clear();
+    let header = ops::TaskHeader { id: task.id, attempt: task.attempt };
+    serde_json::to_writer(&mut *input, &header)?;
+    input.push(b'\n');
+    input.extend_from_slice(task.payload.as_bytes());
+
+    link.set_task(task.seq);
+    let status = plugin.call(ops::PLUGIN_PROCESS, input, buffer);
+    link.set_task(0);
+    if status == ops::OK {
+        if link.logs(Level::Debug) {
+            link.log(Level::Debug, "Processing complete")?;
+        }
+        return Ok(());
+    }
+    let failure = failure(status, buffer);
+    let text = "An unhandled exception occurred while processing the payload";
+    link.log(Level::Error, &format!("{text}\n{}", failure.traceback()))?;
+    link.send_in_order(Answer::Failed { seq: task.seq, failure })
+}
+
+/// What a plugin answered instead of `OK`.
+fn failure(status: u32, output: &[u8]) -> Failure {
+    let described = (status == ops::FAILED).then(|| serde_json::from_slice(output).ok()).flatten();
+    described.unwrap_or_else(|| Failure {
+        panicked: false,
+        class: match status {
+            ops::UNKNOWN_OP => "UnknownOperation".to_owned(),
+            ops::BAD_INPUT => "BadPayload".to_owned(),
+            _ => "PluginError".to_owned(),
+        },
+        text: String::from_utf8_lossy(output).into_owned(),
+        place: None,
+        frames: Vec::new(),
+    })
+}
+
+/// The socket's reading side.
+struct Incoming {
+    socket: UnixStream,
+    frames: Frames,
+}
+
+impl Incoming {
+    /// Waits for the next frame; `UnexpectedEof` when the host is gone.
+    fn next(&mut self) -> io::Result<ToWorker> {
+        loop {
+            if let Some(message) = self.frames.next()? {
+                return Ok(message);
+            }
+            if self.frames.fill(&mut self.socket)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    /// The next frame if one is there already.
+    fn buffered(&mut self) -> io::Result<Option<ToWorker>> {
+        self.frames.next()
+    }
+
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
