@@ -15,6 +15,7 @@ mod transport;
 mod uri;
 
 pub mod contract;
+pub mod pgsql;
 pub mod sqlite;
 
 pub use error::{Kind, TransportError};

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::{Transport, TransportError, Uri, sqlite};
+use crate::{Transport, TransportError, Uri, pgsql, sqlite};
 
 /// Who claims. Without one a transport submits, lists and purges only.
 #[derive(Debug, Clone)]
@@ -46,6 +46,7 @@ impl Default for Options {
 /// store has to say.
 pub fn open(uri: &Uri, options: &Options) -> Result<Box<dyn Transport>, TransportError> {
     match uri.scheme() {
+        "pgsql" => Ok(Box::new(pgsql::Pgsql::open(uri, options)?)),
         "sqlite" => Ok(Box::new(sqlite::Sqlite::open(uri, options)?)),
         _ => Err(uri.unknown()),
     }

@@ -1,6 +1,11 @@
-//! What the tests of several crates share. Used as a dev-dependency only.
+//! What tests of several packages need: a PostgreSQL server of their own.
 
-pub mod env;
-pub mod pg;
-pub mod plugins;
-pub mod process;
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "tests fail by panic, and say on stderr what they cannot run"
+)]
+
+mod postgres;
+
+pub use crate::postgres::{Database, Postgres};

@@ -1,0 +1,119 @@
+//! What PostgreSQL's errors mean to a host: is the server away, or does it refuse; and in which
+//! words to say so.
+
+use std::error::Error as _;
+
+use postgres::Error;
+use postgres::error::SqlState;
+
+use crate::{Kind, TransportError};
+
+/// What a piece of work on a session ends with when it fails.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    Database(Error),
+    Said(TransportError),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Trouble {
+        Trouble::Database(error)
+    }
+}
+
+impl From<TransportError> for Trouble {
+    fn from(error: TransportError) -> Trouble {
+        Trouble::Said(error)
+    }
+}
+
+impl Trouble {
+    pub(super) fn has_code(&self, code: &SqlState) -> bool {
+        matches!(self, Trouble::Database(error) if error.code() == Some(code))
+    }
+
+    /// Whether the session is of no more use: the connection broke or the server is going down.
+    pub(super) fn ends_session(&self) -> bool {
+        match self {
+            Trouble::Database(error) => is_away(error),
+            Trouble::Said(error) => error.kind == Kind::Unreachable,
+        }
+    }
+
+    pub(super) fn say(self, label: &str) -> TransportError {
+        match self {
+            Trouble::Said(error) => error,
+            Trouble::Database(error) => say(error, label),
+        }
+    }
+}
+
+fn is_away(error: &Error) -> bool {
+    match error.code() {
+        // 08: connection; 57P01 to 57P03: shut down, crashed, starting up.
+        Some(code) => code.code().starts_with("08") || code.code().starts_with("57P0"),
+        // No answer, or one that cannot be understood.
+        None => true,
+    }
+}
+
+fn say(error: Error, label: &str) -> TransportError {
+    let away = is_away(&error);
+    let (head, kind) = if away {
+        ("Lost the connection to the Postgres server:", Kind::Unreachable)
+    } else {
+        ("The Postgres server refused:", Kind::Refused)
+    };
+    let reason = match error.as_db_error() {
+        Some(error) => {
+            let detail = error.detail().map(|detail| format!("\n    DETAIL:  {detail}"));
+            format!(
+                "{}:  {}{}",
+                error.severity(),
+                error.message().replace('\n', "\n    "),
+                detail.unwrap_or_default()
+            )
+        }
+        None => error.source().map_or_else(|| error.to_string(), ToString::to_string),
+    };
+    let hint = hint(error.code());
+    let said = TransportError::new(kind, format!("{head}\n    {reason}\nOn:\n    {label}"))
+        .with_source(error);
+    match hint {
+        Some(hint) => said.with_hint(hint),
+        None => said,
+    }
+}
+
+fn hint(code: Option<&SqlState>) -> Option<&'static str> {
+    match code?.code() {
+        "55P03" => Some(
+            "another session keeps a lock: an old consumer that hangs, or a long change of the \
+             table; see pg_locks",
+        ),
+        "42501" => Some(
+            "the role lacks rights on the schema asynctask; have its owner grant them, or connect \
+             once as the owner",
+        ),
+        "53100" => Some("free some space on the server's disk"),
+        "25006" => Some("this server is a standby or read-only; connect to the primary"),
+        // A prepared statement that is not there, or is there already.
+        "26000" | "42P05" => Some(POOLED),
+        _ => None,
+    }
+}
+
+pub(super) const POOLED: &str = "connect to PostgreSQL directly, or through a pooler in session mode (pgbouncer: \
+     pool_mode=session)";
+
+/// The error for a proxy that gives each transaction another backend.
+pub(super) fn pooled(label: &str) -> TransportError {
+    TransportError::new(
+        Kind::Config,
+        format!(
+            "A proxy between this host and PostgreSQL pools transactions:\n    {label}\nOwnership \
+             of tasks is a session's lock, which such a proxy gives to strangers"
+        ),
+    )
+    .with_hint(POOLED)
+}

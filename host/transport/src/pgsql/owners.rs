@@ -1,0 +1,281 @@
+//! Who lives. An owner is a row that beats (server clock) and a session advisory lock. Its claims
+//! are taken back
+//!
+//! - at once when its process is provably dead, seen from the same machine;
+//! - after the grace when its lock is free: a host whose connection broke takes its lock again;
+//! - when it holds its lock but has not beaten for the owner timeout: stopped, or cut off. Its
+//!   server process is ended, too.
+//!
+//! Taking back deletes the owner's row, which is the fence: see `pgsql.rs`.
+
+use std::time::Duration;
+
+use super::Pgsql;
+use super::failure::Trouble;
+use super::locks::owner_key;
+use super::session::Session;
+use super::tasks;
+use crate::process::Process;
+use crate::{Kind, TransportError};
+
+/// Another owner as one look found it.
+struct Other {
+    no: i64,
+    id: String,
+    process: Process,
+    beats: i64,
+    /// The server process that holds its lock.
+    holder: Option<i32>,
+    /// Not beaten for the owner timeout.
+    silent: bool,
+    /// Its lock was found free before; for longer than the grace.
+    was_free: bool,
+    free_long: bool,
+}
+
+enum Verdict {
+    Lives,
+    /// The lock is free for the first time.
+    Missing,
+    Dead,
+}
+
+impl Other {
+    fn judge(&self) -> Verdict {
+        if self.silent || self.process.is_provably_dead() {
+            return Verdict::Dead;
+        }
+        match (self.holder, self.was_free, self.free_long) {
+            (Some(_), ..) => Verdict::Lives,
+            (None, false, _) => Verdict::Missing,
+            (None, true, false) => Verdict::Lives,
+            (None, true, true) => Verdict::Dead,
+        }
+    }
+}
+
+impl Pgsql {
+    /// Takes the owner's lock and enters or renews its row.
+    pub(super) fn register(&mut self, session: &mut Session) -> Result<(), Trouble> {
+        /// `$1` key.
+        const TRY: &str = "SELECT pg_try_advisory_lock($1)";
+        /// `$1` id: who registered under it.
+        const WHO: &str = "SELECT machine, pid, started FROM asynctask.rex_owners WHERE id = $1";
+        /// `$1` key. Our own connection from before, whose end the server has not noticed.
+        const END_FORMER: &str = "
+SELECT pg_terminate_backend(pid)
+FROM pg_locks
+WHERE locktype = 'advisory' AND objsubid = 1 AND granted AND pid <> pg_backend_pid()
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND (classid::bigint << 32 | objid::bigint) = $1";
+        /// `$1` key; waits up to the lock timeout.
+        const WAIT: &str = "SELECT pg_advisory_lock($1)";
+        let Some(id) = self.owner_id.clone() else { return Ok(()) };
+        let key = owner_key(&id);
+        if !session.one(TRY, &[&key])?.get::<_, bool>(0) {
+            let row = session.rows(WHO, &[&id])?;
+            let is_ours = row.first().is_none_or(|row| process(row, 0) == Process::current());
+            if !is_ours {
+                let text = format!("An owner named \"{id}\" already works on these queues");
+                return Err(TransportError::new(Kind::Config, text).into());
+            }
+            session.rows(END_FORMER, &[&key])?;
+            session.one(WAIT, &[&key])?;
+        }
+        self.enter(session)
+    }
+
+    /// Enters or renews the owner's row; its lock is held.
+    fn enter(&mut self, session: &mut Session) -> Result<(), Trouble> {
+        /// `$1` id, `$2` key, `$3` machine, `$4` process, `$5` its start: the owner's number, the
+        /// same as before unless it was taken over.
+        const ENTER: &str = "
+INSERT INTO asynctask.rex_owners AS owners (id, lock_key, machine, pid, started)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (id) DO UPDATE
+SET beats = owners.beats + 1, beaten = clock_timestamp(), free_since = NULL,
+    machine = excluded.machine, pid = excluded.pid, started = excluded.started
+RETURNING no";
+        let Some(id) = &self.owner_id else { return Ok(()) };
+        let me = Process::current();
+        let values = session.one(ENTER, &[id, &owner_key(id), &me.machine, &me.pid, &me.start])?;
+        let no: i64 = values.get(0);
+        if self.owner.is_some_and(|before| before != no) {
+            // Taken over meanwhile: what was held is others' now.
+            self.held.clear();
+            self.unreturned.clear();
+        }
+        self.owner = Some(no);
+        Ok(())
+    }
+
+    /// After this owner was taken for dead on a connection that still works.
+    pub(super) fn register_again(&mut self, session: &mut Session) -> Result<(), Trouble> {
+        tracing::warn!("This host was taken for dead; its tasks in flight went to others");
+        self.enter(session)
+    }
+
+    pub(super) fn take_back(&mut self, session: &mut Session) -> Result<u64, Trouble> {
+        /// `$1` owner.
+        const BEAT: &str = "
+UPDATE asynctask.rex_owners
+SET beats = beats + 1, beaten = clock_timestamp(), free_since = NULL
+WHERE no = $1";
+        /// `$1` this owner: whether there are others at all.
+        const ANY: &str = "SELECT EXISTS (SELECT FROM asynctask.rex_owners WHERE no <> $1)";
+        /// `$1` no. Told by the first who sees it; measured by the server's clock.
+        const MISSING: &str = "
+UPDATE asynctask.rex_owners
+SET free_since = clock_timestamp()
+WHERE no = $1 AND beats = $2 AND free_since IS NULL";
+        /// `$1` server process.
+        const END: &str = "SELECT pg_terminate_backend($1)";
+        if self.owner.is_some() && session.change(BEAT, &[&self.owner])? == 0 {
+            self.register_again(session)?;
+        }
+        let me = self.owner.unwrap_or(-1);
+        if !session.one(ANY, &[&me])?.get::<_, bool>(0) {
+            return Ok(0);
+        }
+        let mut count = 0;
+        for other in self.others(session, me)? {
+            match other.judge() {
+                Verdict::Lives => {}
+                Verdict::Missing => {
+                    session.change(MISSING, &[&other.no, &other.beats])?;
+                }
+                Verdict::Dead => {
+                    let back = session
+                        .transaction(|session| give_back(session, other.no, Some(other.beats)))?;
+                    let Some(back) = back else { continue };
+                    count += back;
+                    tracing::info!("Took back {back} tasks of {}, which is gone", other.id);
+                    // The fence stands already; this only frees what the session holds.
+                    if let Some(holder) = other.holder
+                        && let Err(trouble) = session.one(END, &[&holder])
+                    {
+                        if trouble.ends_session() {
+                            return Err(trouble);
+                        }
+                        tracing::debug!("its session {holder} could not be ended: {trouble:?}");
+                    }
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    fn others(&self, session: &mut Session, me: i64) -> Result<Vec<Other>, Trouble> {
+        /// `$1` this owner, `$2` owner timeout and `$3` grace in microseconds.
+        const OTHERS: &str = "
+SELECT no, id, machine, owners.pid, started, beats, locks.pid,
+    beaten < clock_timestamp() - $2::bigint * interval '1 microsecond',
+    free_since IS NOT NULL,
+    coalesce(free_since < clock_timestamp() - $3::bigint * interval '1 microsecond', false)
+FROM asynctask.rex_owners AS owners
+LEFT JOIN (
+    SELECT pid, classid::bigint << 32 | objid::bigint AS key
+    FROM pg_locks
+    WHERE locktype = 'advisory' AND objsubid = 1 AND granted
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+) AS locks ON locks.key = owners.lock_key
+WHERE no <> $1
+ORDER BY no";
+        let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX / 2);
+        let timeout = micros(self.options.owner_timeout);
+        let grace = micros(self.options.rescue_grace);
+        let rows = session.rows(OTHERS, &[&me, &timeout, &grace])?;
+        let others = rows.iter().map(|row| Other {
+            no: row.get(0),
+            id: row.get(1),
+            process: process(row, 2),
+            beats: row.get(5),
+            holder: row.get(6),
+            silent: row.get(7),
+            was_free: row.get(8),
+            free_long: row.get(9),
+        });
+        Ok(others.collect())
+    }
+
+    pub(super) fn unregister(&mut self, session: &mut Session) -> Result<(), Trouble> {
+        if let Some(no) = self.owner {
+            session.transaction(|session| give_back(session, no, None))?;
+        }
+        self.owner = None;
+        self.held.clear();
+        self.unreturned.clear();
+        Ok(())
+    }
+}
+
+/// A process from three columns.
+fn process(row: &postgres::Row, at: usize) -> Process {
+    Process { machine: row.get(at), pid: row.get(at + 1), start: row.get(at + 2) }
+}
+
+/// Ends an owner, in a transaction: its tasks wait again in their old places. `None` when it has
+/// shown a sign of life since `beats` was read, or is gone already.
+fn give_back(
+    session: &mut Session,
+    owner: i64,
+    beats: Option<i64>,
+) -> Result<Option<u64>, Trouble> {
+    /// `$1` owner, `$2` beats or NULL. Waits for a claim that is just being made.
+    const HOLD: &str = "
+SELECT FROM asynctask.rex_owners
+WHERE no = $1 AND ($2::bigint IS NULL OR beats = $2)
+FOR UPDATE";
+    /// `$1` owner.
+    const CLAIMS: &str = "
+SELECT id FROM asynctask.rex_claims WHERE owner = $1 ORDER BY id FOR UPDATE";
+    /// `$1` owner.
+    const END_CLAIMS: &str = "DELETE FROM asynctask.rex_claims WHERE owner = $1";
+    /// `$1` owner.
+    const END_OWNER: &str = "DELETE FROM asynctask.rex_owners WHERE no = $1";
+    if session.rows(HOLD, &[&owner, &beats])?.is_empty() {
+        return Ok(None);
+    }
+    let claims = session.rows(CLAIMS, &[&owner])?;
+    let claims: Vec<i64> = claims.iter().map(|row| row.get(0)).collect();
+    let count = if claims.is_empty() { 0 } else { put_back(session, &claims, None)? };
+    session.change(END_CLAIMS, &[&owner])?;
+    session.change(END_OWNER, &[&owner])?;
+    Ok(Some(count))
+}
+
+/// Copies tasks of claims back to the queues, with their ids and dates; all that are not finished,
+/// or only the given ones (`tasks`, one beside each of `claims`).
+pub(super) fn put_back(
+    session: &mut Session,
+    claims: &[i64],
+    tasks: Option<&[i64]>,
+) -> Result<u64, Trouble> {
+    /// `$1` claims, `$2` tasks or NULL: the queues of what went back, one row a task. An id that
+    /// was given out again meanwhile (a sequence set back by hand) must not cost the task.
+    const PUT_BACK: &str = "
+WITH back AS (
+    SELECT task.id, claims.queue_name, task.payload, task.date
+    FROM asynctask.rex_claims AS claims,
+        unnest(claims.ids, claims.payloads, claims.dates) AS task (id, payload, date)
+    WHERE claims.id = ANY ($1) AND task.id <> ALL (claims.done)
+        AND ($2::bigint[] IS NULL OR task.id = ANY ($2))
+), kept AS (
+    INSERT INTO asynctask.asynctask_queue (id, queue_name, payload, date_submitted)
+    SELECT id, queue_name, payload, date FROM back
+    ORDER BY id
+    ON CONFLICT (id) DO NOTHING
+    RETURNING id
+), moved AS (
+    INSERT INTO asynctask.asynctask_queue (queue_name, payload, date_submitted)
+    SELECT queue_name, payload, date FROM back
+    WHERE id NOT IN (SELECT id FROM kept)
+    ORDER BY id
+)
+SELECT queue_name FROM back";
+    let rows = session.rows(PUT_BACK, &[&claims, &tasks])?;
+    if !session.has_trigger {
+        tasks::notify(session, rows.iter().map(|row| row.get(0)))?;
+    }
+    Ok(rows.len() as u64)
+}

@@ -1,0 +1,158 @@
+//! The tables: the original's, made as the original makes it, and ours beside it, made by numbered
+//! steps that are safe when many hosts start at once.
+
+use super::address::Address;
+use super::failure::Trouble;
+use super::locks::ENSURE;
+use super::session::Session;
+use crate::{Kind, TransportError};
+
+/// Our steps: name and statements; an entry is never changed once released, only added to.
+const STEPS: [(&str, &str); 1] = [(
+    "owners, claims and dead letters",
+    "
+CREATE TABLE asynctask.rex_owners (
+    no bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id text NOT NULL UNIQUE,
+    lock_key bigint NOT NULL,
+    machine text NOT NULL,
+    pid integer NOT NULL,
+    started bigint NOT NULL,
+    beats bigint NOT NULL DEFAULT 1,
+    beaten timestamptz NOT NULL DEFAULT clock_timestamp(),
+    free_since timestamptz
+);
+COMMENT ON TABLE asynctask.rex_owners IS
+    'Running hosts. Deleting a row is the fence: its owner can claim and finish no more.';
+CREATE TABLE asynctask.rex_claims (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    owner bigint NOT NULL REFERENCES asynctask.rex_owners (no),
+    queue_name text NOT NULL,
+    claimed timestamptz NOT NULL DEFAULT clock_timestamp(),
+    size integer NOT NULL,
+    ids bigint[] NOT NULL,
+    payloads json[] NOT NULL,
+    dates timestamp[] NOT NULL,
+    attempts integer[] NOT NULL,
+    done bigint[] NOT NULL DEFAULT '{}'
+);
+COMMENT ON TABLE asynctask.rex_claims IS
+    'Tasks taken by a host, a row a batch; those in \"done\" are finished.';
+CREATE TABLE asynctask.rex_dead (
+    letter bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id bigint NOT NULL,
+    queue_name text NOT NULL,
+    payload json NOT NULL,
+    date_submitted timestamp,
+    died timestamptz NOT NULL DEFAULT clock_timestamp(),
+    attempts integer NOT NULL,
+    reason text NOT NULL,
+    details jsonb NOT NULL
+);
+CREATE INDEX rex_dead_queue ON asynctask.rex_dead (queue_name, letter);
+COMMENT ON TABLE asynctask.rex_dead IS
+    'Tasks that failed for good.';
+",
+)];
+
+/// Sees that all tables are there; reads only when they are.
+pub(super) fn prepare(
+    session: &mut Session,
+    address: &Address,
+    needs_ours: bool,
+) -> Result<(), Trouble> {
+    /// Whether the original's table is there; whether its schema is ours to see.
+    const THERE: &str = "SELECT to_regclass('asynctask.asynctask_queue') IS NOT NULL";
+    let there: bool = session.one(THERE, &[])?.get(0);
+    if there && session.has_tables && version(session)? == STEPS.len() {
+        return Ok(());
+    }
+    let made = session.transaction(|session| {
+        session.lock(address, ENSURE)?;
+        original(session)?;
+        ours(session)
+    });
+    match made {
+        Ok(()) => session.has_tables = true,
+        // Whoever only submits needs the original's table alone.
+        Err(trouble) if there && !needs_ours && !trouble.ends_session() => {
+            session.roll_back()?;
+            tracing::debug!("PostgreSQL: our tables cannot be made here: {trouble:?}");
+        }
+        Err(trouble) => return Err(trouble),
+    }
+    Ok(())
+}
+
+fn original(session: &mut Session) -> Result<(), Trouble> {
+    /// Whether the schema is there, its comment, whether an old table waits to be moved.
+    const LOOK: &str = "
+SELECT oid IS NOT NULL, obj_description(oid, 'pg_namespace'),
+    to_regclass('public.asynctask_queue') IS NOT NULL
+FROM (SELECT to_regnamespace('asynctask')::oid AS oid) AS schema";
+    const CREATE: &str = "
+CREATE SCHEMA IF NOT EXISTS asynctask;
+COMMENT ON SCHEMA asynctask IS 'version: 1';
+CREATE TABLE IF NOT EXISTS asynctask.asynctask_queue (
+    id bigserial PRIMARY KEY,
+    queue_name text NOT NULL,
+    payload json NOT NULL,
+    date_submitted timestamp DEFAULT current_timestamp
+);
+CREATE INDEX IF NOT EXISTS idx_asynctask_queue_name
+    ON asynctask.asynctask_queue (queue_name);";
+    /// The ids are new, the order is kept.
+    const MOVE: &str = "
+INSERT INTO asynctask.asynctask_queue (queue_name, payload, date_submitted)
+SELECT queue_name, payload, date_submitted
+FROM public.asynctask_queue
+ORDER BY id;
+DROP TABLE public.asynctask_queue;";
+    let look = session.one(LOOK, &[])?;
+    let (there, comment): (bool, Option<String>) = (look.get(0), look.get(1));
+    // The original leaves a schema with any comment alone.
+    if there && comment.is_some() {
+        return Ok(());
+    }
+    session.run(CREATE)?;
+    if look.get(2) {
+        tracing::info!("Moving the tasks of public.asynctask_queue to asynctask.asynctask_queue");
+        session.run(MOVE)?;
+    }
+    Ok(())
+}
+
+fn ours(session: &mut Session) -> Result<(), Trouble> {
+    const MIGRATIONS: &str = "
+CREATE TABLE IF NOT EXISTS asynctask.rex_migrations (
+    number integer PRIMARY KEY,
+    name text NOT NULL,
+    applied timestamptz NOT NULL DEFAULT clock_timestamp()
+);";
+    /// `$1` number, `$2` name.
+    const APPLIED: &str = "INSERT INTO asynctask.rex_migrations (number, name) VALUES ($1, $2)";
+    session.run(MIGRATIONS)?;
+    // Under the lock: another host may have been faster.
+    let version = version(session)?;
+    for (number, (name, statements)) in (1i32..).zip(&STEPS).skip(version) {
+        session.run(statements)?;
+        session.change(APPLIED, &[&number, name])?;
+    }
+    Ok(())
+}
+
+/// How many of our steps the database has.
+fn version(session: &mut Session) -> Result<usize, Trouble> {
+    const VERSION: &str = "SELECT coalesce(max(number), 0) FROM asynctask.rex_migrations";
+    let version: i32 = session.one(VERSION, &[])?.get(0);
+    let version = usize::try_from(version).unwrap_or_default();
+    if version > STEPS.len() {
+        let text = format!(
+            "The tables in schema asynctask are of a later release: their version is {version}, \
+             this program knows up to {}",
+            STEPS.len()
+        );
+        return Err(TransportError::new(Kind::Config, text).into());
+    }
+    Ok(version)
+}

@@ -1,0 +1,164 @@
+//! One connection: its settings, its prepared statements, its transactions.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use postgres::types::ToSql;
+use postgres::{Client, Row, Statement};
+
+use super::address::Address;
+use super::failure::{Trouble, pooled};
+use super::{connect, locks};
+use crate::{QueueName, TransportError};
+
+pub(super) struct Session {
+    client: Client,
+    statements: HashMap<&'static str, Statement>,
+    /// The server's process for this connection.
+    pub(super) backend: i32,
+    /// Whether the table tells listeners of new rows by itself.
+    pub(super) has_trigger: bool,
+    /// Whether our own tables are there; without them one can still submit and count.
+    pub(super) has_tables: bool,
+    in_transaction: bool,
+}
+
+impl Session {
+    pub(super) fn connect(
+        address: &Address,
+        lock_timeout: Duration,
+    ) -> Result<Session, TransportError> {
+        /// `$1` lock timeout, such as `5000ms`. A role's or a database's own defaults must not
+        /// change what our statements mean.
+        const SETTINGS: &str = "
+SELECT set_config('lock_timeout', $1, false),
+    set_config('default_transaction_isolation', 'read committed', false),
+    set_config('client_encoding', 'UTF8', false),
+    pg_backend_pid(),
+    EXISTS (
+        SELECT FROM pg_trigger
+        WHERE tgname = 'rex_notify' AND tgenabled IN ('O', 'A')
+            AND tgrelid = to_regclass('asynctask.asynctask_queue')
+    ),
+    to_regclass('asynctask.rex_migrations') IS NOT NULL";
+        let client = connect::connect(address)?;
+        let mut session = Session {
+            client,
+            statements: HashMap::new(),
+            backend: 0,
+            has_trigger: false,
+            has_tables: false,
+            in_transaction: false,
+        };
+        let timeout = format!("{}ms", lock_timeout.as_millis().max(1));
+        let row =
+            session.one(SETTINGS, &[&timeout]).map_err(|trouble| trouble.say(&address.label))?;
+        session.backend = row.get(3);
+        session.has_trigger = row.get(4);
+        session.has_tables = row.get(5);
+        Ok(session)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// Runs a statement, prepared on first use.
+    pub(super) fn rows(
+        &mut self,
+        sql: &'static str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Trouble> {
+        let statement = self.prepared(sql)?;
+        Ok(self.client.query(&statement, values)?)
+    }
+
+    /// Runs a statement that returns one row.
+    pub(super) fn one(
+        &mut self,
+        sql: &'static str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Row, Trouble> {
+        let statement = self.prepared(sql)?;
+        Ok(self.client.query_one(&statement, values)?)
+    }
+
+    /// Runs a statement and counts the rows that it changed.
+    pub(super) fn change(
+        &mut self,
+        sql: &'static str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, Trouble> {
+        let statement = self.prepared(sql)?;
+        Ok(self.client.execute(&statement, values)?)
+    }
+
+    /// Runs fixed statements that take and return nothing.
+    pub(super) fn run(&mut self, sql: &'static str) -> Result<(), Trouble> {
+        Ok(self.client.batch_execute(sql)?)
+    }
+
+    fn prepared(&mut self, sql: &'static str) -> Result<Statement, Trouble> {
+        if let Some(statement) = self.statements.get(sql) {
+            return Ok(statement.clone());
+        }
+        let statement = self.client.prepare(sql)?;
+        self.statements.insert(sql, statement.clone());
+        Ok(statement)
+    }
+
+    /// Runs work in a transaction; on an error the caller of the work rolls back or hangs up.
+    pub(super) fn transaction<T>(
+        &mut self,
+        work: impl FnOnce(&mut Session) -> Result<T, Trouble>,
+    ) -> Result<T, Trouble> {
+        self.run("BEGIN")?;
+        self.in_transaction = true;
+        let value = work(self)?;
+        self.run("COMMIT")?;
+        self.in_transaction = false;
+        Ok(value)
+    }
+
+    /// Leaves a transaction that failed, if there is one.
+    pub(super) fn roll_back(&mut self) -> Result<(), Trouble> {
+        if self.in_transaction {
+            self.run("ROLLBACK")?;
+            self.in_transaction = false;
+        }
+        Ok(())
+    }
+
+    /// Takes the original's lock of a queue until the transaction ends; waits up to the lock
+    /// timeout.
+    pub(super) fn lock_queue(
+        &mut self,
+        address: &Address,
+        queue: &QueueName,
+    ) -> Result<(), Trouble> {
+        self.lock(address, queue.as_str())
+    }
+
+    /// Takes the original's lock of that name until the transaction ends.
+    pub(super) fn lock(&mut self, address: &Address, name: &str) -> Result<(), Trouble> {
+        /// `$1` master lock id, `$2` the name's key: the server process that answers.
+        const LOCK: &str = "SELECT pg_backend_pid(), pg_advisory_xact_lock($1, $2)";
+        let row = self.one(LOCK, &[&address.master_lock, &locks::queue_key(name)])?;
+        let answered: i32 = row.get(0);
+        if answered == self.backend { Ok(()) } else { Err(pooled(&address.label).into()) }
+    }
+
+    /// Finds out whether a proxy gives our session to others: an idle session's server process must
+    /// not answer a second connection.
+    pub(super) fn refuse_pooling(&mut self, address: &Address) -> Result<(), Trouble> {
+        let mut second = Session::connect(address, Duration::from_secs(5))?;
+        second.transaction(|second| {
+            let theirs: i32 = second.one("SELECT pg_backend_pid()", &[])?.get(0);
+            let ours: i32 = self.one("SELECT pg_backend_pid()", &[])?.get(0);
+            if theirs == self.backend || ours != self.backend {
+                return Err(pooled(&address.label).into());
+            }
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,65 @@
+//! Column types as they come over the wire: `json` without a parse, `timestamptz` without a clock
+//! library.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use postgres::types::{FromSql, Type};
+
+use crate::Timestamp;
+
+/// The text of a `json` value, or of a `text` one.
+pub(super) struct JsonText(pub(super) Arc<str>);
+
+impl<'a> FromSql<'a> for JsonText {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<JsonText, Box<dyn Error + Sync + Send>> {
+        Ok(JsonText(std::str::from_utf8(raw)?.into()))
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::JSON || *ty == Type::TEXT
+    }
+}
+
+/// A `timestamptz`.
+pub(super) struct Micros(pub(super) Timestamp);
+
+/// From 1970, where we count, to 2000, where PostgreSQL does.
+const EPOCH: i64 = 946_684_800_000_000;
+
+impl<'a> FromSql<'a> for Micros {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Micros, Box<dyn Error + Sync + Send>> {
+        let since = i64::from_be_bytes(raw.try_into()?);
+        Ok(Micros(Timestamp(since.saturating_add(EPOCH))))
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::TIMESTAMPTZ
+    }
+}
+
+/// Text that PostgreSQL can hold: it has no NUL.
+pub(super) fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+/// JSON that `jsonb` can hold, as text: no NUL in any string.
+pub(super) fn storable_json(value: &serde_json::Value) -> String {
+    let text = value.to_string();
+    if !text.contains("\\u0000") {
+        return text;
+    }
+    clean(value.clone()).to_string()
+}
+
+fn clean(value: serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        Value::String(text) => Value::String(storable(&text)),
+        Value::Array(items) => Value::Array(items.into_iter().map(clean).collect()),
+        Value::Object(fields) => Value::Object(
+            fields.into_iter().map(|(name, value)| (storable(&name), clean(value))).collect(),
+        ),
+        other => other,
+    }
+}

@@ -1,0 +1,91 @@
+//! A TCP proxy that a test can cut, as a network or a server that goes away.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+/// Passes connections on to one address while it is open.
+pub struct Proxy {
+    address: String,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    cut: AtomicBool,
+    streams: Mutex<Vec<TcpStream>>,
+}
+
+impl Shared {
+    /// Both ends end when either does, or on a cut.
+    fn join(self: &Arc<Shared>, client: TcpStream, server: TcpStream) -> std::io::Result<()> {
+        let streams = [client.try_clone()?, server.try_clone()?];
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner).extend(streams);
+        if self.cut.load(Ordering::SeqCst) {
+            self.cut();
+        }
+        let (back_from, back_to) = (server.try_clone()?, client.try_clone()?);
+        thread::spawn(move || pass(back_from, back_to));
+        thread::spawn(move || pass(client, server));
+        Ok(())
+    }
+
+    fn cut(&self) {
+        for stream in self.streams.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            // One that has ended already is as good.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+fn pass(mut from: TcpStream, mut to: TcpStream) {
+    let mut chunk = [0; 8192];
+    while let Ok(n) = from.read(&mut chunk) {
+        if n == 0 || to.write_all(&chunk[..n]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Both);
+    let _ = from.shutdown(Shutdown::Both);
+}
+
+impl Proxy {
+    /// A proxy to `target`, `HOST:PORT`, on a free port.
+    ///
+    /// # Panics
+    /// When there is no free port.
+    pub fn to(target: &str) -> Proxy {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+        let address = listener.local_addr().expect("it is bound").to_string();
+        let shared = Arc::new(Shared::default());
+        let (ours, target) = (Arc::clone(&shared), target.to_owned());
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                // While cut, clients are hung up on.
+                if !ours.cut.load(Ordering::SeqCst) {
+                    if let Ok(server) = TcpStream::connect(&target) {
+                        let _ = ours.join(client, server);
+                    }
+                }
+            }
+        });
+        Proxy { address, shared }
+    }
+
+    /// `HOST:PORT` to connect to.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Breaks all connections, and each new one, until [`restore`](Self::restore).
+    pub fn cut(&self) {
+        self.shared.cut.store(true, Ordering::SeqCst);
+        self.shared.cut();
+    }
+
+    pub fn restore(&self) {
+        self.shared.cut.store(false, Ordering::SeqCst);
+    }
+}
