@@ -2,10 +2,10 @@
 //! one is refused in one clear line.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rex_host::plugins::{Catalog, DirError, Finder, Refusal, new_refusals};
 use rex_test_support::env::set_mode;
@@ -381,6 +381,11 @@ fn a_damaged_copy_is_made_anew_and_an_unused_one_goes() {
 
     let copies = fixture.finder.copies().unwrap();
     let keep = std::iter::once(second.plugins[1].hash.clone()).collect();
+    assert_eq!(copies.remove_unused(&keep).unwrap(), 0, "both were asked for just now");
+    for plugin in &second.plugins {
+        let old = SystemTime::now() - Duration::from_secs(3600);
+        File::open(&plugin.copy).unwrap().set_modified(old).unwrap();
+    }
     assert_eq!(copies.remove_unused(&keep).unwrap(), 1);
     assert!(!copy.exists() && second.plugins[1].copy.exists());
 }

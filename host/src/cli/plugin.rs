@@ -1,28 +1,202 @@
-//! `rex-host plugin`: being written.
+//! `rex-host plugin`: what is in the plugin directory, whether a file is a good plugin, and the
+//! beginning of a new one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+use serde_json::json;
 
 use super::Environment;
 use super::failure::Failure;
 use super::output::Output;
-use crate::plugins;
+use super::place::{Common, Place};
+use crate::plugins::{Catalog, Finder, PluginFile, Refusal, probe, scaffold};
 
 #[derive(clap::Subcommand)]
-pub(crate) enum PluginCommand {}
+pub(crate) enum PluginCommand {
+    /// List the plugins of the plugin directory, and the files that are refused
+    List {
+        /// Print one JSON object a file
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Say whether a host would serve these files, and why not
+    Check {
+        /// Plugin files (.so)
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Print one JSON object a file
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write the crate of a new plugin into a new directory
+    New {
+        /// The crate's name: small letters, digits and `_`
+        name: String,
+        /// Source of rex-plugin-api [default: beside the binary]
+        #[arg(long, value_name = "DIR")]
+        sdk: Option<PathBuf>,
+    },
+}
 
 pub(crate) fn run(
     command: PluginCommand,
-    _: Environment,
-    _: &mut Output,
+    environment: Environment,
+    output: &mut Output,
 ) -> Result<ExitCode, Failure> {
-    match command {}
+    match command {
+        PluginCommand::List { json, common } => list(&common, &environment, json, output),
+        PluginCommand::Check { files, json } => check(&files, &environment, json, output),
+        PluginCommand::New { name, sdk } => new(&name, sdk, &environment, output),
+    }
 }
 
-/// The body of the hidden subcommand.
+/// The hidden subcommand that looks at one plugin.
 pub(crate) fn probe(path: &Path) -> ExitCode {
-    match plugins::probe::answer(path) {
+    match probe::answer(path) {
         Ok(()) => ExitCode::SUCCESS,
+        // Nobody waits for the answer any more.
         Err(_) => ExitCode::FAILURE,
     }
+}
+
+fn list(
+    common: &Common,
+    environment: &Environment,
+    json: bool,
+    output: &mut Output,
+) -> Result<ExitCode, Failure> {
+    let place = Place::find(common.sources(environment), environment)?;
+    let catalog = Finder::new(&place.exe).discover(&place.plugins, None).map_err(|error| {
+        let failure = Failure::new(error.to_string());
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    })?;
+    if json {
+        print_json(&catalog, output)?;
+        return output.finish();
+    }
+    let rows: Vec<Vec<String>> = catalog
+        .plugins
+        .iter()
+        .map(|plugin| {
+            vec![
+                file_name(&plugin.path),
+                plugin.manifest.name.clone(),
+                plugin.manifest.version.clone(),
+                plugin.manifest.api.to_string(),
+                plugin.hash.chars().take(12).collect(),
+                workers(plugin).join(" "),
+            ]
+        })
+        .collect();
+    output.table(&["FILE", "NAME", "VERSION", "API", "HASH", "WORKERS"], &rows)?;
+    for refusal in &catalog.refusals {
+        print_refusal(&file_name(&refusal.path), refusal, output)?;
+    }
+    output.finish()
+}
+
+fn check(
+    files: &[PathBuf],
+    environment: &Environment,
+    json: bool,
+    output: &mut Output,
+) -> Result<ExitCode, Failure> {
+    let catalog = Finder::new(&environment.exe).examine(files);
+    if json {
+        print_json(&catalog, output)?;
+    } else {
+        for plugin in &catalog.plugins {
+            let manifest = &plugin.manifest;
+            output.line(format_args!(
+                "{}: good: {} {}, plugin API {}, workers {}",
+                plugin.path.display(),
+                manifest.name,
+                manifest.version,
+                manifest.api,
+                workers(plugin).join(" ")
+            ))?;
+            if !manifest.unwinds {
+                output.line(
+                    "  note: it is built with panic = \"abort\": a panic kills its process and \
+                     leaves no message",
+                )?;
+            }
+        }
+        for refusal in &catalog.refusals {
+            print_refusal(&refusal.path.display().to_string(), refusal, output)?;
+        }
+    }
+    output.finish()?;
+    Ok(if catalog.refusals.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn new(
+    name: &str,
+    sdk: Option<PathBuf>,
+    environment: &Environment,
+    output: &mut Output,
+) -> Result<ExitCode, Failure> {
+    let sdk = match sdk {
+        Some(dir) => Ok(environment.cwd.join(dir)),
+        None => scaffold::find_sdk(&environment.exe),
+    };
+    let written = sdk.and_then(|sdk| scaffold::write(&environment.cwd, name, &sdk));
+    let written = written.map_err(|error| {
+        let failure = Failure::new(error.to_string());
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    })?;
+    output.line(format_args!(
+        "{}: a plugin with the worker {}; its README.md says how to go on",
+        written.dir.display(),
+        written.worker
+    ))?;
+    output.finish()
+}
+
+fn print_json(catalog: &Catalog, output: &mut Output) -> Result<(), Failure> {
+    for plugin in &catalog.plugins {
+        output.json(&json!({
+            "file": plugin.path.display().to_string(),
+            "name": plugin.manifest.name,
+            "version": plugin.manifest.version,
+            "api": plugin.manifest.api.to_string(),
+            "hash": plugin.hash,
+            "unwinds": plugin.manifest.unwinds,
+            "workers": workers(plugin),
+        }))?;
+    }
+    for refusal in &catalog.refusals {
+        output.json(&json!({
+            "file": refusal.path.display().to_string(),
+            "refused": refusal.reason.text,
+            "hint": refusal.reason.hint,
+            "hash": refusal.hash,
+        }))?;
+    }
+    Ok(())
+}
+
+fn print_refusal(file: &str, refusal: &Refusal, output: &mut Output) -> Result<(), Failure> {
+    output.line(format_args!("{file}: refused: {}", refusal.reason))?;
+    match &refusal.reason.hint {
+        Some(hint) => output.line(format_args!("  hint: {hint}")),
+        None => Ok(()),
+    }
+}
+
+fn workers(plugin: &PluginFile) -> Vec<&str> {
+    plugin.manifest.workers.iter().map(|worker| worker.name.as_str()).collect()
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }

@@ -169,27 +169,29 @@ impl Finder {
         Ok(settle(examined, previous))
     }
 
-    /// Looks at one file, and at the directories above it.
-    ///
-    /// # Errors
-    /// Why it is refused.
-    pub fn examine(&self, path: &Path) -> Result<PluginFile, Box<Refusal>> {
-        let refuse = |reason| Refusal::new(path, reason);
-        // Of a link the parent counts that holds it: the link itself is refused later.
-        let parent = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
+    /// Looks at single files, and at the directories above each.
+    pub fn examine(&self, files: &[PathBuf]) -> Catalog {
+        let known = Known::default();
+        let examined = in_parallel(files, |path| {
+            // dlopen looks for a bare name elsewhere than in the current directory.
+            let path =
+                if path.components().count() == 1 { &Path::new(".").join(path) } else { path };
+            self.check_parents_of(path).map_err(|reason| Refusal::new(path, reason))?;
+            self.examine_known(path, &known)
+        });
+        settle(examined, None)
+    }
+
+    /// Of a link those directories count that hold it: the link itself is refused later.
+    fn check_parents_of(&self, path: &Path) -> Result<(), Reason> {
+        let parent = path.parent().unwrap_or(Path::new("."));
         match fs::canonicalize(parent) {
-            Ok(real) => self.trust.check_parents(&real).map_err(refuse)?,
+            Ok(real) => self.trust.check_parents(&real),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(refuse(Reason::new("does not exist")));
+                Err(Reason::new("does not exist"))
             }
-            Err(error) => {
-                return Err(refuse(Reason::new(format_args!("cannot be read: {error}"))));
-            }
+            Err(error) => Err(Reason::new(format_args!("cannot be read: {error}"))),
         }
-        self.examine_known(path, &Known::default())
     }
 
     fn examine_known(&self, path: &Path, known: &Known<'_>) -> Result<PluginFile, Box<Refusal>> {

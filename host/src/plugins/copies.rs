@@ -17,6 +17,10 @@ use super::source::{Source, hash_of};
 
 const TEMPORARY: &str = ".tmp";
 
+/// A copy of this age that nothing names belongs to nobody. A younger one may be part of a plan
+/// that is being made at this moment.
+const UNUSED: Duration = Duration::from_secs(60);
+
 /// A temporary file of this age belongs to a process that died.
 const STALE: Duration = Duration::from_secs(600);
 
@@ -73,7 +77,7 @@ impl Copies {
     }
 
     /// Removes the copies whose hash is not in `keep`: those that no generation runs and no dead
-    /// letter names. Returns how many went.
+    /// letter names. One that was asked for within the last minute stays. Returns how many went.
     ///
     /// # Errors
     /// When the directory cannot be read. A file that cannot be removed stays for the next time.
@@ -84,8 +88,8 @@ impl Copies {
             let name = entry.file_name();
             let name = name.to_string_lossy();
             let unused = match name.strip_suffix(".so") {
-                Some(hash) => is_hash(hash) && !keep.contains(hash),
-                None => name.ends_with(TEMPORARY) && is_stale(&entry),
+                Some(hash) => is_hash(hash) && !keep.contains(hash) && is_older(&entry, UNUSED),
+                None => name.ends_with(TEMPORARY) && is_older(&entry, STALE),
             };
             if unused && fs::remove_file(entry.path()).is_ok() {
                 removed += 1;
@@ -100,19 +104,21 @@ fn is_intact(copy: &Path, hash: &str) -> bool {
     let open = File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(copy);
     let Ok(mut file) = open else { return false };
     let is_file = file.metadata().is_ok_and(|meta| meta.is_file());
-    is_file && hash_of(&mut file).is_ok_and(|found| found == hash)
+    let intact = is_file && hash_of(&mut file).is_ok_and(|found| found == hash);
+    // From now on it is young again: see `remove_unused`.
+    intact && file.set_modified(SystemTime::now()).is_ok()
 }
 
 fn is_hash(name: &str) -> bool {
     name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-fn is_stale(entry: &fs::DirEntry) -> bool {
+fn is_older(entry: &fs::DirEntry, limit: Duration) -> bool {
     let age = entry
         .metadata()
         .and_then(|meta| meta.modified())
         .map(|time| SystemTime::now().duration_since(time).unwrap_or_default());
-    age.is_ok_and(|age| age > STALE)
+    age.is_ok_and(|age| age > limit)
 }
 
 /// A file under a name of its own, which goes unless it is renamed.

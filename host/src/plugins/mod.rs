@@ -17,7 +17,9 @@ pub mod manifest;
 pub mod permissions;
 pub mod probe;
 mod reason;
+pub mod scaffold;
 pub mod source;
+pub mod watch;
 
 pub use catalog::{Catalog, DirError, Finder, PluginFile, Refusal, new_refusals};
 pub use load::{LoadError, Loaded, load};
