@@ -53,9 +53,15 @@ impl Application {
         let settings_dirs: Vec<PathBuf> =
             globals.settings.iter().chain(&sources.settings_dirs).cloned().collect();
         let places = Places { settings_dirs: &settings_dirs, cwd: &sources.cwd };
-        let loaded = places
-            .packages(&application.requirements)
-            .and_then(|packages| application.merge(packages));
+        let is_there = |dir: &PathBuf| sources.cwd.join(dir).is_dir();
+        let loaded = match &globals.settings {
+            Some(dir) if !is_there(dir) => {
+                Err(Error::with("Cannot find settings directory:", dir.display()))
+            }
+            _ => places
+                .packages(&application.requirements)
+                .and_then(|packages| application.merge(packages)),
+        };
         match loaded {
             Ok(()) => Ok(application),
             Err(error) => Err(application.about(error)),

@@ -15,8 +15,8 @@ use super::yaml::Loader;
 /// All that settings are made from, read once by the caller.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
-    /// `rex`, or what `@name` says: the name of the configuration file and, in upper case, the
-    /// prefix of environment variables.
+    /// `rex` (also when empty), or what `@name` says: the name of the configuration file and, in
+    /// upper case, the prefix of environment variables.
     pub instance: String,
     /// Global settings of the command line by name: text, or `true` for a toggle.
     pub globals: BTreeMap<String, Value>,
@@ -32,6 +32,12 @@ pub struct Sources {
     pub prefix: Option<PathBuf>,
     /// Where projects are, beside what `--settings` names.
     pub settings_dirs: Vec<PathBuf>,
+}
+
+impl Sources {
+    fn instance(&self) -> &str {
+        if self.instance.is_empty() { "rex" } else { &self.instance }
+    }
 }
 
 /// What a global setting takes.
@@ -162,7 +168,7 @@ fn variable(text: &str) -> String {
 }
 
 fn from_environment(sources: &Sources, warnings: &mut Vec<String>) -> BTreeMap<String, Value> {
-    let prefix = variable(&sources.instance) + "_";
+    let prefix = variable(sources.instance()) + "_";
     let mut found = BTreeMap::new();
     for (variable_name, text) in &sources.environment {
         let Some(rest) = variable_name.strip_prefix(&prefix) else { continue };
@@ -194,7 +200,7 @@ fn from_file(
             path
         }
         None => {
-            let name = format!("{}.yaml", sources.instance);
+            let name = format!("{}.yaml", sources.instance());
             let dirs = sources.prefix.iter().chain([&sources.cwd]);
             let mut paths = dirs.map(|dir| dir.join(&name));
             match paths.find(|path| path.is_file()) {

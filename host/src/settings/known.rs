@@ -116,12 +116,12 @@ pub fn settings() -> Vec<Setting> {
             })
             .merged(Merge::Concat)
         },
-        Setting::new("asynctask_drain_timeout", json!(30), |_| Val::Seconds),
-        Setting::new("asynctask_payload_limit", json!(16 << 20), |_| Val::Bytes),
-        Setting::new("asynctask_output_limit", json!(1 << 20), |_| Val::Bytes),
-        Setting::new("asynctask_rescue_grace", json!(2), |_| Val::Seconds),
-        Setting::new("asynctask_owner_timeout", json!(60), |_| Val::Seconds),
-        Setting::new("asynctask_lock_timeout", json!(5), |_| Val::Seconds),
+        Setting::new("asynctask_drain_timeout", json!(30), |_| Val::Seconds { min: 0.0 }),
+        Setting::new("asynctask_payload_limit", json!(16 << 20), |_| Val::Bytes { min: 2 }),
+        Setting::new("asynctask_output_limit", json!(1 << 20), |_| Val::Bytes { min: 0 }),
+        Setting::new("asynctask_rescue_grace", json!(2), |_| Val::Seconds { min: 0.0 }),
+        Setting::new("asynctask_owner_timeout", json!(60), |_| Val::Seconds { min: 1.0 }),
+        Setting::new("asynctask_lock_timeout", json!(5), |_| Val::Seconds { min: MIN_SECONDS }),
         Setting::new("asynctask_schema_additions", json!(true), |_| Val::Bool),
         Setting::new("db", json!(null), |_| Val::maybe(database())).merged(Merge::Deep),
         Setting::new("debug", json!(false), |_| Val::Bool),
@@ -144,6 +144,12 @@ fn worker_name(workers: &Workers) -> Val {
     }
 }
 
+/// Where 0 would mean at once or, to others, never: a millisecond.
+const MIN_SECONDS: f64 = 0.001;
+
+/// No worker process starts with less; who writes less forgot the unit.
+const MIN_MEMORY: u64 = 1 << 20;
+
 /// No machine runs more processes for one queue.
 const MAX_PROCESSES: i64 = 1024;
 
@@ -159,8 +165,8 @@ fn queue(workers: &Workers) -> Val {
         ),
         Field::optional("rate_period", Val::Float, null()),
         Field::optional("processes", Val::Int { min: Some(1), max: Some(MAX_PROCESSES) }, json!(1)),
-        Field::optional("timeout", Val::maybe(Val::Seconds), null()),
-        Field::optional("memory_limit", Val::maybe(Val::Bytes), null()),
+        Field::optional("timeout", Val::maybe(Val::Seconds { min: MIN_SECONDS }), null()),
+        Field::optional("memory_limit", Val::maybe(Val::Bytes { min: MIN_MEMORY }), null()),
         Field::optional("settings", Val::map(Val::Str, Val::Any), json!({})),
     ]);
     Val::OneOf(vec![worker_name(workers), record])

@@ -26,7 +26,6 @@ impl Place {
             std::fs::write(path, text).unwrap();
         }
         let sources = Sources {
-            instance: "rex".into(),
             cwd: dir.path().canonicalize().unwrap(),
             settings_dirs: vec![PathBuf::from("."), shipped()],
             ..Sources::default()
@@ -479,6 +478,9 @@ fn positional_and_global_projects_both_count() {
     let place = Place::new(&files).project("rex.asynctask").env("REX_SETTINGS", "dir");
     assert!(place.ok().debug);
     drop(place.dir);
+    Place::new(&[])
+        .env("REX_SETTINGS", "none")
+        .fails("Cannot find settings directory:\n    none\nWhile initializing RexDB application");
 }
 
 #[test]

@@ -34,10 +34,15 @@ pub enum Val {
         max: Option<i64>,
     },
     Float,
-    /// A finite number of seconds, not negative.
-    Seconds,
-    /// A number of bytes: an integer, or text with a suffix `K`, `M`, `G`, `T` (powers of 1024).
-    Bytes,
+    /// A finite number of seconds, at least `min`.
+    Seconds {
+        min: f64,
+    },
+    /// A number of bytes, at least `min`: an integer, or text with a suffix `K`, `M`, `G`, `T`
+    /// (powers of 1024).
+    Bytes {
+        min: u64,
+    },
     /// A log level by Python's name or number; becomes the name.
     Level,
     /// `YYYY-MM-DD`.
@@ -220,8 +225,8 @@ impl Val {
             Val::Bool => scalar::boolean(value),
             Val::Int { min, max } => scalar::int(value, *min, *max),
             Val::Float => scalar::float(value),
-            Val::Seconds => scalar::seconds(value),
-            Val::Bytes => scalar::bytes(value),
+            Val::Seconds { min } => scalar::seconds(value, *min),
+            Val::Bytes { min } => scalar::bytes(value, *min),
             Val::Level => scalar::level(value),
             Val::Date => datetime::date(value),
             Val::Time => datetime::time(value),

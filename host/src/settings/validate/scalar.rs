@@ -109,26 +109,32 @@ pub(super) fn float(value: &Value) -> Checked {
 /// No delay that anyone means is longer than thirty years.
 const MAX_SECONDS: f64 = 1e9;
 
-pub(super) fn seconds(value: &Value) -> Checked {
+pub(super) fn seconds(value: &Value, min: f64) -> Checked {
     let number = match value {
         Value::Bool(_) => None,
         value => number(value),
     };
     let number = number.ok_or_else(|| Error::new("Expected a number of seconds"))?;
-    if !(0.0..=MAX_SECONDS).contains(&number) {
-        return Err(Error::with("Expected a number of seconds in range:", "[0..1000000000]"));
+    if !(min..=MAX_SECONDS).contains(&number) {
+        let range = format!("[{min}..{MAX_SECONDS}]");
+        return Err(Error::with("Expected a number of seconds in range:", range));
     }
     Ok(number.into())
 }
 
-pub(super) fn bytes(value: &Value) -> Checked {
+pub(super) fn bytes(value: &Value, min: u64) -> Checked {
     let size = match value {
         Value::Number(n) => n.as_u64(),
         Value::String(text) => size(text.trim()),
         _ => None,
     };
     let expected = "Expected a number of bytes, such as 536870912 or 512M";
-    size.map(Value::from).ok_or_else(|| Error::new(expected))
+    match size.ok_or_else(|| Error::new(expected))? {
+        size if size < min => {
+            Err(Error::with("Expected a number of bytes in range:", format!("[{min}..]")))
+        }
+        size => Ok(size.into()),
+    }
 }
 
 fn size(text: &str) -> Option<u64> {

@@ -126,12 +126,16 @@ fn floats_seconds_bytes_levels() {
         refused(&Val::Float, json!(text), &expect);
     }
     yaml_refused(&Val::Float, " 127.0.0.1 ", "Expected a float value\nGot:\n    127.0.0.1\n@");
-    value(&Val::Seconds, json!("2.5"), json!(2.5));
-    value(&Val::Seconds, json!(0), json!(0.0));
-    refused(&Val::Seconds, json!(true), "Expected a number of seconds\nGot:\n    True");
+    value(&Val::Seconds { min: 0.0 }, json!("2.5"), json!(2.5));
+    value(&Val::Seconds { min: 0.0 }, json!(0), json!(0.0));
+    refused(
+        &Val::Seconds { min: 0.0 },
+        json!(true),
+        "Expected a number of seconds\nGot:\n    True",
+    );
     for bad in ["-1", "inf", "NaN", "1e10"] {
         let expect = "Expected a number of seconds in range:\n    [0..1000000000]\nGot:\n    ";
-        refused(&Val::Seconds, json!(bad), &format!("{expect}'{bad}'"));
+        refused(&Val::Seconds { min: 0.0 }, json!(bad), &format!("{expect}'{bad}'"));
     }
     for (text, expect) in [
         ("0", 0_u64),
@@ -141,12 +145,22 @@ fn floats_seconds_bytes_levels() {
         ("2GiB", 2 << 30),
         ("3TB", 3 << 40),
     ] {
-        value(&Val::Bytes, json!(text), json!(expect));
+        value(&Val::Bytes { min: 0 }, json!(text), json!(expect));
     }
     for bad in ["", "M", "B", "1.5M", "-1", "99999999T", "1MM", "5B", "é"] {
-        let error = Val::Bytes.value(&json!(bad)).expect_err(bad).to_string();
+        let error = Val::Bytes { min: 0 }.value(&json!(bad)).expect_err(bad).to_string();
         assert!(error.starts_with("Expected a number of bytes, such as "), "{error}");
     }
+    refused(
+        &Val::Seconds { min: 0.5 },
+        json!(0),
+        "Expected a number of seconds in range:\n    [0.5..1000000000]\nGot:\n    0",
+    );
+    refused(
+        &Val::Bytes { min: 1 << 20 },
+        json!(512),
+        "Expected a number of bytes in range:\n    [1048576..]\nGot:\n    512",
+    );
     value(&Val::Level, json!("WARN"), json!("WARNING"));
     value(&Val::Level, json!(10), json!("DEBUG"));
     refused(

@@ -10,20 +10,27 @@ use crate::settings::error::Error;
 
 /// Deeper documents are refused: nodes are walked and dropped by recursion.
 const MAX_DEPTH: usize = 100;
-/// What a document with all its aliases written out may weigh, about a byte a byte.
-const MAX_WEIGHT: usize = 64 << 20;
 /// What a node weighs beside its text.
 const NODE_WEIGHT: usize = 64;
 
 /// Resolves a tag that starts with a single `!`, such as `!include`.
 pub(super) type Resolve<'a> = &'a dyn Fn(&str, Node) -> Result<Node, Error>;
 
+/// Counts the weight of what is read, and refuses when it is too much.
+pub(super) type Weigh<'a> = &'a dyn Fn(usize, &Mark) -> Result<(), Error>;
+
 /// The only document of `text`; an empty scalar when there is none.
-pub(super) fn document(text: &str, name: &str, resolve: Resolve<'_>) -> Result<Node, Error> {
+pub(super) fn document(
+    text: &str,
+    name: &str,
+    weigh: Weigh<'_>,
+    resolve: Resolve<'_>,
+) -> Result<Node, Error> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut builder = Builder {
         file: name.into(),
         resolve,
+        weigh,
         open: Vec::new(),
         anchors: HashMap::new(),
         weight: 0,
@@ -61,9 +68,11 @@ struct Open {
 struct Builder<'a> {
     file: Arc<str>,
     resolve: Resolve<'a>,
+    weigh: Weigh<'a>,
     open: Vec<Open>,
     /// By anchor: what it names and what that weighs.
     anchors: HashMap<usize, (Node, usize)>,
+    /// Of this document so far; what an anchor names weighs the difference.
     weight: usize,
     root: Option<Node>,
 }
@@ -187,10 +196,7 @@ impl Builder<'_> {
 
     fn weigh(&mut self, weight: usize, mark: &Mark) -> Result<(), Error> {
         self.weight = self.weight.saturating_add(weight);
-        if self.weight > MAX_WEIGHT {
-            return Err(mark.broken("the document is too large with its aliases written out"));
-        }
-        Ok(())
+        (self.weigh)(weight, mark)
     }
 }
 

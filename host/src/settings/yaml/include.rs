@@ -7,7 +7,9 @@ use super::{Kind, Loader, Node, Scalar, join, read};
 use crate::settings::error::Error;
 
 /// Includes within includes beyond this are taken for a loop.
-const MAX_DEPTH: usize = 16;
+const MAX_DEPTH: usize = 8;
+/// What opening a file weighs beside its content, so that not even empty ones are read without end.
+const FILE_WEIGHT: usize = 16 << 10;
 
 impl Loader<'_> {
     pub(super) fn tag(&self, tag: &str, node: Node, base: Option<&Path>) -> Result<Node, Error> {
@@ -25,6 +27,7 @@ impl Loader<'_> {
         if self.depth >= MAX_DEPTH {
             return Err(node.mark.broken(format!("includes nested deeper than {MAX_DEPTH}")));
         }
+        self.weigh(FILE_WEIGHT, &node.mark)?;
         let text = read(&path).map_err(|_| unable_to_open(node, &path))?;
         let mark = Box::new(node.mark.clone());
         let name = path.display().to_string();
@@ -42,6 +45,7 @@ impl Loader<'_> {
             return Err(node.mark.broken(format!("unexpected pointer: #{pointer}")));
         }
         let text = read(&path).map_err(|_| unable_to_open(node, &path))?;
+        self.weigh(FILE_WEIGHT + text.len(), &node.mark)?;
         let kind = Kind::Scalar(text, Scalar::Str);
         Ok(Node { mark: node.mark.clone(), kind, included_at: None })
     }

@@ -8,8 +8,10 @@ mod build;
 mod include;
 mod scalar;
 
+use std::cell::Cell;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -178,21 +180,27 @@ pub(crate) fn key_text(key: &Value) -> String {
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<Value>;
 
 /// Reads documents; knows what tags may refer to.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Loader<'a> {
     /// What `{cwd}` in an include stands for.
     pub cwd: &'a Path,
     /// Values for `!setting`; without one the tag is an error.
     pub lookup: Option<Lookup<'a>>,
     depth: usize,
+    /// What all documents that this loader has read weigh together, includes and aliases written
+    /// out: about a byte a byte.
+    weight: Rc<Cell<usize>>,
 }
+
+/// More than this no loader reads: includes and aliases can multiply a small file without end.
+const MAX_WEIGHT: usize = 64 << 20;
 
 /// No settings file comes near this; a larger one is a mistake or an attack.
 const MAX_FILE: u64 = 16 << 20;
 
 impl<'a> Loader<'a> {
     pub fn new(cwd: &'a Path) -> Loader<'a> {
-        Loader { cwd, lookup: None, depth: 0 }
+        Loader { cwd, lookup: None, depth: 0, weight: Rc::default() }
     }
 
     /// Reads the document in a file. An empty one is an empty scalar.
@@ -213,11 +221,21 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// The text is no YAML, or a tag in it leads nowhere.
     pub fn text(&self, text: &str, name: &str, base: Option<&Path>) -> Result<Node, Error> {
-        build::document(text, name, &|tag, node| self.tag(tag, node, base))
+        let weigh = |weight, mark: &Mark| self.weigh(weight, mark);
+        build::document(text, name, &weigh, &|tag, node| self.tag(tag, node, base))
     }
 
     fn deeper(&self) -> Loader<'a> {
-        Loader { depth: self.depth + 1, ..*self }
+        Loader { depth: self.depth + 1, ..self.clone() }
+    }
+
+    fn weigh(&self, weight: usize, mark: &Mark) -> Result<(), Error> {
+        let weight = self.weight.get().saturating_add(weight);
+        self.weight.set(weight);
+        match weight > MAX_WEIGHT {
+            true => Err(mark.broken("the document is too large with all aliases written out")),
+            false => Ok(()),
+        }
     }
 }
 

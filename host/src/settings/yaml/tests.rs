@@ -71,7 +71,7 @@ fn aliases_and_depth_are_bounded() {
         let alias = format!("*a{}, ", n - 1).repeat(10);
         bomb += &format!("a{n}: &a{n} [{}]\n", alias.trim_end_matches(", "));
     }
-    assert!(load(&bomb).expect_err("bomb").to_string().contains("too large with its aliases"));
+    assert!(load(&bomb).expect_err("bomb").to_string().contains("too large with all aliases"));
     let deep = "[".repeat(5000);
     assert!(load(&deep).is_err());
     let deep = (0..200).map(|n| " ".repeat(n) + "a:\n").collect::<String>();
@@ -132,8 +132,11 @@ fn includes_bring_documents_parts_and_text() {
              line 1\nWhile processing !include directive:\n    \"main.yaml\", line 1"
         )
     );
-    assert!(load("!include loop.yaml").unwrap_err().to_string().contains("nested deeper than 16"));
+    assert!(load("!include loop.yaml").unwrap_err().to_string().contains("nested deeper than 8"));
     assert!(load("!include .").unwrap_err().to_string().contains("unable to open file"));
+    write("bomb.yaml", &"- !include list.yaml\n".repeat(5000));
+    write("bombs.yaml", &"- !include bomb.yaml\n".repeat(5000));
+    assert!(load("!include bombs.yaml").unwrap_err().to_string().contains("too large"));
 }
 
 #[test]
