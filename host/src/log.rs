@@ -62,10 +62,6 @@ impl Console {
         let _ = tracing::subscriber::set_global_default(subscriber);
     }
 
-    pub fn filter(&self) -> Filter {
-        *self.shared.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Changes what is shown: a reload may.
     pub fn set_filter(&self, filter: Filter) {
         *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = filter;

@@ -1,4 +1,4 @@
-//! The native command line.
+//! The program: `rex-host`, or `rex` when it is called by that name.
 
 use std::process::ExitCode;
 

@@ -1,6 +1,7 @@
 //! What a command says when it cannot do what it was asked.
 
 use std::error::Error;
+use std::fmt;
 use std::process::ExitCode;
 
 use rex_transport::TransportError;
@@ -44,6 +45,15 @@ impl Failure {
         ExitCode::from(self.code)
     }
 }
+
+/// The text alone, as the original's spelling prints it.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Error for Failure {}
 
 /// An error and its causes, each said once.
 pub(crate) fn chain(error: &dyn Error) -> String {

@@ -16,14 +16,16 @@ mod run;
 mod submit;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use self::failure::Failure;
 use self::output::Output;
+use self::place::Place;
+use crate::log::Format;
 use crate::worker;
 
 /// Runs background tasks in worker plugins, a process each, and loses none
@@ -86,8 +88,23 @@ impl Environment {
     }
 }
 
-/// The program `rex-host`.
+/// The program, in the spelling of the name it was called by.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let name = arguments.first().and_then(|path| Path::new(path).file_name());
+    // The host calls itself by its file's name, whichever that is.
+    let by_host = arguments.get(1).is_some_and(|word| HIDDEN.iter().any(|hidden| word == hidden));
+    if name == Some(OsStr::new("rex")) && !by_host {
+        original(&arguments)
+    } else {
+        native(arguments)
+    }
+}
+
+/// The subcommands that only the host calls.
+const HIDDEN: [&str; 2] = ["worker-process", "probe-plugin"];
+
+fn native(arguments: Vec<OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -103,6 +120,34 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// The original's command line.
+fn original(arguments: &[OsString]) -> ExitCode {
+    let words: Vec<String> =
+        arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let environment = match Environment::read() {
+        Ok(environment) => environment,
+        Err(failure) => return Output::new().fail(&failure),
+    };
+    let sources = place::sources(&environment);
+    let run = |call: rex::Call| {
+        let mut sources = call.sources;
+        if let Some(name) = call.name {
+            sources.globals.insert("name".to_owned(), name.into());
+        }
+        let request = run::Request {
+            scheduler: call.scheduler,
+            quiet: call.quiet,
+            halt_when_empty: call.halt_when_empty,
+            watch: false,
+            format: Format::Text,
+            original: true,
+        };
+        run::host(Place::find(sources, &environment)?, &request).map_err(Into::into)
+    };
+    let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
+    ExitCode::from(rex::main(&words, sources, &mut out, &mut err, run))
+}
+
 fn obey(command: Command, output: &mut Output) -> Result<ExitCode, Failure> {
     let environment = match command {
         Command::WorkerProcess(args) => return Ok(worker::main(&args)),
@@ -110,7 +155,7 @@ fn obey(command: Command, output: &mut Output) -> Result<ExitCode, Failure> {
         _ => Environment::read()?,
     };
     match command {
-        Command::Run(args) => run::run(args, environment),
+        Command::Run(args) => run::run(args, environment).map(ExitCode::from),
         Command::Submit(args) => submit::submit(args, environment, output),
         Command::Queue(command) => queue::queue(command, environment, output),
         Command::Dlq(command) => dlq::dlq(command, environment, output),

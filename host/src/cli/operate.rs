@@ -44,7 +44,7 @@ pub(crate) fn status(
     environment: Environment,
     output: &mut Output,
 ) -> Result<ExitCode, Failure> {
-    let place = Place::find(args.common.sources(&environment), &environment)?;
+    let place = args.common.place(&environment)?;
     let Answer::Status { status } = ask(&place, &Request::Status)? else {
         return Err(Failure::new("the host gave no status"));
     };
@@ -95,7 +95,7 @@ pub(crate) fn reload(
     environment: Environment,
     output: &mut Output,
 ) -> Result<ExitCode, Failure> {
-    let place = Place::find(args.common.sources(&environment), &environment)?;
+    let place = args.common.place(&environment)?;
     match ask(&place, &Request::Reload { check: args.check })? {
         Answer::Done { lines } => {
             for line in lines {
@@ -113,7 +113,7 @@ pub(crate) fn stop(
     environment: Environment,
     output: &mut Output,
 ) -> Result<ExitCode, Failure> {
-    let place = Place::find(args.common.sources(&environment), &environment)?;
+    let place = args.common.place(&environment)?;
     let pid = match ask(&place, &Request::Status)? {
         Answer::Status { status } => status["pid"].as_i64(),
         _ => None,

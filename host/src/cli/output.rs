@@ -87,6 +87,14 @@ impl Output {
     }
 }
 
+/// Says what was not understood but is not in the way.
+pub(crate) fn warn(warnings: &[String]) {
+    for warning in warnings {
+        // Nobody to tell is no reason to fail.
+        let _ = writeln!(io::stderr(), "warning: {warning}");
+    }
+}
+
 /// A reader that has seen enough (`| head`) is no failure.
 const GONE: &str = "standard output is closed";
 

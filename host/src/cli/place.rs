@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::Environment;
 use super::failure::Failure;
+use super::output;
 use crate::settings::{self, Globals, Settings, Sources};
 use crate::state::State;
 
@@ -69,6 +70,18 @@ impl Common {
             sets: sets.collect(),
             ..sources(environment)
         }
+    }
+}
+
+impl Common {
+    /// Where everything is, for the native spelling; tells what was not understood on the way.
+    ///
+    /// # Errors
+    /// When the environment or the configuration file is malformed.
+    pub(crate) fn place(&self, environment: &Environment) -> Result<Place, Failure> {
+        let place = Place::find(self.sources(environment), environment)?;
+        output::warn(&place.globals.warnings);
+        Ok(place)
     }
 }
 
@@ -166,7 +179,7 @@ pub(crate) fn client(
     common: &Common,
     environment: &Environment,
 ) -> Result<(Settings, Box<dyn Transport>), Failure> {
-    let place = Place::find(common.sources(environment), environment)?;
+    let place = common.place(environment)?;
     let settings = place.settings()?;
     let transport = place.open(&settings, None)?;
     Ok((settings, transport))

@@ -1,7 +1,6 @@
 //! `rex-host run`, and `rex asynctask-workers`: from settings and plugins to a running host.
 
 use std::collections::{BTreeMap, HashSet};
-use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rex_plugin_api::Level;
@@ -9,12 +8,13 @@ use rex_transport::{Owner, QueueName};
 
 use super::Environment;
 use super::failure::Failure;
+use super::output;
 use super::place::{Common, Place};
 use crate::control;
 use crate::dispatch::plan::{Plan, PluginCopy, QueuePlan, Rate};
 use crate::dispatch::{self, Fresh, Setup};
 use crate::log::{Console, Filter, Format, MASTER};
-use crate::plugins::{Catalog, Finder, new_refusals};
+use crate::plugins::{Catalog, Finder, new_refusals, watch};
 use crate::settings::{self, QueueSettings, Settings};
 
 #[derive(clap::Args)]
@@ -52,7 +52,7 @@ pub(crate) struct Request {
     pub(crate) original: bool,
 }
 
-pub(crate) fn run(args: RunArgs, environment: Environment) -> Result<ExitCode, Failure> {
+pub(crate) fn run(args: RunArgs, environment: Environment) -> Result<u8, Failure> {
     let mut sources = args.common.sources(&environment);
     if let Some(project) = args.application {
         if let Some(other) = sources.project.replace(project) {
@@ -60,6 +60,7 @@ pub(crate) fn run(args: RunArgs, environment: Environment) -> Result<ExitCode, F
         }
     }
     let place = Place::find(sources, &environment).map_err(Failure::configuration)?;
+    output::warn(&place.globals.warnings);
     let request = Request {
         scheduler: args.scheduler,
         quiet: args.quiet,
@@ -71,11 +72,11 @@ pub(crate) fn run(args: RunArgs, environment: Environment) -> Result<ExitCode, F
     host(place, &request)
 }
 
-/// Runs a host until it ends.
+/// Runs a host until it ends; returns the exit code.
 ///
 /// # Errors
 /// When it cannot start.
-pub(crate) fn host(place: Place, request: &Request) -> Result<ExitCode, Failure> {
+pub(crate) fn host(place: Place, request: &Request) -> Result<u8, Failure> {
     let quiet = request.quiet || place.globals.quiet;
     let filter = Filter { level: Level::Info, quiet, additions: !request.original };
     let console = Console::new(request.format, filter);
@@ -85,6 +86,15 @@ pub(crate) fn host(place: Place, request: &Request) -> Result<ExitCode, Failure>
     let finder = Finder::new(&place.exe)
         .with_copies(&place.state.own_dir())
         .map_err(|error| directory_failure(&error))?;
+    // Before the first look, so that no change falls between.
+    let watching = request.watch.then(|| watch::watch(&place.plugins)).transpose();
+    let watching = watching.map_err(|error| {
+        Failure::new(format!("cannot watch `{}`", place.plugins.display())).because(&error)
+    })?;
+    let (changes, _watch) = match watching {
+        Some((changes, watch)) => (changes, Some(watch)),
+        None => (crossbeam_channel::never(), None),
+    };
     let catalog =
         finder.discover(&place.plugins, None).map_err(|error| directory_failure(&error))?;
     for refusal in &catalog.refusals {
@@ -95,7 +105,7 @@ pub(crate) fn host(place: Place, request: &Request) -> Result<ExitCode, Failure>
     console.set_filter(plan.filter);
     if plan.queues.is_empty() {
         tracing::info!(logger = MASTER, "No workers configured; terminating.");
-        return Ok(ExitCode::SUCCESS);
+        return Ok(0);
     }
 
     let place = reader.place.clone();
@@ -110,7 +120,6 @@ pub(crate) fn host(place: Place, request: &Request) -> Result<ExitCode, Failure>
     if request.scheduler {
         tracing::info!(logger = MASTER, "No schedules configured -- not starting scheduler");
     }
-    let changes = crossbeam_channel::never();
     let reader = Arc::new(Rereader {
         transport: settings.transport,
         catalog: Arc::new(Mutex::new(catalog)),
@@ -131,7 +140,7 @@ pub(crate) fn host(place: Place, request: &Request) -> Result<ExitCode, Failure>
     dispatch::run(setup, plan, transport)
         .map_err(|error| Failure::new("the host cannot run").because(&error))?;
     tracing::info!(logger = MASTER, "Complete");
-    Ok(ExitCode::SUCCESS)
+    Ok(0)
 }
 
 /// Tells this run of this host from all others, in words that lead an operator to it.

@@ -652,11 +652,16 @@ impl Host {
     }
 
     fn enforce_time_limits(&mut self, now: Instant) {
+        let mut overdue = Vec::new();
         for running in self.processes.values_mut() {
             if running.is_overdue(now) {
                 let limit = running.plan.timeout.unwrap_or_default();
-                running.condemn(Verdict::TimedOut(limit));
+                running.verdict.get_or_insert(Verdict::TimedOut(limit));
+                overdue.push(running.seat);
             }
+        }
+        for seat in overdue {
+            self.step(seat, SlotEvent::Overdue, now);
         }
     }
 

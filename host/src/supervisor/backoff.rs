@@ -36,11 +36,6 @@ impl Backoff {
         self.deaths += 1;
         now + delay.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 4.0)
     }
-
-    /// Deaths since the last healthy period.
-    pub fn deaths(self) -> u32 {
-        self.deaths
-    }
 }
 
 #[cfg(test)]
