@@ -1,6 +1,7 @@
 //! End-to-end tests through the built tree, in one binary. One module a question; `tidy` asks the
 //! repository itself.
 
+mod bad_input;
 mod crash_table;
 mod crashing;
 mod seed_asynctask;

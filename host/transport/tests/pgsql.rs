@@ -2,12 +2,16 @@
 
 use std::any::Any;
 
-use rex_test_support::Postgres;
+use rex_test_support::pg::Database;
+use rex_test_support::server;
 use rex_transport::Uri;
 
 fn fresh() -> Option<(Uri, Box<dyn Any>)> {
-    let database = Postgres::shared()?.create_database();
-    Some((Uri::parse(&database.uri).unwrap(), Box::new(database)))
+    if std::env::var_os("REX_TEST_PG").is_none() {
+        server::binaries()?;
+    }
+    let database = Database::new();
+    Some((Uri::parse(&database.uri()).unwrap(), Box::new(database)))
 }
 
 mod contract {

@@ -1,11 +1,8 @@
-//! What tests of several packages need: a PostgreSQL server of their own.
+//! What the tests of several crates share. Used as a dev-dependency only.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "tests fail by panic, and say on stderr what they cannot run"
-)]
-
-mod postgres;
-
-pub use crate::postgres::{Database, Postgres};
+pub mod env;
+pub mod pg;
+pub mod plugins;
+pub mod process;
+pub mod proxy;
+pub mod server;

@@ -1,6 +1,11 @@
-//! A PostgreSQL server for tests: the one that `REX_TEST_PG` names (an address such as
-//! `pgsql://postgres@127.0.0.1:5432/postgres`, with the right to create databases), else a private
-//! one in a scratch directory, which ends with the test process whatever ends that.
+//! A PostgreSQL server of one test's own, which the test may stop, crash and start again; it ends
+//! with the test process whatever ends that. Tests that leave the server alone use `pg.rs`.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "tests fail by panic and tell on stderr"
+)]
 
 use std::fs;
 use std::io::Read;
@@ -8,7 +13,6 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,9 +20,7 @@ use postgres::{Client, NoTls};
 
 /// A running server.
 pub struct Postgres {
-    /// Address of its maintenance database.
-    base: String,
-    server: Option<Server>,
+    server: Server,
 }
 
 /// A database of its own for one test; dropped with this value.
@@ -40,33 +42,14 @@ struct Server {
 }
 
 impl Postgres {
-    /// The server that all tests of this process share; `None`, said on stderr, when there is no
-    /// PostgreSQL on this machine.
-    pub fn shared() -> Option<&'static Postgres> {
-        static SHARED: OnceLock<Option<Postgres>> = OnceLock::new();
-        let start = || match std::env::var("REX_TEST_PG") {
-            Ok(base) if !base.is_empty() => Some(Postgres { base, server: None }),
-            _ => Postgres::start(),
-        };
-        SHARED.get_or_init(start).as_ref()
-    }
-
-    /// A new server, for tests that stop and restart it.
+    /// A new server; `None`, said on stderr, when there is no PostgreSQL on this machine.
     pub fn start() -> Option<Postgres> {
-        let Some(binaries) = find_binaries() else {
-            eprintln!(
-                "NOT RUN: what needs PostgreSQL (no initdb on PATH or in /usr/lib/postgresql)"
-            );
-            return None;
-        };
+        let binaries = binaries()?;
         let mut complaint = String::new();
         // Another process may take the port between the look and the start.
         for _ in 0..3 {
             match Server::start(&binaries) {
-                Ok(server) => {
-                    let base = server.address("postgres");
-                    return Some(Postgres { base, server: Some(server) });
-                }
+                Ok(server) => return Some(Postgres { server }),
                 Err(error) => complaint = error,
             }
         }
@@ -78,40 +61,31 @@ impl Postgres {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("rex_test_{}_{number}", std::process::id());
-        let mut client = connect(&self.base);
+        let base = self.server.address("postgres");
+        let mut client = connect(&base);
         client.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template0")).unwrap();
-        Database { uri: with_database(&self.base, &name), name, base: self.base.clone() }
+        Database { uri: self.server.address(&name), name, base }
     }
 
-    /// A connection to the maintenance database.
-    pub fn client(&self) -> Client {
-        connect(&self.base)
-    }
-
-    /// Port on 127.0.0.1; only of a server from [`Postgres::start`].
+    /// Port on 127.0.0.1.
     pub fn port(&self) -> u16 {
-        self.own().port
+        self.server.port
     }
 
-    /// The data directory; only of a server from [`Postgres::start`].
+    /// The data directory.
     pub fn data(&self) -> PathBuf {
-        self.own().data()
+        self.server.directory.join("data")
     }
 
-    /// Stops the server as a crash would (`immediate`) or in good order; only of a server from
-    /// [`Postgres::start`].
+    /// Stops the server as a crash would (`immediate`) or in good order.
     pub fn stop(&self, immediate: bool) {
         let mode = if immediate { "immediate" } else { "fast" };
-        self.own().control(&["-m", mode, "stop"]).unwrap();
+        self.server.control(&["-m", mode, "stop"]).unwrap();
     }
 
     /// Starts the server again after [`Postgres::stop`].
     pub fn restart(&self) {
-        self.own().launch().unwrap();
-    }
-
-    fn own(&self) -> &Server {
-        self.server.as_ref().expect("a server from Postgres::start")
+        self.server.launch().unwrap();
     }
 }
 
@@ -119,13 +93,6 @@ impl Database {
     /// A connection of the test's own.
     pub fn client(&self) -> Client {
         connect(&self.uri)
-    }
-
-    /// The same database under another login, as `user` or `user:password`.
-    pub fn uri_as(&self, login: &str) -> String {
-        let (_, rest) = self.uri.split_once("//").unwrap();
-        let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
-        format!("pgsql://{login}@{rest}")
     }
 }
 
@@ -232,10 +199,6 @@ impl Server {
         let directory = self.directory.display().to_string().replace('/', "%2F");
         format!("pgsql://postgres@{directory}:{}/{database}", self.port)
     }
-
-    fn data(&self) -> PathBuf {
-        self.directory.join("data")
-    }
 }
 
 impl Drop for Server {
@@ -285,6 +248,15 @@ fn scratch() -> PathBuf {
     if reachable { chosen } else { PathBuf::from("/tmp") }
 }
 
+/// Where PostgreSQL's programs are; says on stderr that tests are left out when they are nowhere.
+pub fn binaries() -> Option<PathBuf> {
+    let found = find_binaries();
+    if found.is_none() {
+        eprintln!("NOT RUN: what needs PostgreSQL (no initdb on PATH or in /usr/lib/postgresql)");
+    }
+    found
+}
+
 fn find_binaries() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let on_path = std::env::split_paths(&path).collect::<Vec<_>>();
@@ -309,13 +281,4 @@ fn connect(uri: &str) -> Client {
 /// The driver knows the same form under another name.
 fn for_driver(uri: &str) -> String {
     format!("postgres:{}", uri.split_once(':').unwrap().1)
-}
-
-fn with_database(uri: &str, name: &str) -> String {
-    let (address, query) = match uri.split_once('?') {
-        Some((address, query)) => (address, format!("?{query}")),
-        None => (uri, String::new()),
-    };
-    let (server, _) = address.rsplit_once('/').unwrap();
-    format!("{server}/{name}{query}")
 }

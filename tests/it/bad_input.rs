@@ -1,0 +1,321 @@
+//! What bad input gets: one clear error, the right exit code, and nothing taken from any queue.
+
+use std::process::Command;
+
+use rex_test_support::env::{Env, dist, not_run};
+use rex_test_support::pg::Database;
+use rex_test_support::process::{self, wait_for};
+use rex_test_support::proxy::Proxy;
+use serde_json::{Value, json};
+
+use crate::crashing::{self, recorded, wait_started};
+use crate::store::Store;
+
+const PASSWORD: &str = "open-sesame";
+
+/// Runs a host that must refuse to start, in both spellings; what the native one said.
+#[track_caller]
+fn refused(env: &Env, args: &[&str], code: i32, parts: &[&str]) -> String {
+    Store::Embedded.submit(env, "foo", &["{}"]);
+    let native = env.rex_host(&[&["run"], args].concat()).fails(code);
+    assert!(native.starts_with("error: "), "{native}");
+    assert_eq!(native.matches("error: ").count(), 1, "one error: {native}");
+    let original = env.rex(&[&["asynctask-workers"], args].concat()).fails(1);
+    assert!(original.starts_with("FATAL ERROR: "), "{original}");
+    for text in [&native, &original] {
+        for part in parts {
+            assert!(text.contains(part), "`{part}` is not in:\n{text}");
+        }
+        assert!(!text.contains(PASSWORD), "{text}");
+        assert!(!text.contains("panicked"), "{text}");
+    }
+    let waiting = env.rex_host(&["queue", "peek", "foo", "--json"]).json_lines();
+    assert!(!waiting.is_empty(), "the task was consumed");
+    native
+}
+
+#[test]
+fn unknown_worker() {
+    let set = r#"asynctask_workers={"foo": "no_such_worker"}"#;
+    let parts = [
+        "Failed to match the value against any of the following:",
+        "Expected one of:",
+        "demo_foo_worker",
+        "no_such_worker",
+        "While validating mapping value for key:\n    'foo'",
+        "While validating setting:\n    asynctask_workers",
+        "While initializing RexDB application:\n    rex.asynctask_demo",
+    ];
+    refused(&Env::new(), &["rex.asynctask_demo", "--set", set], 78, &parts);
+}
+
+#[test]
+fn unknown_setting() {
+    let parts = ["Got unknown setting:\n    no_such_setting"];
+    refused(&Env::new(), &["rex.asynctask_demo", "--set", "no_such_setting=1"], 78, &parts);
+}
+
+#[test]
+fn unknown_project() {
+    refused(&Env::new(), &["no_such_project"], 78, &["no_such_project"]);
+}
+
+#[test]
+fn wrong_type() {
+    let set = "asynctask_workers_poll_interval=0";
+    let text = "Expected an integer in range:\n    [1..]\nGot:\n    '0'\n\
+                While validating setting:\n    asynctask_workers_poll_interval\n\
+                While initializing RexDB application:\n    rex.asynctask_demo\n\
+                With parameters:\n    asynctask_workers_poll_interval: '0'\n";
+    refused(&Env::new(), &["rex.asynctask_demo", "--set", set], 78, &[text]);
+}
+
+#[test]
+fn malformed_yaml() {
+    let env = Env::new();
+    env.write("work/broken/settings.yaml", "asynctask_workers: {foo: [\n");
+    let parts = ["Failed to parse a YAML document:", "settings.yaml"];
+    refused(&env, &["./broken/"], 78, &parts);
+}
+
+#[test]
+fn bad_queue_name_in_settings() {
+    let set = r#"asynctask_workers={"BAD": "demo_foo_worker"}"#;
+    let parts = ["\"BAD\" is not a properly-formatted queue name"];
+    refused(&Env::new(), &["rex.asynctask_demo", "--set", set], 78, &parts);
+}
+
+#[test]
+fn unknown_transport() {
+    let set = format!("asynctask_transport=mysql://joe:{PASSWORD}@db/x");
+    let parts = ["does not resolve to a known AsyncTransport"];
+    refused(&Env::new(), &["rex.asynctask_demo", "--set", &set], 78, &parts);
+}
+
+#[test]
+fn unreachable_database() {
+    // Nothing listens on the port of a listener that is gone.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    drop(listener);
+    let env = Env::new();
+    let set = format!("asynctask_transport=pgsql://joe:{PASSWORD}@{address}/x");
+    let parts = ["Failed to connect to the Postgres server:"];
+    refused(&env, &["rex.asynctask_demo", "--set", &set], 1, &parts);
+    for command in [&["submit", "foo", "{}"] as &[&str], &["queue", "list"], &["dlq", "list"]] {
+        let text = env.rex_host(&[command, &["--set", &set]].concat()).fails(1);
+        assert!(text.contains(parts[0]), "{text}");
+        assert!(!text.contains(PASSWORD), "{text}");
+    }
+}
+
+#[test]
+fn missing_database() {
+    let database = Database::new();
+    let set = format!("asynctask_transport={}_gone", database.uri());
+    let gone = format!("database \"{}_gone\" does not exist", database.name());
+    let parts = ["Failed to connect to the Postgres server:", &gone];
+    refused(&Env::new(), &["rex.asynctask_demo", "--set", &set], 1, &parts);
+}
+
+#[test]
+fn bad_queue_name() {
+    let env = Env::new();
+    for name in ["BAD", "a", "a_", "_a", "1a", "a__b", "a-b", "a.b", "foo\n", ""] {
+        let expected = format!("\"{name}\" is not a properly-formatted queue name");
+        let text = env.rex_host(&["submit", name, "{}"]).fails(1);
+        assert!(text.contains(&expected), "{text}");
+        let text = env.rex_host(&["queue", "peek", name]).fails(1);
+        assert!(text.contains(&expected), "{text}");
+    }
+    assert_eq!(env.rex_host(&["queue", "list", "--json"]).ok(), "");
+}
+
+#[test]
+fn bad_payload() {
+    let env = Env::new();
+    let cases = [
+        ("[1]", "Expected a mapping\nGot:\n    [1]"),
+        ("x", "Expected a JSON object\nGot:\n    'x'"),
+        ("{\"a\":", "Expected a JSON object\nGot:\n    '{\"a\":'"),
+    ];
+    for (payload, expected) in cases {
+        let text = env.rex_host(&["submit", "foo", payload]).fails(1);
+        assert!(text.contains(expected), "{text}");
+    }
+    assert_eq!(env.rex_host(&["queue", "list", "--json"]).ok(), "");
+}
+
+#[test]
+fn bad_line_on_standard_input() {
+    let env = Env::new();
+    let input = "{\"queue\": \"foo\", \"payload\": {\"n\": 1}}\nnonsense\n{\"queue\": \"foo\"}\n";
+    let text = env.rex_host_with(&["submit", "--stdin"], input).fails(1);
+    assert!(text.contains("line 2"), "{text}");
+    assert!(text.contains("1 tasks") || text.contains("1 task "), "says what was done: {text}");
+    assert_eq!(env.rex_host(&["queue", "peek", "foo", "--json"]).json_lines().len(), 1);
+}
+
+#[test]
+fn payload_over_the_limit() {
+    let env = Env::new();
+    let payload = json!({"x": "y".repeat(200)}).to_string();
+    let set = ["--set", "asynctask_payload_limit=100"];
+    let text = env.rex_host(&[&["submit", "foo", &payload] as &[&str], &set].concat()).fails(1);
+    assert!(text.contains("too large") && text.contains("100"), "{text}");
+    env.rex_host(&["submit", "foo", &payload]).ok();
+
+    // 16 MB, the default, through standard input.
+    let big = json!({"x": "y".repeat(16 << 20)}).to_string();
+    let text = env.rex_host_with(&["submit", "foo", "-"], &big).fails(1);
+    assert!(text.contains("too large") && text.contains("16777216"), "{text}");
+    assert_eq!(env.rex_host(&["queue", "peek", "foo", "--json"]).json_lines().len(), 1);
+}
+
+#[test]
+fn unwritable_state_directory() {
+    let env = Env::new();
+    let file = env.write("a_file", "");
+    let state = file.join("state").display().to_string();
+    for command in [&["submit", "foo", "{}"] as &[&str], &["run", "rex.asynctask_demo"]] {
+        let text = env.rex_host(&[command, &["--state", &state]].concat()).fails(1);
+        assert!(text.contains(&state) && text.contains("--state"), "{text}");
+        assert_eq!(text.matches("error: ").count(), 1, "{text}");
+    }
+}
+
+#[test]
+fn missing_plugin_directory() {
+    let env = Env::new();
+    let missing = env.path("nowhere").display().to_string();
+    refused(&env, &["rex.asynctask_demo", "--plugins", &missing], 78, &[&missing]);
+}
+
+#[test]
+fn nothing_is_running() {
+    let env = Env::new();
+    for command in ["status", "reload", "stop"] {
+        let text = env.rex_host(&[command]).fails(1);
+        assert!(text.contains("no host `rex` is running"), "{text}");
+    }
+}
+
+#[test]
+fn usage() {
+    let env = Env::new();
+    for args in [&["no-such-command"] as &[&str], &["run", "--no-such-option"], &["queue"]] {
+        env.rex_host(args).fails(2);
+    }
+    let text = env.rex(&["no-such-task"]).fails(1);
+    assert_eq!(text, "FATAL ERROR: unknown task no-such-task\n\n");
+    let text = env.rex(&["asynctask-workers"]).fails(1);
+    assert_eq!(text, "FATAL ERROR: application is not specified\n\n");
+}
+
+/// A file system of one megabyte, in a mount namespace of its own.
+#[test]
+fn full_disk() {
+    let env = Env::new();
+    std::fs::create_dir(env.path("small")).expect("ours");
+    let script = r#"
+        mount -t tmpfs -o size=1m small "$SMALL" 2>/dev/null || exit 77
+        "$BIN/rex-host" submit foo '{"n": 1}' --state "$SMALL/state" >/dev/null || exit 78
+        head -c 2000000 /dev/zero > "$SMALL/filler" 2>/dev/null
+        big=$(head -c 100000 /dev/zero | tr '\0' x)
+        "$BIN/rex-host" submit foo "{\"x\": \"$big\"}" --state "$SMALL/state"
+        echo "code $?"
+        rm "$SMALL/filler"
+        "$BIN/rex-host" submit foo '{"n": 2}' --state "$SMALL/state" >/dev/null || exit 79
+        "$BIN/rex-host" queue peek foo --json --state "$SMALL/state"
+    "#;
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "bash", "-c", script]);
+    command.env("SMALL", env.path("small")).env("BIN", dist().join("bin"));
+    let done = process::run(command, "");
+    if done.status.code() == Some(77) || done.stderr.contains("unshare") {
+        return not_run("full disk", "this machine grants no mount namespace");
+    }
+    let (stdout, stderr) = (&done.stdout, &done.stderr);
+    assert_eq!(stderr.matches("error: ").count(), 1, "{done}");
+    assert!(stderr.contains("full"), "{done}");
+    let mut lines = stdout.lines();
+    assert_eq!(lines.next(), Some("code 1"), "{done}");
+    let left: Vec<Value> = lines.map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let payloads: Vec<&Value> = left.iter().map(|task| &task["payload"]).collect();
+    assert_eq!(payloads, [&json!({"n": 1}), &json!({"n": 2})], "{done}");
+}
+
+#[test]
+fn passwords_are_never_shown() {
+    let env = Env::new();
+    let database = Database::new();
+    let uri = database.uri().replacen("rex@", &format!("rex:{PASSWORD}@"), 1);
+    let set = format!("asynctask_transport={uri}");
+    let submitted = env.rex_host(&["submit", "foo", "{}", "--set", &set]).ok();
+    let host = env.start(&["run", "rex.asynctask_demo", "--set", &set]);
+    host.wait_output("Processing complete");
+    let status = env.rex_host(&["status"]).ok() + &env.rex_host(&["status", "--json"]).ok();
+    env.rex_host(&["stop"]).ok();
+    let output = host.wait_ok();
+    for text in [submitted, status, output] {
+        assert!(!text.contains(PASSWORD), "{text}");
+    }
+    // What the host left behind on disk is read by others, too.
+    let grep = Command::new("grep").args(["-r", PASSWORD]).arg(env.work()).output();
+    let found = String::from_utf8(grep.expect("grep runs").stdout).expect("text");
+    assert_eq!(found, "");
+}
+
+#[test]
+fn database_goes_away_and_returns() {
+    let env = crashing::env();
+    let database = Database::new();
+    let store = Store::Pgsql(database);
+    let Store::Pgsql(database) = &store else { unreachable!("it was just made") };
+    let proxy = Proxy::to(&database.address());
+    let uri = database.uri().replacen(&database.address(), proxy.address(), 1);
+    let record = env.path("record");
+    let held = json!({"how": "until", "file": env.path("go"), "n": 1, "record": record});
+    let quick = |n: i64| json!({"how": "ok", "n": n, "record": record}).to_string();
+    store.submit(&env, "crash", &[&held.to_string(), &quick(2), &quick(3)]);
+
+    let set = format!("asynctask_transport={uri}");
+    let host = crashing::start(&env, &json!({"crash": {}}), &["--set", &set]);
+    wait_started(&record, 1);
+    let before = host.output();
+    let status = || env.rex_host(&["status", "--json"]).json_lines().remove(0);
+    let worker = |status: &Value| status["queues"][0]["processes"][0]["pid"].clone();
+    let pid = worker(&status());
+
+    proxy.cut();
+    env.write("go", "");
+    wait_for("the host to say that the store is away", || status()["phase"] == "store away");
+    assert_eq!(worker(&status()), pid, "the host keeps its workers");
+    // Meanwhile it tries again, and says no more.
+    store.submit(&env, "crash", &[&quick(4)]);
+    let away = host.output();
+    let complaints = |text: &str| {
+        text.lines().filter(|l| l.starts_with("WARNING:") || l.starts_with("ERROR:")).count()
+    };
+    assert_eq!(complaints(&away[before.len()..]), 1, "{away}");
+
+    proxy.restore();
+    wait_for("all tasks", || {
+        let counts = recorded(&record);
+        (1..=4).all(|n| counts.get(&n).is_some_and(|(_, done)| *done >= 1))
+    });
+    assert_eq!(worker(&status()), pid);
+    env.rex_host(&["stop"]).ok();
+    let output = host.wait_ok();
+    let counts = recorded(&record);
+    assert!((1..=4).all(|n| counts[&n] == (1, 1)), "each once: {counts:?}\n{output}");
+    let rows = |table: &str| {
+        let sql = format!("select count(*) from asynctask.{table}");
+        database.connect().query_one(&sql, &[]).expect("it is there").get::<_, i64>(0)
+    };
+    assert_eq!(rows("asynctask_queue"), 0);
+    let mut args = vec!["dlq".to_owned(), "list".to_owned(), "--json".to_owned()];
+    args.extend(store.args());
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    assert_eq!(env.rex_host(&args).ok(), "");
+}
