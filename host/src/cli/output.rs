@@ -72,11 +72,6 @@ impl Output {
         failure.exit_code()
     }
 
-    /// Writes to the answer directly.
-    pub(crate) fn writer(&mut self) -> &mut dyn Write {
-        &mut self.out
-    }
-
     /// The answer is complete.
     ///
     /// # Errors

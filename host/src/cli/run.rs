@@ -198,6 +198,7 @@ impl Reader {
             drain_timeout: settings.drain_timeout,
             payload_limit: usize::try_from(settings.payload_limit).unwrap_or(usize::MAX),
             output_limit: usize::try_from(settings.output_limit).unwrap_or(usize::MAX),
+            standby: settings.standby,
             filter: Filter {
                 level: level(settings.log_level),
                 quiet: self.quiet,

@@ -3,7 +3,9 @@
 
 mod server;
 
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -42,12 +44,21 @@ pub struct Call {
     pub reply: Sender<Answer>,
 }
 
+/// Uses a socket's path by way of its directory, since the kernel takes only short ones.
+fn near<T>(socket: &Path, open: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+    let (Some(dir), Some(name)) = (socket.parent(), socket.file_name()) else {
+        return open(socket);
+    };
+    let dir = File::open(dir)?;
+    open(&Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name))
+}
+
 /// Asks the host that listens on `socket`.
 ///
 /// # Errors
 /// `NotFound` or `ConnectionRefused` when no host is there.
 pub fn ask(socket: &Path, request: &Request) -> io::Result<Answer> {
-    let mut stream = UnixStream::connect(socket)?;
+    let mut stream = near(socket, |path| UnixStream::connect(path))?;
     let mut line = serde_json::to_string(request)?;
     line.push('\n');
     stream.write_all(line.as_bytes())?;

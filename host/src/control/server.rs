@@ -24,7 +24,7 @@ pub fn serve(socket: &Path) -> io::Result<Receiver<Call>> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let listener = UnixListener::bind(socket)?;
+    let listener = super::near(socket, |path| UnixListener::bind(path))?;
     fs::set_permissions(socket, Permissions::from_mode(0o600))?;
     let (calls, inbox) = crossbeam_channel::unbounded();
     std::thread::Builder::new().name("control".to_owned()).spawn(move || {

@@ -21,6 +21,8 @@ pub struct Plan {
     pub payload_limit: usize,
     /// Bytes that one task may print.
     pub output_limit: usize,
+    /// Whether each plugin in use has a process in reserve.
+    pub standby: bool,
     pub filter: Filter,
 }
 

@@ -25,7 +25,8 @@ const LAST_LINE_LENGTH: usize = 500;
 
 pub(super) struct Running {
     pub(super) process: Process,
-    pub(super) seat: SlotId,
+    /// The slot that it serves; `None` for a standby.
+    pub(super) seat: Option<SlotId>,
     pub(super) plan: Arc<QueuePlan>,
     pub(super) held: Held,
     /// It has finished a task.
@@ -65,7 +66,7 @@ impl Running {
     pub(super) fn new(
         process: Process,
         socket: UnixStream,
-        seat: SlotId,
+        seat: Option<SlotId>,
         plan: Arc<QueuePlan>,
     ) -> Running {
         Running {

@@ -123,6 +123,7 @@ pub fn settings() -> Vec<Setting> {
         Setting::new("asynctask_owner_timeout", json!(60), |_| Val::Seconds { min: 1.0 }),
         Setting::new("asynctask_lock_timeout", json!(5), |_| Val::Seconds { min: MIN_SECONDS }),
         Setting::new("asynctask_schema_additions", json!(true), |_| Val::Bool),
+        Setting::new("asynctask_standby", json!(true), |_| Val::Bool),
         Setting::new("db", json!(null), |_| Val::maybe(database())).merged(Merge::Deep),
         Setting::new("debug", json!(false), |_| Val::Bool),
         Setting::new("logging_filters", json!({}), dict).merged(Merge::Deep),

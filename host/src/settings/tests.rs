@@ -114,6 +114,7 @@ fn without_project_the_defaults_hold() {
             owner_timeout: Duration::from_secs(60),
             lock_timeout: Duration::from_secs(5),
             schema_additions: true,
+            standby: true,
             debug: false,
         }
     );

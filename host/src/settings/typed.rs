@@ -32,6 +32,8 @@ pub struct Settings {
     pub owner_timeout: Duration,
     pub lock_timeout: Duration,
     pub schema_additions: bool,
+    /// Whether each plugin in use has a process in reserve.
+    pub standby: bool,
     pub debug: bool,
 }
 
@@ -143,6 +145,7 @@ impl Settings {
             owner_timeout: read.seconds("asynctask_owner_timeout")?,
             lock_timeout: read.seconds("asynctask_lock_timeout")?,
             schema_additions: read.take("asynctask_schema_additions")?,
+            standby: read.take("asynctask_standby")?,
             debug: read.take("debug")?,
         })
     }

@@ -69,7 +69,7 @@ impl Inbox {
         if let Err(error) = self.read_all(&mut incoming)
             && error.kind() != io::ErrorKind::UnexpectedEof
         {
-            tracing::error!(logger = "Worker", "the host sent nonsense: {error}");
+            super::complain(&error);
         }
         leash::end_group();
     }

@@ -9,7 +9,7 @@ mod inbox;
 mod leash;
 mod link;
 
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -46,10 +46,16 @@ pub fn main(args: &WorkerArgs) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(logger = "Worker", "{error}");
+            complain(&error);
             ExitCode::from(70)
         }
     }
+}
+
+/// Tells the host, by the pipe that it reads as this process's prints.
+fn complain(error: &io::Error) {
+    // Without a pipe there is no host to tell.
+    let _ = writeln!(io::stderr(), "worker process: {error}");
 }
 
 fn run(args: &WorkerArgs) -> io::Result<()> {

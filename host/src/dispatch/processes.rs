@@ -1,0 +1,285 @@
+//! The loop's dealings with worker processes: it starts them, does what their slots decide, takes
+//! their answers and settles their deaths.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rex_plugin_api::Level;
+use rex_transport::{NewTask, Payload, QueueName};
+
+use super::death::{Scene, Verdict};
+use super::held::HeldTask;
+use super::plan::{QueuePlan, START_TIMEOUT};
+use super::running::{self, Running};
+use super::{Host, SlotId};
+use crate::log::{self, MASTER};
+use crate::supervisor::slot::Event as SlotEvent;
+use crate::supervisor::{Action, Exit, Policy, ProcessId, Slot, Stream, exit::How, step};
+use crate::wire::{Answer, Limits, Start, ToWorker, VERSION};
+
+impl Host {
+    pub(super) fn on_output(&mut self, process: ProcessId, stream: Stream, text: &[u8]) {
+        let Some(running) = self.processes.get_mut(&process) else { return };
+        let limit = self.plan.output_limit;
+        let allowed = running.account_for_output(text, limit);
+        if allowed > 0 {
+            let to_stderr = stream == Stream::Err;
+            self.setup.console.print(running.plan.queue.as_str(), to_stderr, &text[..allowed]);
+        }
+    }
+
+    pub(super) fn on_answer(&mut self, process: ProcessId, answer: Answer, now: Instant) {
+        let Some(running) = self.processes.get_mut(&process) else { return };
+        let queue = running.plan.queue.clone();
+        match answer {
+            Answer::Loaded | Answer::Goodbye => {}
+            Answer::Ready => {
+                let Some(seat) = running.seat else { return };
+                self.step(seat, SlotEvent::Ready, now);
+                let replaced =
+                    self.slots.get_mut(&seat).map(|seat| std::mem::take(&mut seat.replaces));
+                for old in replaced.into_iter().flatten() {
+                    self.step(old, SlotEvent::Stop { deadline: None, empty: false }, now);
+                }
+            }
+            Answer::Unfit(reason) => running.unfit = Some(reason),
+            Answer::Log { level, logger, text } => {
+                if level >= Level::Error {
+                    running.remember(text.as_bytes());
+                }
+                log::emit(level, &logger, &text);
+            }
+            Answer::Submit { seq, queue: target, payload } => {
+                let target = target.map_or(Ok(queue.clone()), |name| QueueName::parse(&name));
+                let payload = Payload::parse(&payload, self.plan.payload_limit);
+                // The worker checked both; a process that sends others is not believed.
+                let accepted = match (target, payload) {
+                    (Ok(queue), Ok(payload)) => {
+                        running.held.submit(seq, NewTask { queue, payload })
+                    }
+                    _ => false,
+                };
+                if !accepted {
+                    running.condemn(Verdict::Nonsense);
+                }
+            }
+            Answer::Failed { seq, failure } => {
+                if !running.held.fail(seq, failure) {
+                    running.condemn(Verdict::Nonsense);
+                }
+            }
+            Answer::Finished { seq } => {
+                running.report_dropped_output();
+                let (finished, elapsed) = running.held.finish(seq, now);
+                running.worked = true;
+                running.recalling = false;
+                if let Some(entry) = self.queues.get_mut(&queue) {
+                    entry.feed.measured(finished.len() as u64, elapsed);
+                }
+                self.settle(process, finished);
+            }
+            Answer::Recalled(seqs) => {
+                running.recalling = false;
+                let tasks = running.held.recall(&seqs);
+                self.put_back(&queue, tasks);
+            }
+        }
+        self.dirty.insert(queue);
+    }
+
+    pub(super) fn on_exit(&mut self, process: ProcessId, exit: Exit, now: Instant) {
+        let Some(mut running) = self.processes.remove(&process) else { return };
+        running.report_dropped_output();
+        let Some(seat) = running.seat else { return self.standby_died(&running, now) };
+        let progress = running.process.page.read();
+        let worked = running.worked || progress.finished > 0;
+        let held = std::mem::take(&mut running.held);
+        let aftermath = held.after_death(progress);
+        let plan = Arc::clone(&running.plan);
+        let queue = plan.queue.clone();
+
+        let expected = exit.goodbye || running.verdict == Some(Verdict::Ordered);
+        let scene = running.scene();
+        if !expected {
+            self.report_crash(&running, &scene, &exit, aftermath.culprit.as_ref());
+        }
+        for held in aftermath.finished {
+            let outcome = held.failure.as_ref().map(|failure| scene.failed(failure));
+            self.record(held, outcome);
+        }
+        match aftermath.culprit {
+            Some(held) if !expected => {
+                let death = scene.ended(&exit, running.verdict);
+                self.record(held, Some(death));
+            }
+            // Stopped by order while it was at the task: nobody is to blame.
+            Some(held) => self.put_back(&queue, vec![held.claimed]),
+            None => {}
+        }
+        self.put_back(&queue, aftermath.unstarted);
+        if let Some(seat) = self.slots.get_mut(&seat) {
+            seat.process = None;
+        }
+        self.step(seat, SlotEvent::Exited { worked }, now);
+        self.dirty.insert(queue);
+    }
+
+    /// One line that names what died, how, and at what.
+    pub(super) fn report_crash(
+        &self,
+        running: &Running,
+        scene: &Scene<'_>,
+        exit: &Exit,
+        culprit: Option<&HeldTask>,
+    ) {
+        // The original says nothing of a process that just exits.
+        let plain = matches!(exit.how, How::Code(_)) && running.verdict.is_none();
+        if self.setup.original && plain && running.unfit.is_none() {
+            return;
+        }
+        let plan = &running.plan;
+        let who = format!(
+            "Worker for queue {} (process {}, plugin {} {})",
+            plan.queue,
+            scene.pid,
+            plan.plugin.name,
+            plan.plugin.short_hash()
+        );
+        let cause = scene.cause(exit, running.verdict);
+        match (&running.unfit, culprit) {
+            (Some(reason), _) => tracing::error!(logger = MASTER, "{who} cannot start: {reason}"),
+            (None, Some(held)) => {
+                let (id, attempt) = (held.claimed.task.id.0, held.claimed.task.attempt);
+                tracing::error!(
+                    logger = MASTER,
+                    "{who} {cause} while it processed task {id} (attempt {attempt}), which is now a \
+                     dead letter"
+                );
+            }
+            (None, None) => tracing::error!(logger = MASTER, "{who} {cause} between tasks"),
+        }
+    }
+
+    pub(super) fn all_slots(&mut self, event: SlotEvent, now: Instant) {
+        let ids: Vec<SlotId> = self.slots.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.step(id, event, now));
+    }
+
+    /// Lets the slot decide, and does what it decided.
+    pub(super) fn step(&mut self, id: SlotId, event: SlotEvent, now: Instant) {
+        let Some(seat) = self.slots.get_mut(&id) else { return };
+        let policy = Policy { jitter: running::jitter(), ..self.policy };
+        let (slot, actions) = step(seat.slot, event, now, policy);
+        seat.slot = slot;
+        let (process, plan) = (seat.process, Arc::clone(&seat.plan));
+        for action in actions {
+            let running = process.and_then(|process| self.processes.get_mut(&process));
+            match action {
+                Action::Spawn => {
+                    log::emit(
+                        Level::Info,
+                        MASTER,
+                        &format!("Launching {} to work on queue {}", plan.worker, plan.queue),
+                    );
+                    if let Err(error) = self.occupy(id, &plan) {
+                        tracing::error!("cannot start a worker for queue {}: {error}", plan.queue);
+                        self.step(id, SlotEvent::SpawnFailed, now);
+                    }
+                }
+                Action::Stop { empty } => {
+                    if let Some(running) = running {
+                        running.send(&self.poller, &ToWorker::Stop { empty });
+                    }
+                }
+                Action::Kill => {
+                    if let Some(running) = running {
+                        match slot {
+                            Slot::Stopping { .. } => running.excuse(),
+                            Slot::Starting { .. } => {
+                                let limit = START_TIMEOUT.as_secs();
+                                running.unfit = Some(format!("it was not ready within {limit} s"));
+                            }
+                            Slot::Waiting { .. } | Slot::Serving { .. } | Slot::Halted => {}
+                        }
+                        running.process.kill();
+                    }
+                }
+                Action::ReportDeath => {
+                    let text = format!("Worker for queue {} died; restarting...", plan.queue);
+                    log::emit(Level::Error, MASTER, &text);
+                }
+            }
+        }
+        self.dirty.insert(plan.queue.clone());
+        // A restart without delay is due now.
+        if self.slots.get(&id).is_some_and(|seat| {
+            matches!(seat.slot, Slot::Waiting { until, .. } if until <= now)
+                && event != SlotEvent::Tick
+        }) {
+            self.step(id, SlotEvent::Tick, now);
+        }
+    }
+
+    /// Gives the slot a process: the standby, or a new one.
+    fn occupy(&mut self, seat: SlotId, plan: &Arc<QueuePlan>) -> io::Result<()> {
+        let process = match self.take_standby(plan) {
+            Some(standby) => standby,
+            None => self.start_process(Some(seat), plan)?,
+        };
+        if let Some(running) = self.processes.get_mut(&process) {
+            running.seat = Some(seat);
+            running.plan = Arc::clone(plan);
+            let start = Start {
+                worker: plan.worker.clone(),
+                logger: plan.logger.clone(),
+                queue: plan.queue.as_str().to_owned(),
+                level: self.plan.filter.threshold(),
+                payload_limit: self.plan.payload_limit,
+                settings: plan.settings.clone(),
+            };
+            running.send(&self.poller, &ToWorker::Start(start));
+        }
+        if let Some(seat) = self.slots.get_mut(&seat) {
+            seat.process = Some(process);
+        }
+        Ok(())
+    }
+
+    /// Starts a process that loads the plan's plugin.
+    pub(super) fn start_process(
+        &mut self,
+        seat: Option<SlotId>,
+        plan: &Arc<QueuePlan>,
+    ) -> io::Result<ProcessId> {
+        let title = seat.map_or("standby", |_| plan.queue.as_str());
+        let (process, ends) = self.spawner.spawn(title)?;
+        let socket = ends.socket.try_clone()?;
+        let (id, nonce) = (process.id, process.nonce);
+        self.poller.watch(id, process.pid, nonce, ends);
+        let mut running = Running::new(process, socket, seat, Arc::clone(plan));
+        let load = ToWorker::Load {
+            version: VERSION,
+            plugin: plan.plugin.path.to_string_lossy().into_owned(),
+            nonce,
+            limits: Limits { memory: plan.memory_limit },
+        };
+        running.send(&self.poller, &load);
+        self.processes.insert(id, running);
+        Ok(id)
+    }
+
+    pub(super) fn enforce_time_limits(&mut self, now: Instant) {
+        let mut overdue = Vec::new();
+        for running in self.processes.values_mut() {
+            if running.is_overdue(now) {
+                let limit = running.plan.timeout.unwrap_or_default();
+                running.verdict.get_or_insert(Verdict::TimedOut(limit));
+                overdue.extend(running.seat);
+            }
+        }
+        for seat in overdue {
+            self.step(seat, SlotEvent::Overdue, now);
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The loop's dealings with queues: it claims tasks, hands them out, evens them out between
+//! processes, and sees when nothing is left to do.
+
+use std::time::Instant;
+
+use rex_transport::{Claim, Finished, Outcome, QueueName};
+
+use super::feed::Claimed;
+use super::{Host, Phase, Queue, SlotId};
+use crate::supervisor::slot::Event as SlotEvent;
+use crate::supervisor::{ProcessId, Slot};
+use crate::wire::ToWorker;
+
+impl Host {
+    pub(super) fn on_claimed(&mut self, name: &QueueName, claim: Option<Claim>, now: Instant) {
+        self.outbox.claimed();
+        let Some(queue) = self.queues.get_mut(name) else {
+            // The queue left the plan while the claim was under way.
+            let tasks = claim.into_iter().flat_map(|claim| {
+                let id = claim.id;
+                claim.tasks.into_iter().map(move |task| Claimed { claim: id, task })
+            });
+            tasks.for_each(|claimed| self.outbox.release(claimed));
+            return;
+        };
+        queue.claiming = false;
+        match claim {
+            Some(mut claim) => {
+                queue.empty_until = None;
+                // What is no object never reaches a worker.
+                let id = claim.id;
+                claim.tasks.retain(|task| match task.payload.check() {
+                    Ok(()) => true,
+                    Err(error) => {
+                        let first_line = error.to_string().replace('\n', " ");
+                        tracing::error!(
+                            "task {} of queue {name} is now a dead letter: {first_line}",
+                            task.id.0
+                        );
+                        self.outbox.push(Finished {
+                            claim: id,
+                            task: task.id,
+                            outcome: Outcome::Dead(rex_transport::Death {
+                                reason: first_line,
+                                details: serde_json::json!({"kind": "payload"}),
+                            }),
+                            submits: Vec::new(),
+                        });
+                        false
+                    }
+                });
+                queue.feed.add(claim);
+            }
+            None => queue.empty_until = Some(now + self.plan.poll_interval),
+        }
+        self.dirty.insert(name.clone());
+    }
+
+    pub(super) fn on_idle(&mut self, name: &QueueName, idle: bool, now: Instant) {
+        let held = self.held(name);
+        let Some(queue) = self.queues.get_mut(name) else { return };
+        queue.asked_idle = false;
+        if idle && held == 0 && queue.feed.ready() == 0 && !queue.claiming {
+            let seats: Vec<SlotId> = self.seats(name);
+            for seat in seats {
+                self.step(seat, SlotEvent::Stop { deadline: None, empty: true }, now);
+            }
+        } else {
+            queue.empty_until = Some(now + self.plan.poll_interval);
+        }
+    }
+
+    pub(super) fn serve_queues(&mut self, now: Instant) {
+        if self.phase == Phase::Working && !self.quiet {
+            let polls = self.queues.iter().filter(|(_, queue)| {
+                queue.empty_until.is_some_and(|until| until <= now) && !queue.retired
+            });
+            self.dirty.extend(polls.map(|(name, _)| name.clone()).collect::<Vec<_>>());
+            let rates = self
+                .queues
+                .iter()
+                .filter(|(name, queue)| self.rate_wake(name, queue).is_some_and(|at| at <= now));
+            self.dirty.extend(rates.map(|(name, _)| name.clone()).collect::<Vec<_>>());
+        }
+        for name in std::mem::take(&mut self.dirty) {
+            self.serve(&name, now);
+        }
+    }
+
+    /// Hands out what is claimed, claims more, evens out, and halts what has nothing to do.
+    pub(super) fn serve(&mut self, name: &QueueName, now: Instant) {
+        let Some(queue) = self.queues.get_mut(name) else { return };
+        if self.phase != Phase::Working || queue.retired {
+            queue.feed.take_all().into_iter().for_each(|claimed| self.outbox.release(claimed));
+            return;
+        }
+        if queue.empty_until.is_some_and(|until| until <= now) {
+            queue.empty_until = None;
+        }
+        let mut serving: Vec<ProcessId> = self
+            .slots
+            .values()
+            .filter(|seat| seat.plan.queue == *name && matches!(seat.slot, Slot::Serving { .. }))
+            .filter_map(|seat| seat.process)
+            .collect();
+        // The ones with the least to do first.
+        serving.sort_by_key(|id| self.processes.get(id).map_or(0, |running| running.held.count()));
+
+        for id in &serving {
+            let Some(running) = self.processes.get_mut(id) else { continue };
+            let held = running.held.count();
+            let tasks = match &mut queue.limiter {
+                None => queue.feed.take(held, serving.len()),
+                Some(_) if held > 0 || queue.feed.ready() == 0 => Vec::new(),
+                Some(limiter) => {
+                    let at = limiter.next_start(now);
+                    if at > now {
+                        running.say_limited(at, now);
+                        Vec::new()
+                    } else {
+                        limiter.started(now);
+                        queue.feed.take(0, usize::MAX)
+                    }
+                }
+            };
+            if !tasks.is_empty() {
+                let tasks = running.held.hand_out(tasks, now);
+                running.handed_out(now);
+                running.send(&self.poller, &ToWorker::Tasks(tasks));
+            }
+        }
+
+        let held: usize = serving
+            .iter()
+            .filter_map(|id| self.processes.get(id))
+            .map(|running| running.held.count())
+            .sum();
+        if self.quiet || queue.claiming {
+            return;
+        }
+        let wanted = queue.feed.to_claim(serving.len(), held);
+        if wanted > 0 && queue.empty_until.is_none() {
+            queue.claiming = true;
+            self.outbox.claim(name.clone(), wanted);
+            return;
+        }
+        if queue.feed.ready() > 0 || queue.empty_until.is_none() {
+            return;
+        }
+        // The queue has no more: what one process holds ahead may be another's work.
+        let idle = serving
+            .iter()
+            .filter_map(|id| self.processes.get(id))
+            .any(|running| running.held.count() == 0);
+        if idle && let Some(most) = serving.last().and_then(|id| self.processes.get_mut(id)) {
+            if most.held.count() > 1 && !most.recalling {
+                most.recalling = true;
+                most.send(&self.poller, &ToWorker::Recall);
+            }
+        }
+        let halting = self.setup.halt_when_empty && held == 0 && !serving.is_empty();
+        if halting && !queue.asked_idle {
+            queue.asked_idle = true;
+            self.outbox.ask_idle(name.clone());
+        }
+    }
+
+    /// When a task that waits for its queue's rate limit may start.
+    pub(super) fn rate_wake(&self, name: &QueueName, queue: &Queue) -> Option<Instant> {
+        let limiter = queue.limiter.as_ref()?;
+        let idle = self.slots.values().any(|seat| {
+            let process = seat.process.and_then(|id| self.processes.get(&id));
+            seat.plan.queue == *name
+                && matches!(seat.slot, Slot::Serving { .. })
+                && process.is_some_and(|running| running.held.count() == 0)
+        });
+        let waiting = idle && queue.feed.ready() > 0 && self.phase == Phase::Working;
+        waiting.then(|| limiter.clone().next_start(Instant::now()))
+    }
+
+    pub(super) fn held(&self, name: &QueueName) -> usize {
+        let of_queue = self.processes.values().filter(|running| running.plan.queue == *name);
+        of_queue.map(|running| running.held.count()).sum()
+    }
+
+    pub(super) fn seats(&self, name: &QueueName) -> Vec<SlotId> {
+        let of_queue = self.slots.iter().filter(|(_, seat)| seat.plan.queue == *name);
+        of_queue.map(|(id, _)| *id).collect()
+    }
+
+    pub(super) fn put_back(&mut self, name: &QueueName, tasks: Vec<Claimed>) {
+        if tasks.is_empty() {
+            return;
+        }
+        match self.queues.get_mut(name).filter(|queue| !queue.retired) {
+            Some(queue) if self.phase == Phase::Working => queue.feed.put_back(tasks),
+            _ => tasks.into_iter().for_each(|claimed| self.outbox.release(claimed)),
+        }
+    }
+}
