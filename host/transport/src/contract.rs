@@ -115,19 +115,19 @@ pub fn queues_are_apart(store: &Store<'_>) {
 pub fn claimed_tasks_are_out_of_sight(store: &Store<'_>) {
     let Some((uri, _store)) = (store.fresh)() else { return };
     let (mut host, mut other) = (owner(&uri), owner(&uri));
-    let foo = queue("foo");
+    let name = queue("foo");
     host.submit(&[task("foo", 1), task("foo", 2)]).unwrap();
-    let claim = host.claim(&foo, 1).unwrap().unwrap();
-    assert_eq!(other.poll(&foo).unwrap(), 1);
-    assert_eq!(other.peek(&foo, 9).unwrap().len(), 1);
-    let rest = other.claim(&foo, 9).unwrap().unwrap();
+    let claim = host.claim(&name, 1).unwrap().unwrap();
+    assert_eq!(other.poll(&name).unwrap(), 1);
+    assert_eq!(other.peek(&name, 9).unwrap().len(), 1);
+    let rest = other.claim(&name, 9).unwrap().unwrap();
     assert_eq!(numbers(&rest), [2]);
-    assert_eq!(other.poll(&foo).unwrap(), 0);
-    assert!(!other.is_idle(&foo).unwrap());
+    assert_eq!(other.poll(&name).unwrap(), 0);
+    assert!(!other.is_idle(&name).unwrap());
     other.finish(&all_done(&rest)).unwrap();
-    assert!(!other.is_idle(&foo).unwrap(), "the other owner's task is in flight");
+    assert!(!other.is_idle(&name).unwrap(), "the other owner's task is in flight");
     host.finish(&all_done(&claim)).unwrap();
-    assert!(other.is_idle(&foo).unwrap());
+    assert!(other.is_idle(&name).unwrap());
 }
 
 pub fn counts_and_lists(store: &Store<'_>) {
@@ -158,60 +158,61 @@ pub fn counts_and_lists(store: &Store<'_>) {
 pub fn partial_finish(store: &Store<'_>) {
     let Some((uri, _store)) = (store.fresh)() else { return };
     let mut host = owner(&uri);
-    let foo = queue("foo");
+    let name = queue("foo");
     host.submit(&[task("foo", 1), task("foo", 2), task("foo", 3)]).unwrap();
-    let claim = host.claim(&foo, 3).unwrap().unwrap();
+    let claim = host.claim(&name, 3).unwrap().unwrap();
     assert_eq!(host.finish(&[finished(&claim, 1, Outcome::Done)]).unwrap(), []);
     assert_eq!(in_flight(&mut *host, "foo"), 2);
     assert_eq!(host.finish(&[finished(&claim, 0, Outcome::Done)]).unwrap(), []);
     assert_eq!(in_flight(&mut *host, "foo"), 1);
     host.finish(&all_done(&claim)).unwrap();
-    assert!(host.is_idle(&foo).unwrap());
+    assert!(host.is_idle(&name).unwrap());
     assert!(host.queues().unwrap().is_empty());
 }
 
 pub fn released_tasks_go_to_their_old_place(store: &Store<'_>) {
     let Some((uri, _store)) = (store.fresh)() else { return };
     let mut host = owner(&uri);
-    let foo = queue("foo");
+    let name = queue("foo");
     host.submit(&[task("foo", 1), task("foo", 2), task("foo", 3)]).unwrap();
-    let before = host.peek(&foo, 9).unwrap();
-    let claim = host.claim(&foo, 2).unwrap().unwrap();
+    let before = host.peek(&name, 9).unwrap();
+    let claim = host.claim(&name, 2).unwrap().unwrap();
     let back = [finished(&claim, 1, Outcome::Released), finished(&claim, 0, Outcome::Released)];
     assert_eq!(host.finish(&back).unwrap(), []);
-    let after = host.peek(&foo, 9).unwrap();
+    let after = host.peek(&name, 9).unwrap();
     assert_eq!(after.len(), 3);
     for (before, after) in before.iter().zip(&after) {
         assert_eq!((before.id, before.submitted, before.attempt), (after.id, after.submitted, 1));
         assert_eq!(before.payload, after.payload);
     }
     assert_eq!(in_flight(&mut *host, "foo"), 0);
-    assert_eq!(numbers(&host.claim(&foo, 9).unwrap().unwrap()), [1, 2, 3]);
+    assert_eq!(numbers(&host.claim(&name, 9).unwrap().unwrap()), [1, 2, 3]);
 }
 
 pub fn dead_letters_are_kept(store: &Store<'_>) {
     let Some((uri, _store)) = (store.fresh)() else { return };
     let mut host = owner(&uri);
     let ids = host.submit(&[task("foo", 1), task("foo", 2), task("bar", 3)]).unwrap();
-    let foo = host.claim(&queue("foo"), 2).unwrap().unwrap();
-    let bar = host.claim(&queue("bar"), 1).unwrap().unwrap();
+    let first = host.claim(&queue("foo"), 2).unwrap().unwrap();
+    let second = host.claim(&queue("bar"), 1).unwrap().unwrap();
     let death = Death {
         reason: "exited by SIGSEGV — 'é' \"\u{0}\"".to_owned(),
         details: json!({"signal": 11, "output": ["é\u{0}", "😀"], "hash": null}),
     };
-    host.finish(&[finished(&foo, 1, Outcome::Dead(death))]).unwrap();
-    host.finish(&[finished(&bar, 0, dead("second")), finished(&foo, 0, dead("third"))]).unwrap();
+    host.finish(&[finished(&first, 1, Outcome::Dead(death))]).unwrap();
+    host.finish(&[finished(&second, 0, dead("second")), finished(&first, 0, dead("third"))])
+        .unwrap();
     let letters = host.dead_letters(None, None).unwrap();
     assert_eq!(letters.len(), 3);
-    let first = &letters[0];
-    assert_eq!((first.id, first.queue.as_str(), first.attempts), (ids[1], "foo", 1));
-    assert_eq!(first.payload.as_str(), r#"{"n": 2}"#);
-    assert!(first.submitted <= first.died);
+    let letter = &letters[0];
+    assert_eq!((letter.id, letter.queue.as_str(), letter.attempts), (ids[1], "foo", 1));
+    assert_eq!(letter.payload.as_str(), r#"{"n": 2}"#);
+    assert!(letter.submitted <= letter.died);
     // A store may be unable to hold NUL.
-    let reason = first.death.reason.replace('\u{fffd}', "\0");
+    let reason = letter.death.reason.replace('\u{fffd}', "\0");
     assert_eq!(reason, "exited by SIGSEGV — 'é' \"\u{0}\"");
-    assert_eq!(first.death.details["signal"], 11);
-    assert_eq!(first.death.details["output"][1], "😀");
+    assert_eq!(letter.death.details["signal"], 11);
+    assert_eq!(letter.death.details["output"][1], "😀");
     let of_foo = host.dead_letters(Some(&queue("foo")), None).unwrap();
     assert_eq!(of_foo.iter().map(|letter| letter.id).collect::<Vec<_>>(), [ids[1], ids[0]]);
     assert_eq!(host.dead_letters(None, Some(1)).unwrap().len(), 1);
@@ -285,17 +286,17 @@ pub fn submits_are_not_doubled(store: &Store<'_>) {
 pub fn purge_deletes_what_waits(store: &Store<'_>) {
     let Some((uri, _store)) = (store.fresh)() else { return };
     let mut host = owner(&uri);
-    let foo = queue("foo");
+    let name = queue("foo");
     let tasks: Vec<NewTask> = (0..5).map(|n| task("foo", n)).collect();
     host.submit(&tasks).unwrap();
     host.submit(&[task("bar", 1)]).unwrap();
-    let claim = host.claim(&foo, 2).unwrap().unwrap();
+    let claim = host.claim(&name, 2).unwrap().unwrap();
     host.finish(&[finished(&claim, 0, dead("broke"))]).unwrap();
-    assert_eq!(host.purge(&foo).unwrap(), 3);
+    assert_eq!(host.purge(&name).unwrap(), 3);
     let status = host.queues().unwrap().pop().unwrap();
     assert_eq!((status.waiting, status.in_flight, status.dead), (0, 1, 1));
     assert_eq!(host.poll(&queue("bar")).unwrap(), 1);
-    assert_eq!(host.purge(&foo).unwrap(), 0);
+    assert_eq!(host.purge(&name).unwrap(), 0);
 }
 
 pub fn payloads_survive(store: &Store<'_>) {

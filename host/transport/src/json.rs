@@ -138,7 +138,7 @@ impl Scan<'_> {
             let rest = &self.text[self.at..];
             let plain = rest
                 .bytes()
-                .position(|b| b == b'"' || b == b'\\' || b < 0x20 || b >= 0x80)
+                .position(|b| b == b'"' || b == b'\\' || !(0x20..0x80).contains(&b))
                 .ok_or(Malformed)?;
             let (run, rest) = rest.split_at(plain);
             self.at += plain;

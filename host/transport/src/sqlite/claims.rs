@@ -18,10 +18,10 @@ impl Sqlite {
         max: usize,
     ) -> Result<Option<Claim>, TransportError> {
         let owner = self.owner()?;
-        if self.doubt {
-            if let Some(claim) = self.find_unreturned(owner, queue)? {
-                return Ok(Some(claim));
-            }
+        if self.doubt
+            && let Some(claim) = self.find_unreturned(owner, queue)?
+        {
+            return Ok(Some(claim));
         }
         if max == 0 || self.count_some(queue)? == 0 {
             return Ok(None);
