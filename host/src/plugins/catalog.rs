@@ -173,9 +173,6 @@ impl Finder {
     pub fn examine(&self, files: &[PathBuf]) -> Catalog {
         let known = Known::default();
         let examined = in_parallel(files, |path| {
-            // dlopen looks for a bare name elsewhere than in the current directory.
-            let path =
-                if path.components().count() == 1 { &Path::new(".").join(path) } else { path };
             self.check_parents_of(path).map_err(|reason| Refusal::new(path, reason))?;
             self.examine_known(path, &known)
         });
@@ -184,7 +181,8 @@ impl Finder {
 
     /// Of a link those directories count that hold it: the link itself is refused later.
     fn check_parents_of(&self, path: &Path) -> Result<(), Reason> {
-        let parent = path.parent().unwrap_or(Path::new("."));
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or(Path::new("."));
         match fs::canonicalize(parent) {
             Ok(real) => self.trust.check_parents(&real),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -98,6 +98,8 @@ pub fn load_for(
     host: &'static dyn abi::Host,
     api: &HostApi,
 ) -> Result<Loaded, LoadError> {
+    // A bare name would be looked for in the system's directories.
+    let path = &std::path::absolute(path).map_err(|error| LoadError::Open(error.to_string()))?;
     // SAFETY: this runs the library's constructors, which may do anything at all. That is why only
     // the probe and the worker, each a process of its own, load plugins.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }

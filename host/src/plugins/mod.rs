@@ -11,7 +11,6 @@
 
 pub mod catalog;
 pub mod copies;
-pub mod death;
 pub mod load;
 pub mod manifest;
 pub mod permissions;

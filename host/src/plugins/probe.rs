@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -21,9 +21,9 @@ use rustix::process::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::death;
 use super::load::load;
 use super::reason::Reason;
+use crate::supervisor::exit::signal_name;
 
 /// The hidden subcommand's name; its only argument is the plugin's path.
 pub const SUBCOMMAND: &str = "probe-plugin";
@@ -129,19 +129,23 @@ impl Prober {
                 probe.last_words()
             ))
             .hint("one of its constructors (code that runs when it is loaded) hangs")),
-            Ending::Exited => Err(self.explain_exit(status, &probe)),
+            Ending::Exited => Err(explain_exit(status, &probe)),
         }
     }
+}
 
-    fn explain_exit(&self, status: Option<ExitStatus>, probe: &Probe) -> Reason {
-        let how = status.map_or_else(|| "unknown".to_owned(), death::describe);
-        let words = probe.last_words();
-        match status {
-            Some(status) if status.code().is_some() => {
-                Reason::new(format_args!("ended its process while loading: {how}{words}"))
-            }
-            _ => Reason::new(format_args!("crashed while loading: {how}{words}")),
+fn explain_exit(status: Option<ExitStatus>, probe: &Probe) -> Reason {
+    let words = probe.last_words();
+    let signal = status.and_then(|status| status.signal());
+    match (signal, status.and_then(|status| status.code())) {
+        (Some(signal), _) => {
+            let name = signal_name(signal).map(|name| format!(" ({name})")).unwrap_or_default();
+            Reason::new(format_args!("crashed while loading: signal {signal}{name}{words}"))
         }
+        (None, Some(code)) => {
+            Reason::new(format_args!("ended its process while loading: exit code {code}{words}"))
+        }
+        (None, None) => Reason::new(format_args!("was lost while loading{words}")),
     }
 }
 
