@@ -2,8 +2,10 @@
 //! repository itself.
 
 mod bad_input;
+mod commands;
 mod crash_table;
 mod crashing;
+mod reload;
 mod seed_asynctask;
 mod store;
 mod supervision;
