@@ -1,0 +1,12 @@
+//! The contract of `rex_transport::contract`.
+
+use std::any::Any;
+
+use rex_transport::Uri;
+
+fn fresh() -> Option<(Uri, Box<dyn Any>)> {
+    let database = super::database()?;
+    Some((super::uri(&database.uri()), Box::new(database)))
+}
+
+rex_transport::keeps_the_contract!(fresh);

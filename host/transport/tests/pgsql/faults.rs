@@ -1,0 +1,170 @@
+//! Broken connections, killed sessions, a server that goes away: nothing is lost, nothing is done
+//! twice.
+
+use std::time::Duration;
+
+use postgres::Client;
+use rex_test_support::pg::Database;
+use rex_test_support::server::Postgres;
+use rex_transport::contract::{all_done, numbers, queue, task, wait_for};
+use rex_transport::{Kind, Options, Owner, Transport, TransportError, open};
+
+use super::{database, host, uri};
+
+/// Ends every other session of the database, as a broken network would.
+fn break_sessions(admin: &mut Client) {
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    admin.execute(end, &[]).unwrap();
+    let rest = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    wait_for("the sessions' end", || admin.query_one(rest, &[]).unwrap().get::<_, i64>(0) == 0);
+}
+
+/// Fails once, since the connection is gone, and works the next time.
+#[track_caller]
+fn again<T>(
+    transport: &mut dyn Transport,
+    call: impl Fn(&mut dyn Transport) -> Result<T, TransportError>,
+) -> T {
+    if let Err(error) = call(transport) {
+        assert_eq!(error.kind, Kind::Unreachable, "{error}");
+    }
+    call(transport).unwrap()
+}
+
+fn claims(database: &Database) -> i64 {
+    let mut admin = database.connect();
+    admin.query_one("SELECT count(*) FROM asynctask.rex_claims", &[]).unwrap().get(0)
+}
+
+#[test]
+fn a_host_whose_connection_breaks_keeps_its_tasks() {
+    let Some(database) = database() else { return };
+    let uri = uri(&database.uri());
+    let (mut first, mut second) = (host(&uri, "a"), host(&uri, "b"));
+    first.submit(&[task("foo", 1), task("foo", 2), task("foo", 3)]).unwrap();
+    let claim = first.claim(&queue("foo"), 2).unwrap().unwrap();
+    break_sessions(&mut database.connect());
+    // The other host sees the lock free: within the grace it takes nothing.
+    assert_eq!(again(&mut *second, |second| second.rescue()), 0);
+    assert_eq!(again(&mut *first, |first| first.rescue()), 0);
+    assert_eq!(second.rescue().unwrap(), 0);
+    assert_eq!(first.finish(&all_done(&claim)).unwrap(), []);
+    assert_eq!(numbers(&first.claim(&queue("foo"), 9).unwrap().unwrap()), [3]);
+}
+
+#[test]
+fn a_claim_whose_reply_was_lost_is_returned_later() {
+    let Some(database) = database() else { return };
+    let mut host = host(&uri(&database.uri()), "a");
+    host.submit(&[task("foo", 1), task("foo", 2), task("bar", 3)]).unwrap();
+    let known = host.claim(&queue("foo"), 1).unwrap().unwrap();
+    let mut admin = database.connect();
+    break_sessions(&mut admin);
+    // What a claim leaves that was committed while its reply was on the way.
+    admin
+        .batch_execute(
+            "WITH taken AS (DELETE FROM asynctask.asynctask_queue WHERE queue_name = 'foo' RETURNING *)
+             INSERT INTO asynctask.rex_claims (owner, queue_name, size, ids, payloads, dates, attempts)
+             SELECT no, queue_name, 1, ARRAY[taken.id], ARRAY[payload], ARRAY[date_submitted], '{1}'
+             FROM taken, asynctask.rex_owners",
+        )
+        .unwrap();
+    assert_eq!(again(&mut *host, |host| host.poll(&queue("bar"))), 1);
+    let lost = host.claim(&queue("foo"), 9).unwrap().unwrap();
+    assert_eq!(numbers(&lost), [2]);
+    assert!(host.claim(&queue("foo"), 9).unwrap().is_none());
+    let both = [all_done(&known), all_done(&lost)].concat();
+    assert_eq!(host.finish(&both).unwrap(), []);
+    assert_eq!(claims(&database), 0);
+}
+
+#[test]
+fn a_finish_whose_reply_was_lost_counts_once() {
+    let Some(database) = database() else { return };
+    let mut host = host(&uri(&database.uri()), "a");
+    host.submit(&[task("foo", 1), task("foo", 2)]).unwrap();
+    let claim = host.claim(&queue("foo"), 2).unwrap().unwrap();
+    let mut batch = all_done(&claim);
+    batch[0].submits = vec![task("bar", 1)];
+    let mut admin = database.connect();
+    break_sessions(&mut admin);
+    // What the finish leaves that was committed while its reply was on the way.
+    admin
+        .batch_execute(
+            "DELETE FROM asynctask.rex_claims;
+             INSERT INTO asynctask.asynctask_queue (queue_name, payload) VALUES ('bar', '{\"n\": 1}')",
+        )
+        .unwrap();
+    assert_eq!(again(&mut *host, |host| host.finish(&batch)), [], "recorded, not taken over");
+    assert_eq!(host.poll(&queue("bar")).unwrap(), 1);
+    // Half of a claim.
+    host.submit(&[task("foo", 3), task("foo", 4)]).unwrap();
+    let claim = host.claim(&queue("foo"), 2).unwrap().unwrap();
+    break_sessions(&mut admin);
+    admin.batch_execute("UPDATE asynctask.rex_claims SET done = ids[1:1]").unwrap();
+    assert_eq!(again(&mut *host, |host| host.finish(&all_done(&claim)[..1])), []);
+    assert_eq!(claims(&database), 1);
+    assert_eq!(host.finish(&all_done(&claim)[1..]).unwrap(), []);
+    assert_eq!(claims(&database), 0);
+}
+
+#[test]
+fn a_takeover_while_the_connection_was_broken() {
+    let Some(database) = database() else { return };
+    let uri = uri(&database.uri());
+    let mut first = host(&uri, "a");
+    first.submit(&[task("foo", 1)]).unwrap();
+    let claim = first.claim(&queue("foo"), 1).unwrap().unwrap();
+    break_sessions(&mut database.connect());
+    let owner = Some(Owner { id: "b".to_owned() });
+    let grace = Duration::from_millis(20);
+    let options = Options { owner, rescue_grace: grace, ..Options::default() };
+    let mut second = open(&uri, &options).unwrap();
+    wait_for("the rescue", || second.rescue().unwrap() == 1);
+    let taken = second.claim(&queue("foo"), 1).unwrap().unwrap();
+    let refused = again(&mut *first, |first| first.finish(&all_done(&claim)));
+    assert_eq!(refused, [claim.tasks[0].id]);
+    assert_eq!(second.finish(&all_done(&taken)).unwrap(), []);
+}
+
+#[test]
+fn the_watch_listens_again() {
+    let Some(database) = database() else { return };
+    let uri = uri(&database.uri());
+    let mut host = host(&uri, "a");
+    let (wake, woken) = crossbeam_channel::unbounded();
+    let _watch = host.watch(wake).unwrap();
+    break_sessions(&mut database.connect());
+    wait_for("word of a task", || {
+        let _ended = host.submit(&[task("foo", 1)]);
+        woken.recv_timeout(Duration::from_millis(100)).is_ok()
+    });
+}
+
+#[test]
+fn a_server_that_goes_away_and_comes_back() {
+    let Some(server) = Postgres::start() else { return };
+    let database = server.create_database();
+    let mut host = host(&uri(&database.uri), "a");
+    host.submit(&[task("foo", 1), task("foo", 2)]).unwrap();
+    let claim = host.claim(&queue("foo"), 1).unwrap().unwrap();
+    let (wake, woken) = crossbeam_channel::unbounded();
+    let _watch = host.watch(wake).unwrap();
+    for immediate in [false, true] {
+        server.stop(immediate);
+        assert_eq!(host.poll(&queue("foo")).unwrap_err().kind, Kind::Unreachable);
+        let error = host.claim(&queue("foo"), 1).unwrap_err();
+        assert_eq!(error.kind, Kind::Unreachable);
+        assert!(error.text.starts_with("Failed to connect to the Postgres server:\n"), "{error}");
+        server.restart();
+        wait_for("the server", || host.poll(&queue("foo")).is_ok_and(|count| count == 1));
+    }
+    assert_eq!(host.finish(&all_done(&claim)).unwrap(), []);
+    wait_for("word of a task", || {
+        host.submit(&[task("bar", 1)]).unwrap();
+        woken.recv_timeout(Duration::from_millis(100)).is_ok()
+    });
+    assert_eq!(numbers(&host.claim(&queue("foo"), 9).unwrap().unwrap()), [2]);
+}

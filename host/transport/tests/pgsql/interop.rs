@@ -1,0 +1,162 @@
+//! The original's programs on the same table: what they write is worked, what we write they read,
+//! what we have claimed they do not see.
+
+use std::time::Duration;
+
+use rex_transport::contract::{all_done, finished, numbers, queue, task};
+use rex_transport::{Death, Kind, Options, Outcome, Owner, open};
+
+use super::{database, host, uri};
+
+/// As the original makes it.
+const ORIGINAL: &str = "
+CREATE SCHEMA asynctask;
+COMMENT ON SCHEMA asynctask IS 'version: 1';
+CREATE TABLE asynctask.asynctask_queue (
+    id bigserial PRIMARY KEY,
+    queue_name text NOT NULL,
+    payload json NOT NULL,
+    date_submitted timestamp DEFAULT current_timestamp
+);
+CREATE INDEX idx_asynctask_queue_name ON asynctask.asynctask_queue (queue_name);";
+
+#[test]
+fn an_untouched_table_with_rows_is_taken_on() {
+    let Some(database) = database() else { return };
+    let mut old = database.connect();
+    old.batch_execute(ORIGINAL).unwrap();
+    old.batch_execute(
+        "INSERT INTO asynctask.asynctask_queue (queue_name, payload) VALUES
+            ('foo', '{\"n\":1}'), ('foo', '{\"n\": 2, \"text\": \"é\"}'), ('Bad Name', '{}');
+         INSERT INTO asynctask.asynctask_queue (queue_name, payload, date_submitted)
+         VALUES ('foo', '{\"n\": 3}', NULL)",
+    )
+    .unwrap();
+    let mut host = host(&uri(&database.uri()), "a");
+    assert_eq!(host.poll(&queue("foo")).unwrap(), 3);
+    let claim = host.claim(&queue("foo"), 9).unwrap().unwrap();
+    assert_eq!(numbers(&claim), [1, 2, 3]);
+    assert_eq!(claim.tasks[0].payload.as_str(), "{\"n\":1}", "the text is the producer's");
+    host.finish(&all_done(&claim)).unwrap();
+    // While the host runs, a producer's row is announced and worked.
+    let (wake, woken) = crossbeam_channel::unbounded();
+    let watch = host.watch(wake).unwrap();
+    let insert =
+        "INSERT INTO asynctask.asynctask_queue (queue_name, payload) VALUES ($1, $2::text::json)";
+    old.execute(insert, &[&"foo", &"{\"n\": 4}"]).unwrap();
+    assert_eq!(woken.recv_timeout(Duration::from_secs(20)).unwrap(), queue("foo"));
+    drop(watch);
+    assert_eq!(numbers(&host.claim(&queue("foo"), 9).unwrap().unwrap()), [4]);
+    let names: Vec<String> =
+        host.queues().unwrap().iter().map(|status| status.queue.to_string()).collect();
+    assert_eq!(names, ["foo"], "what no command could name is not listed");
+}
+
+#[test]
+fn what_we_submit_the_original_consumes() {
+    let Some(database) = database() else { return };
+    let mut host = host(&uri(&database.uri()), "a");
+    host.submit(&[task("foo", 1), task("foo", 2), task("foo", 3)]).unwrap();
+    let claim = host.claim(&queue("foo"), 1).unwrap().unwrap();
+    let mut old = database.connect();
+    let comment = "SELECT obj_description('asynctask'::regnamespace)";
+    assert_eq!(old.query_one(comment, &[]).unwrap().get::<_, String>(0), "version: 1");
+    old.execute("SELECT pg_advisory_lock(1234567890, 200198069)", &[]).unwrap();
+    let first = "SELECT id, payload::text FROM asynctask.asynctask_queue
+        WHERE queue_name = 'foo' ORDER BY id LIMIT 1";
+    let row = old.query_one(first, &[]).unwrap();
+    let (id, payload): (i64, String) = (row.get(0), row.get(1));
+    assert_eq!(payload, "{\"n\": 2}", "the claimed task is out of sight");
+    assert_eq!(
+        old.execute("DELETE FROM asynctask.asynctask_queue WHERE id = $1", &[&id]).unwrap(),
+        1
+    );
+    old.execute("SELECT pg_advisory_unlock(1234567890, 200198069)", &[]).unwrap();
+    assert_eq!(host.poll(&queue("foo")).unwrap(), 1);
+    // What comes back is seen again, under its old id.
+    host.finish(&[finished(&claim, 0, Outcome::Released)]).unwrap();
+    let row = old.query_one(first, &[]).unwrap();
+    assert_eq!(row.get::<_, i64>(0), claim.tasks[0].id.0);
+}
+
+#[test]
+fn a_stuck_old_consumer_cannot_hang_us() {
+    let Some(database) = database() else { return };
+    let owner = Some(Owner { id: "a".to_owned() });
+    let options = Options { owner, lock_timeout: Duration::from_millis(50), ..Options::default() };
+    let mut host = open(&uri(&database.uri()), &options).unwrap();
+    host.submit(&[task("foo", 1), task("bar", 2)]).unwrap();
+    let mut old = database.connect();
+    old.execute("SELECT pg_advisory_lock(1234567890, 200198069)", &[]).unwrap();
+    let error = host.claim(&queue("foo"), 1).unwrap_err();
+    assert_eq!(error.kind, Kind::Refused);
+    assert!(error.text.contains("lock timeout"), "{error}");
+    assert!(error.hint.unwrap().contains("lock"));
+    // Other queues go on, and so does this one when the lock is free.
+    assert_eq!(numbers(&host.claim(&queue("bar"), 1).unwrap().unwrap()), [2]);
+    drop(old);
+    rex_transport::contract::wait_for("the lock", || {
+        host.claim(&queue("foo"), 1).is_ok_and(|claim| claim.is_some())
+    });
+}
+
+#[test]
+fn another_master_lock_id() {
+    let Some(database) = database() else { return };
+    let mut host = host(&uri(&format!("{}?master_lock_id=999", database.uri())), "a");
+    host.submit(&[task("foo", 1)]).unwrap();
+    let mut old = database.connect();
+    old.execute("SELECT pg_advisory_lock(1234567890, 200198069)", &[]).unwrap();
+    assert!(host.claim(&queue("foo"), 1).unwrap().is_some());
+}
+
+#[test]
+fn a_stored_payload_that_is_no_object_can_be_buried() {
+    let Some(database) = database() else { return };
+    let mut host = host(&uri(&database.uri()), "a");
+    let mut old = database.connect();
+    old.batch_execute(
+        "INSERT INTO asynctask.asynctask_queue (queue_name, payload)
+         VALUES ('foo', '[1]'), ('foo', 'null'), ('foo', '{\"n\": 1}')",
+    )
+    .unwrap();
+    assert_eq!(host.peek(&queue("foo"), 9).unwrap().len(), 3);
+    let claim = host.claim(&queue("foo"), 9).unwrap().unwrap();
+    let error = claim.tasks[0].payload.check().unwrap_err().to_string();
+    assert_eq!(error, "Expected a mapping\nGot:\n    [1]");
+    assert!(claim.tasks[1].payload.check().is_err() && claim.tasks[2].payload.check().is_ok());
+    let death = Death { reason: error, details: serde_json::json!({}) };
+    host.finish(&[finished(&claim, 0, Outcome::Dead(death))]).unwrap();
+    assert_eq!(host.dead_letters(None, None).unwrap()[0].payload.as_str(), "[1]");
+}
+
+#[test]
+fn the_table_of_the_first_release_is_moved() {
+    let Some(database) = database() else { return };
+    let mut old = database.connect();
+    old.batch_execute(
+        "CREATE TABLE public.asynctask_queue (
+            id bigserial PRIMARY KEY, queue_name text, payload json, date_submitted timestamp
+         );
+         INSERT INTO public.asynctask_queue (id, queue_name, payload)
+         VALUES (7, 'foo', '{\"n\": 2}'), (3, 'foo', '{\"n\": 1}')",
+    )
+    .unwrap();
+    let mut host = host(&uri(&database.uri()), "a");
+    assert_eq!(numbers(&host.claim(&queue("foo"), 9).unwrap().unwrap()), [1, 2]);
+    let gone = "SELECT to_regclass('public.asynctask_queue') IS NULL";
+    assert!(old.query_one(gone, &[]).unwrap().get::<_, bool>(0));
+}
+
+#[test]
+fn an_id_that_was_given_out_again_costs_no_task() {
+    let Some(database) = database() else { return };
+    let mut host = host(&uri(&database.uri()), "a");
+    host.submit(&[task("foo", 1)]).unwrap();
+    let claim = host.claim(&queue("foo"), 1).unwrap().unwrap();
+    let mut admin = database.connect();
+    admin.batch_execute("TRUNCATE asynctask.asynctask_queue RESTART IDENTITY").unwrap();
+    host.submit(&[task("foo", 2)]).unwrap();
+    host.finish(&[finished(&claim, 0, Outcome::Released)]).unwrap();
+    assert_eq!(numbers(&host.claim(&queue("foo"), 9).unwrap().unwrap()), [2, 1]);
+}

@@ -1,0 +1,29 @@
+//! PostgreSQL keeps the contract; and what only PostgreSQL has: the original beside us, broken
+//! connections, rights, TLS, poolers. Each test has a database of its own.
+
+mod contract;
+mod faults;
+mod interop;
+mod rights;
+mod server;
+
+use rex_test_support::pg::Database;
+use rex_transport::{Options, Owner, Transport, Uri, open};
+
+/// A database, if there is a server to make it on.
+fn database() -> Option<Database> {
+    if std::env::var_os("REX_TEST_PG").is_none() {
+        rex_test_support::server::binaries()?;
+    }
+    Some(Database::new())
+}
+
+fn uri(text: &str) -> Uri {
+    Uri::parse(text).unwrap()
+}
+
+/// Opens a database as the owner of that name.
+fn host(uri: &Uri, name: &str) -> Box<dyn Transport> {
+    let owner = Some(Owner { id: name.to_owned() });
+    open(uri, &Options { owner, ..Options::default() }).unwrap()
+}

@@ -1,0 +1,121 @@
+//! What works with which rights, and what is said where they are missing.
+
+use rex_transport::contract::{all_done, numbers, queue, task};
+use rex_transport::{Kind, Options, Owner, open};
+
+use super::{database, host, uri};
+
+/// The same database under another login.
+fn login(address: &str, login: &str) -> String {
+    let (_, rest) = address.split_once('@').unwrap();
+    format!("pgsql://{login}@{rest}")
+}
+
+#[test]
+fn a_producer_needs_the_originals_table_alone() {
+    let Some(database) = database() else { return };
+    host(&uri(&database.uri()), "a").close().unwrap();
+    let role = format!("{}_producer", database.name());
+    let mut admin = database.connect();
+    admin
+        .batch_execute(&format!(
+            "CREATE ROLE {role} LOGIN;
+             GRANT USAGE ON SCHEMA asynctask TO {role};
+             GRANT INSERT, SELECT ON asynctask.asynctask_queue TO {role};
+             GRANT USAGE ON SEQUENCE asynctask.asynctask_queue_id_seq TO {role};
+             GRANT SELECT ON asynctask.rex_migrations TO {role}"
+        ))
+        .unwrap();
+    let theirs = uri(&login(&database.uri(), &role));
+    let mut producer = open(&theirs, &Options::default()).unwrap();
+    producer.submit(&[task("foo", 1)]).unwrap();
+    assert_eq!(producer.poll(&queue("foo")).unwrap(), 1);
+    let error = producer.dead_letters(None, None).unwrap_err();
+    assert_eq!(error.kind, Kind::Refused);
+    assert!(error.text.contains("permission denied for table rex_dead"), "{error}");
+    assert!(error.hint.unwrap().contains("rights"));
+    admin.batch_execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).unwrap();
+}
+
+#[test]
+fn without_rights_to_change_the_table_we_go_on() {
+    let Some(database) = database() else { return };
+    let mut admin = database.connect();
+    let role = format!("{}_host", database.name());
+    // The original's table belongs to somebody else; our own tables may be made.
+    open(&uri(&database.uri()), &Options::default()).unwrap();
+    admin
+        .batch_execute(&format!(
+            "DROP TABLE asynctask.rex_claims, asynctask.rex_owners, asynctask.rex_dead,
+                 asynctask.rex_migrations;
+             CREATE ROLE {role} LOGIN;
+             GRANT USAGE, CREATE ON SCHEMA asynctask TO {role};
+             GRANT INSERT, SELECT, DELETE, UPDATE ON asynctask.asynctask_queue TO {role};
+             GRANT USAGE ON SEQUENCE asynctask.asynctask_queue_id_seq TO {role}"
+        ))
+        .unwrap();
+    let theirs = uri(&login(&database.uri(), &role));
+    let mut host = host(&theirs, "a");
+    let trigger = "SELECT count(*) FROM pg_trigger WHERE tgname = 'rex_notify'";
+    assert_eq!(admin.query_one(trigger, &[]).unwrap().get::<_, i64>(0), 0);
+    // What we submit is announced all the same.
+    let (wake, woken) = crossbeam_channel::unbounded();
+    let watch = host.watch(wake).unwrap();
+    host.submit(&[task("foo", 1)]).unwrap();
+    assert_eq!(woken.recv_timeout(std::time::Duration::from_secs(20)).unwrap(), queue("foo"));
+    let claim = host.claim(&queue("foo"), 1).unwrap().unwrap();
+    assert_eq!(numbers(&claim), [1]);
+    assert_eq!(host.finish(&all_done(&claim)).unwrap(), []);
+    drop((watch, host));
+    admin.batch_execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).unwrap();
+}
+
+#[test]
+fn without_rights_to_make_tables_a_host_says_so() {
+    let Some(database) = database() else { return };
+    let mut admin = database.connect();
+    let role = format!("{}_nobody", database.name());
+    admin.batch_execute(&format!("CREATE ROLE {role} LOGIN")).unwrap();
+    let theirs = uri(&login(&database.uri(), &role));
+    let options = Options { owner: Some(Owner { id: "a".to_owned() }), ..Options::default() };
+    let error = open(&theirs, &options).err().unwrap();
+    assert_eq!(error.kind, Kind::Refused);
+    assert!(error.text.contains("permission denied for database"), "{error}");
+    admin.batch_execute(&format!("DROP ROLE {role}")).unwrap();
+}
+
+#[test]
+fn additions_can_be_switched_off() {
+    let Some(database) = database() else { return };
+    let owner = Some(Owner { id: "a".to_owned() });
+    let options = Options { owner, additions: false, ..Options::default() };
+    let mut host = open(&uri(&database.uri()), &options).unwrap();
+    host.submit(&[task("foo", 1)]).unwrap();
+    assert_eq!(numbers(&host.claim(&queue("foo"), 1).unwrap().unwrap()), [1]);
+    let added = "SELECT (SELECT count(*) FROM pg_trigger WHERE tgname = 'rex_notify')
+        + (SELECT count(*) FROM pg_class WHERE relname = 'rex_queue_order')";
+    assert_eq!(database.connect().query_one(added, &[]).unwrap().get::<_, i64>(0), 0);
+}
+
+#[test]
+fn a_changed_default_of_the_role_changes_nothing() {
+    let Some(database) = database() else { return };
+    let mut admin = database.connect();
+    admin
+        .batch_execute(&format!(
+            "ALTER DATABASE {name} SET default_transaction_isolation = 'serializable';
+             ALTER DATABASE {name} SET search_path = 'nowhere';
+             ALTER DATABASE {name} SET TimeZone = 'Pacific/Chatham'",
+            name = database.name()
+        ))
+        .unwrap();
+    let mut host = host(&uri(&database.uri()), "a");
+    host.submit(&[task("foo", 1)]).unwrap();
+    let submitted = host.peek(&queue("foo"), 1).unwrap()[0].submitted;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let age = now.as_micros().abs_diff(submitted.0.unsigned_abs().into());
+    assert!(age < 60_000_000, "{age} µs");
+    let claim = host.claim(&queue("foo"), 1).unwrap().unwrap();
+    assert_eq!(claim.tasks[0].submitted, submitted);
+    assert_eq!(host.finish(&all_done(&claim)).unwrap(), []);
+}

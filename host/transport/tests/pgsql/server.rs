@@ -1,0 +1,200 @@
+//! Getting to the server: libpq's words when that fails, TLS as `sslmode` has it, poolers.
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
+use rex_test_support::server::Postgres;
+use rex_transport::contract::{queue, task, wait_for};
+use rex_transport::{Kind, Options, Owner, TransportError, open};
+
+use super::{database, host, uri};
+
+fn refusal(address: &str) -> TransportError {
+    open(&uri(address), &Options::default()).err().unwrap()
+}
+
+#[test]
+fn nobody_listens() {
+    let error = refusal("pgsql://u:secret@127.0.0.1:1/db");
+    assert_eq!(error.kind, Kind::Unreachable);
+    assert_eq!(
+        error.to_string(),
+        "Failed to connect to the Postgres server:\n    connection to server at \"127.0.0.1\", port \
+         1 failed: Connection refused\n    \tIs the server running on that host and accepting \
+         TCP/IP connections?"
+    );
+    let error = refusal("pgsql://%2Fnowhere/db").to_string();
+    assert!(
+        error.contains(
+            "connection to server on socket \"/nowhere/.s.PGSQL.5432\" failed: No such file or \
+             directory\n"
+        ),
+        "{error}"
+    );
+    let error = refusal("pgsql://localhost:1/db").to_string();
+    assert!(error.contains("at \"localhost\" (127.0.0.1), port 1 failed: Connection refused"));
+    let error = refusal("pgsql://no-such-host.invalid/db").to_string();
+    assert!(error.contains("could not translate host name \"no-such-host.invalid\" to address: "));
+}
+
+#[test]
+fn the_server_says_no() {
+    let Some(database) = database() else { return };
+    let (server, _) =
+        database.address().rsplit_once(':').map(|(h, p)| (h.to_owned(), p.to_owned())).unwrap();
+    let address = database.uri().replace(database.name(), "no_such_db");
+    let error = refusal(&address);
+    assert_eq!(error.kind, Kind::Refused);
+    assert!(error.to_string().starts_with(&format!(
+        "Failed to connect to the Postgres server:\n    connection to server at \"{server}\", port "
+    )));
+    assert!(
+        error.to_string().ends_with(" failed: FATAL:  database \"no_such_db\" does not exist"),
+        "{error}"
+    );
+}
+
+/// A server with TLS, reachable by it alone under 127.0.0.1, and the path of its certificate.
+fn tls_server() -> Option<(Postgres, String)> {
+    let server = Postgres::start()?;
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
+        .args([
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=test",
+            "-addext",
+            "subjectAltName=DNS:localhost",
+        ])
+        .arg("-keyout")
+        .arg(server.data().join("server.key"))
+        .arg("-out")
+        .arg(server.data().join("server.crt"))
+        .stderr(Stdio::null())
+        .status();
+    if !made.is_ok_and(|status| status.success()) {
+        eprintln!("NOT RUN: what needs the program openssl");
+        return None;
+    }
+    let owner = fs::metadata(server.data()).unwrap();
+    use std::os::unix::fs::{MetadataExt, chown};
+    for name in ["server.key", "server.crt"] {
+        chown(server.data().join(name), Some(owner.uid()), Some(owner.gid())).unwrap();
+    }
+    let settings = server.data().join("postgresql.conf");
+    let text = fs::read_to_string(&settings).unwrap();
+    fs::write(&settings, text + "\nssl = on\n").unwrap();
+    fs::write(
+        server.data().join("pg_hba.conf"),
+        "local all all trust\nhostssl all all 127.0.0.1/32 trust\n",
+    )
+    .unwrap();
+    server.stop(false);
+    server.restart();
+    // The data directory is the server's alone.
+    let directory = tempfile::tempdir().unwrap().keep();
+    let root = directory.join("root.crt");
+    fs::copy(server.data().join("server.crt"), &root).unwrap();
+    Some((server, root.display().to_string()))
+}
+
+#[test]
+fn tls() {
+    let Some((server, root)) = tls_server() else { return };
+    let database = server.create_database();
+    let name = database.uri.rsplit('/').next().unwrap().to_owned();
+    let at = |host: &str, options: &str| {
+        format!("pgsql://postgres@{host}:{}/{name}?{options}", server.port())
+    };
+    let works = |address: &str| {
+        let mut transport = open(&uri(address), &Options::default())
+            .unwrap_or_else(|error| panic!("{address}: {error}"));
+        transport.submit(&[task("foo", 1)]).unwrap();
+    };
+    works(&at("127.0.0.1", ""));
+    works(&at("127.0.0.1", "sslmode=allow"));
+    works(&at("127.0.0.1", "sslmode=require"));
+    works(&at("127.0.0.1", &format!("sslmode=verify-ca&sslrootcert={root}")));
+    works(&at("localhost", &format!("sslmode=verify-full&sslrootcert={root}")));
+    // The watch's connection is protected too.
+    let mut host = host(&uri(&at("127.0.0.1", "sslmode=require")), "a");
+    let (wake, woken) = crossbeam_channel::unbounded();
+    let _watch = host.watch(wake).unwrap();
+    host.submit(&[task("bar", 1)]).unwrap();
+    assert_eq!(woken.recv_timeout(std::time::Duration::from_secs(20)).unwrap(), queue("bar"));
+
+    let refused = |address: &str, text: &str| {
+        let error = refusal(address).to_string();
+        assert!(error.contains(text), "{address}: {error}");
+    };
+    refused(&at("127.0.0.1", "sslmode=disable"), "no pg_hba.conf entry");
+    let full = format!("sslmode=verify-full&sslrootcert={root}");
+    refused(&at("127.0.0.1", &full), "certificate");
+    refused(&at("localhost", "sslmode=verify-full&sslrootcert=/none.crt"), "does not exist");
+    refused(&at("localhost", "sslmode=verify-full&sslrootcert=system"), "certificate");
+}
+
+#[test]
+fn a_transaction_pooler_is_refused() {
+    let Some(server) = Postgres::start() else { return };
+    if Command::new("pgbouncer").arg("--version").stdout(Stdio::null()).status().is_err() {
+        eprintln!("NOT RUN: what needs the program pgbouncer");
+        return;
+    }
+    let database = server.create_database();
+    let name = database.uri.rsplit('/').next().unwrap().to_owned();
+    let scratch = tempfile::tempdir().unwrap();
+    for (mode, works) in [("transaction", false), ("session", true)] {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let settings = scratch.path().join(format!("{mode}.ini"));
+        let users = scratch.path().join("users.txt");
+        fs::write(&users, "\"postgres\" \"\"\n").unwrap();
+        let text = format!(
+            "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
+             listen_port = {port}\nauth_type = trust\nauth_file = {}\npool_mode = {mode}\n\
+             unix_socket_dir =\nlogfile = {}/log\nignore_startup_parameters = extra_float_digits\n",
+            server.port(),
+            users.display(),
+            scratch.path().display()
+        );
+        fs::write(&settings, text).unwrap();
+        open_to_all(scratch.path());
+        let mut command = Command::new("pgbouncer");
+        if rustix::process::geteuid().is_root() {
+            command.args(["-u", "nobody"]);
+        }
+        let mut pooler = command.arg(&settings).stderr(Stdio::null()).spawn().unwrap();
+        let address = uri(&format!("pgsql://postgres@127.0.0.1:{port}/{name}"));
+        let options = Options { owner: Some(Owner { id: mode.to_owned() }), ..Options::default() };
+        let mut outcome = None;
+        wait_for("the pooler", || {
+            outcome = match open(&address, &options) {
+                Err(error) if error.text.contains("Connection refused") => None,
+                outcome => Some(outcome.map(|_| ())),
+            };
+            outcome.is_some()
+        });
+        pooler.kill().unwrap();
+        pooler.wait().unwrap();
+        match outcome.unwrap() {
+            Ok(()) => assert!(works, "{mode}"),
+            Err(error) => {
+                assert!(!works, "{mode}: {error}");
+                assert_eq!(error.kind, Kind::Config, "{error}");
+                assert!(error.text.contains("pools transactions"), "{error}");
+            }
+        }
+    }
+}
+
+/// The pooler may run as another user.
+fn open_to_all(directory: &std::path::Path) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o777)).unwrap();
+    for file in fs::read_dir(directory).unwrap().flatten() {
+        let _theirs = fs::set_permissions(file.path(), fs::Permissions::from_mode(0o666));
+    }
+}
