@@ -32,10 +32,14 @@ impl Trouble {
         matches!(self, Trouble::Database(error) if error.code() == Some(code))
     }
 
-    /// Whether the session is of no more use: the connection broke or the server is going down.
+    /// Whether the session is of no more use: the connection broke, the server is going down, or
+    /// what was prepared on it does not fit the tables any more.
     pub(super) fn ends_session(&self) -> bool {
         match self {
-            Trouble::Database(error) => is_away(error),
+            Trouble::Database(error) => {
+                let code = error.code().map(SqlState::code);
+                is_away(error) || matches!(code, Some("0A000" | "26000"))
+            }
             Trouble::Said(error) => error.kind == Kind::Unreachable,
         }
     }

@@ -1,4 +1,4 @@
-//! The embedded queue keeps the contract.
+//! The contract of `rex_transport::contract`.
 
 use std::any::Any;
 
@@ -10,6 +10,4 @@ fn fresh() -> Option<(Uri, Box<dyn Any>)> {
     Some((uri, Box::new(directory)))
 }
 
-mod contract {
-    rex_transport::keeps_the_contract!(super::fresh);
-}
+rex_transport::keeps_the_contract!(fresh);
