@@ -230,6 +230,7 @@ fn full_disk() {
     "#;
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--mount", "bash", "-c", script]);
+    command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin");
     command.env("SMALL", env.path("small")).env("BIN", dist().join("bin"));
     let done = process::run(command, "");
     if done.status.code() == Some(77) || done.stderr.contains("unshare") {
