@@ -143,10 +143,25 @@ fn files_that_are_no_plugin() {
 
 #[test]
 fn plugins_for_another_abi() {
-    let toolkit = refusal_of(&chameleon().replace("abi stable library", "abi-stable library"));
-    assert!(toolkit.starts_with("is built for another ABI: "), "{toolkit}");
-    let layout = refusal_of(&chameleon().replace("attach;", "detach;"));
-    assert!(layout.starts_with("is built for another plugin ABI: "), "{layout}");
+    let cases = [
+        (
+            chameleon().replace("abi stable library", "abi-stable library"),
+            "is built for another ABI: `rex_plugin_v1` is not what abi_stable exports",
+        ),
+        (
+            chameleon().replace("attach;", "detach;"),
+            "is built for another plugin ABI: unexpected field (expected field_name:attach, \
+             found field_name:detach)",
+        ),
+        (
+            chameleon().replace("rex-plugin-api;1.0.0", "rex-plugin-api;2.0.0"),
+            "is built for another plugin ABI: incompatible package versions (expected 1.0.0, \
+             found 2.0.0)",
+        ),
+    ];
+    for (plugin, expected) in cases {
+        assert_eq!(refusal_of(&plugin), expected);
+    }
 }
 
 #[test]
@@ -178,7 +193,9 @@ fn deaths_while_loading() {
 #[test]
 fn a_panic_while_loading_is_quoted() {
     let text = refusal_of(&chameleon().claim(&serde_json::json!("no manifest")));
-    assert!(text.contains("while loading"), "{text}");
+    assert!(text.starts_with("crashed while loading: signal 6 (SIGABRT); thread "), "{text}");
+    assert!(text.contains("chameleon/src/lib.rs:"), "{text}");
+    assert!(text.contains("the claim is a manifest: "), "{text}");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::ops::Deref;
 
 use abi_stable::StableAbi;
 use abi_stable::library::{
-    AbiHeaderRef, LibHeader, LibraryError, RootModule, RootModuleResult, __call_root_module_loader,
+    __call_root_module_loader, AbiHeaderRef, LibHeader, LibraryError, RootModule, RootModuleResult,
 };
 use abi_stable::prefix_type::PrefixTypeTrait;
 use abi_stable::sabi_types::VersionStrings;
@@ -40,7 +40,7 @@ pub struct Buffer(RVec<u8>);
 impl Buffer {
     pub fn set(&mut self, bytes: &[u8]) {
         self.0.clear();
-        self.0.extend_from_slice(bytes.into());
+        self.0.extend_from_slice(bytes);
     }
 
     pub fn clear(&mut self) {
@@ -183,10 +183,10 @@ impl Plugin {
         // SAFETY: the caller's promise; `AbiHeaderRef` is a transparent reference to the start of
         // the static, and checks a magic number before it trusts the rest.
         let header: AbiHeaderRef = unsafe { std::mem::transmute(symbol) };
-        let header = header.upgrade().map_err(|e| AttachError::Toolkit(last_line(&e)))?;
+        let header = header.upgrade().map_err(|e| AttachError::Toolkit(gist(&e)))?;
         let module = header.init_root_module::<ModuleRef>().map_err(|e| match e {
-            LibraryError::RootModule { .. } => AttachError::Constructor(last_line(&e)),
-            _ => AttachError::Layout(last_line(&e)),
+            LibraryError::RootModule { .. } => AttachError::Constructor(gist(&e)),
+            _ => AttachError::Layout(gist(&e)),
         })?;
         let data: &'static &'static dyn Host = Box::leak(Box::new(host));
         module.attach()(HostLink { data: std::ptr::from_ref(data).cast(), call: call_host });
@@ -213,20 +213,27 @@ extern "C" fn call_host(
     status
 }
 
-/// abi_stable explains a layout in hundreds of lines; the gist fits one.
-fn last_line(error: &LibraryError) -> String {
+/// abi_stable explains a layout in hundreds of lines; the gist of its first complaint fits one.
+fn gist(error: &LibraryError) -> String {
+    if let LibraryError::InvalidAbiHeader(found) = error {
+        let ours = abi_stable::library::AbiHeader::VALUE;
+        return if found.magic_string == ours.magic_string {
+            format!(
+                "made with abi_stable {}.{}, here it is {}.{}",
+                found.abi_major, found.abi_minor, ours.abi_major, ours.abi_minor
+            )
+        } else {
+            format!("`{SYMBOL}` is not what abi_stable exports")
+        };
+    }
     let text = error.to_string();
-    let gist: Vec<&str> = text
-        .lines()
-        .map(str::trim)
-        .skip_while(|line| !line.starts_with("Error:"))
-        .filter(|line| !line.is_empty())
-        .take(4)
-        .collect();
-    if gist.is_empty() {
-        text.split_whitespace().collect::<Vec<_>>().join(" ")
-    } else {
-        gist.join(" ")
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let complaint = lines.find_map(|line| line.strip_prefix("Error:"));
+    let mut after = |head| lines.by_ref().skip_while(|line| *line != head).nth(1);
+    match (complaint, after("Expected:"), after("Found:")) {
+        (Some(complaint), Some(expected), Some(found)) => {
+            format!("{complaint} (expected {expected}, found {found})")
+        }
+        _ => text.split_whitespace().collect::<Vec<_>>().join(" "),
     }
 }
-

@@ -47,7 +47,8 @@ impl Error {
     }
 
     pub(crate) fn into_failure(self) -> Failure {
-        let mut frames = vec![format!("File \"{}\", line {}", self.place.file(), self.place.line())];
+        let mut frames =
+            vec![format!("File \"{}\", line {}", self.place.file(), self.place.line())];
         frames.extend(self.chain.iter().map(|cause| format!("caused by: {cause}")));
         Failure {
             panicked: false,

@@ -235,8 +235,7 @@ fn describe_panic(payload: &dyn Any, location: Option<&std::panic::Location<'_>>
 /// The frames between the panic machinery and this crate's: the author's own.
 fn backtrace_lines(backtrace: &str) -> Vec<String> {
     let lines: Vec<&str> = backtrace.lines().map(str::trim).collect();
-    let is_frame =
-        |line: &str| line.split_once(':').is_some_and(|(n, _)| n.parse::<u32>().is_ok());
+    let is_frame = |line: &str| line.split_once(':').is_some_and(|(n, _)| n.parse::<u32>().is_ok());
     let machinery = ["rust_begin_unwind", "begin_panic_handler", "core::panicking::"];
     let first = lines
         .iter()

@@ -34,8 +34,11 @@ pub const LIMIT: Duration = Duration::from_secs(10);
 /// No honest answer comes near it.
 const MAX_ANSWER: usize = 1 << 20;
 
-/// What is kept of the plugin's prints, for the refusal.
-const MAX_PRINTS: usize = 4096;
+/// What is kept of the plugin's prints, for the refusal; a panic that cannot unwind prints a lot.
+const MAX_PRINTS: usize = 1 << 16;
+
+/// What the refusal quotes of it.
+const MAX_WORDS: usize = 400;
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -268,16 +271,21 @@ impl Probe {
         }
     }
 
-    /// `; its last line: "…"`, or nothing.
+    /// What the plugin said of its end, to be added to it: how it panicked, else its last line.
     fn last_words(&self) -> String {
         let prints = String::from_utf8_lossy(&self.prints);
-        match prints.lines().rev().map(str::trim).find(|line| !line.is_empty()) {
-            Some(line) => {
-                let line: String = line.chars().take(300).collect();
-                format!("; the last line it printed: {line}")
-            }
-            None => String::new(),
-        }
+        let lines: Vec<&str> =
+            prints.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let panic = lines.iter().position(|line| line.contains(" panicked at "));
+        let (head, words) = match panic {
+            // The place, and on the next line the message.
+            Some(n) => ("", lines[n..].iter().take(2).copied().collect::<Vec<_>>().join(" ")),
+            None => match lines.last() {
+                Some(line) => ("the last line it printed: ", (*line).to_owned()),
+                None => return String::new(),
+            },
+        };
+        format!("; {head}{}", words.chars().take(MAX_WORDS).collect::<String>())
     }
 
     /// Kills the process and all that it started in its group.

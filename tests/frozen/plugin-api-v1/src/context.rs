@@ -1,0 +1,156 @@
+//! What a worker may ask of its host while it processes a task.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::abi::{Buffer, Host};
+use crate::error::{Error, Result};
+use crate::ops::{self, Log, Submit};
+use crate::payload::Payload;
+
+/// Severity of a log line, the original's five.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Level {
+    Debug,
+    Info,
+    Warning,
+    Error,
+    Critical,
+}
+
+impl Level {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Level::Debug => "DEBUG",
+            Level::Info => "INFO",
+            Level::Warning => "WARNING",
+            Level::Error => "ERROR",
+            Level::Critical => "CRITICAL",
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The task in hand, seen from the worker: who it is, what may be asked for it.
+///
+/// May be shared with threads that the worker starts, as long as they end before `process` does.
+pub struct Context<'a> {
+    pub(crate) host: &'a dyn Host,
+    pub(crate) queue: &'a str,
+    pub(crate) task_id: i64,
+    pub(crate) attempt: u32,
+    pub(crate) level: Level,
+    pub(crate) settings: &'a Map<String, Value>,
+}
+
+impl Context<'_> {
+    /// The queue that this process works on.
+    pub fn queue(&self) -> &str {
+        self.queue
+    }
+
+    /// The task's id in its store; 0 in [`Worker::start`](crate::Worker::start).
+    pub fn task_id(&self) -> i64 {
+        self.task_id
+    }
+
+    /// Which attempt at this task this is, from 1; more than 1 after a failure or a host's death.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// The map `settings` of the queue's entry in `asynctask_workers`; empty when there is none.
+    pub fn settings(&self) -> &Map<String, Value> {
+        self.settings
+    }
+
+    /// Writes a log line under the worker's logger, in step with what the worker prints. Records
+    /// below the configured level are dropped here.
+    pub fn log(&self, level: Level, text: impl fmt::Display) {
+        if level < self.level {
+            return;
+        }
+        crate::registry::flush_stdio();
+        let record = Log { level, text: text.to_string() };
+        // A host that cannot take a log line is gone, and this process with it.
+        let _ = self.call_host(ops::HOST_LOG, &record);
+    }
+
+    pub fn debug(&self, text: impl fmt::Display) {
+        self.log(Level::Debug, text);
+    }
+
+    pub fn info(&self, text: impl fmt::Display) {
+        self.log(Level::Info, text);
+    }
+
+    pub fn warning(&self, text: impl fmt::Display) {
+        self.log(Level::Warning, text);
+    }
+
+    pub fn error(&self, text: impl fmt::Display) {
+        self.log(Level::Error, text);
+    }
+
+    /// Puts a new task into this worker's own queue once the task in hand has succeeded.
+    ///
+    /// # Errors
+    /// When the payload is no JSON object or is over the host's size limit.
+    #[track_caller]
+    pub fn requeue<P>(&self, payload: P) -> Result<()>
+    where
+        P: TryInto<Payload>,
+        P::Error: Into<Error>,
+    {
+        let payload: Payload = payload.try_into().map_err(Into::into)?;
+        self.call_host(ops::HOST_SUBMIT, &Submit { queue: None, payload: payload.to_json() })?;
+        self.debug(format_args!("Requeued payload: {payload}"));
+        Ok(())
+    }
+
+    /// Puts a new task into `queue` once the task in hand has succeeded.
+    ///
+    /// # Errors
+    /// When `queue` is no queue name, or as for [`requeue`](Self::requeue).
+    #[track_caller]
+    pub fn submit<P>(&self, queue: &str, payload: P) -> Result<()>
+    where
+        P: TryInto<Payload>,
+        P::Error: Into<Error>,
+    {
+        let payload: Payload = payload.try_into().map_err(Into::into)?;
+        let request = Submit { queue: Some(queue.to_owned()), payload: payload.to_json() };
+        self.call_host(ops::HOST_SUBMIT, &request)
+    }
+
+    /// Sends any operation to the host: for operations that are newer than this crate.
+    ///
+    /// # Errors
+    /// The host's refusal, or a text that names both versions when the host does not know `op`.
+    #[track_caller]
+    pub fn call_host(&self, op: u32, request: &impl Serialize) -> Result<()> {
+        let input = serde_json::to_vec(request)?;
+        let mut output = Buffer::default();
+        match self.host.call(op, &input, &mut output) {
+            ops::OK => Ok(()),
+            ops::UNKNOWN_OP => Err(Error::of(
+                "UnknownOperation",
+                format!(
+                    "the host does not know operation {op}; it speaks plugin API {}, this plugin \
+                     was built against {}; update rex-host or do without",
+                    String::from_utf8_lossy(&output),
+                    ops::API
+                ),
+            )),
+            _ => Err(Error::of("Refused", String::from_utf8_lossy(&output).into_owned())),
+        }
+    }
+}

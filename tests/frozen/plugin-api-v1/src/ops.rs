@@ -1,0 +1,138 @@
+//! What crosses the boundary: operation numbers, and the JSON texts that go with them.
+//!
+//! The boundary itself ([`abi`](crate::abi)) is frozen: bytes in, bytes out. It grows by new numbers
+//! here. A side that does not know a number answers [`UNKNOWN_OP`] with its own API version as
+//! text, and goes on. Fields may be added to the texts; readers ignore the ones they do not know.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::context::Level;
+
+/// The plugin API's version. The major one is the frozen layout; the minor one rises with each
+/// operation or field that is added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiVersion {
+    pub major: u32,
+    pub minor: u32,
+}
+
+/// What this crate speaks.
+pub const API: ApiVersion = ApiVersion { major: 1, minor: 0 };
+
+impl fmt::Display for ApiVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// Answers of either side.
+pub const OK: u32 = 0;
+/// The output is a [`Failure`] (from a plugin) or a text (from the host).
+pub const FAILED: u32 = 1;
+/// The output is the answering side's API version as text.
+pub const UNKNOWN_OP: u32 = 2;
+/// The input did not parse; the output says why.
+pub const BAD_INPUT: u32 = 3;
+
+/// Host to plugin: nothing in, a [`Manifest`] out.
+pub const PLUGIN_DESCRIBE: u32 = 1;
+/// Host to plugin: a [`Start`] in; makes the worker of this process.
+pub const PLUGIN_START: u32 = 2;
+/// Host to plugin: a [`TaskHeader`], a newline and the payload's text in.
+pub const PLUGIN_PROCESS: u32 = 3;
+
+/// Plugin to host: a [`Log`] in.
+pub const HOST_LOG: u32 = 1;
+/// Plugin to host: a [`Submit`] in.
+pub const HOST_SUBMIT: u32 = 2;
+
+/// The host operations of API 1.0.
+pub const HOST_OPS: &[u32] = &[HOST_LOG, HOST_SUBMIT];
+
+/// What a plugin exports.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub name: String,
+    pub version: String,
+    pub api: ApiVersion,
+    /// Host operations without which the plugin cannot work.
+    #[serde(default)]
+    pub needs: Vec<u32>,
+    /// Whether panics unwind. Without it a panic cannot be caught and kills the process.
+    pub unwinds: bool,
+    pub workers: Vec<WorkerEntry>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerEntry {
+    /// The name that settings use.
+    pub name: String,
+    /// The logger's name: the worker's type.
+    pub logger: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Start {
+    pub worker: String,
+    pub queue: String,
+    /// Log lines below it need not be sent.
+    pub level: Level,
+    #[serde(default)]
+    pub settings: Map<String, Value>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TaskHeader {
+    pub id: i64,
+    pub attempt: u32,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Log {
+    pub level: Level,
+    pub text: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Submit {
+    /// The worker's own queue when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// The text of a JSON object.
+    pub payload: String,
+}
+
+/// Why a task or a start failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// A panic that was caught, rather than an error that was returned.
+    pub panicked: bool,
+    pub class: String,
+    pub text: String,
+    /// `file:line` of the error or panic.
+    pub place: Option<String>,
+    /// Lines between the head of the traceback and its last line: the place, causes, a backtrace.
+    pub frames: Vec<String>,
+}
+
+impl Failure {
+    /// In the original's form: a head, indented lines, and last `Class: text`.
+    pub fn traceback(&self) -> String {
+        let mut out = String::from("Traceback (most recent call last):\n");
+        for frame in &self.frames {
+            out.push_str("  ");
+            out.push_str(frame);
+            out.push('\n');
+        }
+        out.push_str(&self.last_line());
+        out
+    }
+
+    /// `Class: text`.
+    pub fn last_line(&self) -> String {
+        format!("{}: {}", self.class, self.text)
+    }
+}

@@ -1,0 +1,308 @@
+//! The plugin's side of every operation: which workers there are, the one that runs, its panics.
+
+use std::any::Any;
+use std::backtrace::Backtrace;
+use std::cell::{Cell, RefCell};
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use serde::de::DeserializeOwned;
+
+use crate::abi::{Buffer, Host};
+use crate::context::{Context, Level};
+use crate::error::Result;
+use crate::ops::{self, Failure, Manifest, Start, TaskHeader, WorkerEntry};
+use crate::payload::Payload;
+use crate::worker::Worker;
+
+/// The workers of one plugin, by name; written by `export_plugin!`.
+pub struct Registry {
+    manifest: Manifest,
+    makers: Vec<fn() -> Box<dyn ErasedWorker>>,
+}
+
+/// [`Worker`] without its constructor, so that one process can hold any.
+trait ErasedWorker: Send {
+    fn start(&mut self, ctx: &Context) -> Result<()>;
+    fn process(&mut self, payload: &Payload, ctx: &Context) -> Result<()>;
+}
+
+impl<W: Worker> ErasedWorker for W {
+    fn start(&mut self, ctx: &Context) -> Result<()> {
+        Worker::start(self, ctx)
+    }
+
+    fn process(&mut self, payload: &Payload, ctx: &Context) -> Result<()> {
+        Worker::process(self, payload, ctx)
+    }
+}
+
+impl Registry {
+    pub fn new(name: &str, version: &str) -> Registry {
+        Registry {
+            manifest: Manifest {
+                name: name.to_owned(),
+                version: version.to_owned(),
+                api: ops::API,
+                needs: Vec::new(),
+                unwinds: cfg!(panic = "unwind"),
+                workers: Vec::new(),
+            },
+            makers: Vec::new(),
+        }
+    }
+
+    /// Adds a worker; its logger is named after its type.
+    #[must_use]
+    pub fn worker<W: Worker>(mut self, name: &str) -> Registry {
+        let logger = std::any::type_name::<W>().rsplit("::").next().unwrap_or(name);
+        self.manifest
+            .workers
+            .push(WorkerEntry { name: name.to_owned(), logger: logger.to_owned() });
+        self.makers.push(|| Box::new(W::default()));
+        self
+    }
+
+    /// Declares a host operation without which the plugin is of no use: a host that does not know
+    /// it refuses the plugin when it finds it, and not in the middle of a task.
+    #[must_use]
+    pub fn needs(mut self, op: u32) -> Registry {
+        self.manifest.needs.push(op);
+        self
+    }
+
+    /// Claims something else than what it is: for tests of hosts.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn claiming(mut self, manifest: Manifest) -> Registry {
+        self.manifest = manifest;
+        self
+    }
+}
+
+/// The worker of this process, and what it was started with.
+struct Running {
+    maker: fn() -> Box<dyn ErasedWorker>,
+    /// `None` after a panic, until it is made anew.
+    worker: Option<Box<dyn ErasedWorker>>,
+    start: Start,
+}
+
+static REGISTRY: OnceLock<Registry> = OnceLock::new();
+static HOST: OnceLock<Box<dyn Host>> = OnceLock::new();
+static RUNNING: Mutex<Option<Running>> = Mutex::new(None);
+
+thread_local! {
+    /// Whether this thread runs a worker, whose panics are the task's and not to be printed.
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+    static PANIC: RefCell<Option<Failure>> = const { RefCell::new(None) };
+}
+
+pub(crate) fn install(registry: fn() -> Registry) {
+    REGISTRY.get_or_init(registry);
+}
+
+pub(crate) fn attach(host: Box<dyn Host>) {
+    // A second host would be a second load of the same library, which dlopen answers with the
+    // first one: the first link stays.
+    if HOST.set(host).is_ok() {
+        let default_hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if GUARDED.get() {
+                PANIC.set(Some(describe_panic(info.payload(), info.location())));
+            } else {
+                default_hook(info);
+            }
+        }));
+    }
+}
+
+/// Runs an operation; nothing panics out of it.
+pub(crate) fn call(op: u32, input: &[u8], output: &mut Buffer) -> u32 {
+    let (Some(registry), Some(host)) = (REGISTRY.get(), HOST.get()) else {
+        output.set(b"the plugin is not attached");
+        return ops::BAD_INPUT;
+    };
+    match op {
+        ops::PLUGIN_DESCRIBE => answer(output, &registry.manifest),
+        ops::PLUGIN_START => match parse::<Start>(input) {
+            Ok(start) => run_start(registry, &**host, start, output),
+            Err(text) => bad_input(output, &text),
+        },
+        ops::PLUGIN_PROCESS => match parse_task(input) {
+            Ok((header, payload)) => run_task(&**host, &header, &payload, output),
+            Err(text) => bad_input(output, &text),
+        },
+        _ => {
+            output.set(ops::API.to_string().as_bytes());
+            ops::UNKNOWN_OP
+        }
+    }
+}
+
+fn run_start(registry: &Registry, host: &dyn Host, start: Start, output: &mut Buffer) -> u32 {
+    let position = registry.manifest.workers.iter().position(|w| w.name == start.worker);
+    let Some(maker) = position.and_then(|n| registry.makers.get(n)) else {
+        return bad_input(output, &format!("the plugin has no worker `{}`", start.worker));
+    };
+    let mut running = Running { maker: *maker, worker: None, start };
+    let result = guard(|| running.make(host));
+    *lock_running() = Some(running);
+    flush_stdio();
+    outcome(result, output)
+}
+
+fn run_task(host: &dyn Host, header: &TaskHeader, payload: &Payload, output: &mut Buffer) -> u32 {
+    let mut slot = lock_running();
+    let Some(running) = slot.as_mut() else {
+        return bad_input(output, "no worker was started");
+    };
+    let result = guard(|| {
+        if running.worker.is_none() {
+            running.make(host)?;
+        }
+        let Running { worker, start, .. } = running;
+        let ctx = context(host, start, header);
+        match worker {
+            Some(worker) => worker.process(payload, &ctx),
+            None => Ok(()),
+        }
+    });
+    if matches!(&result, Err(failure) if failure.panicked) {
+        running.worker = None;
+    }
+    flush_stdio();
+    outcome(result, output)
+}
+
+impl Running {
+    fn make(&mut self, host: &dyn Host) -> Result<()> {
+        let mut worker = (self.maker)();
+        worker.start(&context(host, &self.start, &TaskHeader { id: 0, attempt: 0 }))?;
+        self.worker = Some(worker);
+        Ok(())
+    }
+}
+
+fn context<'a>(host: &'a dyn Host, start: &'a Start, header: &TaskHeader) -> Context<'a> {
+    Context {
+        host,
+        queue: &start.queue,
+        task_id: header.id,
+        attempt: header.attempt,
+        level: start.level,
+        settings: &start.settings,
+    }
+}
+
+/// Runs a worker's code: errors and panics both come out as failures.
+pub(crate) fn guard(work: impl FnOnce() -> Result<()>) -> Result<(), Failure> {
+    GUARDED.set(true);
+    let result = catch_unwind(AssertUnwindSafe(work));
+    GUARDED.set(false);
+    match result {
+        Ok(result) => result.map_err(crate::Error::into_failure),
+        Err(payload) => {
+            let failure = PANIC.take().unwrap_or_else(|| describe_panic(&*payload, None));
+            // Dropping a panic's payload may panic again; leaking it cannot.
+            std::mem::forget(payload);
+            Err(failure)
+        }
+    }
+}
+
+fn describe_panic(payload: &dyn Any, location: Option<&std::panic::Location<'_>>) -> Failure {
+    let text = payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".to_owned());
+    let mut frames: Vec<String> = Vec::new();
+    if let Some(place) = location {
+        frames.push(format!("File \"{}\", line {}", place.file(), place.line()));
+    }
+    frames.extend(backtrace_lines(&Backtrace::force_capture().to_string()));
+    Failure {
+        panicked: true,
+        class: "Panic".to_owned(),
+        text,
+        place: location.map(|place| format!("{}:{}", place.file(), place.line())),
+        frames,
+    }
+}
+
+/// The frames between the panic machinery and this crate's: the author's own.
+fn backtrace_lines(backtrace: &str) -> Vec<String> {
+    let lines: Vec<&str> = backtrace.lines().map(str::trim).collect();
+    let is_frame = |line: &str| line.split_once(':').is_some_and(|(n, _)| n.parse::<u32>().is_ok());
+    let machinery = ["rust_begin_unwind", "begin_panic_handler", "core::panicking::"];
+    let first = lines
+        .iter()
+        .rposition(|line| is_frame(line) && machinery.iter().any(|name| line.contains(name)))
+        .map_or(0, |n| n + 1);
+    lines
+        .iter()
+        .skip(first)
+        // The line that says where the machinery itself lies.
+        .skip_while(|line| !is_frame(line))
+        .take_while(|line| !line.contains("rex_plugin_api::registry::"))
+        .map(|line| (*line).to_owned())
+        .collect()
+}
+
+fn lock_running() -> MutexGuard<'static, Option<Running>> {
+    // Worker code runs inside `guard`, so the mutex cannot really be poisoned.
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What was printed so far, by Rust or by a C library in this process, reaches the host's pipe.
+#[expect(unsafe_code, reason = "fflush(NULL) has no safe spelling")]
+pub(crate) fn flush_stdio() {
+    // A closed stdout loses its text, not the task.
+    let _ = std::io::stdout().flush();
+    // SAFETY: a null stream means "all output streams"; there is nothing to uphold.
+    unsafe { libc::fflush(std::ptr::null_mut()) };
+}
+
+fn parse<T: DeserializeOwned>(input: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(input).map_err(|e| e.to_string())
+}
+
+fn parse_task(input: &[u8]) -> Result<(TaskHeader, Payload), String> {
+    let end = input.iter().position(|b| *b == b'\n').ok_or("no task header")?;
+    let header = parse(&input[..end])?;
+    let text = std::str::from_utf8(&input[end + 1..]).map_err(|e| e.to_string())?;
+    Ok((header, Payload::from_json(text).map_err(|e| e.to_string())?))
+}
+
+fn bad_input(output: &mut Buffer, text: &str) -> u32 {
+    output.set(text.as_bytes());
+    ops::BAD_INPUT
+}
+
+fn outcome(result: Result<(), Failure>, output: &mut Buffer) -> u32 {
+    match result {
+        Ok(()) => {
+            output.clear();
+            ops::OK
+        }
+        Err(failure) => {
+            answer(output, &failure);
+            ops::FAILED
+        }
+    }
+}
+
+fn answer(output: &mut Buffer, value: &impl serde::Serialize) -> u32 {
+    match serde_json::to_vec(value) {
+        Ok(bytes) => {
+            output.set(&bytes);
+            ops::OK
+        }
+        Err(error) => bad_input(output, &error.to_string()),
+    }
+}
+
+/// The level that lets everything through, for [`testing`](crate::testing).
+pub(crate) const ALL: Level = Level::Debug;
