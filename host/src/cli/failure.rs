@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
-use rex_transport::TransportError;
+use rex_transport::{Kind, TransportError};
 
 use crate::settings;
 use crate::state::StateError;
@@ -38,6 +38,12 @@ impl Failure {
     /// What is configured cannot work.
     pub(crate) fn configuration(mut self) -> Failure {
         self.code = BAD_CONFIGURATION;
+        self
+    }
+
+    /// As for all commands but `run`, which know one kind of failure.
+    pub(crate) fn plain(mut self) -> Failure {
+        self.code = 1;
         self
     }
 
@@ -78,6 +84,7 @@ impl From<settings::Error> for Failure {
 impl From<TransportError> for Failure {
     fn from(error: TransportError) -> Failure {
         let failure = Failure::new(error.to_string());
+        let failure = if error.kind == Kind::Config { failure.configuration() } else { failure };
         match error.hint {
             Some(hint) => failure.hint(hint),
             None => failure,

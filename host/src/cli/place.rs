@@ -181,6 +181,6 @@ pub(crate) fn client(
 ) -> Result<(Settings, Box<dyn Transport>), Failure> {
     let place = common.place(environment)?;
     let settings = place.settings()?;
-    let transport = place.open(&settings, None)?;
+    let transport = place.open(&settings, None).map_err(Failure::plain)?;
     Ok((settings, transport))
 }

@@ -1,3 +1,5 @@
+//! What each validator takes, gives and says.
+
 use super::*;
 use crate::settings::yaml::Loader;
 use serde_json::json;

@@ -1,3 +1,5 @@
+//! Documents in, nodes with their places or errors out.
+
 use super::*;
 use serde_json::json;
 
