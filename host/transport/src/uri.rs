@@ -1,6 +1,8 @@
 //! A transport's address: its scheme, its parts decoded, its text without passwords.
 
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use crate::{Kind, TransportError};
 
@@ -43,6 +45,20 @@ impl Uri {
             Some(colon) => Ok(Uri { text: text.to_owned(), colon }),
             None => Err(unknown(&masked(text))),
         }
+    }
+
+    /// The address of an embedded queue, whatever characters its path has.
+    pub fn of_file(path: &Path) -> Uri {
+        let mut text = "sqlite:".to_owned();
+        for byte in path.as_os_str().as_bytes() {
+            match byte {
+                b'%' | b'?' | b'#' | b' ' | ..=0x1f | 0x7f.. => {
+                    text.push_str(&format!("%{byte:02X}"))
+                }
+                byte => text.push(char::from(*byte)),
+            }
+        }
+        Uri { text, colon: "sqlite".len() }
     }
 
     /// What names the kind of store: `pgsql`, `sqlite`, …
@@ -299,5 +315,8 @@ mod tests {
         assert_eq!(path("sqlite:q%20x.db"), "q x.db");
         assert_eq!(path("sqlite:///srv/q.db"), "/srv/q.db");
         assert!(Uri::parse("sqlite:").unwrap().path().is_err());
+        for path in ["/srv/100%25?/ü b#1/queue.db", "relative.db"] {
+            assert_eq!(Uri::of_file(std::path::Path::new(path)).path().unwrap().0, path);
+        }
     }
 }
