@@ -4,7 +4,9 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 use rex_host::plugins::{Catalog, DirError, Finder, Refusal, new_refusals};
@@ -365,6 +367,54 @@ fn a_stranger_s_file_is_refused() {
     let reason = fixture.refusal().reason;
     assert!(reason.text.starts_with("belongs to user 54321, whom the host does not"), "{reason}");
     assert_eq!(reason.hint.unwrap(), format!("chown root {}", path.display()));
+}
+
+#[test]
+fn a_link_to_the_directory_counts_too() {
+    let fixture = Fixture::new();
+    fixture.put("p.so", &chameleon());
+    let shared = fixture.folder.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    let link = shared.join("link");
+    symlink(fixture.dir(), &link).unwrap();
+    assert_eq!(fixture.finder.discover(&link, None).unwrap().plugins.len(), 1);
+    set_mode(&shared, 0o777);
+    let error = fixture.finder.discover(&link, None).unwrap_err();
+    assert!(matches!(error, DirError::Untrusted(..)), "{error}");
+}
+
+#[test]
+fn what_the_host_s_user_cannot_read_is_refused() {
+    const NOBODY: u32 = 65534;
+    let fixture = Fixture::new();
+    set_mode(fixture.folder.path(), 0o755);
+    let path = fixture.put("p.so", &chameleon());
+    set_mode(&path, 0o600);
+    // A binary where that user can reach it.
+    let binary = fixture.folder.path().join("rex-host");
+    fs::copy(rex_host(), &binary).unwrap();
+    let list = || {
+        let mut command = Command::new(&binary);
+        command.args(["plugin", "list", "--plugins"]).arg(fixture.dir()).current_dir("/");
+        command.uid(NOBODY).output()
+    };
+    let Ok(output) = list() else {
+        rex_test_support::env::not_run("what_the_host_s_user_cannot_read_is_refused", "needs root");
+        return;
+    };
+    let text = String::from_utf8(output.stdout).unwrap();
+    let expected = format!(
+        "p.so: refused: cannot be read: permission denied\n  hint: chmod a+r {}\n",
+        path.display()
+    );
+    assert!(text.ends_with(&expected), "{text}");
+
+    set_mode(&path, 0o644);
+    assert!(String::from_utf8(list().unwrap().stdout).unwrap().contains("chameleon_worker"));
+    set_mode(&fixture.dir(), 0o700);
+    let text = String::from_utf8(list().unwrap().stderr).unwrap();
+    assert!(text.contains("cannot be read: Permission denied"), "{text}");
+    assert!(text.contains(&format!("hint: chmod a+rx {}", fixture.dir().display())), "{text}");
 }
 
 #[test]

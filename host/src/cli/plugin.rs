@@ -121,11 +121,8 @@ fn check(
                 manifest.api,
                 workers(plugin).join(" ")
             ))?;
-            if !manifest.unwinds {
-                output.line(
-                    "  note: it is built with panic = \"abort\": a panic kills its process and \
-                     leaves no message",
-                )?;
+            if let Some(warning) = plugin.warning() {
+                output.line(format_args!("  note: it {warning}"))?;
             }
         }
         for refusal in &catalog.refusals {

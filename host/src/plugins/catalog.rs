@@ -30,6 +30,15 @@ pub struct PluginFile {
     pub manifest: Manifest,
 }
 
+impl PluginFile {
+    /// What whoever serves it ought to know.
+    pub fn warning(&self) -> Option<&'static str> {
+        (!self.manifest.unwinds).then_some(
+            "is built with panic = \"abort\": a panic kills its process and leaves no message",
+        )
+    }
+}
+
 /// A file that is not served.
 #[derive(Debug, Clone)]
 pub struct Refusal {
@@ -163,7 +172,11 @@ impl Finder {
     pub fn discover(&self, dir: &Path, previous: Option<&Catalog>) -> Result<Catalog, DirError> {
         let files = list(dir)?;
         let real = fs::canonicalize(dir).map_err(|e| DirError::Unreadable(dir.to_owned(), e))?;
-        self.trust.check_parents(&real).map_err(|e| DirError::Untrusted(dir.to_owned(), e))?;
+        // Who can turn a link on the way elsewhere chooses the plugins too.
+        let given = std::path::absolute(dir).unwrap_or_else(|_| real.clone());
+        for way in [&real, &given] {
+            self.trust.check_parents(way).map_err(|e| DirError::Untrusted(dir.to_owned(), e))?;
+        }
         let known = Known::of(previous);
         let examined = in_parallel(&files, |path| self.examine_known(path, &known));
         Ok(settle(examined, previous))

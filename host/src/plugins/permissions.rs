@@ -50,7 +50,7 @@ impl Trust {
         self.judge(Facts::of(meta)).map_err(|fault| self.explain(path, "", fault))
     }
 
-    /// Judges a directory and all above it. `dir` must be canonical.
+    /// Judges a directory and all above it. `dir` must be absolute.
     ///
     /// # Errors
     /// As for [`check_file`](Self::check_file); the text names the directory at fault.
