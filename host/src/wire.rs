@@ -9,6 +9,7 @@
 //! that must come after the prints so far; the frame carries the marker's number.
 
 use std::io::{self, Read, Write};
+use std::time::Duration;
 
 use rex_plugin_api::Level;
 use rex_plugin_api::ops::Failure;
@@ -99,6 +100,7 @@ pub enum Answer {
     Failed {
         seq: u64,
         failure: Failure,
+        ran: Duration,
     },
     /// All tasks up to this one are finished; those that failed were reported before.
     Finished {

@@ -28,7 +28,7 @@ pub struct Scene<'a> {
     pub pid: i32,
     /// The last lines that the process printed.
     pub last_output: Vec<String>,
-    /// How long the task ran.
+    /// How long the task in hand has run.
     pub ran: Option<Duration>,
 }
 
@@ -41,7 +41,6 @@ impl Scene<'_> {
             "plugin_hash": self.plan.plugin.hash,
             "pid": self.pid,
             "last_output": self.last_output,
-            "ran_ms": self.ran.map(|ran| ran.as_millis() as u64),
         });
         if let (Some(details), Value::Object(more)) = (details.as_object_mut(), more) {
             details.extend(more);
@@ -50,13 +49,14 @@ impl Scene<'_> {
     }
 
     /// A worker that returned an error, or panicked and was caught.
-    pub fn failed(&self, failure: &Failure) -> Death {
+    pub fn failed(&self, failure: &Failure, ran: Duration) -> Death {
         let kind = if failure.panicked { "panic" } else { "error" };
         let more = json!({
             "class": failure.class,
             "text": failure.text,
             "place": failure.place,
             "traceback": failure.traceback(),
+            "ran_ms": ran.as_millis() as u64,
         });
         Death { reason: failure.last_line(), details: self.details(kind, more) }
     }
@@ -69,6 +69,7 @@ impl Scene<'_> {
             "exit_code": match exit.how { How::Code(code) => Some(code), How::Signal(_) => None },
             "cpu_ms": exit.cpu.as_millis() as u64,
             "peak_rss": exit.peak_rss,
+            "ran_ms": self.ran.map(|ran| ran.as_millis() as u64),
         });
         let kind = match verdict {
             Some(Verdict::TimedOut(_)) => "timeout",

@@ -25,7 +25,8 @@ pub struct HeldTask {
     pub claimed: Claimed,
     /// What it asked to be submitted.
     pub submits: Vec<NewTask>,
-    pub failure: Option<Failure>,
+    /// How it failed, and after how long.
+    pub failure: Option<(Failure, Duration)>,
 }
 
 /// What is left to settle after a death.
@@ -70,8 +71,8 @@ impl Held {
     }
 
     /// Remembers that a task failed; `false` when the process does not have that task.
-    pub fn fail(&mut self, seq: u64, failure: Failure) -> bool {
-        self.find(seq).map(|held| held.failure = Some(failure)).is_some()
+    pub fn fail(&mut self, seq: u64, failure: Failure, ran: Duration) -> bool {
+        self.find(seq).map(|held| held.failure = Some((failure, ran))).is_some()
     }
 
     /// All tasks up to `seq` are finished. Also says how long they took together.
@@ -126,7 +127,7 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use rex_plugin_api::ops::Failure;
     use rex_transport::{ClaimId, ClaimedTask, Payload, TaskId, Timestamp};
@@ -181,8 +182,8 @@ mod tests {
     #[test]
     fn a_reported_failure_is_an_answer() {
         let mut held = held(11..=13);
-        assert!(held.fail(1, failure()));
-        assert!(!held.fail(9, failure()));
+        assert!(held.fail(1, failure(), Duration::ZERO));
+        assert!(!held.fail(9, failure(), Duration::ZERO));
         check(held, 1, 0, "11 |  | 12 13");
     }
 

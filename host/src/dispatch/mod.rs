@@ -212,6 +212,13 @@ impl Host {
             }
             self.tick(Instant::now());
         }
+        let unrecorded = self.outbox.unrecorded();
+        if unrecorded > 0 {
+            tracing::error!(
+                "the queue store stayed away: {unrecorded} outcomes are not recorded, their tasks \
+                 will be run again"
+            );
+        }
     }
 
     /// Everything that is due: slots, limits, feeding, outcomes, the end.
@@ -264,9 +271,9 @@ impl Host {
                     running.condemn(Verdict::Nonsense);
                 }
             }
-            Event::Written { process } => {
+            Event::Written { process, bytes } => {
                 if let Some(running) = self.processes.get_mut(&process) {
-                    running.written();
+                    running.written(bytes);
                 }
             }
             Event::Exited { process, exit } => self.on_exit(process, exit, now),
@@ -364,9 +371,9 @@ impl Host {
     /// Records tasks that a process answered for.
     fn settle(&mut self, process: ProcessId, finished: Vec<HeldTask>) {
         for held in finished {
-            let death = held.failure.as_ref().and_then(|failure| {
+            let death = held.failure.as_ref().and_then(|(failure, ran)| {
                 let running = self.processes.get(&process)?;
-                Some(running.scene().failed(failure))
+                Some(running.scene().failed(failure, *ran))
             });
             self.record(held, death);
         }

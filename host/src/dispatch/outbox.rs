@@ -13,8 +13,8 @@ const BATCH: usize = 1000;
 pub(super) struct Outbox {
     store: Store,
     waiting: Vec<Finished>,
-    /// The queues that the batch being written submits to; `None` when none is being written.
-    writing: Option<BTreeSet<QueueName>>,
+    /// The batch being written: its size, and the queues that it submits to.
+    writing: Option<(usize, BTreeSet<QueueName>)>,
     closing: bool,
     /// Whether the store is away.
     pub(super) down: bool,
@@ -60,13 +60,14 @@ impl Outbox {
         let rest = self.waiting.split_off(self.waiting.len().min(BATCH));
         let batch = std::mem::replace(&mut self.waiting, rest);
         let submits = batch.iter().flat_map(|finished| &finished.submits);
-        self.writing = Some(submits.map(|task| task.queue.clone()).collect());
+        let queues = submits.map(|task| task.queue.clone()).collect();
+        self.writing = Some((batch.len(), queues));
         self.store.order(Order::Finish(batch));
     }
 
     /// A batch is written; returns the queues in which it has put tasks.
     pub(super) fn finished(&mut self) -> BTreeSet<QueueName> {
-        let submitted = self.writing.take().unwrap_or_default();
+        let (_, submitted) = self.writing.take().unwrap_or_default();
         self.flush();
         submitted
     }
@@ -79,6 +80,11 @@ impl Outbox {
     /// Whether nothing is on its way in or out.
     pub(super) fn is_settled(&self) -> bool {
         self.waiting.is_empty() && self.writing.is_none() && self.claims == 0
+    }
+
+    /// Outcomes that the store does not have.
+    pub(super) fn unrecorded(&self) -> usize {
+        self.waiting.len() + self.writing.as_ref().map_or(0, |(count, _)| *count)
     }
 
     /// Gives up ownership, once; `true` the first time.

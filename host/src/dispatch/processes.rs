@@ -64,8 +64,8 @@ impl Host {
                     running.condemn(Verdict::Nonsense);
                 }
             }
-            Answer::Failed { seq, failure } => {
-                if !running.held.fail(seq, failure) {
+            Answer::Failed { seq, failure, ran } => {
+                if !running.held.fail(seq, failure, ran) {
                     running.condemn(Verdict::Nonsense);
                 }
             }
@@ -105,7 +105,7 @@ impl Host {
             self.report_crash(&running, &scene, &exit, aftermath.culprit.as_ref());
         }
         for held in aftermath.finished {
-            let outcome = held.failure.as_ref().map(|failure| scene.failed(failure));
+            let outcome = held.failure.as_ref().map(|(failure, ran)| scene.failed(failure, *ran));
             self.record(held, outcome);
         }
         match aftermath.culprit {

@@ -138,7 +138,11 @@ impl Host {
         if self.quiet || queue.claiming {
             return;
         }
-        let wanted = queue.feed.to_claim(serving.len(), held);
+        let wanted = match &queue.limiter {
+            None => queue.feed.to_claim(serving.len(), held),
+            // What may not start yet is not kept from other hosts.
+            Some(_) => serving.len().saturating_sub(held + queue.feed.ready()),
+        };
         if wanted > 0 && queue.empty_until.is_none() {
             queue.claiming = true;
             self.outbox.claim(name.clone(), wanted);

@@ -38,8 +38,9 @@ pub(super) struct Running {
     /// Why this host killed it.
     pub(super) verdict: Option<Verdict>,
     socket: UnixStream,
-    /// The socket is full: the poller writes what it is given, in order, until it is done.
-    congested: bool,
+    /// Bytes that the poller was given to write because the socket was full; until they have left,
+    /// everything goes through it, to stay in order.
+    queued: usize,
     last_lines: VecDeque<String>,
     printed: Printed,
     clock: Option<TaskClock>,
@@ -79,7 +80,7 @@ impl Running {
             unfit: None,
             verdict: None,
             socket,
-            congested: false,
+            queued: 0,
             last_lines: VecDeque::new(),
             printed: Printed::default(),
             clock: None,
@@ -91,23 +92,24 @@ impl Running {
     pub(super) fn send(&mut self, poller: &Poller, message: &impl Serialize) {
         let frame = wire::encode(message);
         let mut rest = &frame[..];
-        while !self.congested && !rest.is_empty() {
+        while self.queued == 0 && !rest.is_empty() {
             match self.socket.write(rest) {
                 Ok(count) => rest = &rest[count..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.congested = true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // A dead reader: its pidfd tells the rest.
                 Err(_) => return,
             }
         }
         if !rest.is_empty() {
+            self.queued += rest.len();
             poller.send(self.process.id, rest.to_vec());
         }
     }
 
-    /// The poller has written all that it was given.
-    pub(super) fn written(&mut self) {
-        self.congested = false;
+    /// The poller has written so many bytes.
+    pub(super) fn written(&mut self, bytes: usize) {
+        self.queued = self.queued.saturating_sub(bytes);
     }
 
     /// Kills the process for a reason of its own making.

@@ -42,9 +42,10 @@ pub enum Event {
         process: ProcessId,
         reason: String,
     },
-    /// All that was given to [`Poller::send`] is written.
+    /// So many bytes of what was given to [`Poller::send`] have left; nothing of it waits any more.
     Written {
         process: ProcessId,
+        bytes: usize,
     },
     /// Dead and reaped; everything it said and printed came before.
     Exited {
@@ -169,6 +170,8 @@ struct Watched {
     socket: Option<UnixStream>,
     frames: Frames,
     outgoing: VecDeque<u8>,
+    /// Bytes that left `outgoing` and were not told of.
+    written: usize,
     taps: [Tap; 2],
     goodbye: bool,
 }
@@ -241,6 +244,7 @@ impl Thread {
             socket: Some(socket),
             frames: Frames::default(),
             outgoing: VecDeque::new(),
+            written: 0,
             taps: [Tap::new(stdout, marker), Tap::new(stderr, marker)],
             goodbye: false,
         };
@@ -299,6 +303,7 @@ impl Thread {
             watched.outgoing.clear();
             return Ok(());
         };
+        let before = watched.outgoing.len();
         while !watched.outgoing.is_empty() {
             let (front, _) = watched.outgoing.as_slices();
             match socket.write(front) {
@@ -308,13 +313,15 @@ impl Thread {
                 Err(_) => watched.outgoing.clear(),
             }
         }
+        watched.written += before - watched.outgoing.len();
         let done = watched.outgoing.is_empty();
         let mut flags = epoll::EventFlags::IN;
         flags.set(epoll::EventFlags::OUT, !done);
         epoll::modify(&self.epoll, socket, token(process.0, Source::Socket), flags)?;
         if done {
+            let bytes = std::mem::take(&mut watched.written);
             // Fails only when the host's loop is gone, which the next event finds out.
-            let _ = self.events.send(Event::Written { process });
+            let _ = self.events.send(Event::Written { process, bytes });
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 use rex_plugin_api::abi::{Buffer, Plugin};
 use rex_plugin_api::ops::{self, Failure};
@@ -155,6 +156,7 @@ fn process(
     input.push(b'\n');
     input.extend_from_slice(task.payload.as_bytes());
 
+    let started = Instant::now();
     link.set_task(task.seq);
     let status = plugin.call(ops::PLUGIN_PROCESS, input, buffer);
     link.set_task(0);
@@ -167,7 +169,8 @@ fn process(
     let failure = failure(status, buffer);
     let text = "An unhandled exception occurred while processing the payload";
     link.log(Level::Error, &format!("{text}\n{}", failure.traceback()))?;
-    link.send_in_order(Answer::Failed { seq: task.seq, failure })
+    let ran = started.elapsed();
+    link.send_in_order(Answer::Failed { seq: task.seq, failure, ran })
 }
 
 /// What a plugin answered instead of `OK`.
