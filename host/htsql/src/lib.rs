@@ -25,6 +25,7 @@ pub mod literal;
 pub mod name;
 pub mod plan;
 pub mod profile;
+pub mod syn;
 pub mod value;
 
 use std::sync::Arc;
