@@ -10,9 +10,20 @@
 
 mod connection;
 mod decode;
+mod describe;
 mod driver;
+mod encode;
+mod etl;
+mod exec;
+mod fetch;
+mod format;
 mod introspect;
+mod json_param;
 mod params;
+mod product;
+mod rows;
+mod session;
+mod space;
 mod tls;
 mod uri;
 
@@ -20,5 +31,9 @@ mod uri;
 pub mod testing;
 
 pub use connection::{Canceller, ConnectError};
+pub use encode::{profile_json, value_json};
+pub use json_param::{from_json, from_typed_json};
+pub use product::Product;
+pub use session::{Config, Gateway, Session, Sink};
 pub use tls::TlsError;
 pub use uri::{BadUri, Uri};

@@ -1,0 +1,224 @@
+//! The databases that a query may reach: the main one and its gateways, each with a connection
+//! opened on first use, a catalog introspected on first use, and a transaction.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rex_htsql::catalog::Catalog;
+use rex_htsql::error::Kind;
+use rex_htsql::{Env, Error, Gateways, Naming};
+
+use crate::connection::Connection;
+use crate::introspect::introspect;
+use crate::uri::Uri;
+
+/// Index of a database in a [`Space`]; the main one is 0.
+pub(crate) type DatabaseId = usize;
+
+pub(crate) const MAIN: DatabaseId = 0;
+
+/// All databases of a session.
+pub(crate) struct Space {
+    databases: Vec<Database>,
+    statement_timeout: Option<Duration>,
+    /// The gateway that a compilation asked for before it was introspected.
+    missing: Cell<Option<DatabaseId>>,
+}
+
+struct Database {
+    /// The gateway's command; empty for the main database.
+    name: String,
+    uri: Uri,
+    naming: Naming,
+    connection: RefCell<Option<Arc<Connection>>>,
+    catalog: RefCell<Option<Arc<Catalog>>>,
+    in_transaction: Cell<bool>,
+}
+
+impl Space {
+    pub(crate) fn new(
+        uri: Uri,
+        naming: Naming,
+        gateways: Vec<(String, Uri, Naming)>,
+        statement_timeout: Option<Duration>,
+    ) -> Space {
+        let databases = std::iter::once((String::new(), uri, naming))
+            .chain(gateways)
+            .map(|(name, uri, naming)| Database {
+                name,
+                uri,
+                naming,
+                connection: RefCell::new(None),
+                catalog: RefCell::new(None),
+                in_transaction: Cell::new(false),
+            })
+            .collect();
+        Space { databases, statement_timeout, missing: Cell::new(None) }
+    }
+
+    fn database(&self, id: DatabaseId) -> Result<&Database, Error> {
+        self.databases.get(id).ok_or_else(|| Error::of(Kind::Internal, "no such database"))
+    }
+
+    /// The gateway of a name.
+    pub(crate) fn gateway(&self, name: &str) -> Option<DatabaseId> {
+        self.databases.iter().skip(1).position(|database| database.name == name).map(|at| at + 1)
+    }
+
+    /// The connection of a database; a lost one is replaced unless a transaction was open on it.
+    pub(crate) async fn connection(&self, id: DatabaseId) -> Result<Arc<Connection>, Error> {
+        let database = self.database(id)?;
+        if let Some(connection) = self.open_connection(id)
+            && (!connection.is_closed() || database.in_transaction.get())
+        {
+            return Ok(connection);
+        }
+        let opened = Connection::open(&database.uri, self.statement_timeout)
+            .await
+            .map(Arc::new)
+            .map_err(|error| Error::of(Kind::Database, chain(&error)))?;
+        *database.connection.borrow_mut() = Some(opened.clone());
+        Ok(opened)
+    }
+
+    /// The connection of a database where it has one.
+    pub(crate) fn open_connection(&self, id: DatabaseId) -> Option<Arc<Connection>> {
+        self.databases.get(id)?.connection.borrow().clone()
+    }
+
+    /// The catalog of a database.
+    pub(crate) async fn catalog(&self, id: DatabaseId) -> Result<Arc<Catalog>, Error> {
+        let database = self.database(id)?;
+        let known = database.catalog.borrow().clone();
+        if let Some(catalog) = known {
+            return Ok(catalog);
+        }
+        let connection = self.connection(id).await?;
+        let found = introspect(&connection).await?;
+        let catalog = Arc::new(Catalog::new(found, database.naming));
+        *database.catalog.borrow_mut() = Some(catalog.clone());
+        Ok(catalog)
+    }
+
+    /// Forgets what introspection found; for after changes of a schema.
+    pub(crate) fn forget_catalogs(&self) {
+        for database in &self.databases {
+            *database.catalog.borrow_mut() = None;
+        }
+    }
+
+    /// Compiles with the catalog of a database, introspecting the gateways that turn out to be
+    /// needed.
+    pub(crate) async fn compile<T>(
+        &self,
+        id: DatabaseId,
+        compile: impl Fn(&Catalog, &Env<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let catalog = self.catalog(id).await?;
+        loop {
+            self.missing.set(None);
+            let outcome = compile(&catalog, &Env { gateways: &View(self) });
+            match self.missing.take() {
+                Some(gateway) => self.catalog(gateway).await?,
+                None => return outcome,
+            };
+        }
+    }
+
+    pub(crate) fn in_transaction(&self, id: DatabaseId) -> bool {
+        self.databases.get(id).is_some_and(|database| database.in_transaction.get())
+    }
+
+    /// Notes that a transaction was begun by other means.
+    pub(crate) fn note_transaction(&self, id: DatabaseId) {
+        if let Some(database) = self.databases.get(id) {
+            database.in_transaction.set(true);
+        }
+    }
+
+    /// Begins a transaction on a database unless it has one.
+    pub(crate) async fn begin(&self, id: DatabaseId) -> Result<(), Error> {
+        let database = self.database(id)?;
+        if database.in_transaction.get() {
+            return Ok(());
+        }
+        self.connection(id).await?.run("BEGIN").await?;
+        database.in_transaction.set(true);
+        Ok(())
+    }
+
+    /// Ends the transactions of all databases, gateways before the main one. The first failure of
+    /// a commit rolls the rest back.
+    pub(crate) async fn end(&self, mut commit: bool) -> Result<(), Error> {
+        let mut outcome = Ok(());
+        for database in self.databases.iter().rev() {
+            if !database.in_transaction.replace(false) {
+                continue;
+            }
+            let connection = database.connection.borrow().clone();
+            let Some(connection) = connection else { continue };
+            let ended = connection.run(if commit { "COMMIT" } else { "ROLLBACK" }).await;
+            if commit && ended.is_err() {
+                commit = false;
+                outcome = ended;
+            }
+        }
+        outcome
+    }
+
+    /// Runs a statement on every database that is in a transaction; for savepoints.
+    pub(crate) async fn run_in_transactions(&self, sql: &str) -> Result<(), Error> {
+        for id in 0..self.databases.len() {
+            if self.in_transaction(id) {
+                self.connection(id).await?.run(sql).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The databases that are in a transaction.
+    pub(crate) fn transactions(&self) -> Vec<DatabaseId> {
+        (0..self.databases.len()).filter(|id| self.in_transaction(*id)).collect()
+    }
+
+    /// Rolls one database's transaction back.
+    pub(crate) async fn abandon(&self, id: DatabaseId) -> Result<(), Error> {
+        if self.database(id)?.in_transaction.replace(false) {
+            self.connection(id).await?.run("ROLLBACK").await?;
+        }
+        Ok(())
+    }
+}
+
+/// An error with its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// What the compiler sees of the gateways: those introspected so far; it asks for others by
+/// failing.
+struct View<'a>(&'a Space);
+
+impl Gateways for View<'_> {
+    fn has(&self, name: &str) -> bool {
+        self.0.gateway(name).is_some()
+    }
+
+    fn catalog(&self, name: &str) -> Result<Arc<Catalog>, Error> {
+        let unknown = || Error::quoting("Found unknown gateway", name);
+        let id = self.0.gateway(name).ok_or_else(unknown)?;
+        let known = self.0.database(id)?.catalog.borrow().clone();
+        known.ok_or_else(|| {
+            self.0.missing.set(Some(id));
+            Error::of(Kind::Internal, "the gateway is not introspected yet")
+        })
+    }
+}
