@@ -151,7 +151,7 @@ impl<'a> Run<'a> {
             self.space.note_transaction(self.database);
         }
         let fetch = Fetch::start(&connection, plan, access).await?;
-        Ok(Feed::fetch(profile, fetch, &mark))
+        Ok(Feed::fetch(profile, self.database, fetch, &mark))
     }
 
     async fn test(self, command: &Command, params: &Params) -> Result<bool, Error> {

@@ -4,7 +4,9 @@ use rex_htsql::error::Mark;
 use rex_htsql::profile::Profile;
 use rex_htsql::{Error, Stage, Value};
 
+use crate::etl::Work;
 use crate::fetch::Fetch;
+use crate::space::DatabaseId;
 
 /// A finished answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,12 +24,14 @@ pub(crate) struct Feed {
     pub(crate) profile: Profile,
     source: Source,
     mark: Option<Mark>,
+    database: Option<DatabaseId>,
 }
 
 enum Source {
     Single(Option<Value>),
     Items(std::vec::IntoIter<Value>),
     Fetch(Box<Fetch>),
+    Etl(Box<Work>),
 }
 
 impl Feed {
@@ -37,12 +41,24 @@ impl Feed {
             Value::List(items) => Source::Items(items.into_iter()),
             single => Source::Single(Some(single)),
         };
-        Feed { profile, source, mark: None }
+        Feed { profile, source, mark: None, database: None }
     }
 
     /// A running fetch; its errors are marked.
-    pub(crate) fn fetch(profile: Profile, fetch: Fetch, mark: &Mark) -> Feed {
-        Feed { profile, source: Source::Fetch(Box::new(fetch)), mark: Some(mark.clone()) }
+    pub(crate) fn fetch(profile: Profile, database: DatabaseId, fetch: Fetch, mark: &Mark) -> Feed {
+        let source = Source::Fetch(Box::new(fetch));
+        Feed { profile, source, mark: Some(mark.clone()), database: Some(database) }
+    }
+
+    /// A running ETL command that gives a list of identities.
+    pub(crate) fn etl(profile: Profile, database: DatabaseId, work: Work, mark: &Mark) -> Feed {
+        let source = Source::Etl(Box::new(work));
+        Feed { profile, source, mark: Some(mark.clone()), database: Some(database) }
+    }
+
+    /// The database that is at work while the feed is read.
+    pub(crate) fn database(&self) -> Option<DatabaseId> {
+        self.database
     }
 
     /// Whether items come one by one; else there is one value.
@@ -51,6 +67,7 @@ impl Feed {
             Source::Single(_) => false,
             Source::Items(_) => true,
             Source::Fetch(fetch) => fetch.is_list(),
+            Source::Etl(_) => true,
         }
     }
 
@@ -59,6 +76,7 @@ impl Feed {
         match &mut self.source {
             Source::Single(value) => Ok(value.take()),
             Source::Items(items) => Ok(items.next()),
+            Source::Etl(work) => Box::pin(work.next()).await,
             Source::Fetch(fetch) => {
                 let mark = self.mark.as_ref();
                 fetch.next().await.map_err(|error| match mark {
