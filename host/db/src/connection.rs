@@ -7,6 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use rex_htsql::plan::Statement;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::types::Type;
 use tokio_postgres::{CancelToken, Client, NoTls, Row, RowStream};
 
@@ -62,25 +63,26 @@ impl Connection {
         options.push_str(" -c datestyle=ISO -c intervalstyle=postgres -c bytea_output=hex");
         options.push_str(" -c extra_float_digits=1");
         config.options(options.trim_start());
-        let connector = tls::connector(&uri.tls)
-            .map_err(|source| ConnectError::Tls { uri: uri.to_string(), source })?;
-        let (client, connection) = config.connect(connector).await.map_err(|error| {
-            ConnectError::Connect { uri: uri.to_string(), reason: driver::text(&error, "", 0) }
-        })?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!("connection to the database ended: {error}");
-            }
-        });
+        let failed = |error: tokio_postgres::Error| ConnectError::Connect {
+            uri: uri.to_string(),
+            reason: driver::text(&error, "", 0),
+        };
+        let client = if uri.is_local() {
+            let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
+            drive(connection);
+            client
+        } else {
+            let connector = tls::connector(&uri.tls)
+                .map_err(|source| ConnectError::Tls { uri: uri.to_string(), source })?;
+            let (client, connection) = config.connect(connector).await.map_err(failed)?;
+            drive(connection);
+            client
+        };
         Ok(Connection { client, uri: uri.clone() })
     }
 
     pub(crate) fn client(&self) -> &Client {
         &self.client
-    }
-
-    pub(crate) fn uri(&self) -> &Uri {
-        &self.uri
     }
 
     /// Whether the server has gone away.
@@ -117,6 +119,19 @@ impl Connection {
     }
 }
 
+/// Moves bytes between the socket and whoever awaits an answer.
+fn drive<S, T>(connection: tokio_postgres::Connection<S, T>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!("connection to the database ended: {error}");
+        }
+    });
+}
+
 /// The parameters of a statement, each with its type.
 pub(crate) fn bind(statement: &Statement) -> Vec<(TextParam, Type)> {
     let bound =
@@ -150,8 +165,8 @@ impl Canceller {
             .map_err(|error| failed(error.to_string()))?;
         runtime.block_on(async {
             let sent = match tls::connector(&self.uri.tls) {
-                Ok(connector) => self.token.cancel_query(connector).await,
-                Err(_) => self.token.cancel_query(NoTls).await,
+                Ok(connector) if !self.uri.is_local() => self.token.cancel_query(connector).await,
+                _ => self.token.cancel_query(NoTls).await,
             };
             sent.map_err(|error| failed(driver::text(&error, "", 0)))
         })

@@ -16,6 +16,8 @@ mod cells;
 mod copy;
 mod resolve;
 mod table;
+#[cfg(all(test, feature = "testing"))]
+mod tests;
 mod verbs;
 mod work;
 

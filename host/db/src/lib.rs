@@ -8,6 +8,7 @@
 //!
 //! The compiler (`rex-htsql`) never opens a connection, this crate never looks into a query.
 
+pub mod command;
 mod connection;
 mod decode;
 mod describe;
@@ -32,6 +33,7 @@ pub mod testing;
 
 pub use connection::{Canceller, ConnectError};
 pub use encode::{profile_json, value_json};
+pub use format::Printer;
 pub use json_param::{from_json, from_typed_json};
 pub use product::Product;
 pub use session::{Config, Gateway, Session, Sink};

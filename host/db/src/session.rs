@@ -1,7 +1,9 @@
 //! A session: a database with its gateways, in which queries run one after another.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use rex_htsql::catalog::Catalog;
 use rex_htsql::error::Kind;
 use rex_htsql::plan::{Format, Plan};
 use rex_htsql::profile::Profile;
@@ -83,23 +85,19 @@ impl Session {
     /// The layered text of what went wrong; nothing of the query remains in the database.
     pub fn produce(&mut self, query: &str, params: &Params) -> Result<Product, Error> {
         let space = &self.space;
-        let product = self.runtime.block_on(async {
+        self.runtime.block_on(async {
             within(space, self.grouped, async {
                 let (plan, feed) = start(space, query, params).await?;
                 let format = format_of(&plan);
                 let (profile, data) = feed.collect().await?;
-                Ok(match format {
-                    None => Product { profile: Some(profile), data, rendered: None },
-                    Some(format) => Product {
-                        profile: None,
-                        rendered: Some(crate::format::to_string(format, &profile, &data)),
-                        data: Value::Null,
-                    },
-                })
+                let Some(format) = format else {
+                    return Ok(Product { profile: Some(profile), data, rendered: None });
+                };
+                let text = crate::format::to_string(format, &profile, &data).map_err(unwritten)?;
+                Ok(Product { profile: None, data: Value::Null, rendered: Some(text) })
             })
             .await
-        });
-        product
+        })
     }
 
     /// Runs a query and hands its answer over item by item, so that a long one needs little
@@ -120,9 +118,6 @@ impl Session {
                 if let Some(format) = format_of(&plan) {
                     sink.format(format);
                 }
-                let unwritten = |error: std::io::Error| {
-                    Error::of(Kind::Internal, format!("failed to write the answer: {error}"))
-                };
                 sink.begin(&feed.profile, feed.is_list()).map_err(unwritten)?;
                 while let Some(item) = feed.next().await? {
                     sink.item(item).map_err(unwritten)?;
@@ -157,6 +152,14 @@ impl Session {
             space.compile(MAIN, |catalog, env| rex_htsql::compile(query, catalog, env, params)),
         )?;
         plan.profile().ok_or_else(|| Error::new("unsupported action"))
+    }
+
+    /// The catalog of the main database.
+    ///
+    /// # Errors
+    /// There is no connecting, or introspection fails.
+    pub fn catalog(&mut self) -> Result<Arc<Catalog>, Error> {
+        self.runtime.block_on(self.space.catalog(MAIN))
     }
 
     /// Runs plain SQL statements on the main database; for set-up. Catalogs are read anew.
@@ -221,6 +224,11 @@ async fn start(space: &Space, query: &str, params: &Params) -> Result<(Plan, Fee
     let run = Run { space, database: MAIN, writes: writes(&plan), busy: None };
     let feed = run.plan(&plan, params).await?;
     Ok((plan, feed))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape that `map_err` takes")]
+fn unwritten(error: std::io::Error) -> Error {
+    Error::of(Kind::Internal, format!("failed to write the answer: {error}"))
 }
 
 fn format_of(plan: &Plan) -> Option<Format> {

@@ -140,6 +140,11 @@ impl Uri {
         self.get("dbname").or_else(|| self.get("user")).unwrap_or_default()
     }
 
+    /// Whether the server is reached by a socket of this machine, where TLS has no place.
+    pub(crate) fn is_local(&self) -> bool {
+        self.get("host").is_some_and(|host| host.starts_with('/'))
+    }
+
     fn get(&self, name: &str) -> Option<&str> {
         self.params.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
@@ -161,7 +166,7 @@ impl Uri {
             text.push_str("' ");
         }
         let mut config: Config = text.parse().map_err(BadUri::Option)?;
-        let local = self.get("host").is_some_and(|host| host.starts_with('/'));
+        let local = self.is_local();
         config.ssl_mode(match self.tls.mode {
             _ if local => DriverSslMode::Disable,
             SslMode::Disable => DriverSslMode::Disable,
