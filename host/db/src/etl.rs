@@ -7,6 +7,7 @@
 //! | `cells` | records to the texts of columns, with links and identities |
 //! | `resolve` | identities to keys and back, a batch at once |
 //! | `table` | statements over the target table: insert, update, delete, in bulk |
+//! | `refusal` | what a deployment says of broken constraints |
 //! | `copy` | insertion by COPY where the identities are known beforehand |
 //!
 //! A batch runs as a few statements under a savepoint. Where it fails it is undone and halved,
@@ -14,6 +15,7 @@
 
 mod cells;
 mod copy;
+mod refusal;
 mod resolve;
 mod table;
 #[cfg(all(test, feature = "testing"))]
@@ -34,6 +36,8 @@ use crate::params::TextParam;
 use crate::product::Feed;
 
 pub(crate) use work::Work;
+
+use refusal::Refusal;
 
 /// A name as an SQL identifier.
 pub(crate) fn quote(name: &str) -> String {
@@ -93,17 +97,19 @@ struct Failed {
     error: Error,
     /// Not to be tried again in parts: cancelled, timed out, or the connection is gone.
     stop: bool,
+    /// The constraint that was broken.
+    refusal: Option<Box<Refusal>>,
 }
 
 impl From<Error> for Failed {
     fn from(error: Error) -> Failed {
-        Failed { error, stop: false }
+        Failed { error, stop: false, refusal: None }
     }
 }
 
 impl From<crate::decode::DecodeError> for Failed {
     fn from(error: crate::decode::DecodeError) -> Failed {
-        Failed { error: internal(&error.to_string()), stop: true }
+        Failed { error: internal(&error.to_string()), stop: true, refusal: None }
     }
 }
 
@@ -121,7 +127,10 @@ impl From<tokio_postgres::Error> for Failed {
             .contains(code),
         };
         // The statements are this crate's own, so no excerpt of them would help.
-        Failed { error: driver::error(&error, "", usize::MAX), stop }
+        let text = || driver::text(&error, "", usize::MAX);
+        let refusal =
+            error.as_db_error().and_then(|refused| Refusal::new(refused, text())).map(Box::new);
+        Failed { error: driver::error(&error, "", usize::MAX), stop, refusal }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Introspection of a live database: what it finds, and how long a large schema takes.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::time::{Duration, Instant};
 
 use rex_db::testing::Server;

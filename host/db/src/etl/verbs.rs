@@ -57,6 +57,10 @@ impl Verb {
         &self.connection
     }
 
+    pub(super) fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
     pub(super) fn target(&self) -> &Target {
         &self.target
     }

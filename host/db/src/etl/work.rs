@@ -166,7 +166,7 @@ async fn run_batch(
             [] => {}
             [one] => match verb.run(part).await {
                 Ok(found) => ids.extend(found),
-                Err(failed) => return Err(blame(failed.error, verb, kind, is_list, one)),
+                Err(failed) => return Err(blame(failed, verb, kind, is_list, one)),
             },
             _ => {
                 verb.connection().run("SAVEPOINT rex_batch").await?;
@@ -175,8 +175,8 @@ async fn run_batch(
                         verb.connection().run("RELEASE SAVEPOINT rex_batch").await?;
                         ids.extend(found);
                     }
-                    Err(Failed { error, stop: true }) => return Err(error),
-                    Err(Failed { stop: false, .. }) => {
+                    Err(Failed { error, stop: true, .. }) => return Err(error),
+                    Err(_) => {
                         let undo = "ROLLBACK TO SAVEPOINT rex_batch; RELEASE SAVEPOINT rex_batch";
                         verb.connection().run(undo).await?;
                         parts.push(right);
@@ -190,7 +190,9 @@ async fn run_batch(
 }
 
 /// Says of which record an error is.
-fn blame(error: Error, verb: &Verb, kind: EtlKind, is_list: bool, at: &Numbered) -> Error {
+fn blame(failed: Failed, verb: &Verb, kind: EtlKind, is_list: bool, at: &Numbered) -> Error {
+    let titled = failed.refusal.and_then(|refusal| refusal.titled(verb.catalog()));
+    let error = titled.unwrap_or(failed.error);
     let literal = dump(&verb.target().record, &at.record);
     let gerund = kind.gerund();
     match is_list {
