@@ -15,16 +15,24 @@
 //! statements, how rows become values, how nested segments stitch together, where the fields of an
 //! ETL feed go. The crate never opens a connection and never reads a clock.
 
+mod bind;
 pub mod catalog;
 pub mod clarify;
+mod coerce;
 pub mod command;
+mod deep;
 pub mod domain;
 pub mod error;
 pub mod etl;
+mod fetch;
+mod func;
 pub mod literal;
 pub mod name;
 pub mod plan;
 pub mod profile;
+mod rel;
+mod space;
+mod sql;
 pub mod syn;
 pub mod value;
 
@@ -36,7 +44,7 @@ pub use plan::Plan;
 pub use value::{Param, Params, Value};
 
 /// Catalogs of the databases that a query may reach by gateway commands (`/:rexdb`).
-pub trait Gateways {
+pub trait Gateways: Sync {
     /// Whether a gateway of that name exists; must not connect.
     fn has(&self, name: &str) -> bool;
 
@@ -77,8 +85,8 @@ pub fn compile(
     env: &Env<'_>,
     params: &Params,
 ) -> Result<Plan, Error> {
-    let _ = (text, catalog, env, params);
-    Err(Error::new("unable to compile"))
+    let syn = syn::parse(text)?;
+    deep::run(&syn, || command::recognize(&syn, env)?.compile_here(catalog, env, params))
 }
 
 /// The stages that can be shown.
@@ -102,6 +110,35 @@ pub fn explain(
     env: &Env<'_>,
     params: &Params,
 ) -> Result<String, Error> {
-    let _ = (text, lens, catalog, env, params);
-    Err(Error::new("unable to explain"))
+    let syn = syn::parse(text)?;
+    if lens == Lens::Syn {
+        return Ok(syn.outline());
+    }
+    deep::run(&syn, || {
+        let command = command::recognize(&syn, env)?;
+        let mut shown = Vec::new();
+        explain_command(&command, lens, catalog, env, params, &mut shown)?;
+        Ok(shown.join("\n"))
+    })
+}
+
+fn explain_command(
+    command: &command::Command,
+    lens: Lens,
+    catalog: &Catalog,
+    env: &Env<'_>,
+    params: &Params,
+    shown: &mut Vec<String>,
+) -> Result<(), Error> {
+    let parts = command.parts();
+    if parts.is_empty() {
+        shown.push(fetch::explain(command.syn(), lens, catalog, params)?);
+        return Ok(());
+    }
+    let gateway = command.gateway().map(|name| env.gateways.catalog(name)).transpose()?;
+    let catalog = gateway.as_deref().unwrap_or(catalog);
+    for part in parts {
+        explain_command(part, lens, catalog, env, params, shown)?;
+    }
+    Ok(())
 }

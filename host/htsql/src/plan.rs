@@ -265,8 +265,11 @@ pub struct Target {
     pub record: Domain,
     /// One for each field of the feed's record, in order.
     pub fields: Vec<FieldTarget>,
-    /// What `insert`, `update`, `merge` and `clone` return; `None` for `copy` and `delete`.
+    /// How identities of the table resolve to rows, for what is returned and for the identity
+    /// fields; `None` where a `copy` does without.
     pub identity: Option<Identify>,
+    /// Whether the product is the identities: not for `copy` and `delete`, whose product is void.
+    pub returns: bool,
     /// Columns that locate a row of the table, for RETURNING and WHERE: the primary key, else the
     /// first total unique key.
     pub key: Vec<String>,
@@ -355,7 +358,7 @@ impl Plan {
 impl Target {
     /// The profile of the command's product: an ID, a list of IDs, or void.
     pub fn profile(&self) -> Profile {
-        let Some(identify) = &self.identity else {
+        let Some(identify) = self.identity.as_ref().filter(|_| self.returns) else {
             return Profile::bare(Domain::Void);
         };
         let id = identify.domain.clone();
