@@ -14,7 +14,7 @@ use crate::plan::{EtlKind, EtlPlan, Format, Plan, Step};
 use crate::syn::Syn;
 use crate::syn::tree::Kind;
 use crate::value::Params;
-use crate::{Env, deep, etl, fetch};
+use crate::{Env, etl, fetch};
 
 /// A recognised command (a fetch by default) that compiles when it is known with which parameters
 /// it runs.
@@ -47,11 +47,28 @@ enum Verb {
     With(Command, Command),
 }
 
+/// Commands that may be inside of each other.
+const MAX_DEPTH: usize = 40;
+
 /// Recognises the command of a query.
 ///
 /// # Errors
 /// A command with arguments it does not take; marked as parsing.
 pub(crate) fn recognize(syn: &Syn, env: &Env<'_>) -> Result<Command, Error> {
+    recognize_at(syn, &Depth { env, depth: 0 })
+}
+
+/// How many commands are around the one being recognised.
+struct Depth<'e> {
+    env: &'e Env<'e>,
+    depth: usize,
+}
+
+fn recognize_at(syn: &Syn, at: &Depth<'_>) -> Result<Command, Error> {
+    if at.depth > MAX_DEPTH {
+        return Err(fail("Found too deeply nested commands", syn));
+    }
+    let env = &Depth { env: at.env, depth: at.depth + 1 };
     let top = match syn.kind() {
         Kind::Collect { arm } => arm,
         _ => syn,
@@ -95,10 +112,10 @@ fn fail(message: impl Into<String>, syn: &Syn) -> Error {
     Error::new(message).at(Stage::Parsing, syn.mark())
 }
 
-fn verb(name: &str, args: &[Syn], syn: &Syn, env: &Env<'_>) -> Result<Option<Verb>, Error> {
+fn verb(name: &str, args: &[Syn], syn: &Syn, env: &Depth<'_>) -> Result<Option<Verb>, Error> {
     let key = to_name(name);
     let one = || match args {
-        [arg] => recognize(arg, env),
+        [arg] => recognize_at(arg, env),
         _ => Err(fail("Expected 1 argument", syn)),
     };
     let etl = |kind| {
@@ -110,7 +127,7 @@ fn verb(name: &str, args: &[Syn], syn: &Syn, env: &Env<'_>) -> Result<Option<Ver
     };
     Ok(Some(match key.as_str() {
         "fetch" | "retrieve" => match args {
-            [arg] => return Ok(Some(Verb::Gateway(String::new(), recognize(arg, env)?))),
+            [arg] => return Ok(Some(Verb::Gateway(String::new(), recognize_at(arg, env)?))),
             _ => return Err(fail("Expected 1 argument", syn)),
         },
         "txt" => Verb::Format(Format::Text, one()?),
@@ -122,7 +139,7 @@ fn verb(name: &str, args: &[Syn], syn: &Syn, env: &Env<'_>) -> Result<Option<Ver
         "xml" => Verb::Format(Format::Xml, one()?),
         "sql" => Verb::Sql(one()?),
         "describe" => match args {
-            [arg] => Verb::Describe(recognize(arg, env)?),
+            [arg] => Verb::Describe(recognize_at(arg, env)?),
             _ => return Err(fail("Expected one argument", syn)),
         },
         "pivot" => pivot(args, syn, env)?,
@@ -146,7 +163,7 @@ fn verb(name: &str, args: &[Syn], syn: &Syn, env: &Env<'_>) -> Result<Option<Ver
             let mut steps = Vec::with_capacity(args.len());
             for arg in args {
                 let (reference, body) = assignment(arg)?;
-                steps.push((reference, recognize(body, env)?));
+                steps.push((reference, recognize_at(body, env)?));
             }
             Verb::Do(steps)
         }
@@ -158,8 +175,8 @@ fn verb(name: &str, args: &[Syn], syn: &Syn, env: &Env<'_>) -> Result<Option<Ver
             let mut otherwise = None;
             for pair in args.chunks(2) {
                 match pair {
-                    [test, then] => arms.push((recognize(test, env)?, recognize(then, env)?)),
-                    [last] => otherwise = Some(recognize(last, env)?),
+                    [test, then] => arms.push((recognize_at(test, env)?, recognize_at(then, env)?)),
+                    [last] => otherwise = Some(recognize_at(last, env)?),
                     _ => {}
                 }
             }
@@ -167,32 +184,32 @@ fn verb(name: &str, args: &[Syn], syn: &Syn, env: &Env<'_>) -> Result<Option<Ver
         }
         "when" => match args {
             [then, test] => {
-                Verb::If(vec![(recognize(test, env)?, recognize(then, env)?)], None)
+                Verb::If(vec![(recognize_at(test, env)?, recognize_at(then, env)?)], None)
             }
             _ => return Err(fail("expected 2 arguments", syn)),
         },
         "for" => match args {
             [items, body] => match assignment(items)? {
                 (Some(reference), items) => {
-                    Verb::For(reference, recognize(items, env)?, recognize(body, env)?)
+                    Verb::For(reference, recognize_at(items, env)?, recognize_at(body, env)?)
                 }
                 (None, items) => return Err(fail("Expected an assignment expression", items)),
             },
             _ => return Err(fail("expected 2 arguments", syn)),
         },
         "with" => match args {
-            [record, body] => Verb::With(recognize(record, env)?, recognize(body, env)?),
+            [record, body] => Verb::With(recognize_at(record, env)?, recognize_at(body, env)?),
             _ => return Err(fail("expected 2 arguments", syn)),
         },
-        key if env.gateways.has(key) => Verb::Gateway(key.to_string(), one()?),
+        key if env.env.gateways.has(key) => Verb::Gateway(key.to_string(), one()?),
         _ => return Ok(None),
     }))
 }
 
 /// The feed of an ETL command: `name := {…}` is the record under that name.
-fn feed(arg: &Syn, env: &Env<'_>) -> Result<Command, Error> {
+fn feed(arg: &Syn, env: &Depth<'_>) -> Result<Command, Error> {
     let Kind::Assign { lhs, rhs } = arg.kind() else {
-        return recognize(arg, env);
+        return recognize_at(arg, env);
     };
     let name = match lhs.kind() {
         Kind::Specify { terms, params: None } => match terms.as_slice() {
@@ -209,7 +226,7 @@ fn feed(arg: &Syn, env: &Env<'_>) -> Result<Command, Error> {
         is_command: false,
         is_open: true,
     };
-    recognize(&Syn::new(named, arg.mark().clone()), env)
+    recognize_at(&Syn::new(named, arg.mark().clone()), env)
 }
 
 /// `$r := body`, or just the body.
@@ -226,7 +243,7 @@ fn assignment(syn: &Syn) -> Result<(Option<String>, &Syn), Error> {
     }
 }
 
-fn pivot(args: &[Syn], syn: &Syn, env: &Env<'_>) -> Result<Verb, Error> {
+fn pivot(args: &[Syn], syn: &Syn, env: &Depth<'_>) -> Result<Verb, Error> {
     if args.is_empty() || args.len() > 3 {
         return Err(fail("Expected 1 to 3 arguments", syn));
     }
@@ -234,7 +251,7 @@ fn pivot(args: &[Syn], syn: &Syn, env: &Env<'_>) -> Result<Verb, Error> {
         None => Ok(default),
         Some(arg) => whole(arg).ok_or_else(|| fail("Expected an integer", arg)),
     };
-    Ok(Verb::Pivot(recognize(&args[0], env)?, index(1, -2)?, index(2, -1)?))
+    Ok(Verb::Pivot(recognize_at(&args[0], env)?, index(1, -2)?, index(2, -1)?))
 }
 
 fn whole(syn: &Syn) -> Option<i64> {
@@ -289,18 +306,8 @@ impl Command {
         env: &Env<'_>,
         params: &Params,
     ) -> Result<Plan, Error> {
-        deep::run(&self.0.syn, || self.compile_here(catalog, env, params))
-    }
-
-    /// Compiles the command on the stack of the caller.
-    pub(crate) fn compile_here(
-        &self,
-        catalog: &Catalog,
-        env: &Env<'_>,
-        params: &Params,
-    ) -> Result<Plan, Error> {
         let mark = self.0.mark.clone();
-        let part = |command: &Command| command.compile_here(catalog, env, params).map(Box::new);
+        let part = |command: &Command| command.compile(catalog, env, params).map(Box::new);
         Ok(match &self.0.verb {
             Verb::Skip => Plan::Skip,
             Verb::Fetch => Plan::Fetch(fetch::compile(&self.0.syn, mark, catalog, params)?),
@@ -313,11 +320,11 @@ impl Command {
                 Plan::Pivot { feed: part(feed)?, on: *on, by: *by, mark }
             }
             Verb::Gateway(name, inner) if name.is_empty() => {
-                return inner.compile_here(catalog, env, params);
+                return inner.compile(catalog, env, params);
             }
             Verb::Gateway(name, inner) => {
                 let catalog = env.gateways.catalog(name)?;
-                let plan = Box::new(inner.compile_here(&catalog, env, params)?);
+                let plan = Box::new(inner.compile(&catalog, env, params)?);
                 Plan::Gateway { name: name.clone(), plan, mark }
             }
             Verb::Etl(kind, feed) => {

@@ -5,13 +5,22 @@ use crate::error::{Error, Mark};
 use crate::plan::{FetchPlan, Segment, Statement};
 use crate::syn::Syn;
 use crate::value::Params;
-use crate::{Lens, bind, rel, space, sql};
+use crate::{Lens, bind, deep, rel, space, sql};
 
 /// Compiles a query that is not a command.
 ///
 /// # Errors
 /// Those of binding and lowering.
 pub(crate) fn compile(
+    syn: &Syn,
+    mark: Mark,
+    catalog: &Catalog,
+    params: &Params,
+) -> Result<FetchPlan, Error> {
+    deep::run(syn, || compile_here(syn, mark, catalog, params))
+}
+
+fn compile_here(
     syn: &Syn,
     mark: Mark,
     catalog: &Catalog,
@@ -45,9 +54,15 @@ pub(crate) fn explain(
     catalog: &Catalog,
     params: &Params,
 ) -> Result<String, Error> {
-    if lens == Lens::Syn {
-        return Ok(syn.outline());
-    }
+    deep::run(syn, || explain_here(syn, lens, catalog, params))
+}
+
+fn explain_here(
+    syn: &Syn,
+    lens: Lens,
+    catalog: &Catalog,
+    params: &Params,
+) -> Result<String, Error> {
     let (bound, _) = bind::bind(syn, catalog, params)?;
     if lens == Lens::Bound {
         return Ok(bind::outline(&bound));

@@ -44,7 +44,7 @@ pub use plan::Plan;
 pub use value::{Param, Params, Value};
 
 /// Catalogs of the databases that a query may reach by gateway commands (`/:rexdb`).
-pub trait Gateways: Sync {
+pub trait Gateways {
     /// Whether a gateway of that name exists; must not connect.
     fn has(&self, name: &str) -> bool;
 
@@ -86,7 +86,7 @@ pub fn compile(
     params: &Params,
 ) -> Result<Plan, Error> {
     let syn = syn::parse(text)?;
-    deep::run(&syn, || command::recognize(&syn, env)?.compile_here(catalog, env, params))
+    command::recognize(&syn, env)?.compile(catalog, env, params)
 }
 
 /// The stages that can be shown.
@@ -114,12 +114,10 @@ pub fn explain(
     if lens == Lens::Syn {
         return Ok(syn.outline());
     }
-    deep::run(&syn, || {
-        let command = command::recognize(&syn, env)?;
-        let mut shown = Vec::new();
-        explain_command(&command, lens, catalog, env, params, &mut shown)?;
-        Ok(shown.join("\n"))
-    })
+    let command = command::recognize(&syn, env)?;
+    let mut shown = Vec::new();
+    explain_command(&command, lens, catalog, env, params, &mut shown)?;
+    Ok(shown.join("\n"))
 }
 
 fn explain_command(
