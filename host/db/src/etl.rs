@@ -54,10 +54,10 @@ pub(crate) async fn run(run: Run<'_>, plan: &EtlPlan, params: &Params) -> Result
     };
     let profile = target.profile();
     let is_list = target.is_list;
-    let returns = target.identity.is_some() && plan.kind.returns();
+    let returns = target.returns;
     let overlap = feed.database().is_some_and(|database| database != run.database);
     let connection = run.space.connection(run.database).await?;
-    let mut work = Work::new(connection, catalog, plan, target, feed, overlap)?;
+    let mut work = Work::new(connection, catalog, plan, target, feed, overlap);
     if is_list && returns {
         return Ok(Feed::etl(profile, run.database, work, &plan.mark));
     }
@@ -68,21 +68,6 @@ pub(crate) async fn run(run: Run<'_>, plan: &EtlPlan, params: &Params) -> Result
     let value =
         if returns { last.unwrap_or(rex_htsql::Value::Null) } else { rex_htsql::Value::Null };
     Ok(Feed::ready(profile, value))
-}
-
-/// Whether a verb gives identities.
-trait Returns {
-    fn returns(self) -> bool;
-}
-
-impl Returns for rex_htsql::plan::EtlKind {
-    fn returns(self) -> bool {
-        use rex_htsql::plan::EtlKind::{Clone, Copy, Delete, Insert, Merge, Update};
-        match self {
-            Insert | Update | Merge | Clone => true,
-            Copy | Delete => false,
-        }
-    }
 }
 
 /// The identity of the target table; every verb but `copy` and some inserts needs it.

@@ -1,8 +1,8 @@
 //! The databases that a query may reach: the main one and its gateways, each with a connection
 //! opened on first use, a catalog introspected on first use, and a transaction.
 
-use std::cell::{Cell, RefCell};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rex_htsql::catalog::Catalog;
@@ -23,7 +23,7 @@ pub(crate) struct Space {
     databases: Vec<Database>,
     statement_timeout: Option<Duration>,
     /// The gateway that a compilation asked for before it was introspected.
-    missing: Cell<Option<DatabaseId>>,
+    missing: Mutex<Option<DatabaseId>>,
 }
 
 struct Database {
@@ -31,9 +31,26 @@ struct Database {
     name: String,
     uri: Uri,
     naming: Naming,
-    connection: RefCell<Option<Arc<Connection>>>,
-    catalog: RefCell<Option<Arc<Catalog>>>,
-    in_transaction: Cell<bool>,
+    connection: Mutex<Option<Arc<Connection>>>,
+    catalog: Mutex<Option<Arc<Catalog>>>,
+    in_transaction: AtomicBool,
+}
+
+impl Database {
+    fn is_open(&self) -> bool {
+        self.in_transaction.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether a transaction is open, and tells whether one was.
+    fn mark(&self, open: bool) -> bool {
+        self.in_transaction.swap(open, Ordering::Relaxed)
+    }
+}
+
+/// What a lock guards is whole at any time, so a panic elsewhere spoils nothing. No lock is held
+/// over an await.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Space {
@@ -49,12 +66,12 @@ impl Space {
                 name,
                 uri,
                 naming,
-                connection: RefCell::new(None),
-                catalog: RefCell::new(None),
-                in_transaction: Cell::new(false),
+                connection: Mutex::new(None),
+                catalog: Mutex::new(None),
+                in_transaction: AtomicBool::new(false),
             })
             .collect();
-        Space { databases, statement_timeout, missing: Cell::new(None) }
+        Space { databases, statement_timeout, missing: Mutex::new(None) }
     }
 
     fn database(&self, id: DatabaseId) -> Result<&Database, Error> {
@@ -70,7 +87,7 @@ impl Space {
     pub(crate) async fn connection(&self, id: DatabaseId) -> Result<Arc<Connection>, Error> {
         let database = self.database(id)?;
         if let Some(connection) = self.open_connection(id)
-            && (!connection.is_closed() || database.in_transaction.get())
+            && (!connection.is_closed() || database.is_open())
         {
             return Ok(connection);
         }
@@ -78,33 +95,33 @@ impl Space {
             .await
             .map(Arc::new)
             .map_err(|error| Error::of(Kind::Database, chain(&error)))?;
-        *database.connection.borrow_mut() = Some(opened.clone());
+        *lock(&database.connection) = Some(opened.clone());
         Ok(opened)
     }
 
     /// The connection of a database where it has one.
     pub(crate) fn open_connection(&self, id: DatabaseId) -> Option<Arc<Connection>> {
-        self.databases.get(id)?.connection.borrow().clone()
+        lock(&self.databases.get(id)?.connection).clone()
     }
 
     /// The catalog of a database.
     pub(crate) async fn catalog(&self, id: DatabaseId) -> Result<Arc<Catalog>, Error> {
         let database = self.database(id)?;
-        let known = database.catalog.borrow().clone();
+        let known = lock(&database.catalog).clone();
         if let Some(catalog) = known {
             return Ok(catalog);
         }
         let connection = self.connection(id).await?;
         let found = introspect(&connection).await?;
         let catalog = Arc::new(Catalog::new(found, database.naming));
-        *database.catalog.borrow_mut() = Some(catalog.clone());
+        *lock(&database.catalog) = Some(catalog.clone());
         Ok(catalog)
     }
 
     /// Forgets what introspection found; for after changes of a schema.
     pub(crate) fn forget_catalogs(&self) {
         for database in &self.databases {
-            *database.catalog.borrow_mut() = None;
+            *lock(&database.catalog) = None;
         }
     }
 
@@ -117,9 +134,10 @@ impl Space {
     ) -> Result<T, Error> {
         let catalog = self.catalog(id).await?;
         loop {
-            self.missing.set(None);
+            *lock(&self.missing) = None;
             let outcome = compile(&catalog, &Env { gateways: &View(self) });
-            match self.missing.take() {
+            let missing = lock(&self.missing).take();
+            match missing {
                 Some(gateway) => self.catalog(gateway).await?,
                 None => return outcome,
             };
@@ -127,24 +145,24 @@ impl Space {
     }
 
     pub(crate) fn in_transaction(&self, id: DatabaseId) -> bool {
-        self.databases.get(id).is_some_and(|database| database.in_transaction.get())
+        self.databases.get(id).is_some_and(|database| database.is_open())
     }
 
     /// Notes that a transaction was begun by other means.
     pub(crate) fn note_transaction(&self, id: DatabaseId) {
         if let Some(database) = self.databases.get(id) {
-            database.in_transaction.set(true);
+            database.mark(true);
         }
     }
 
     /// Begins a transaction on a database unless it has one.
     pub(crate) async fn begin(&self, id: DatabaseId) -> Result<(), Error> {
         let database = self.database(id)?;
-        if database.in_transaction.get() {
+        if database.is_open() {
             return Ok(());
         }
         self.connection(id).await?.run("BEGIN").await?;
-        database.in_transaction.set(true);
+        database.mark(true);
         Ok(())
     }
 
@@ -153,10 +171,10 @@ impl Space {
     pub(crate) async fn end(&self, mut commit: bool) -> Result<(), Error> {
         let mut outcome = Ok(());
         for database in self.databases.iter().rev() {
-            if !database.in_transaction.replace(false) {
+            if !database.mark(false) {
                 continue;
             }
-            let connection = database.connection.borrow().clone();
+            let connection = lock(&database.connection).clone();
             let Some(connection) = connection else { continue };
             let ended = connection.run(if commit { "COMMIT" } else { "ROLLBACK" }).await;
             if commit && ended.is_err() {
@@ -184,7 +202,7 @@ impl Space {
 
     /// Rolls one database's transaction back.
     pub(crate) async fn abandon(&self, id: DatabaseId) -> Result<(), Error> {
-        if self.database(id)?.in_transaction.replace(false) {
+        if self.database(id)?.mark(false) {
             self.connection(id).await?.run("ROLLBACK").await?;
         }
         Ok(())
@@ -215,9 +233,9 @@ impl Gateways for View<'_> {
     fn catalog(&self, name: &str) -> Result<Arc<Catalog>, Error> {
         let unknown = || Error::quoting("Found unknown gateway", name);
         let id = self.0.gateway(name).ok_or_else(unknown)?;
-        let known = self.0.database(id)?.catalog.borrow().clone();
+        let known = lock(&self.0.database(id)?.catalog).clone();
         known.ok_or_else(|| {
-            self.0.missing.set(Some(id));
+            *lock(&self.0.missing) = Some(id);
             Error::of(Kind::Internal, "the gateway is not introspected yet")
         })
     }

@@ -8,7 +8,7 @@ use futures_util::SinkExt as _;
 use rex_htsql::Value;
 use rex_htsql::catalog::Catalog;
 use rex_htsql::domain::Domain;
-use rex_htsql::plan::{EtlKind, FieldTarget, Identify, Target};
+use rex_htsql::plan::{FieldTarget, Identify, Target};
 use tokio_postgres::Statement;
 
 use super::cells::{convert, fields};
@@ -50,7 +50,6 @@ impl CopyPath {
     pub(super) async fn find(
         connection: &Connection,
         catalog: &Catalog,
-        kind: EtlKind,
         target: &Target,
     ) -> Result<Suitability, Failed> {
         let mut columns = Vec::new();
@@ -68,7 +67,7 @@ impl CopyPath {
             }
         }
         let leaves = match &target.identity {
-            _ if kind == EtlKind::Copy => None,
+            _ if !target.returns => None,
             Some(identify) => match leaf_fields(identify, target, catalog) {
                 Some(leaves) => Some(leaves),
                 None => return Ok(Suitability::Unfit),

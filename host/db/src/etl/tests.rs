@@ -152,6 +152,7 @@ fn etl(
             tag: of.label.clone(),
             header: of.label.clone(),
             is_list: true,
+            returns: !matches!(kind, EtlKind::Copy | EtlKind::Delete),
             record,
             fields,
             key: of.key.clone(),

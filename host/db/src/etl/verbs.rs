@@ -4,9 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use rex_htsql::catalog::Catalog;
-use rex_htsql::domain::Domain;
 use rex_htsql::plan::{EtlKind, FieldTarget, Identify, Target};
-use rex_htsql::profile::Profile;
 use rex_htsql::{Error, Value};
 
 use super::cells::{Cell, column_cell, convert, field_name, fields, leaf_texts, row_name};
@@ -38,11 +36,8 @@ impl Verb {
         connection: Arc<Connection>,
         catalog: Arc<Catalog>,
         kind: EtlKind,
-        mut target: Target,
-    ) -> Result<Verb, Error> {
-        if target.identity.is_none() && kind == EtlKind::Delete {
-            target.identity = row_identity(&target, &catalog)?;
-        }
+        target: Target,
+    ) -> Verb {
         let link = |field: &FieldTarget| match field {
             FieldTarget::Link { identify, .. } => Some(Resolver::new(identify)),
             _ => None,
@@ -50,7 +45,7 @@ impl Verb {
         let links = target.fields.iter().map(link).collect();
         let rows = target.identity.as_ref().map(Resolver::new);
         let copy = Suitability::Unknown;
-        Ok(Verb { connection, catalog, kind, target, rows, links, copy })
+        Verb { connection, catalog, kind, target, rows, links, copy }
     }
 
     pub(super) fn connection(&self) -> &Connection {
@@ -83,9 +78,7 @@ impl Verb {
     async fn insert(&mut self, records: &[Numbered]) -> Result<Vec<Value>, Failed> {
         if records.len() >= COPY_FROM || self.kind == EtlKind::Copy {
             if let Suitability::Unknown = self.copy {
-                self.copy =
-                    CopyPath::find(&self.connection, &self.catalog, self.kind, &self.target)
-                        .await?;
+                self.copy = CopyPath::find(&self.connection, &self.catalog, &self.target).await?;
             }
             if let Suitability::Fit(path) = &self.copy
                 && let Some(ids) = path.run(&self.connection, &self.target, records).await?
@@ -297,16 +290,4 @@ fn join_cells(mut rows: Vec<Vec<Cell>>, more: Vec<Vec<Cell>>) -> Vec<Vec<Cell>> 
         row.extend(more);
     }
     rows
-}
-
-/// How the rows of the target are identified, for a verb that returns no identities.
-fn row_identity(target: &Target, catalog: &Catalog) -> Result<Option<Identify>, Error> {
-    let Domain::Record(fields) = &target.record else { return Ok(None) };
-    let first: Vec<Profile> = fields.iter().take(1).cloned().collect();
-    let feed = Profile {
-        tag: Some(target.tag.clone()),
-        header: Some(target.header.clone()),
-        domain: Domain::Record(first.into()),
-    };
-    Ok(rex_htsql::etl::resolve(EtlKind::Update, &feed, catalog)?.identity)
 }

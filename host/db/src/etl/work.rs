@@ -62,9 +62,9 @@ impl Work {
         target: Target,
         feed: Feed,
         overlap: bool,
-    ) -> Result<Work, Error> {
-        Ok(Work {
-            verb: Verb::new(connection, catalog, plan.kind, target)?,
+    ) -> Work {
+        Work {
+            verb: Verb::new(connection, catalog, plan.kind, target),
             reader: Reader { feed, number: 0 },
             kind: plan.kind,
             mark: plan.mark.clone(),
@@ -72,7 +72,7 @@ impl Work {
             pending: None,
             out: VecDeque::new(),
             ended: false,
-        })
+        }
     }
 
     /// The next identity; runs the next batch when there is none left. Verbs that return nothing
