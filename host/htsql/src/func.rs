@@ -130,7 +130,7 @@ pub(crate) struct Combination {
 /// A function whose operands are all values of the scope, by position.
 pub(crate) struct Function {
     pub(crate) name: &'static str,
-    /// Operands that must be given; the rest up to the longest combination are optional.
+    /// One for each way to call it; those with fewer operands leave out the last ones.
     pub(crate) combinations: &'static [Combination],
 }
 
@@ -225,11 +225,11 @@ const SLICE: &str = "SUBSTRING({0} FROM 1 + COALESCE(CASE WHEN {1} < 0 THEN \
      GREATEST(CHARACTER_LENGTH({0}) + {1}, 0) ELSE {1} END, 0), 0)::INT4)";
 
 /// A character at a position, or a run of them to either side.
-const AT: &str = "SUBSTRING({0} FROM 1 + GREATEST(CASE WHEN {1} < 0 THEN \
-     CHARACTER_LENGTH({0}) + {1} ELSE {1} END + LEAST(COALESCE({2}, 1), 0), 0)::INT4 FOR \
-     GREATEST(CASE WHEN {1} < 0 THEN CHARACTER_LENGTH({0}) + {1} ELSE {1} END \
+const AT: &str = "(CASE WHEN {1} IS NOT NULL THEN SUBSTRING({0} FROM 1 + GREATEST(CASE WHEN \
+     {1} < 0 THEN CHARACTER_LENGTH({0}) + {1} ELSE {1} END + LEAST(COALESCE({2}, 1), 0), 0)::INT4 \
+     FOR GREATEST(CASE WHEN {1} < 0 THEN CHARACTER_LENGTH({0}) + {1} ELSE {1} END \
      + GREATEST(COALESCE({2}, 1), 0) - GREATEST(CASE WHEN {1} < 0 THEN CHARACTER_LENGTH({0}) \
-     + {1} ELSE {1} END + LEAST(COALESCE({2}, 1), 0), 0), 0)::INT4)";
+     + {1} ELSE {1} END + LEAST(COALESCE({2}, 1), 0), 0), 0)::INT4) END)";
 
 const HEAD: &str = "LEFT({0}, COALESCE({1}, 1)::INT4)";
 const TAIL: &str = "RIGHT({0}, COALESCE({1}, 1)::INT4)";
@@ -282,8 +282,8 @@ pub(crate) const FUNCTIONS: &[Function] = functions! {
         (DateTime) I, "EXTRACT(MINUTE FROM {0})::INT4";
     ]
     "second" => [
-        (Time) F, "EXTRACT(SECOND FROM {0})::FLOAT8";
-        (DateTime) F, "EXTRACT(SECOND FROM {0})::FLOAT8";
+        (Time) F, "EXTRACT(SECOND FROM {0})";
+        (DateTime) F, "EXTRACT(SECOND FROM {0})";
     ]
     "round" => [
         (I) D, "ROUND({0}::NUMERIC)";
@@ -419,6 +419,12 @@ pub(crate) const FUNCTIONS: &[Function] = functions! {
     ]
 };
 
+/// Functions that stock HTSQL has; the others come with RexDB and are suggested only there.
+pub(crate) const STOCK: &[&str] = &[
+    "today", "now", "year", "month", "day", "hour", "minute", "second", "round", "trunc", "sqrt",
+    "length", "head", "tail", "slice", "at", "replace", "upper", "lower", "trim", "ltrim", "rtrim",
+];
+
 /// `date(y, m, d)`.
 pub(crate) const DATE_FROM_PARTS: &[Combination] = &[c(&[I, I, I], Date, MAKE_DATE_ONLY)];
 
@@ -436,12 +442,14 @@ pub(crate) const DATETIME_FROM_PARTS: &[Combination] = &[
 /// Names bound by `bind::function`, for suggestions.
 pub(crate) const SPECIAL: &[&str] = &[
     "null", "true", "false", "boolean", "bool", "text", "string", "str", "integer", "int",
-    "decimal", "dec", "float", "date", "time", "datetime", "json", "has_prefix", "is_null",
+    "decimal", "dec", "float", "date", "time", "datetime", "has_prefix", "is_null",
     "null_if", "if_null", "if", "switch", "recode", "accumulate", "count", "exists", "every",
     "min", "max", "sum", "avg", "as", "filter", "select", "sort", "limit", "define", "top",
-    "given", "where", "distinct", "fork", "moniker", "root", "this", "home", "id", "guard", "in",
-    "join", "median",
+    "given", "where", "distinct", "fork", "moniker", "root", "this", "home", "id", "guard",
 ];
+
+/// The same, of RexDB.
+pub(crate) const SPECIAL_REX: &[&str] = &["in", "join", "json", "median"];
 
 /// Names that need no parentheses.
 pub(crate) const BARE: &[&str] = &["null", "true", "false"];

@@ -3,6 +3,7 @@
 use super::binding::Bound;
 use super::lookup::{guess_tag, key};
 use super::{Binder, fail};
+use crate::catalog::Naming;
 use crate::error::{Error, Stage};
 use crate::func;
 use crate::name::similar;
@@ -28,7 +29,14 @@ impl Binder<'_> {
             .collect();
         known.extend(func::BARE.iter().map(|name| ((*name).to_string(), Arity::Bare)));
         known.extend(func::SPECIAL.iter().map(|name| ((*name).to_string(), Arity::Any)));
-        known.extend(func::FUNCTIONS.iter().map(|f| (f.name.to_string(), Arity::Any)));
+        let functions = func::FUNCTIONS.iter().map(|f| f.name);
+        if self.look.catalog.naming() == Naming::Rex {
+            let special = func::SPECIAL_REX.iter().copied();
+            known.extend(functions.chain(special).map(|name| (name.to_string(), Arity::Any)));
+        } else {
+            let stock = functions.filter(|name| func::STOCK.contains(name));
+            known.extend(stock.map(|name| (name.to_string(), Arity::Any)));
+        }
         known.sort();
         known.dedup();
         known

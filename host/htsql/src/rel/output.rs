@@ -156,10 +156,7 @@ impl Builder<'_, '_> {
                 let fields = fields.iter().map(|field| self.shape(frame, field)).collect();
                 Shape::Record { indicator, fields }
             }
-            Output::List { segment, space } => {
-                let indicator = self.indicator(frame, *space);
-                Shape::List { segment: *segment, indicator }
-            }
+            Output::List { segment } => Shape::List { segment: *segment, indicator: None },
         }
     }
 

@@ -30,7 +30,13 @@ impl Builder<'_, '_> {
                 Rc::new(Node::Cast { from, to, arg })
             }
             Code::Formula { op, args } => {
-                let args = args.into_iter().map(|arg| self.value(frame, arg)).collect();
+                let args: Vec<Expr> =
+                    args.into_iter().map(|arg| self.value(frame, arg)).collect();
+                if let (Op::If, [condition, value]) = (op, args.as_slice())
+                    && condition.is_true()
+                {
+                    return value.clone();
+                }
                 Rc::new(Node::Formula { op, args })
             }
             Code::Column { space, column } => self.column(frame, space, column),

@@ -23,8 +23,8 @@ pub(crate) enum Output {
     /// A record on a row of `space`, which is single on the row around.
     Record { space: SpaceId, fields: Vec<Output> },
     Identity { labels: Vec<Output> },
-    /// A nested segment, by index. `space`: the row it belongs to.
-    List { segment: usize, space: SpaceId },
+    /// A nested segment, by index.
+    List { segment: usize },
 }
 
 /// A segment: the rows of a flow.
@@ -291,12 +291,41 @@ impl Lower<'_> {
             Kind::Selection { .. } | Kind::Wild { .. } => {
                 return Err(fail("Expected a code expression", &bound.syn));
             }
+            Kind::Rescope { scope } => {
+                let Some(base) = &bound.base else {
+                    return Err(fail("Expected a code expression", &bound.syn));
+                };
+                let value = self.encode(base)?;
+                let space = self.relate(scope)?;
+                if !self.narrows(space, value) {
+                    return Ok(value);
+                }
+                let present = self.arena.intern_code(Code::Present { space }, &bound.syn);
+                Code::Formula { op: Op::If, args: vec![present, value] }
+            }
             _ => match &bound.base {
                 Some(base) if bound.is_decoration() => return self.encode(base),
                 _ => return Err(fail("Expected a code expression", &bound.syn)),
             },
         };
         Ok(self.arena.intern_code(code, &bound.syn))
+    }
+
+    /// Whether a space drops rows that the units of a code keep.
+    fn narrows(&self, space: SpaceId, code: CodeId) -> bool {
+        let chain = self.arena.chain(space);
+        let mut dropping = chain.iter().filter(|id| {
+            let space = self.arena.space(**id);
+            !space.is_axis() && !space.is_expanding
+        });
+        let units = self.arena.units(code);
+        dropping.any(|id| {
+            units.iter().any(|unit| {
+                self.arena
+                    .unit_space(*unit)
+                    .is_none_or(|space| !self.arena.chain(space).contains(id))
+            })
+        })
     }
 
     fn encode_cast(&mut self, bound: &Bound, base: &Bound) -> Result<CodeId, Error> {
@@ -579,7 +608,7 @@ impl Lower<'_> {
             }
         }
         self.segments[index] = Some(SegmentSpace { parent, space: flow, required, item });
-        Ok(Output::List { segment: index, space: scope })
+        Ok(Output::List { segment: index })
     }
 
     /// The rows of a segment: those of its seed, or those its value speaks of.
@@ -599,6 +628,9 @@ impl Lower<'_> {
             }
             _ => vec![self.encode(seed)?],
         };
+        if codes.iter().all(|code| self.arena.units(*code).is_empty()) {
+            return Ok(scope);
+        }
         let is_own = !self.arena.spans(scope, own)
             && codes.iter().all(|code| self.arena.is_singular(own, *code));
         if is_own {

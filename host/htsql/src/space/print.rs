@@ -114,7 +114,7 @@ impl super::Product<'_> {
             }
             Output::Record { space, .. } => format!("record on {}", self.arena.show_space(*space)),
             Output::Identity { .. } => "identity".to_string(),
-            Output::List { segment, .. } => {
+            Output::List { segment } => {
                 format!("list over {}", self.arena.show_space(self.segments[*segment].space))
             }
         };
@@ -126,7 +126,7 @@ impl super::Product<'_> {
             Output::Identity { labels } => {
                 labels.iter().for_each(|label| self.write(label, level + 1, out));
             }
-            Output::List { segment, .. } => {
+            Output::List { segment } => {
                 self.write(&self.segments[*segment].item, level + 1, out);
             }
             Output::Void | Output::Scalar { .. } => {}
