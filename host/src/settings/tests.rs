@@ -101,6 +101,7 @@ fn without_project_the_defaults_hold() {
         settings,
         Settings {
             transport: None,
+            database: None,
             queues: vec![],
             schedules: vec![],
             poll_interval: Duration::from_millis(500),
