@@ -285,6 +285,21 @@ fn two_plugins_with_the_same_worker() {
 }
 
 #[test]
+fn a_restart_does_not_change_who_keeps_a_worker() {
+    let fixture = Fixture::new();
+    fixture.put("b.so", &chameleon().workers("b", &["shared"]));
+    let first = fixture.discover();
+    fixture.finder.note_in_service(&first).unwrap();
+    fixture.put("a.so", &chameleon().workers("a", &["shared"]));
+    // What a host that starts anew finds.
+    let finder = Finder::new(&rex_host()).with_copies(&fixture.folder.path().join("state"));
+    let second = finder.unwrap().discover(&fixture.dir(), None).unwrap();
+    assert_eq!(names(&second), ["b.so"]);
+    fixture.finder.note_in_service(&Catalog::default()).unwrap();
+    assert_eq!(names(&fixture.discover()), ["a.so"]);
+}
+
+#[test]
 fn the_same_file_twice() {
     let fixture = Fixture::new();
     let a = fixture.put("a.so", &chameleon());

@@ -4,9 +4,10 @@
 //! So the host starts itself again (the hidden subcommand `probe-plugin`, whose body is [`answer`])
 //! in a process group of its own, reads one line of JSON from it, and kills the group in any case.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
@@ -103,9 +104,13 @@ pub struct Prober {
 }
 
 impl Prober {
-    /// `exe` is rex-host's own binary: `/proc/self/exe`, but for tests.
+    /// `exe` is rex-host's own binary (another one's, in tests).
     pub fn new(exe: impl Into<PathBuf>) -> Prober {
-        Prober { exe: exe.into(), limit: LIMIT }
+        const SELF: &str = "/proc/self/exe";
+        let exe = exe.into();
+        // The running binary, even after another one was installed in its place.
+        let exe = if is_same_file(&exe, Path::new(SELF)) { PathBuf::from(SELF) } else { exe };
+        Prober { exe, limit: LIMIT }
     }
 
     #[must_use]
@@ -135,6 +140,11 @@ impl Prober {
             Ending::Exited => Err(explain_exit(status, &probe)),
         }
     }
+}
+
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    let id = |path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
+    matches!((id(a), id(b)), (Ok(a), Ok(b)) if a == b)
 }
 
 fn explain_exit(status: Option<ExitStatus>, probe: &Probe) -> Reason {
