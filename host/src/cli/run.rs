@@ -78,7 +78,12 @@ pub(crate) fn run(args: RunArgs, environment: Environment) -> Result<u8, Failure
 /// When it cannot start.
 pub(crate) fn host(place: Place, request: &Request) -> Result<u8, Failure> {
     let quiet = request.quiet || place.globals.quiet;
-    let filter = Filter { level: Level::Info, quiet, additions: !request.original };
+    let filter = Filter {
+        level: Level::Info,
+        loggers: BTreeMap::new(),
+        quiet,
+        additions: !request.original,
+    };
     let console = Console::new(request.format, filter);
     console.install();
 
@@ -102,7 +107,7 @@ pub(crate) fn host(place: Place, request: &Request) -> Result<u8, Failure> {
     }
     let reader = Reader { place, finder, quiet, original: request.original };
     let (plan, settings) = reader.plan(&catalog)?;
-    console.set_filter(plan.filter);
+    console.set_filter(plan.filter.clone());
     if plan.queues.is_empty() {
         tracing::info!(logger = MASTER, "No workers configured; terminating.");
         return Ok(0);
@@ -201,6 +206,11 @@ impl Reader {
             standby: settings.standby,
             filter: Filter {
                 level: level(settings.log_level),
+                loggers: settings
+                    .loggers
+                    .iter()
+                    .filter_map(|(name, own)| Some((name.clone(), level((*own)?))))
+                    .collect(),
                 quiet: self.quiet,
                 additions: !self.original,
             },

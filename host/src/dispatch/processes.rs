@@ -234,7 +234,7 @@ impl Host {
                 worker: plan.worker.clone(),
                 logger: plan.logger.clone(),
                 queue: plan.queue.as_str().to_owned(),
-                level: self.plan.filter.threshold(),
+                level: self.plan.filter.threshold(&plan.logger),
                 payload_limit: self.plan.payload_limit,
                 settings: plan.settings.clone(),
             };
