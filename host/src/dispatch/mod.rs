@@ -105,9 +105,11 @@ pub fn run(setup: Setup, plan: Plan, transport: Box<dyn Transport>) -> io::Resul
         counts: status::Counts::default(),
     };
     host.apply(plan, Instant::now());
-    host.main_loop(&events, &replies, &woken, &plans);
-    Ok(())
+    host.main_loop(&events, &replies, &woken, &plans)
 }
+
+/// How long the store is given to record what it can when everything else was told to end now.
+const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// The state of the loop.
 struct Host {
@@ -182,22 +184,33 @@ impl Host {
         replies: &Receiver<Reply>,
         woken: &Receiver<QueueName>,
         plans: &Receiver<Replanned>,
-    ) {
-        let (control, changes) = (self.setup.control.clone(), self.setup.changes.clone());
+    ) -> io::Result<()> {
+        let mut control = self.setup.control.clone();
+        let mut changes = self.setup.changes.clone();
+        let mut woken = woken.clone();
+        let lost = |what| io::Error::other(format!("the host lost its {what}"));
         self.tick(Instant::now());
         while self.phase != Phase::Closed {
             let wait = self.next_deadline().map_or(Duration::from_secs(3600), |deadline| {
                 deadline.saturating_duration_since(Instant::now())
             });
             select! {
-                recv(events) -> event => event.into_iter().for_each(|event| self.on_event(event)),
-                recv(replies) -> reply => reply.into_iter().for_each(|reply| self.on_reply(reply)),
-                recv(woken) -> queue => queue.into_iter().for_each(|queue| self.on_wake(&queue)),
-                recv(control) -> call => call.into_iter().for_each(|call| self.on_call(call)),
-                recv(changes) -> change => {
-                    change.into_iter().for_each(|()| self.start_reload(None, false));
-                }
-                recv(plans) -> plan => plan.into_iter().for_each(|plan| self.on_replanned(plan)),
+                recv(events) -> event => self.on_event(event.map_err(|_| lost("poller"))?),
+                recv(replies) -> reply => self.on_reply(reply.map_err(|_| lost("store"))?),
+                recv(plans) -> plan => self.on_replanned(plan.map_err(|_| lost("reloads"))?),
+                // Without any of these the host is deaf on one ear and goes on.
+                recv(woken) -> queue => match queue {
+                    Ok(queue) => self.on_wake(&queue),
+                    Err(_) => woken = crossbeam_channel::never(),
+                },
+                recv(control) -> call => match call {
+                    Ok(call) => self.on_call(call),
+                    Err(_) => control = crossbeam_channel::never(),
+                },
+                recv(changes) -> change => match change {
+                    Ok(()) => self.start_reload(None, false),
+                    Err(_) => changes = crossbeam_channel::never(),
+                },
                 default(wait) => {}
             }
             // What is there already is worth one round together: batches grow under load.
@@ -219,6 +232,7 @@ impl Host {
                  will be run again"
             );
         }
+        Ok(())
     }
 
     /// Everything that is due: slots, limits, feeding, outcomes, the end.
@@ -248,10 +262,7 @@ impl Host {
         let queues = queues.filter_map(|queue| queue.empty_until);
         let rates = self.queues.iter().filter_map(|(name, queue)| self.rate_wake(name, queue));
         let drain = match self.phase {
-            // Past it, only a reply of the store can change anything.
-            Phase::Closing { give_up_at, .. } if self.outbox.down => {
-                Some(give_up_at).filter(|at| *at > Instant::now())
-            }
+            Phase::Closing { give_up_at, .. } => Some(give_up_at),
             _ => None,
         };
         slots.chain(limits).chain(queues).chain(rates).chain(drain).chain(standby).min()
@@ -312,9 +323,11 @@ impl Host {
                     running.excuse();
                 }
                 self.all_slots(SlotEvent::Kill, now);
-                self.outbox.give_up_if_down();
+                self.phase = Phase::Draining { deadline: now + LAST_CALL };
             }
-            Phase::Closing { .. } => self.outbox.give_up_if_down(),
+            Phase::Closing { drained, .. } => {
+                self.phase = Phase::Closing { drained, give_up_at: now };
+            }
             Phase::Closed => {}
         }
     }
@@ -428,8 +441,9 @@ impl Host {
             if settled && self.outbox.close() && drained {
                 tracing::debug!(logger = MASTER, "Children dead");
             }
+            // A store that is away, or does not answer, is not waited for any longer.
             if give_up_at <= now {
-                self.outbox.give_up_if_down();
+                self.phase = Phase::Closed;
             }
         }
     }

@@ -5,7 +5,6 @@
 //! growing delay until it succeeds, which the trait promises to be safe. Nothing is dropped while
 //! it waits.
 
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -56,9 +55,8 @@ const LONGEST_RETRY: Duration = Duration::from_secs(5);
 /// The handle of the thread.
 pub struct Store {
     orders: Sender<Order>,
-    /// Dropped to make the thread stop waiting for a store that is away.
-    patience: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    /// Dropped with the handle: the thread then stops waiting for a store that is away.
+    _patience: Sender<()>,
 }
 
 impl Store {
@@ -71,29 +69,14 @@ impl Store {
         let (replies, outbox) = crossbeam_channel::unbounded();
         let (patience, given_up) = crossbeam_channel::bounded(0);
         let mut worker = Worker { transport, inbox, replies, given_up, down: None };
-        let thread =
-            std::thread::Builder::new().name("store".to_owned()).spawn(move || worker.run())?;
-        Ok((Store { orders, patience: Some(patience), thread: Some(thread) }, outbox))
+        // Never joined: a call to a server that does not answer ends when the process does.
+        std::thread::Builder::new().name("store".to_owned()).spawn(move || worker.run())?;
+        Ok((Store { orders, _patience: patience }, outbox))
     }
 
     pub fn order(&self, order: Order) {
         // Fails only when the thread has ended, after `Close` or a panic that was reported.
         let _ = self.orders.send(order);
-    }
-
-    /// Stops waiting for a store that is away: orders not carried out are left undone.
-    pub fn give_up(&mut self) {
-        self.patience = None;
-    }
-}
-
-impl Drop for Store {
-    fn drop(&mut self) {
-        self.give_up();
-        self.order(Order::Close);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 

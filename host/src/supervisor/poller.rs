@@ -12,7 +12,6 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender};
 use rustix::buffer::spare_capacity;
@@ -65,7 +64,6 @@ pub enum Stream {
 pub struct Poller {
     commands: Sender<Command>,
     wake: Arc<OwnedFd>,
-    thread: Option<JoinHandle<()>>,
 }
 
 enum Command {
@@ -99,7 +97,8 @@ impl Poller {
             pipes.push((*signal, read));
         }
         let thread_wake = Arc::clone(&wake);
-        let thread = std::thread::Builder::new().name("poller".to_owned()).spawn(move || {
+        // Never joined: it may be waiting for the loop to take an event.
+        std::thread::Builder::new().name("poller".to_owned()).spawn(move || {
             let wake = thread_wake;
             let mut thread =
                 Thread { epoll, wake, orders, events, signals: pipes, watched: BTreeMap::new() };
@@ -107,7 +106,7 @@ impl Poller {
                 tracing::error!(logger = "Supervisor", "the poller failed: {error}");
             }
         })?;
-        Ok((Poller { commands, wake, thread: Some(thread) }, heard))
+        Ok((Poller { commands, wake }, heard))
     }
 
     /// Hears a process from now on.
@@ -130,9 +129,6 @@ impl Poller {
 impl Drop for Poller {
     fn drop(&mut self) {
         self.command(Command::Quit);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 
@@ -287,7 +283,7 @@ impl Thread {
                 let result = watched.last_words(&self.epoll, &mut mouth);
                 let watched = self.watched.remove(&process);
                 match (result, watched) {
-                    (Ok(()), Some(watched)) => watched.bury(&self.epoll, &mut mouth)?,
+                    (Ok(()), Some(watched)) => watched.bury(&self.epoll, &mut mouth),
                     (result, _) => result,
                 }
             }
@@ -421,15 +417,15 @@ impl Watched {
         Ok(())
     }
 
-    fn bury(self, epoll: &OwnedFd, mouth: &mut Mouth<'_>) -> io::Result<Result<(), Gone>> {
+    fn bury(self, epoll: &OwnedFd, mouth: &mut Mouth<'_>) -> Result<(), Gone> {
         forget(epoll, &self.pidfd);
         for tap in &self.taps {
             if !tap.ended() {
                 forget(epoll, tap.file());
             }
         }
-        let exit = Exit { goodbye: self.goodbye, ..spawn::reap(self.pid)? };
-        Ok(mouth.say(Event::Exited { process: mouth.process, exit }))
+        let exit = Exit { goodbye: self.goodbye, ..spawn::reap(self.pid) };
+        mouth.say(Event::Exited { process: mouth.process, exit })
     }
 
     fn close_socket(&mut self, epoll: &OwnedFd) {

@@ -106,11 +106,9 @@ pub fn kill_group(leader: Pid) {
     let _ = rustix::process::kill_process_group(leader, Signal::KILL);
 }
 
-/// Collects a dead process: what is left of its group is killed first.
-///
-/// # Errors
-/// When it is not a child of ours, or not dead.
-pub fn reap(pid: Pid) -> io::Result<Exit> {
+/// Collects a dead process: what is left of its group is killed first. Its end is unknown when
+/// somebody else has collected it, such as a debugger.
+pub fn reap(pid: Pid) -> Exit {
     kill_group(pid);
     let mut status = 0;
     // SAFETY: `rusage` is plain numbers, and both pointers are to locals of the right types.
@@ -120,10 +118,9 @@ pub fn reap(pid: Pid) -> io::Result<Exit> {
         let result = libc::wait4(pid, &raw mut status, libc::WNOHANG, &raw mut usage);
         (result, usage)
     };
-    if result <= 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let how = if libc::WIFSIGNALED(status) {
+    let how = if result <= 0 {
+        How::Unknown
+    } else if libc::WIFSIGNALED(status) {
         How::Signal(libc::WTERMSIG(status))
     } else {
         How::Code(libc::WEXITSTATUS(status))
@@ -132,12 +129,12 @@ pub fn reap(pid: Pid) -> io::Result<Exit> {
         Duration::from_secs(u64::try_from(value.tv_sec).unwrap_or(0))
             + Duration::from_micros(u64::try_from(value.tv_usec).unwrap_or(0))
     };
-    Ok(Exit {
+    Exit {
         how,
         goodbye: false,
         cpu: time(usage.ru_utime) + time(usage.ru_stime),
         peak_rss: u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024,
-    })
+    }
 }
 
 /// A number that no plugin knows.
