@@ -32,6 +32,9 @@ pub const SUBCOMMAND: &str = "probe-plugin";
 /// How long a plugin may take to load.
 pub const LIMIT: Duration = Duration::from_secs(10);
 
+/// What it may take meanwhile.
+const MAX_MEMORY: u64 = 4 << 30;
+
 /// No honest answer comes near it.
 const MAX_ANSWER: usize = 1 << 20;
 
@@ -82,6 +85,9 @@ fn limit_resources() {
     lower(Resource::Core, 0);
     // In case that the host is gone and the signal of its death was missed.
     lower(Resource::Cpu, 2 * LIMIT.as_secs());
+    // Before one that takes all memory costs others theirs.
+    lower(Resource::Data, MAX_MEMORY);
+    let _ = fs::write("/proc/self/oom_score_adj", "1000");
 }
 
 /// Plugins are only described here; one that calls back has started something by itself.
