@@ -191,8 +191,9 @@ impl Host {
         let lost = |what| io::Error::other(format!("the host lost its {what}"));
         self.tick(Instant::now());
         while self.phase != Phase::Closed {
-            let wait = self.next_deadline().map_or(Duration::from_secs(3600), |deadline| {
-                deadline.saturating_duration_since(Instant::now())
+            let now = Instant::now();
+            let wait = self.next_deadline(now).map_or(Duration::from_secs(3600), |deadline| {
+                deadline.saturating_duration_since(now)
             });
             select! {
                 recv(events) -> event => self.on_event(event.map_err(|_| lost("poller"))?),
@@ -253,14 +254,14 @@ impl Host {
         self.advance_phase(now);
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
+    fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let slots = self.slots.values().filter_map(|seat| seat.slot.next_tick());
         let limits = self.processes.values().filter_map(Running::next_check);
-        let standby = Some(self.standby_after).filter(|at| *at > Instant::now());
+        let standby = Some(self.standby_after).filter(|at| *at > now);
         let working = self.phase == Phase::Working && !self.quiet;
         let queues = self.queues.values().filter(|queue| working && !queue.retired);
         let queues = queues.filter_map(|queue| queue.empty_until);
-        let rates = self.queues.iter().filter_map(|(name, queue)| self.rate_wake(name, queue));
+        let rates = self.queues.iter().filter_map(|(name, queue)| self.rate_wake(name, queue, now));
         let drain = match self.phase {
             Phase::Closing { give_up_at, .. } => Some(give_up_at),
             _ => None,

@@ -79,7 +79,7 @@ impl Host {
             let rates = self
                 .queues
                 .iter()
-                .filter(|(name, queue)| self.rate_wake(name, queue).is_some_and(|at| at <= now));
+                .filter(|(name, queue)| self.rate_wake(name, queue, now).is_some_and(|at| at <= now));
             self.dirty.extend(rates.map(|(name, _)| name.clone()).collect::<Vec<_>>());
         }
         for name in std::mem::take(&mut self.dirty) {
@@ -170,7 +170,7 @@ impl Host {
     }
 
     /// When a task that waits for its queue's rate limit may start.
-    pub(super) fn rate_wake(&self, name: &QueueName, queue: &Queue) -> Option<Instant> {
+    pub(super) fn rate_wake(&self, name: &QueueName, queue: &Queue, now: Instant) -> Option<Instant> {
         let limiter = queue.limiter.as_ref()?;
         let idle = self.slots.values().any(|seat| {
             let process = seat.process.and_then(|id| self.processes.get(&id));
@@ -179,7 +179,7 @@ impl Host {
                 && process.is_some_and(|running| running.held.count() == 0)
         });
         let waiting = idle && queue.feed.ready() > 0 && self.phase == Phase::Working;
-        waiting.then(|| limiter.clone().next_start(Instant::now()))
+        waiting.then(|| limiter.clone().next_start(now))
     }
 
     pub(super) fn held(&self, name: &QueueName) -> usize {
