@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use rex_host::plugins::{Catalog, DirError, Finder, Refusal, new_refusals};
@@ -216,6 +216,43 @@ fn a_plugin_that_hangs_is_stopped_with_all_that_it_started() {
     wait_for("the end of the plugin's child", || {
         fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "))
     });
+}
+
+#[test]
+fn a_host_that_is_killed_while_it_probes_leaves_nothing_behind() {
+    let fixture = Fixture::new();
+    let path = fixture.put("p.so", &chameleon().act("spawn"));
+    let mut host = Command::new(rex_host())
+        .args(["plugin", "check"])
+        .arg(&path)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    // The probe and its child, by the plugin that they were told of and by their parent.
+    let children = |pid: u32| -> Vec<u32> {
+        let entries = fs::read_dir("/proc").unwrap().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let is_child = |child: &u32| {
+            let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+            let after_name = stat.rsplit(") ").next().unwrap_or_default();
+            after_name.split(' ').nth(1) == Some(&pid.to_string())
+        };
+        pids.filter(is_child).collect()
+    };
+    let mut found = Vec::new();
+    wait_for("the probe's child", || {
+        let probes = children(host.id());
+        found = probes.iter().flat_map(|probe| children(*probe)).chain(probes.clone()).collect();
+        found.len() == 2
+    });
+    host.kill().unwrap();
+    host.wait().unwrap();
+    for pid in found {
+        let stat = PathBuf::from(format!("/proc/{pid}/stat"));
+        wait_for("its end", || {
+            fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "))
+        });
+    }
 }
 
 #[test]

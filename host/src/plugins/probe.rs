@@ -17,14 +17,15 @@ use rex_plugin_api::abi::{Buffer, Host};
 use rex_plugin_api::ops::{self, Manifest};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
-    Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, kill_process_group, pidfd_open,
-    set_parent_process_death_signal, setrlimit,
+    Pid, PidfdFlags, Resource, Rlimit, Signal, getppid, getrlimit, kill_process_group, pidfd_open,
+    setrlimit,
 };
 use serde::{Deserialize, Serialize};
 
 use super::load::load;
 use super::reason::Reason;
 use crate::supervisor::exit::signal_name;
+use crate::worker::leash;
 
 /// The hidden subcommand's name; its only argument is the plugin's path.
 pub const SUBCOMMAND: &str = "probe-plugin";
@@ -59,7 +60,8 @@ enum Answer {
 /// # Errors
 /// When the answer cannot be written.
 pub fn answer(path: &Path) -> io::Result<()> {
-    set_parent_process_death_signal(Some(Signal::KILL))?;
+    // With the host the probe dies too, and what the plugin has started.
+    leash::bind(getppid().map_or(0, |host| host.as_raw_nonzero().get()))?;
     limit_resources();
     // From here on the plugin's own prints go to stderr, whatever it prints to.
     let mut out = File::from(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?);
@@ -81,8 +83,6 @@ fn limit_resources() {
         let limit = maximum.map_or(value, |maximum| value.min(maximum));
         let _ = setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) });
     };
-    // A core dump of a refused plugin helps nobody, and takes its time.
-    lower(Resource::Core, 0);
     // In case that the host is gone and the signal of its death was missed.
     lower(Resource::Cpu, 2 * LIMIT.as_secs());
     // Before one that takes all memory costs others theirs.
@@ -202,6 +202,7 @@ struct Probe {
 impl Probe {
     fn spawn(exe: &Path, path: &Path) -> io::Result<Probe> {
         let mut child = Command::new(exe)
+            .arg0("rex-host")
             .arg(SUBCOMMAND)
             .arg(path)
             .stdin(Stdio::null())

@@ -6,7 +6,7 @@
 //! into the host end in, `leash` the promise to die with the host.
 
 mod inbox;
-mod leash;
+pub(crate) mod leash;
 mod link;
 
 use std::io::{self, Write};
