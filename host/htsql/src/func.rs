@@ -234,6 +234,9 @@ const AT: &str = "(CASE WHEN {1} IS NOT NULL THEN SUBSTRING({0} FROM 1 + GREATES
 const HEAD: &str = "LEFT({0}, COALESCE({1}, 1)::INT4)";
 const TAIL: &str = "RIGHT({0}, COALESCE({1}, 1)::INT4)";
 
+/// Nominally a float; what PostgreSQL returns is exact, and is passed on as such.
+pub(crate) const SECOND: &str = "EXTRACT(SECOND FROM {0})";
+
 /// A date from numbers that may be out of range: they carry over.
 const MAKE_DATE: &str = "(DATE '2001-01-01' + ({0} - 2001) * INTERVAL '1' YEAR \
      + ({1} - 1) * INTERVAL '1' MONTH + ({2} - 1) * INTERVAL '1' DAY)";
@@ -282,8 +285,8 @@ pub(crate) const FUNCTIONS: &[Function] = functions! {
         (DateTime) I, "EXTRACT(MINUTE FROM {0})::INT4";
     ]
     "second" => [
-        (Time) F, "EXTRACT(SECOND FROM {0})";
-        (DateTime) F, "EXTRACT(SECOND FROM {0})";
+        (Time) F, SECOND;
+        (DateTime) F, SECOND;
     ]
     "round" => [
         (I) D, "ROUND({0}::NUMERIC)";

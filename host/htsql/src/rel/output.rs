@@ -6,8 +6,9 @@ use std::rc::Rc;
 use super::build::{Builder, FrameId};
 use super::{Expr, Node, Select};
 use crate::domain::Domain;
+use crate::func::{Op, SECOND};
 use crate::plan::Shape;
-use crate::space::{CodeId, Output, Product, SegmentSpace};
+use crate::space::{Code, CodeId, Output, Product, SegmentSpace};
 
 /// The SELECTs of a query, with the shape of its product.
 pub(crate) struct Fetch {
@@ -146,7 +147,12 @@ impl Builder<'_, '_> {
                     value = Rc::new(Node::Cast { from, to, arg: value });
                 }
                 let index = self.column_index(frame, value);
-                Shape::Column { index, domain: domain.clone() }
+                let is_exact = matches!(
+                    self.arena.code(*code),
+                    Code::Formula { op: Op::Template(SECOND), .. }
+                );
+                let domain = if is_exact { Domain::Decimal } else { domain.clone() };
+                Shape::Column { index, domain }
             }
             Output::Identity { labels } => Shape::Identity {
                 labels: labels.iter().map(|label| self.shape(frame, label)).collect(),

@@ -308,9 +308,7 @@ impl<'a> Arena<'a> {
                 (limit.is_none(), is_expanding)
             }
             Step::Locate { seed, .. } => {
-                let axis = self.axis(*seed);
-                let parent = self.space(axis).base.unwrap_or(axis);
-                (self.spans(base, parent), false)
+                (self.spans(base, self.parent(*seed)), false)
             }
             Step::Filter(_) => (true, false),
             Step::Order { limit, offset, .. } => (true, limit.is_none() && offset.is_none()),
