@@ -62,6 +62,8 @@ impl Connection {
         }
         options.push_str(" -c datestyle=ISO -c intervalstyle=postgres -c bytea_output=hex");
         options.push_str(" -c extra_float_digits=1");
+        // A cursor here is read to its end, so its plan should be the one for all rows.
+        options.push_str(" -c cursor_tuple_fraction=1.0");
         config.options(options.trim_start());
         let failed = |error: tokio_postgres::Error| ConnectError::Connect {
             uri: uri.to_string(),
