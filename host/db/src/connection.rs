@@ -115,6 +115,14 @@ impl Connection {
         self.client.query_typed_raw(sql, params).await?.try_collect().await
     }
 
+    /// Sends a statement ahead of the next one and does not wait: for savepoints, which cannot fail
+    /// but where what is around them fails too.
+    pub(crate) fn send(&self, sql: &str) {
+        use futures_util::FutureExt as _;
+        // The request goes out with the first poll; the driver drops an answer nobody awaits.
+        let _answer = self.client.batch_execute(sql).now_or_never();
+    }
+
     /// Runs statements without parameters and without an answer.
     pub(crate) async fn run(&self, sql: &str) -> Result<(), rex_htsql::Error> {
         self.client.batch_execute(sql).await.map_err(|error| driver::error(&error, sql, 0))
