@@ -94,7 +94,7 @@ impl Builder<'_, '_> {
             }
             self.frames[inner].columns.push(expr);
         }
-        self.frames[inner].group = Some(kernels.len());
+        self.frames[inner].group = (0..kernels.len()).collect();
         inner
     }
 

@@ -34,7 +34,7 @@ pub(crate) fn plan(product: &mut Product<'_>) -> Fetch {
     builder.enter(frame, *root, None);
     let shape = builder.shape(frame, output);
     let has_columns = !builder.frames[frame].columns.is_empty();
-    let root = has_columns.then(|| builder.finish(frame));
+    let root = has_columns.then(|| builder.finished(frame));
     let mut planned: Vec<SegmentSelect> = Vec::with_capacity(segments.len());
     let mut frames: Vec<FrameId> = Vec::with_capacity(segments.len());
     for index in 0..segments.len() {
@@ -57,7 +57,7 @@ pub(crate) fn plan(product: &mut Product<'_>) -> Fetch {
         if builder.frames[frame].columns.is_empty() {
             builder.frames[frame].columns.push(super::place::always());
         }
-        segment.select = builder.finish(frame);
+        segment.select = builder.finished(frame);
     }
     Fetch { root, shape, segments: planned }
 }
@@ -67,7 +67,7 @@ fn empty() -> Select {
         columns: Vec::new(),
         from: Vec::new(),
         filters: Vec::new(),
-        group: None,
+        group: Vec::new(),
         order: Vec::new(),
         limit: None,
         offset: None,
