@@ -62,6 +62,8 @@ impl Connection {
         }
         options.push_str(" -c datestyle=ISO -c intervalstyle=postgres -c bytea_output=hex");
         options.push_str(" -c extra_float_digits=1");
+        // A cursor here is read to its end, so its plan should be the one for all rows.
+        options.push_str(" -c cursor_tuple_fraction=1.0");
         config.options(options.trim_start());
         let failed = |error: tokio_postgres::Error| ConnectError::Connect {
             uri: uri.to_string(),
@@ -111,6 +113,14 @@ impl Connection {
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
         use futures_util::TryStreamExt as _;
         self.client.query_typed_raw(sql, params).await?.try_collect().await
+    }
+
+    /// Sends a statement ahead of the next one and does not wait: for savepoints, which cannot fail
+    /// but where what is around them fails too.
+    pub(crate) fn send(&self, sql: &str) {
+        use futures_util::FutureExt as _;
+        // The request goes out with the first poll; the driver drops an answer nobody awaits.
+        let _answer = self.client.batch_execute(sql).now_or_never();
     }
 
     /// Runs statements without parameters and without an answer.

@@ -119,7 +119,7 @@ pub(crate) fn value(row: &Row, index: usize, domain: &Domain) -> Result<Value, D
                 Value::Text(integer(ty, bytes).ok_or_else(malformed)?.to_string())
             }
             Type::NUMERIC => Value::Text(numeric(bytes).ok_or_else(malformed)?),
-            _ => Value::Text(String::from_utf8(bytes.to_vec()).map_err(|_| mismatch())?),
+            _ => Value::Text(std::str::from_utf8(bytes).map_err(|_| mismatch())?.to_string()),
         },
         _ => return Err(mismatch()),
     })
@@ -180,23 +180,31 @@ fn numeric(bytes: &[u8]) -> Option<String> {
     }
     for of in (0..=weight).rev() {
         let digits = group(of)?;
-        if of == weight {
-            text.push_str(&digits.to_string());
-        } else {
-            text.push_str(&format!("{digits:04}"));
-        }
+        push_group(&mut text, digits, of != weight);
     }
     if scale > 0 {
         text.push('.');
         let start = text.len();
         let mut of = -1;
         while text.len() - start < scale {
-            text.push_str(&format!("{:04}", group(of)?));
+            push_group(&mut text, group(of)?, true);
             of -= 1;
         }
         text.truncate(start + scale);
     }
     Some(text)
+}
+
+/// Writes a base-10000 digit, with its leading zeros where `padded`.
+fn push_group(text: &mut String, group: u16, padded: bool) {
+    let mut significant = padded;
+    for (unit, last) in [(1000, false), (100, false), (10, false), (1, true)] {
+        let digit = group / unit % 10;
+        significant |= digit > 0 || last;
+        if significant {
+            text.push(char::from(b'0' + u8::try_from(digit).unwrap_or(0)));
+        }
+    }
 }
 
 /// The date so many days after 2000-01-01 (by Hinnant's algorithm: years begin in March, so that

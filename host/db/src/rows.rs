@@ -32,7 +32,7 @@ pub(crate) struct Rows {
 
 enum Source {
     Stream { stream: Pin<Box<RowStream>>, sql: Arc<str> },
-    Cursor { name: String, portion: VecDeque<Row>, asked: usize, ended: bool },
+    Cursor { name: String, portion: VecDeque<Row>, asked: usize, ended: bool, close: bool },
     Ended,
 }
 
@@ -91,7 +91,9 @@ impl Rows {
             .map(|((name, _), portion)| {
                 let portion = VecDeque::from(portion?);
                 let ended = portion.len() < FIRST_PORTION;
-                let source = Source::Cursor { name, portion, asked: FIRST_PORTION, ended };
+                // The end of a transaction of its own closes the cursor as well.
+                let close = begin.is_none();
+                let source = Source::Cursor { name, portion, asked: FIRST_PORTION, ended, close };
                 Ok(Rows { connection: connection.clone(), source })
             })
             .collect()
@@ -108,7 +110,7 @@ impl Rows {
                 }
                 Ok(row)
             }
-            Source::Cursor { name, portion, asked, ended } => {
+            Source::Cursor { name, portion, asked, ended, close } => {
                 if portion.is_empty() && !*ended {
                     let sql = fetch_sql(name, *asked);
                     let rows = self
@@ -124,9 +126,11 @@ impl Rows {
                 }
                 let row = portion.pop_front();
                 if row.is_none() {
-                    let close = format!("CLOSE {name}");
+                    let close = close.then(|| format!("CLOSE {name}"));
                     self.source = Source::Ended;
-                    self.connection.run(&close).await?;
+                    if let Some(close) = close {
+                        self.connection.run(&close).await?;
+                    }
                 }
                 Ok(row)
             }

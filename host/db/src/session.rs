@@ -58,6 +58,8 @@ pub struct Session {
     runtime: tokio::runtime::Runtime,
     space: Space,
     grouped: bool,
+    /// The shared transaction may have changed the schema.
+    reshaped: bool,
 }
 
 impl Session {
@@ -76,7 +78,7 @@ impl Session {
             .map(|gateway| (gateway.name, gateway.uri, gateway.naming))
             .collect();
         let space = Space::new(config.uri, config.naming, gateways, config.statement_timeout);
-        Ok(Session { runtime, space, grouped: false })
+        Ok(Session { runtime, space, grouped: false, reshaped: false })
     }
 
     /// Runs a query and reads its whole answer.
@@ -177,6 +179,7 @@ impl Session {
             client.batch_execute(sql).await.map_err(|error| driver::error(&error, sql, 0))
         }));
         space.forget_catalogs();
+        self.reshaped = self.grouped;
         done
     }
 
@@ -192,6 +195,9 @@ impl Session {
     /// The commit failed; everything is rolled back then.
     pub fn end(&mut self, commit: bool) -> Result<(), Error> {
         self.grouped = false;
+        if std::mem::take(&mut self.reshaped) && !commit {
+            self.space.forget_catalogs();
+        }
         self.runtime.block_on(self.space.end(commit))
     }
 

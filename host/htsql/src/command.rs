@@ -311,14 +311,10 @@ impl Command {
         Ok(match &self.0.verb {
             Verb::Skip => Plan::Skip,
             Verb::Fetch => Plan::Fetch(fetch::compile(&self.0.syn, mark, catalog, params)?),
-            Verb::Format(format, feed) => {
-                Plan::Format { format: *format, feed: part(feed)?, mark }
-            }
+            Verb::Format(format, feed) => Plan::Format { format: *format, feed: part(feed)?, mark },
             Verb::Sql(feed) => Plan::Sql { feed: part(feed)?, mark },
             Verb::Describe(feed) => Plan::Describe { feed: part(feed)?, mark },
-            Verb::Pivot(feed, on, by) => {
-                Plan::Pivot { feed: part(feed)?, on: *on, by: *by, mark }
-            }
+            Verb::Pivot(feed, on, by) => Plan::Pivot { feed: part(feed)?, on: *on, by: *by, mark },
             Verb::Gateway(name, inner) if name.is_empty() => {
                 return inner.compile(catalog, env, params);
             }

@@ -69,16 +69,12 @@ pub fn resolve(kind: EtlKind, feed: &Profile, catalog: &Catalog) -> Result<Targe
     };
     let key = column_names(catalog, table, &key);
     let identify = match identity {
-        Some(identity) => {
-            Some(identify(catalog, table, identity, key.clone(), label.name.clone()))
-        }
+        Some(identity) => Some(identify(catalog, table, identity, key.clone(), label.name.clone())),
         None if returns => return Err(Error::new("Cannot determine table identity")),
         None => None,
     };
     let identity_fields = match (kind, identity) {
-        (EtlKind::Merge, Some(identity)) => {
-            merge_fields(catalog, table, identity, &fields)?
-        }
+        (EtlKind::Merge, Some(identity)) => merge_fields(catalog, table, identity, &fields)?,
         (EtlKind::Merge, None) => return Err(Error::new("Expected a table with identity")),
         _ => Vec::new(),
     };
@@ -128,11 +124,7 @@ fn column_names(catalog: &Catalog, table: TableId, columns: &[usize]) -> Vec<Str
     columns.iter().map(|column| catalog.column(table, *column).name.clone()).collect()
 }
 
-fn field_target(
-    field: &Profile,
-    table: TableId,
-    catalog: &Catalog,
-) -> Result<FieldTarget, Error> {
+fn field_target(field: &Profile, table: TableId, catalog: &Catalog) -> Result<FieldTarget, Error> {
     let Some(tag) = &field.tag else {
         return Ok(FieldTarget::Ignored);
     };
@@ -270,9 +262,10 @@ fn merge_fields(
     for element in &identity.elements {
         let (columns, arc_name) = match element {
             Element::Column(index) => {
-                let label = catalog.table_labels(table).iter().find(
-                    |label| matches!(&label.arc, Arc::Column(column, _) if column == index),
-                );
+                let label = catalog
+                    .table_labels(table)
+                    .iter()
+                    .find(|label| matches!(&label.arc, Arc::Column(column, _) if column == index));
                 (vec![catalog.column(table, *index).name.clone()], label)
             }
             Element::Link(join, _) => {

@@ -112,8 +112,9 @@ impl Family {
 
     pub(crate) fn accepts(self, domain: &Domain) -> bool {
         match (self, domain) {
-            (Family::AnyText, Domain::Untyped | Domain::Text)
-            | (Family::Enum, Domain::Enum(_)) => true,
+            (Family::AnyText, Domain::Untyped | Domain::Text) | (Family::Enum, Domain::Enum(_)) => {
+                true
+            }
             (Family::Enum, _) => false,
             (family, domain) => family.domain() == *domain,
         }
@@ -137,11 +138,7 @@ pub(crate) struct Function {
 use Family::{AnyText as T, Boolean as B, Date, DateTime, Decimal as D, Float as F, Integer as I};
 use Family::{Json, Time};
 
-const fn c(
-    operands: &'static [Family],
-    result: Family,
-    template: &'static str,
-) -> Combination {
+const fn c(operands: &'static [Family], result: Family, template: &'static str) -> Combination {
     Combination { operands, result, template }
 }
 
@@ -211,8 +208,7 @@ pub(crate) const MINUS: &[Combination] =
     &[c(&[I], I, "(- {0})"), c(&[D], D, "(- {0})"), c(&[F], F, "(- {0})")];
 
 /// Operands of `min` and `max`.
-pub(crate) const EXTREMES: &[Family] =
-    &[I, D, F, Family::Text, Family::Enum, Date, Time, DateTime];
+pub(crate) const EXTREMES: &[Family] = &[I, D, F, Family::Text, Family::Enum, Date, Time, DateTime];
 
 /// Operands of `sum` and `avg`.
 pub(crate) const NUMBERS: &[Family] = &[I, D, F];
@@ -233,6 +229,9 @@ const AT: &str = "(CASE WHEN {1} IS NOT NULL THEN SUBSTRING({0} FROM 1 + GREATES
 
 const HEAD: &str = "LEFT({0}, COALESCE({1}, 1)::INT4)";
 const TAIL: &str = "RIGHT({0}, COALESCE({1}, 1)::INT4)";
+
+/// Nominally a float; what PostgreSQL returns is exact, and is passed on as such.
+pub(crate) const SECOND: &str = "EXTRACT(SECOND FROM {0})";
 
 /// A date from numbers that may be out of range: they carry over.
 const MAKE_DATE: &str = "(DATE '2001-01-01' + ({0} - 2001) * INTERVAL '1' YEAR \
@@ -282,8 +281,8 @@ pub(crate) const FUNCTIONS: &[Function] = functions! {
         (DateTime) I, "EXTRACT(MINUTE FROM {0})::INT4";
     ]
     "second" => [
-        (Time) F, "EXTRACT(SECOND FROM {0})";
-        (DateTime) F, "EXTRACT(SECOND FROM {0})";
+        (Time) F, SECOND;
+        (DateTime) F, SECOND;
     ]
     "round" => [
         (I) D, "ROUND({0}::NUMERIC)";
@@ -441,11 +440,54 @@ pub(crate) const DATETIME_FROM_PARTS: &[Combination] = &[
 
 /// Names bound by `bind::function`, for suggestions.
 pub(crate) const SPECIAL: &[&str] = &[
-    "null", "true", "false", "boolean", "bool", "text", "string", "str", "integer", "int",
-    "decimal", "dec", "float", "date", "time", "datetime", "has_prefix", "is_null",
-    "null_if", "if_null", "if", "switch", "recode", "accumulate", "count", "exists", "every",
-    "min", "max", "sum", "avg", "as", "filter", "select", "sort", "limit", "define", "top",
-    "given", "where", "distinct", "fork", "moniker", "root", "this", "home", "id", "guard",
+    "null",
+    "true",
+    "false",
+    "boolean",
+    "bool",
+    "text",
+    "string",
+    "str",
+    "integer",
+    "int",
+    "decimal",
+    "dec",
+    "float",
+    "date",
+    "time",
+    "datetime",
+    "has_prefix",
+    "is_null",
+    "null_if",
+    "if_null",
+    "if",
+    "switch",
+    "recode",
+    "accumulate",
+    "count",
+    "exists",
+    "every",
+    "min",
+    "max",
+    "sum",
+    "avg",
+    "as",
+    "filter",
+    "select",
+    "sort",
+    "limit",
+    "define",
+    "top",
+    "given",
+    "where",
+    "distinct",
+    "fork",
+    "moniker",
+    "root",
+    "this",
+    "home",
+    "id",
+    "guard",
 ];
 
 /// The same, of RexDB.

@@ -75,8 +75,8 @@ impl Writer<'_> {
             self.put(" WHERE ");
             self.all(&filters);
         }
-        if let Some(count) = select.group {
-            let numbers: Vec<String> = (1..=count).map(|n| n.to_string()).collect();
+        if !select.group.is_empty() {
+            let numbers: Vec<String> = select.group.iter().map(|n| (n + 1).to_string()).collect();
             self.put(" GROUP BY ");
             self.put(&numbers.join(", "));
         }
@@ -135,8 +135,7 @@ impl Writer<'_> {
             Source::Table(id) => {
                 let schema = &self.catalog.schema(*id).name;
                 let table = &self.catalog.table(*id).name;
-                let _ =
-                    write!(self.sql, "{}.{} AS t{}", name(schema), name(table), item.alias);
+                let _ = write!(self.sql, "{}.{} AS t{}", name(schema), name(table), item.alias);
             }
             Source::Select(select) => {
                 if item.is_lateral {
@@ -190,6 +189,11 @@ impl Writer<'_> {
                 self.put("(");
                 self.typed(arg);
                 self.put(" IS NOT NULL)");
+            }
+            Node::OrZero(arg) => {
+                self.put("COALESCE(");
+                self.expr(arg);
+                self.put(", 0)");
             }
             Node::Same { left, right, is_null_safe } => {
                 self.put("(");
@@ -366,12 +370,15 @@ impl Writer<'_> {
             Op::GreaterEq => self.binary(args, " >= "),
             Op::Is | Op::IsNot => {
                 let is_safe = args.iter().any(|arg| arg.is_nullable());
-                self.binary(args, match (op, is_safe) {
-                    (Op::Is, true) => " IS NOT DISTINCT FROM ",
-                    (Op::Is, false) => " = ",
-                    (_, true) => " IS DISTINCT FROM ",
-                    (_, false) => " <> ",
-                });
+                self.binary(
+                    args,
+                    match (op, is_safe) {
+                        (Op::Is, true) => " IS NOT DISTINCT FROM ",
+                        (Op::Is, false) => " = ",
+                        (_, true) => " IS DISTINCT FROM ",
+                        (_, false) => " <> ",
+                    },
+                );
             }
             Op::In | Op::NotIn => self.among(op, args),
             Op::Never => self.put("FALSE"),
@@ -502,8 +509,7 @@ impl Writer<'_> {
         self.typed(text);
         self.put(if op == Op::Contains { " ILIKE " } else { " NOT ILIKE " });
         if let Node::Literal { value: Value::Text(part), .. } = &**part {
-            let escaped =
-                part.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+            let escaped = part.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
             self.param(SqlType::Text, Value::Text(format!("%{escaped}%")));
         } else {
             self.put("('%' || REPLACE(REPLACE(REPLACE(");
@@ -513,13 +519,7 @@ impl Writer<'_> {
         self.put(")");
     }
 
-    fn aggregate(
-        &mut self,
-        op: Aggregate,
-        arg: &Expr,
-        delimiter: Option<&Expr>,
-        order: &[Key],
-    ) {
+    fn aggregate(&mut self, op: Aggregate, arg: &Expr, delimiter: Option<&Expr>, order: &[Key]) {
         let (before, after) = match op {
             Aggregate::Count if arg.is_true() => return self.put("COUNT(*)"),
             Aggregate::Count => ("COUNT(NULLIF(", ", FALSE))"),

@@ -31,6 +31,33 @@ impl Refusal {
         })
     }
 
+    /// Whether it is a duplicate of something else than the primary key.
+    pub(super) fn is_beside_identity(&self, primary: &UniqueKey) -> bool {
+        self.code == SqlState::UNIQUE_VIOLATION && self.constraint.as_ref() != Some(&primary.name)
+    }
+
+    /// The same record as a duplicate of the primary key, which it is too.
+    pub(super) fn of_identity(&self, primary: &UniqueKey, columns: &str, values: &str) -> Refusal {
+        let name = &primary.name;
+        let text = format!(
+            "duplicate key value violates unique constraint \"{name}\"\n\
+             DETAIL:  Key ({columns})=({values}) already exists."
+        );
+        Refusal {
+            code: self.code.clone(),
+            schema: self.schema.clone(),
+            table: self.table.clone(),
+            column: None,
+            constraint: Some(name.clone()),
+            text,
+        }
+    }
+
+    /// The driver's text.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The error by titles; `None` where the naming has none, or the driver's text says it best.
     pub(super) fn titled(&self, catalog: &Catalog) -> Option<Error> {
         if catalog.naming() != Naming::Rex {

@@ -1,6 +1,7 @@
 //! Statements over the target table for a whole batch: rows come as one array a column.
 
 use rex_htsql::catalog::Catalog;
+use rex_htsql::catalog::model::UniqueKey;
 use rex_htsql::plan::{Identify, Target};
 use rex_htsql::{Error, Value};
 
@@ -122,6 +123,31 @@ impl TableWriter<'_> {
         let table = schema.tables.iter().find(|table| table.name == self.target.table)?;
         let column = table.columns.iter().find(|known| known.name == column)?;
         Some(&column.sql_type)
+    }
+
+    /// The table's primary key.
+    pub(super) fn primary_key(&self) -> Option<&UniqueKey> {
+        let schemas = &self.catalog.database().schemas;
+        let schema = schemas.iter().find(|schema| schema.name == self.target.schema)?;
+        let table = schema.tables.iter().find(|table| table.name == self.target.table)?;
+        table.unique_keys.iter().find(|key| key.primary)
+    }
+
+    /// Whether a row with this key is there.
+    pub(super) async fn exists(&self, key: &[String], row: Vec<Cell>) -> Result<bool, Failed> {
+        let matches: Vec<String> = key
+            .iter()
+            .enumerate()
+            .map(|(at, column)| format!("\"t0\".{} = \"a\".v{at}", quote(column)))
+            .collect();
+        let sql = format!(
+            "SELECT 1 FROM {} AS \"t0\" INNER JOIN {} ON {}",
+            self.name(),
+            self.unnest(key),
+            matches.join(" AND "),
+        );
+        let found = bulk(self.connection, &sql, column_arrays(&[row], key.len())).await?;
+        Ok(!found.is_empty())
     }
 
     /// Sets columns of the rows with the given keys: `rows` hold the key, then the values. The

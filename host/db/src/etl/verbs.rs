@@ -9,6 +9,7 @@ use rex_htsql::{Error, Value};
 
 use super::cells::{Cell, column_cell, convert, field_name, fields, leaf_texts, row_name};
 use super::copy::{CopyPath, Suitability};
+use super::refusal::Refusal;
 use super::resolve::Resolver;
 use super::table::TableWriter;
 use super::work::Numbered;
@@ -89,6 +90,54 @@ impl Verb {
         let (columns, rows) = self.cells(records, |_| true).await?;
         let ids = self.writer().insert(&columns, &rows).await?;
         Ok(if self.kind == EtlKind::Copy { Vec::new() } else { ids })
+    }
+
+    /// What to say of a record that the database refused. Which of several unique keys it checks
+    /// first is the database's affair; a record whose identity is there already is first of all
+    /// that. The statement must have been undone.
+    pub(super) async fn reconsider(&mut self, failed: Failed, at: &[Numbered]) -> Failed {
+        let known = match (&failed.refusal, self.writer().primary_key()) {
+            (Some(refusal), Some(primary)) if self.kind == EtlKind::Insert => {
+                refusal.is_beside_identity(primary)
+            }
+            _ => false,
+        };
+        if !known {
+            return failed;
+        }
+        match self.duplicate_identity(&failed, at).await {
+            Ok(Some(refusal)) => Failed {
+                error: Error::database(refusal.text()),
+                stop: false,
+                refusal: Some(Box::new(refusal)),
+            },
+            _ => failed,
+        }
+    }
+
+    async fn duplicate_identity(
+        &mut self,
+        failed: &Failed,
+        at: &[Numbered],
+    ) -> Result<Option<Refusal>, Failed> {
+        let (columns, rows) = self.cells(at, |_| true).await?;
+        let key = self.target.key.clone();
+        let Some(row) = rows.first() else { return Ok(None) };
+        let cell = |column: &String| {
+            let position = columns.iter().position(|known| known == column)?;
+            row.get(position).cloned().flatten()
+        };
+        let Some(values) = key.iter().map(cell).collect::<Option<Vec<String>>>() else {
+            return Ok(None);
+        };
+        let writer = self.writer();
+        if !writer.exists(&key, values.iter().cloned().map(Some).collect()).await? {
+            return Ok(None);
+        }
+        let (Some(refusal), Some(primary)) = (&failed.refusal, writer.primary_key()) else {
+            return Ok(None);
+        };
+        Ok(Some(refusal.of_identity(primary, &key.join(", "), &values.join(", "))))
     }
 
     async fn update(&mut self, records: &[Numbered]) -> Result<Vec<Value>, Failed> {

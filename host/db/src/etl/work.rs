@@ -164,10 +164,20 @@ async fn run_batch(
         let (left, right) = part.split_at(part.len() / 2);
         match part {
             [] => {}
-            [one] => match verb.run(part).await {
-                Ok(found) => ids.extend(found),
-                Err(failed) => return Err(blame(failed, verb, kind, is_list, one)),
-            },
+            [one] => {
+                verb.connection().send("SAVEPOINT rex_batch");
+                match verb.run(part).await {
+                    Ok(found) => {
+                        verb.connection().send("RELEASE SAVEPOINT rex_batch");
+                        ids.extend(found);
+                    }
+                    Err(failed) => {
+                        verb.connection().send("ROLLBACK TO SAVEPOINT rex_batch");
+                        let failed = verb.reconsider(failed, part).await;
+                        return Err(blame(failed, verb, kind, is_list, one));
+                    }
+                }
+            }
             _ => {
                 verb.connection().run("SAVEPOINT rex_batch").await?;
                 match verb.run(part).await {

@@ -36,69 +36,152 @@ pub(crate) enum Kind {
     /// A link from the base.
     Chain(Join, Option<String>),
     /// A column of the base, with the link it stands for.
-    Column { column: usize, link: Option<Bound>, title: Option<String> },
-    Quotient { seed: Bound, kernels: Vec<Bound> },
-    Kernel { quotient: Bound, index: usize },
-    Complement { quotient: Bound },
+    Column {
+        column: usize,
+        link: Option<Bound>,
+        title: Option<String>,
+    },
+    Quotient {
+        seed: Bound,
+        kernels: Vec<Bound>,
+    },
+    Kernel {
+        quotient: Bound,
+        index: usize,
+    },
+    Complement {
+        quotient: Bound,
+    },
     /// `moniker(seed)`.
-    Cover { seed: Bound },
-    Fork { kernels: Vec<Bound> },
+    Cover {
+        seed: Bound,
+    },
+    Fork {
+        kernels: Vec<Bound>,
+    },
     /// Rows of the seed whose images equal those of the base, or for which the condition holds.
-    Attach { seed: Bound, images: Vec<(Bound, Bound)>, condition: Option<Bound> },
+    Attach {
+        seed: Bound,
+        images: Vec<(Bound, Bound)>,
+        condition: Option<Bound>,
+    },
     /// `top(seed, limit, offset)`; no limit is a single row.
-    Clip { seed: Bound, limit: Option<u64>, offset: u64 },
+    Clip {
+        seed: Bound,
+        limit: Option<u64>,
+        offset: u64,
+    },
     /// `seed[…]`; pairs of an identity leaf of the seed and its value.
-    Locate { seed: Bound, leaves: Vec<(Bound, Bound)> },
+    Locate {
+        seed: Bound,
+        leaves: Vec<(Bound, Bound)>,
+    },
     Sieve(Bound),
-    Sort { order: Vec<Bound>, limit: Option<u64>, offset: Option<u64> },
+    Sort {
+        order: Vec<Bound>,
+        limit: Option<u64>,
+        offset: Option<u64>,
+    },
     // Values.
-    Literal { value: Value, is_param: bool },
-    Identity { elements: Vec<Bound> },
+    Literal {
+        value: Value,
+        is_param: bool,
+    },
+    Identity {
+        elements: Vec<Bound>,
+    },
     /// To the domain of the binding; an implicit cast keeps the name and header of its base.
-    Cast { base: Bound, is_implicit: bool },
-    Formula { op: Op, args: Vec<Bound> },
+    Cast {
+        base: Bound,
+        is_implicit: bool,
+    },
+    Formula {
+        op: Op,
+        args: Vec<Bound>,
+    },
     /// An aggregate over `arg` for the rows of the base. `flow`: whose rows are aggregated, when
     /// that was written as a selector.
-    Aggregate { op: Aggregate, arg: Bound, flow: Option<Bound>, delimiter: Option<Bound> },
+    Aggregate {
+        op: Aggregate,
+        arg: Bound,
+        flow: Option<Bound>,
+        delimiter: Option<Bound>,
+    },
     /// `/seed`.
-    Collect { seed: Bound },
+    Collect {
+        seed: Bound,
+    },
     // Decorations: all lookups go to the base unless said otherwise.
     /// `{…}`: fields, each with how it is expanded by `*`.
-    Selection { elements: Vec<Bound> },
+    Selection {
+        elements: Vec<Bound>,
+    },
     /// `*`: fields that are spliced into the selection around.
-    Wild { elements: Vec<Bound> },
+    Wild {
+        elements: Vec<Bound>,
+    },
     /// The base (a value) shown in the scope `scope`.
-    Rescope { scope: Bound },
-    Direction { is_descending: bool },
+    Rescope {
+        scope: Bound,
+    },
+    Direction {
+        is_descending: bool,
+    },
     Title(String),
     /// Replaces the syntax.
     Alias,
     Group,
-    Define { name: String, is_reference: bool, arity: Option<usize>, recipe: Rc<Recipe> },
+    Define {
+        name: String,
+        is_reference: bool,
+        arity: Option<usize>,
+        recipe: Rc<Recipe>,
+    },
     /// Attributes and references are looked up in the target.
-    Reroute { target: Bound },
+    Reroute {
+        target: Bound,
+    },
     /// References are looked up in the target.
-    ReferenceReroute { target: Bound },
+    ReferenceReroute {
+        target: Bound,
+    },
     /// `a := b` where it makes a definition.
-    Assign { terms: Vec<Term>, params: Option<Vec<Term>>, body: Syn },
+    Assign {
+        terms: Vec<Term>,
+        params: Option<Vec<Term>>,
+        body: Syn,
+    },
     Void,
 }
 
 /// How a name becomes a binding.
 #[derive(Clone)]
 pub(crate) enum Recipe {
-    Literal { domain: Domain, value: Value, is_param: bool },
+    Literal {
+        domain: Domain,
+        value: Value,
+        is_param: bool,
+    },
     Selection(Vec<Recipe>),
     Table(TableId, Option<String>),
     Chain(Join, Option<String>),
-    Column { column: usize, link: Option<Box<Recipe>>, title: Option<String> },
+    Column {
+        column: usize,
+        link: Option<Box<Recipe>>,
+        title: Option<String>,
+    },
     Kernel(Bound, usize),
     Complement(Bound),
     Identity(Vec<Recipe>),
     /// One after the other, each in the scope of the one before.
     Sequence(Vec<Recipe>),
     /// A definition: `body` in place of the name, looked up where it was defined.
-    Substitution { base: Bound, terms: Vec<Term>, params: Option<Vec<Term>>, body: Syn },
+    Substitution {
+        base: Bound,
+        terms: Vec<Term>,
+        params: Option<Vec<Term>>,
+        body: Syn,
+    },
     Bound(Bound),
     /// Keeps the syntax of the use.
     Closed(Box<Recipe>),
@@ -115,9 +198,9 @@ impl Binding {
                 parts.extend(kernels.iter().map(|k| ("kernel", k)));
             }
             Kind::Fork { kernels } => parts.extend(kernels.iter().map(|k| ("kernel", k))),
-            Kind::Cover { seed }
-            | Kind::Clip { seed, .. }
-            | Kind::Collect { seed } => parts.push(("seed", seed)),
+            Kind::Cover { seed } | Kind::Clip { seed, .. } | Kind::Collect { seed } => {
+                parts.push(("seed", seed))
+            }
             Kind::Attach { seed, images, condition } => {
                 parts.push(("seed", seed));
                 for (origin, target) in images {
@@ -135,7 +218,9 @@ impl Binding {
             }
             Kind::Sieve(filter) => parts.push(("filter", filter)),
             Kind::Sort { order, .. } => parts.extend(order.iter().map(|o| ("by", o))),
-            Kind::Identity { elements } | Kind::Selection { elements } | Kind::Wild { elements } => {
+            Kind::Identity { elements }
+            | Kind::Selection { elements }
+            | Kind::Wild { elements } => {
                 parts.extend(elements.iter().map(|e| ("field", e)));
             }
             Kind::Cast { base, .. } => parts.push(("of", base)),

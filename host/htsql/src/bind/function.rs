@@ -349,8 +349,11 @@ impl Binder<'_> {
                     self.formula(scope, Op::If, args, Domain::Integer, &arg.syn.clone())?
                 }
                 other => {
-                    return Err(Error::quoting("Expected an integer value, got", other.to_string())
-                        .at(crate::error::Stage::Translating, arg.syn.mark()));
+                    return Err(Error::quoting(
+                        "Expected an integer value, got",
+                        other.to_string(),
+                    )
+                    .at(crate::error::Stage::Translating, arg.syn.mark()));
                 }
             };
             let op = Op::Template("COALESCE({0}, {1})");

@@ -405,7 +405,9 @@ pub(super) fn guess_header(bound: &Bound) -> Option<String> {
                 let kernels: Option<Vec<String>> = kernels.iter().map(guess_header).collect();
                 return match (seed, kernels.as_deref()) {
                     (Some(seed), Some([kernel])) => Some(format!("{seed}^{kernel}")),
-                    (Some(seed), Some(kernels)) => Some(format!("{seed}^{{{}}}", kernels.join(","))),
+                    (Some(seed), Some(kernels)) => {
+                        Some(format!("{seed}^{{{}}}", kernels.join(",")))
+                    }
                     _ => Some(bound.syn.to_string()),
                 };
             }

@@ -17,8 +17,8 @@ mod structure;
 use std::rc::Rc;
 
 pub(crate) use binding::{Binding, Bound, Kind, Recipe, outline};
-pub(crate) use structure::identity_elements;
 use lookup::{Expand, Lookup};
+pub(crate) use structure::identity_elements;
 
 use crate::catalog::Catalog;
 use crate::coerce;
@@ -162,12 +162,10 @@ impl Binder<'_> {
             S::List { items } => self.bind_list(scope, items, syn),
             S::Identity { labels, .. } => self.bind_identity(scope, labels, syn),
             S::Reference { name } => self.bind_reference(scope, name, syn),
-            S::Ident { name } => {
-                match self.look.attribute(scope, &lookup::key(name), None) {
-                    Some(recipe) => self.apply(scope, &recipe, syn),
-                    None => self.bind_global_name(scope, name, syn),
-                }
-            }
+            S::Ident { name } => match self.look.attribute(scope, &lookup::key(name), None) {
+                Some(recipe) => self.apply(scope, &recipe, syn),
+                None => self.bind_global_name(scope, name, syn),
+            },
             S::String { text } | S::Label { text } => {
                 self.literal(scope, Value::Text(text.clone()), Domain::Untyped, syn)
             }
@@ -182,8 +180,7 @@ impl Binder<'_> {
     }
 
     fn number(&mut self, scope: &Bound, text: &str, domain: &Domain, syn: &Syn) -> Binds {
-        let value =
-            crate::literal::parse(domain, text).map_err(|message| fail(message, syn))?;
+        let value = crate::literal::parse(domain, text).map_err(|message| fail(message, syn))?;
         self.literal(scope, value, domain.clone(), syn)
     }
 

@@ -64,8 +64,10 @@ impl Binder<'_> {
             "-" => self.arithmetic(scope, symbol, left, right, func::SUBTRACT, syn),
             "*" => self.arithmetic(scope, symbol, left, right, func::MULTIPLY, syn),
             "/" => self.arithmetic(scope, symbol, left, right, func::DIVIDE, syn),
-            _ => Err(Error::quoting("Found unknown operator", symbol)
-                .at(Stage::Translating, syn.mark())),
+            _ => {
+                Err(Error::quoting("Found unknown operator", symbol)
+                    .at(Stage::Translating, syn.mark()))
+            }
         }
     }
 

@@ -192,8 +192,7 @@ impl Binder<'_> {
         if terms.iter().rev().skip(1).any(|term| term.is_reference) {
             return Err(fail("Expected an identifier", lhs));
         }
-        let kind =
-            Kind::Assign { terms: terms.clone(), params: params.clone(), body: rhs.clone() };
+        let kind = Kind::Assign { terms: terms.clone(), params: params.clone(), body: rhs.clone() };
         self.make(kind, Some(scope), Domain::Void, syn)
     }
 }

@@ -43,11 +43,9 @@ pub(super) fn embed(param: &Param) -> Recipe {
         (Domain::Record(_) | Domain::List(_) | Domain::Void | Domain::Entity, _) => {
             Recipe::Literal { domain: Domain::Untyped, value: Value::Null, is_param: true }
         }
-        (domain, value) => Recipe::Literal {
-            domain: domain.clone(),
-            value: value.clone(),
-            is_param: true,
-        },
+        (domain, value) => {
+            Recipe::Literal { domain: domain.clone(), value: value.clone(), is_param: true }
+        }
     }
 }
 

@@ -271,12 +271,7 @@ impl Binder<'_> {
         self.identity_of(scope, elements, syn)
     }
 
-    pub(super) fn identity_of(
-        &mut self,
-        scope: &Bound,
-        elements: Vec<Bound>,
-        syn: &Syn,
-    ) -> Binds {
+    pub(super) fn identity_of(&mut self, scope: &Bound, elements: Vec<Bound>, syn: &Syn) -> Binds {
         let domain = Domain::Identity(elements.iter().map(|e| e.domain.clone()).collect());
         self.make(Kind::Identity { elements }, Some(scope), domain, syn)
     }

@@ -30,7 +30,10 @@ pub(crate) enum Arc {
     Column(usize, Option<Join>),
     Link(Join),
     /// An expression over the table, with the names of its parameters (`$x` as `($x, true)`).
-    Alias { body: String, params: Vec<(String, bool)> },
+    Alias {
+        body: String,
+        params: Vec<(String, bool)>,
+    },
     /// A name that several arcs wanted: their labels.
     Ambiguous(Vec<String>),
 }

@@ -94,7 +94,7 @@ impl Builder<'_, '_> {
             }
             self.frames[inner].columns.push(expr);
         }
-        self.frames[inner].group = Some(kernels.len());
+        self.frames[inner].group = (0..kernels.len()).collect();
         inner
     }
 
@@ -106,8 +106,7 @@ impl Builder<'_, '_> {
         seed: SpaceId,
         kernels: &[CodeId],
     ) -> FrameId {
-        let quotient = self.arena.axis(base);
-        let ground = self.arena.space(quotient).base.unwrap_or(quotient);
+        let ground = self.arena.parent(base);
         let inner = self.frame(Some((frame, ground)));
         self.enter(inner, seed, None);
         for (index, kernel) in kernels.iter().enumerate() {
@@ -122,8 +121,7 @@ impl Builder<'_, '_> {
     }
 
     fn fork(&mut self, frame: FrameId, seed: SpaceId, kernels: &[CodeId]) -> FrameId {
-        let axis = self.arena.axis(seed);
-        let ground = self.arena.space(axis).base.unwrap_or(axis);
+        let ground = self.arena.parent(seed);
         let inner = self.frame(Some((frame, ground)));
         self.enter(inner, seed, None);
         for kernel in kernels {

@@ -28,11 +28,20 @@ pub(super) struct Place {
 pub(super) enum Via {
     /// A row without columns.
     Nothing,
-    Table { alias: Alias, table: TableId },
+    Table {
+        alias: Alias,
+        table: TableId,
+    },
     /// A frame whose rows are those of `inner`; values are exported from it.
-    Frame { alias: Alias, frame: FrameId, inner: SpaceId },
+    Frame {
+        alias: Alias,
+        frame: FrameId,
+        inner: SpaceId,
+    },
     /// A grouped frame whose first columns are the kernels.
-    Group { alias: Alias },
+    Group {
+        alias: Alias,
+    },
 }
 
 pub(super) struct FrameItem {
@@ -54,7 +63,7 @@ pub(super) struct Frame {
     pub(super) outer: Option<(FrameId, SpaceId)>,
     pub(super) items: Vec<FrameItem>,
     pub(super) filters: Vec<Expr>,
-    pub(super) group: Option<usize>,
+    pub(super) group: Vec<usize>,
     pub(super) order: Vec<Key>,
     pub(super) limit: Option<u64>,
     pub(super) offset: Option<u64>,
@@ -119,8 +128,7 @@ impl<'a, 'c> Builder<'a, 'c> {
             return;
         }
         let Some(base) = self.arena.space(space).base else {
-            let place =
-                Place { via: Via::Nothing, mask: None, present: None, is_optional: false };
+            let place = Place { via: Via::Nothing, mask: None, present: None, is_optional: false };
             self.frames[frame].places.insert(space, place);
             return;
         };

@@ -8,6 +8,13 @@ use super::build::{Builder, FrameId, FrameSource};
 use super::{Alias, Expr, Item, Key, Node, Select, Source};
 
 impl Builder<'_, '_> {
+    /// The simplified SELECT of a frame.
+    pub(super) fn finished(&self, frame: FrameId) -> Select {
+        let mut select = self.finish(frame);
+        super::simplify::simplify(&mut select);
+        select
+    }
+
     /// The SELECT of a frame.
     pub(super) fn finish(&self, frame: FrameId) -> Select {
         let built = &self.frames[frame];
@@ -57,7 +64,7 @@ impl Builder<'_, '_> {
             columns: built.columns.iter().map(|column| self.resolve(column)).collect(),
             from,
             filters: built.filters.iter().map(|filter| self.resolve(filter)).collect(),
-            group: built.group,
+            group: built.group.clone(),
             order: keys(&built.order),
             limit: built.limit,
             offset: built.offset,
@@ -79,6 +86,7 @@ impl Builder<'_, '_> {
                 Node::Mask { condition: self.resolve(condition), value: self.resolve(value) }
             }
             Node::IsNotNull(arg) => Node::IsNotNull(self.resolve(arg)),
+            Node::OrZero(arg) => Node::OrZero(self.resolve(arg)),
             Node::Same { left, right, is_null_safe } => Node::Same {
                 left: self.resolve(left),
                 right: self.resolve(right),
@@ -117,7 +125,7 @@ fn item_aliases(item: &Item) -> BTreeSet<Alias> {
 }
 
 /// Aliases that a SELECT refers to from outside of it.
-fn select_aliases(select: &Select, used: &mut BTreeSet<Alias>) {
+pub(super) fn select_aliases(select: &Select, used: &mut BTreeSet<Alias>) {
     let mut inside = BTreeSet::new();
     let keys = select.order.iter().map(|key| &key.expr);
     for expr in select.columns.iter().chain(&select.filters).chain(keys) {
@@ -132,13 +140,15 @@ fn select_aliases(select: &Select, used: &mut BTreeSet<Alias>) {
     used.append(&mut inside);
 }
 
-fn aliases(expr: &Expr, used: &mut BTreeSet<Alias>) {
+pub(super) fn aliases(expr: &Expr, used: &mut BTreeSet<Alias>) {
     match &**expr {
         Node::Column { alias, .. } | Node::Output { alias, .. } => {
             used.insert(*alias);
         }
         Node::Literal { .. } | Node::Exists { .. } => {}
-        Node::Cast { arg, .. } | Node::IsNotNull(arg) => aliases(arg, used),
+        Node::Cast { arg, .. } | Node::IsNotNull(arg) | Node::OrZero(arg) => {
+            aliases(arg, used);
+        }
         Node::Formula { args, .. } => args.iter().for_each(|arg| aliases(arg, used)),
         Node::Mask { condition, value } => {
             aliases(condition, used);

@@ -2,7 +2,8 @@
 //!
 //! `build` makes frames (SELECTs under construction) for the segments of a query, `place` finds or
 //! adds the FROM item that has the rows of a space, `axis` makes the sub-selects, `value` turns
-//! codes into expressions, `output` lays out the columns, `finish` turns frames into `Select`s.
+//! codes into expressions, `output` lays out the columns, `finish` turns frames into `Select`s,
+//! `simplify` makes them easier on the database.
 
 mod axis;
 mod build;
@@ -10,6 +11,7 @@ mod finish;
 mod output;
 mod place;
 mod print;
+mod simplify;
 mod value;
 
 use std::rc::Rc;
@@ -33,8 +35,8 @@ pub(crate) struct Select {
     pub(crate) from: Vec<Item>,
     /// All must hold.
     pub(crate) filters: Vec<Expr>,
-    /// Whether rows are grouped by the first so many columns.
-    pub(crate) group: Option<usize>,
+    /// Columns by which rows are grouped.
+    pub(crate) group: Vec<usize>,
     pub(crate) order: Vec<Key>,
     pub(crate) limit: Option<u64>,
     pub(crate) offset: Option<u64>,
@@ -77,21 +79,61 @@ pub(crate) type Expr = Rc<Node>;
 #[derive(Debug)]
 pub(crate) enum Node {
     /// A column of a table.
-    Column { alias: Alias, table: TableId, column: usize, is_nullable: bool },
+    Column {
+        alias: Alias,
+        table: TableId,
+        column: usize,
+        is_nullable: bool,
+    },
     /// A column of a sub-select, by index.
-    Output { alias: Alias, index: usize, is_nullable: bool },
-    Literal { value: Value, domain: Domain, is_param: bool },
-    Cast { from: Domain, to: Domain, arg: Expr },
-    Formula { op: Op, args: Vec<Expr> },
+    Output {
+        alias: Alias,
+        index: usize,
+        is_nullable: bool,
+    },
+    Literal {
+        value: Value,
+        domain: Domain,
+        is_param: bool,
+    },
+    Cast {
+        from: Domain,
+        to: Domain,
+        arg: Expr,
+    },
+    Formula {
+        op: Op,
+        args: Vec<Expr>,
+    },
     /// The value where the condition is TRUE, else NULL.
-    Mask { condition: Expr, value: Expr },
+    Mask {
+        condition: Expr,
+        value: Expr,
+    },
     IsNotNull(Expr),
+    /// A number, 0 for NULL.
+    OrZero(Expr),
     /// Equality of keys; null-safe when asked for.
-    Same { left: Expr, right: Expr, is_null_safe: bool },
-    Aggregate { op: Aggregate, arg: Expr, delimiter: Option<Expr>, order: Vec<Key> },
+    Same {
+        left: Expr,
+        right: Expr,
+        is_null_safe: bool,
+    },
+    Aggregate {
+        op: Aggregate,
+        arg: Expr,
+        delimiter: Option<Expr>,
+        order: Vec<Key>,
+    },
     /// Whether a frame has rows; resolved to a SELECT when finished.
-    Exists { frame: usize, is_negated: bool },
-    ExistsSelect { select: Box<Select>, is_negated: bool },
+    Exists {
+        frame: usize,
+        is_negated: bool,
+    },
+    ExistsSelect {
+        select: Box<Select>,
+        is_negated: bool,
+    },
 }
 
 impl Node {
@@ -102,6 +144,7 @@ impl Node {
             Node::Literal { value, .. } => *value == Value::Null,
             Node::Cast { to: Domain::Boolean, .. }
             | Node::IsNotNull(_)
+            | Node::OrZero(_)
             | Node::Exists { .. }
             | Node::ExistsSelect { .. } => false,
             Node::Cast { arg, .. } => arg.is_nullable(),

@@ -6,8 +6,9 @@ use std::rc::Rc;
 use super::build::{Builder, FrameId};
 use super::{Expr, Node, Select};
 use crate::domain::Domain;
+use crate::func::{Op, SECOND};
 use crate::plan::Shape;
-use crate::space::{CodeId, Output, Product, SegmentSpace};
+use crate::space::{Code, CodeId, Output, Product, SegmentSpace};
 
 /// The SELECTs of a query, with the shape of its product.
 pub(crate) struct Fetch {
@@ -33,7 +34,7 @@ pub(crate) fn plan(product: &mut Product<'_>) -> Fetch {
     builder.enter(frame, *root, None);
     let shape = builder.shape(frame, output);
     let has_columns = !builder.frames[frame].columns.is_empty();
-    let root = has_columns.then(|| builder.finish(frame));
+    let root = has_columns.then(|| builder.finished(frame));
     let mut planned: Vec<SegmentSelect> = Vec::with_capacity(segments.len());
     let mut frames: Vec<FrameId> = Vec::with_capacity(segments.len());
     for index in 0..segments.len() {
@@ -56,7 +57,7 @@ pub(crate) fn plan(product: &mut Product<'_>) -> Fetch {
         if builder.frames[frame].columns.is_empty() {
             builder.frames[frame].columns.push(super::place::always());
         }
-        segment.select = builder.finish(frame);
+        segment.select = builder.finished(frame);
     }
     Fetch { root, shape, segments: planned }
 }
@@ -66,7 +67,7 @@ fn empty() -> Select {
         columns: Vec::new(),
         from: Vec::new(),
         filters: Vec::new(),
-        group: None,
+        group: Vec::new(),
         order: Vec::new(),
         limit: None,
         offset: None,
@@ -146,7 +147,12 @@ impl Builder<'_, '_> {
                     value = Rc::new(Node::Cast { from, to, arg: value });
                 }
                 let index = self.column_index(frame, value);
-                Shape::Column { index, domain: domain.clone() }
+                let is_exact = matches!(
+                    self.arena.code(*code),
+                    Code::Formula { op: Op::Template(SECOND), .. }
+                );
+                let domain = if is_exact { Domain::Decimal } else { domain.clone() };
+                Shape::Column { index, domain }
             }
             Output::Identity { labels } => Shape::Identity {
                 labels: labels.iter().map(|label| self.shape(frame, label)).collect(),

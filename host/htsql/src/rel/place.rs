@@ -100,8 +100,8 @@ impl Builder<'_, '_> {
         let origin = self.place(frame, base);
         let table = catalog.target(join);
         let is_total = catalog.is_expanding(join);
-        let can_miss = kind == Join::Left
-            && (origin.is_optional || origin.mask.is_some() || !is_total);
+        let can_miss =
+            kind == Join::Left && (origin.is_optional || origin.mask.is_some() || !is_total);
         let kind = if can_miss { Join::Left } else { Join::Inner };
         let columns = catalog.join_columns(join);
         let mut lefts = Vec::with_capacity(columns.len());
@@ -115,8 +115,7 @@ impl Builder<'_, '_> {
         }
         for (left, (_, column)) in lefts.into_iter().zip(&columns) {
             let is_nullable = catalog.column(table, *column).nullable;
-            let right =
-                Rc::new(Node::Column { alias, table, column: *column, is_nullable });
+            let right = Rc::new(Node::Column { alias, table, column: *column, is_nullable });
             on.push(Rc::new(Node::Same { left, right, is_null_safe: false }));
         }
         if let Some(item) = self.frames[frame].items.iter_mut().find(|item| item.alias == alias) {

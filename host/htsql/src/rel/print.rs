@@ -29,8 +29,8 @@ impl Printer<'_> {
         for filter in &select.filters {
             let _ = writeln!(out, "{pad}where {}", self.expr(filter));
         }
-        if let Some(group) = select.group {
-            let _ = writeln!(out, "{pad}group by the first {group}");
+        for column in &select.group {
+            let _ = writeln!(out, "{pad}group by column {column}");
         }
         for key in &select.order {
             let _ = writeln!(out, "{pad}order by {}", self.key(key));
@@ -86,6 +86,7 @@ impl Printer<'_> {
             Node::Mask { condition, value } => {
                 format!("({} ? {})", self.expr(value), self.expr(condition))
             }
+            Node::OrZero(arg) => format!("zero({})", self.expr(arg)),
             Node::IsNotNull(arg) => format!("has({})", self.expr(arg)),
             Node::Same { left, right, is_null_safe } => {
                 let symbol = if *is_null_safe { "==" } else { "=" };

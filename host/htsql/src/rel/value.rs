@@ -30,8 +30,7 @@ impl Builder<'_, '_> {
                 Rc::new(Node::Cast { from, to, arg })
             }
             Code::Formula { op, args } => {
-                let args: Vec<Expr> =
-                    args.into_iter().map(|arg| self.value(frame, arg)).collect();
+                let args: Vec<Expr> = args.into_iter().map(|arg| self.value(frame, arg)).collect();
                 if let (Op::If, [condition, value]) = (op, args.as_slice())
                     && condition.is_true()
                 {
@@ -113,8 +112,10 @@ impl Builder<'_, '_> {
             return None;
         }
         let (origin, _) = columns.iter().find(|(_, target)| *target == column)?;
-        let (own, other) =
-            (catalog.column(catalog.origin(join), *origin), catalog.column(catalog.target(join), column));
+        let (own, other) = (
+            catalog.column(catalog.origin(join), *origin),
+            catalog.column(catalog.target(join), column),
+        );
         (own.sql_type == other.sql_type).then_some((base, *origin))
     }
 
@@ -216,9 +217,7 @@ impl Builder<'_, '_> {
             _ => self.aggregate_column(frame, op, (space, plural), arg, delimiter),
         };
         match &place.present {
-            Some(present) => {
-                Rc::new(Node::Mask { condition: present.clone(), value }) as Expr
-            }
+            Some(present) => Rc::new(Node::Mask { condition: present.clone(), value }) as Expr,
             None => value,
         }
     }
@@ -255,7 +254,9 @@ impl Builder<'_, '_> {
         let columns = &mut self.frames[inner].columns;
         columns.push(Rc::new(node));
         let index = columns.len() - 1;
-        Rc::new(Node::Output { alias, index, is_nullable })
+        let output = Rc::new(Node::Output { alias, index, is_nullable });
+        // Nothing to aggregate may become no row at all, when rows are grouped.
+        if is_nullable { output } else { Rc::new(Node::OrZero(output)) }
     }
 }
 

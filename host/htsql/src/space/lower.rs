@@ -19,12 +19,22 @@ use crate::value::Value;
 #[derive(Debug)]
 pub(crate) enum Output {
     Void,
-    Scalar { code: CodeId, domain: Domain },
+    Scalar {
+        code: CodeId,
+        domain: Domain,
+    },
     /// A record on a row of `space`, which is single on the row around.
-    Record { space: SpaceId, fields: Vec<Output> },
-    Identity { labels: Vec<Output> },
+    Record {
+        space: SpaceId,
+        fields: Vec<Output>,
+    },
+    Identity {
+        labels: Vec<Output>,
+    },
     /// A nested segment, by index.
-    List { segment: usize },
+    List {
+        segment: usize,
+    },
 }
 
 /// A segment: the rows of a flow.
@@ -55,13 +65,8 @@ pub(crate) struct Product<'a> {
 pub(crate) fn lower<'a>(bound: &Bound, catalog: &'a Catalog) -> Result<Product<'a>, Error> {
     let mut arena = Arena::new(catalog);
     let root = arena.intern_space(None, Step::Root, &bound.syn);
-    let mut lower = Lower {
-        arena,
-        root,
-        spaces: HashMap::new(),
-        codes: HashMap::new(),
-        segments: Vec::new(),
-    };
+    let mut lower =
+        Lower { arena, root, spaces: HashMap::new(), codes: HashMap::new(), segments: Vec::new() };
     let output = lower.output(bound, root, None)?;
     let segments = lower.segments.into_iter().flatten().collect();
     Ok(Product { arena: lower.arena, root, output, segments })

@@ -16,8 +16,8 @@ mod relation;
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 
-pub(crate) use order::unique;
 pub(crate) use lower::{Output, Product, SegmentSpace, lower};
+pub(crate) use order::unique;
 
 use crate::catalog::{Catalog, Join, TableId};
 use crate::domain::Domain;
@@ -43,23 +43,49 @@ pub(crate) enum Step {
     /// Linked rows.
     Fiber(Join),
     /// Unique values of the kernels over the seed.
-    Quotient { seed: SpaceId, kernels: Vec<CodeId> },
+    Quotient {
+        seed: SpaceId,
+        kernels: Vec<CodeId>,
+    },
     /// Rows of the seed with the kernels of the base, a quotient.
-    Complement { seed: SpaceId, kernels: Vec<CodeId> },
+    Complement {
+        seed: SpaceId,
+        kernels: Vec<CodeId>,
+    },
     /// Rows of the seed.
-    Moniker { seed: SpaceId },
+    Moniker {
+        seed: SpaceId,
+    },
     /// Rows of the seed (the base itself) with equal kernels.
-    Fork { seed: SpaceId, kernels: Vec<CodeId> },
+    Fork {
+        seed: SpaceId,
+        kernels: Vec<CodeId>,
+    },
     /// Rows of the seed whose images equal those of the base, for which the filter holds.
-    Attach { seed: SpaceId, images: Vec<(CodeId, CodeId)>, filter: Option<CodeId> },
+    Attach {
+        seed: SpaceId,
+        images: Vec<(CodeId, CodeId)>,
+        filter: Option<CodeId>,
+    },
     /// The first rows of the seed; without a limit, the first one.
-    Clip { seed: SpaceId, limit: Option<u64>, offset: u64 },
+    Clip {
+        seed: SpaceId,
+        limit: Option<u64>,
+        offset: u64,
+    },
     /// The rows of the seed for which the filter (on an identity) holds.
-    Locate { seed: SpaceId, filter: CodeId },
+    Locate {
+        seed: SpaceId,
+        filter: CodeId,
+    },
     // Modifiers.
     Filter(CodeId),
     /// Sort keys, with whether they descend.
-    Order { order: Vec<(CodeId, bool)>, limit: Option<u64>, offset: Option<u64> },
+    Order {
+        order: Vec<(CodeId, bool)>,
+        limit: Option<u64>,
+        offset: Option<u64>,
+    },
 }
 
 /// What attributes the rows of a space have.
@@ -92,14 +118,33 @@ impl Space {
 /// A value. The variants with a `space` are units.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Code {
-    Literal { value: Value, domain: Domain, is_param: bool },
-    Cast { from: Domain, to: Domain, arg: CodeId },
-    Formula { op: Op, args: Vec<CodeId> },
-    Column { space: SpaceId, column: usize },
+    Literal {
+        value: Value,
+        domain: Domain,
+        is_param: bool,
+    },
+    Cast {
+        from: Domain,
+        to: Domain,
+        arg: CodeId,
+    },
+    Formula {
+        op: Op,
+        args: Vec<CodeId>,
+    },
+    Column {
+        space: SpaceId,
+        column: usize,
+    },
     /// A column of a quotient.
-    Kernel { space: SpaceId, index: usize },
+    Kernel {
+        space: SpaceId,
+        index: usize,
+    },
     /// Whether the row exists.
-    Present { space: SpaceId },
+    Present {
+        space: SpaceId,
+    },
     /// An aggregate over the rows of `plural` that belong to the row of `space`.
     Aggregate {
         op: Aggregate,
@@ -109,7 +154,10 @@ pub(crate) enum Code {
         delimiter: Option<CodeId>,
     },
     /// A value of the seed of the (covering) space.
-    Cover { space: SpaceId, code: CodeId },
+    Cover {
+        space: SpaceId,
+        code: CodeId,
+    },
 }
 
 impl Eq for Code {}
@@ -303,15 +351,10 @@ impl<'a> Arena<'a> {
                 (is_contracting, kernels.is_empty() && self.dominates(*seed, base))
             }
             Step::Clip { seed, limit, offset } => {
-                let is_expanding =
-                    *offset == 0 && *limit != Some(0) && self.dominates(*seed, base);
+                let is_expanding = *offset == 0 && *limit != Some(0) && self.dominates(*seed, base);
                 (limit.is_none(), is_expanding)
             }
-            Step::Locate { seed, .. } => {
-                let axis = self.axis(*seed);
-                let parent = self.space(axis).base.unwrap_or(axis);
-                (self.spans(base, parent), false)
-            }
+            Step::Locate { seed, .. } => (self.spans(base, self.parent(*seed)), false),
             Step::Filter(_) => (true, false),
             Step::Order { limit, offset, .. } => (true, limit.is_none() && offset.is_none()),
         }

@@ -68,8 +68,13 @@ impl Arena<'_> {
             | Step::Attach { seed, .. }
             | Step::Clip { seed, .. }
             | Step::Locate { seed, .. } => {
+                // The seed of a fork is its base: other rows of it, below the same parent.
+                let parent = match step {
+                    Step::Fork { .. } => self.parent(*seed),
+                    _ => base,
+                };
                 for (code, is_descending) in self.full_order(*seed) {
-                    if !self.is_singular(base, code) {
+                    if !self.is_singular(parent, code) {
                         let code = self.intern_code(Code::Cover { space: id, code }, &syn);
                         out.push((code, is_descending));
                     }
@@ -77,6 +82,12 @@ impl Arena<'_> {
             }
             _ => {}
         }
+    }
+
+    /// The space below the axis of a space.
+    pub(crate) fn parent(&self, id: SpaceId) -> SpaceId {
+        let axis = self.axis(id);
+        self.space(axis).base.unwrap_or(axis)
     }
 
     /// Whether all units of a code are single values on a space.

@@ -144,9 +144,7 @@ impl Parser {
     /// Whether `$a.b($c, d) :=` lies ahead.
     fn at_specifier(&self) -> bool {
         let mut at = 0;
-        let is_name = |at: usize| {
-            matches!(self.tokens.get(self.position + at), Some(t) if t.kind == scan::Kind::Name)
-        };
+        let is_name = |at: usize| matches!(self.tokens.get(self.position + at), Some(t) if t.kind == scan::Kind::Name);
         let name = |at: &mut usize| {
             *at += usize::from(self.symbol_at(*at) == Some("$"));
             let found = is_name(*at);

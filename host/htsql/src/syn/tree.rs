@@ -24,59 +24,134 @@ pub enum Kind {
     /// A lone `/`.
     Skip,
     /// `lhs := rhs`; `lhs` is a `Specify`.
-    Assign { lhs: Syn, rhs: Syn },
+    Assign {
+        lhs: Syn,
+        rhs: Syn,
+    },
     /// `a.$b(c, $d)` on the left of `:=`.
-    Specify { terms: Vec<Term>, params: Option<Vec<Term>> },
+    Specify {
+        terms: Vec<Term>,
+        params: Option<Vec<Term>>,
+    },
     /// `name(args)`.
-    Function { name: String, args: Vec<Syn> },
+    Function {
+        name: String,
+        args: Vec<Syn>,
+    },
     /// `base :name args`, or `base /:name args` when it may be a command. `is_open`: the single
     /// argument has no parentheses.
-    Pipe { name: String, base: Syn, args: Vec<Syn>, is_command: bool, is_open: bool },
+    Pipe {
+        name: String,
+        base: Syn,
+        args: Vec<Syn>,
+        is_command: bool,
+        is_open: bool,
+    },
     /// An infix operator, by its symbol.
-    Operator { symbol: &'static str, left: Syn, right: Syn },
+    Operator {
+        symbol: &'static str,
+        left: Syn,
+        right: Syn,
+    },
     /// `+x`, `-x`, `!x`.
-    Prefix { symbol: &'static str, arm: Syn },
+    Prefix {
+        symbol: &'static str,
+        arm: Syn,
+    },
     /// `base ? filter`.
-    Filter { base: Syn, filter: Syn },
+    Filter {
+        base: Syn,
+        filter: Syn,
+    },
     /// `base ^ kernel`.
-    Project { base: Syn, kernel: Syn },
+    Project {
+        base: Syn,
+        kernel: Syn,
+    },
     /// `origin -> target`.
-    Link { origin: Syn, target: Syn },
+    Link {
+        origin: Syn,
+        target: Syn,
+    },
     /// `condition @ target`.
-    Attach { condition: Syn, target: Syn },
+    Attach {
+        condition: Syn,
+        target: Syn,
+    },
     /// `@ arm`.
-    Detach { arm: Syn },
+    Detach {
+        arm: Syn,
+    },
     /// `/ arm`.
-    Collect { arm: Syn },
+    Collect {
+        arm: Syn,
+    },
     /// `base+`, `base-`.
-    Direct { is_descending: bool, base: Syn },
+    Direct {
+        is_descending: bool,
+        base: Syn,
+    },
     /// `base . arm`.
-    Compose { base: Syn, arm: Syn },
+    Compose {
+        base: Syn,
+        arm: Syn,
+    },
     /// `*` or `*N`; the digits as written.
-    Unpack { index: Option<String> },
+    Unpack {
+        index: Option<String>,
+    },
     /// `^`.
     Lift,
     /// `(arm)`.
-    Group { arm: Syn },
+    Group {
+        arm: Syn,
+    },
     /// `base {record}`.
-    Select { base: Syn, record: Syn },
+    Select {
+        base: Syn,
+        record: Syn,
+    },
     /// `base [identity]`.
-    Locate { base: Syn, identity: Syn },
+    Locate {
+        base: Syn,
+        identity: Syn,
+    },
     /// `{items}`.
-    Record { items: Vec<Syn> },
+    Record {
+        items: Vec<Syn>,
+    },
     /// `()`, `(a,)`, `(a, b)`.
-    List { items: Vec<Syn> },
+    List {
+        items: Vec<Syn>,
+    },
     /// `[a.b]`; `is_hard` for brackets, not for parentheses inside of brackets.
-    Identity { labels: Vec<Syn>, is_hard: bool },
+    Identity {
+        labels: Vec<Syn>,
+        is_hard: bool,
+    },
     /// `$name`.
-    Reference { name: String },
-    Ident { name: String },
-    String { text: String },
+    Reference {
+        name: String,
+    },
+    Ident {
+        name: String,
+    },
+    String {
+        text: String,
+    },
     /// An unquoted label of an identity.
-    Label { text: String },
-    Integer { text: String },
-    Decimal { text: String },
-    Float { text: String },
+    Label {
+        text: String,
+    },
+    Integer {
+        text: String,
+    },
+    Decimal {
+        text: String,
+    },
+    Float {
+        text: String,
+    },
 }
 
 /// A name on the left of `:=`, a reference when written with `$`.
@@ -212,7 +287,11 @@ impl Kind {
             Kind::Record { .. } => "record".into(),
             Kind::List { .. } => "list".into(),
             Kind::Identity { is_hard, .. } => {
-                if *is_hard { "identity []".into() } else { "identity ()".into() }
+                if *is_hard {
+                    "identity []".into()
+                } else {
+                    "identity ()".into()
+                }
             }
             Kind::Reference { name } => format!("reference ${name}"),
             Kind::Ident { name } => format!("identifier {name}"),
