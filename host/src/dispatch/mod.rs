@@ -288,7 +288,7 @@ impl Host {
                     running.written(bytes);
                 }
             }
-            Event::Exited { process, exit } => self.on_exit(process, exit, now),
+            Event::Exited { process, goodbye } => self.on_exit(process, goodbye, now),
             Event::Signal(signal) => self.on_signal(signal, now),
         }
     }

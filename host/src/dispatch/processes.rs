@@ -15,6 +15,7 @@ use super::running::{self, Running};
 use super::{Host, SlotId};
 use crate::log::{self, MASTER};
 use crate::supervisor::slot::Event as SlotEvent;
+use crate::supervisor::spawn::reap;
 use crate::supervisor::{Action, Exit, Policy, ProcessId, Slot, Stream, exit::How, step};
 use crate::wire::{Answer, Limits, Start, ToWorker, VERSION};
 
@@ -88,8 +89,9 @@ impl Host {
         self.dirty.insert(queue);
     }
 
-    pub(super) fn on_exit(&mut self, process: ProcessId, exit: Exit, now: Instant) {
+    pub(super) fn on_exit(&mut self, process: ProcessId, goodbye: bool, now: Instant) {
         let Some(mut running) = self.processes.remove(&process) else { return };
+        let exit = reap(&running.process, goodbye);
         running.report_dropped_output();
         let Some(seat) = running.seat else { return self.standby_died(&running, now) };
         let progress = running.process.page.read();

@@ -76,10 +76,9 @@ impl Host {
                 queue.empty_until.is_some_and(|until| until <= now) && !queue.retired
             });
             self.dirty.extend(polls.map(|(name, _)| name.clone()).collect::<Vec<_>>());
-            let rates = self
-                .queues
-                .iter()
-                .filter(|(name, queue)| self.rate_wake(name, queue, now).is_some_and(|at| at <= now));
+            let rates = self.queues.iter().filter(|(name, queue)| {
+                self.rate_wake(name, queue, now).is_some_and(|at| at <= now)
+            });
             self.dirty.extend(rates.map(|(name, _)| name.clone()).collect::<Vec<_>>());
         }
         for name in std::mem::take(&mut self.dirty) {
@@ -170,7 +169,12 @@ impl Host {
     }
 
     /// When a task that waits for its queue's rate limit may start.
-    pub(super) fn rate_wake(&self, name: &QueueName, queue: &Queue, now: Instant) -> Option<Instant> {
+    pub(super) fn rate_wake(
+        &self,
+        name: &QueueName,
+        queue: &Queue,
+        now: Instant,
+    ) -> Option<Instant> {
         let limiter = queue.limiter.as_ref()?;
         let idle = self.slots.values().any(|seat| {
             let process = seat.process.and_then(|id| self.processes.get(&id));

@@ -1,7 +1,7 @@
 //! One thread that hears every worker process and every signal, and tells the host's loop.
 //!
 //! It reads sockets, output pipes and pidfds through one epoll, puts prints and frames back into
-//! the order in which they happened (see [`wire`](crate::wire)), reaps the dead, and sends
+//! the order in which they happened (see [`wire`](crate::wire)), and sends
 //! [`Event`]s into a bounded channel: a plugin that prints faster than the host's output takes it
 //! is slowed down by its full pipe, and nothing grows.
 
@@ -19,7 +19,6 @@ use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::process::Pid;
 
 use self::tap::Tap;
-use super::exit::Exit;
 use super::spawn::{self, Ends, ProcessId};
 use crate::wire::{Answer, Frames, Marker, ToHost};
 
@@ -46,10 +45,11 @@ pub enum Event {
         process: ProcessId,
         bytes: usize,
     },
-    /// Dead and reaped; everything it said and printed came before.
+    /// Dead and everything it said and printed told; to be reaped by whoever started it.
     Exited {
         process: ProcessId,
-        exit: Exit,
+        /// Whether it had said that it would end.
+        goodbye: bool,
     },
     Signal(i32),
 }
@@ -424,8 +424,7 @@ impl Watched {
                 forget(epoll, tap.file());
             }
         }
-        let exit = Exit { goodbye: self.goodbye, ..spawn::reap(self.pid) };
-        mouth.say(Event::Exited { process: mouth.process, exit })
+        mouth.say(Event::Exited { process: mouth.process, goodbye: self.goodbye })
     }
 
     fn close_socket(&mut self, epoll: &OwnedFd) {

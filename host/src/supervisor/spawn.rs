@@ -94,7 +94,8 @@ impl Spawner {
 }
 
 impl Process {
-    /// Kills the process and everything in its group. Harmless when it is dead but not reaped.
+    /// Kills the process and everything in its group. Its number cannot belong to another, since it
+    /// is reaped only by `reap`, when nobody is left to call this.
     pub fn kill(&self) {
         kill_group(self.pid);
     }
@@ -108,7 +109,8 @@ pub fn kill_group(leader: Pid) {
 
 /// Collects a dead process: what is left of its group is killed first. Its end is unknown when
 /// somebody else has collected it, such as a debugger.
-pub fn reap(pid: Pid) -> Exit {
+pub fn reap(process: &Process, goodbye: bool) -> Exit {
+    let pid = process.pid;
     kill_group(pid);
     let mut status = 0;
     // SAFETY: `rusage` is plain numbers, and both pointers are to locals of the right types.
@@ -131,7 +133,7 @@ pub fn reap(pid: Pid) -> Exit {
     };
     Exit {
         how,
-        goodbye: false,
+        goodbye,
         cpu: time(usage.ru_utime) + time(usage.ru_stime),
         peak_rss: u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024,
     }
