@@ -259,6 +259,33 @@ fn log_lines_as_json() {
     assert!(find("FOO processed: {'foo': 1}").is_some(), "prints too: {lines:?}");
 }
 
+#[test]
+fn levels_by_logger() {
+    let env = Env::new();
+    Store::Embedded.submit(&env, "foo", &[r#"{"foo": 1}"#]);
+    let set = r#"logging_loggers={"FooWorker": {"level": "WARNING"}}"#;
+    let args = ["run", "rex.asynctask_demo", "--halt-when-empty", "--set", set];
+    let output = env.rex_host(&args).ok();
+    assert!(!output.contains(":FooWorker:"), "{output}");
+    assert!(output.contains("INFO:AsyncTaskWorkerTask:Complete"), "{output}");
+    assert!(output.contains("FOO processed: {'foo': 1}"), "{output}");
+}
+
+#[test]
+fn quiet_keeps_errors_and_prints() {
+    let env = Env::new();
+    Store::Embedded.submit(&env, "foo", &[r#"{"error": true}"#, r#"{"error": false}"#]);
+    let set = r#"asynctask_workers={"foo": "demo_error_worker"}"#;
+    let args = ["run", "rex.asynctask_demo", "--halt-when-empty", "--quiet", "--set", set];
+    let output = env.rex_host(&args).ok();
+    let lines: Vec<&str> = output.lines().collect();
+    let head = "ERROR:ErrorWorker:An unhandled exception occurred while processing the payload";
+    assert_eq!(lines.first(), Some(&head), "{output}");
+    assert_eq!(lines.last(), Some(&"ERROR processed: {'error': False}"), "{output}");
+    assert!(lines.contains(&"Exception: Oops!"), "{output}");
+    assert!(!output.contains("INFO:") && !output.contains("DEBUG:"), "{output}");
+}
+
 /// The tree may be moved, and its files have sane modes whatever the umask was.
 #[test]
 fn the_tree_is_relocatable() {
