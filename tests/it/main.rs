@@ -8,6 +8,7 @@ mod crashing;
 mod readme;
 mod reload;
 mod seed_asynctask;
+mod sharing;
 mod store;
 mod supervision;
 mod tidy;
