@@ -35,7 +35,7 @@ fn make_targets_are_there() {
 
 #[test]
 fn every_command_works() {
-    let env = Env::new();
+    let (env, database) = (Env::new(), Database::new());
     // `make` is tried above. A plugin's dependencies are built once for all tests; and a command
     // that talks to the host comes, at a person's pace, when the host is there.
     let prelude = r#"
@@ -58,6 +58,7 @@ fn every_command_works() {
     let path = std::env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{}:{path}", dist().join("bin").display()));
     command.env("KEPT", target_dir().join("new")).env("CARGO_TARGET_DIR", target_dir().join("new"));
+    command.env("DATABASE", database.address());
     for variable in ["REX_DIST", "REX_TEST_PG"] {
         command.env_remove(variable);
     }
@@ -68,6 +69,7 @@ fn every_command_works() {
         "Hello, Ada!",
         "Servus, Grace!",
         "ASYNCTASK-WORKERS - Launches processes",
+        " | Engineering |                 2 |",
     ] {
         assert!(done.stdout.contains(part), "`{part}` is not in {done}");
     }
