@@ -58,7 +58,7 @@ fn every_command_works() {
     let path = std::env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{}:{path}", dist().join("bin").display()));
     command.env("KEPT", target_dir().join("new")).env("CARGO_TARGET_DIR", target_dir().join("new"));
-    command.env("DATABASE", database.address());
+    command.env("DATABASE", database.uri());
     for variable in ["REX_DIST", "REX_TEST_PG"] {
         command.env_remove(variable);
     }

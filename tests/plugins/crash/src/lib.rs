@@ -5,6 +5,7 @@
 //! that it requeues.
 
 #![expect(unsafe_code, reason = "crashing on purpose needs what safe code cannot do")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a worker may print")]
 
 use std::fs::OpenOptions;
 use std::hint::black_box;
