@@ -132,7 +132,6 @@ pub(crate) fn host(place: Place, request: &Request) -> Result<u8, Failure> {
     });
     reader.tidy_copies();
     let setup = Setup {
-        program: place.exe.clone(),
         console,
         halt_when_empty: request.halt_when_empty,
         original: request.original,

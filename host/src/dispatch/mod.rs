@@ -24,7 +24,6 @@ pub mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -47,8 +46,6 @@ use crate::supervisor::{Event, Policy, Poller, ProcessId, Slot, Spawner};
 
 /// What stays for the life of the host.
 pub struct Setup {
-    /// This binary, to start workers with.
-    pub program: PathBuf,
     pub console: Console,
     /// End when there is nothing left to do.
     pub halt_when_empty: bool,
@@ -85,7 +82,7 @@ pub fn run(setup: Setup, plan: Plan, transport: Box<dyn Transport>) -> io::Resul
     let (poller, events) = Poller::start(&signals)?;
     let (replanned, plans) = crossbeam_channel::unbounded();
     let mut host = Host {
-        spawner: Spawner::new(setup.program.clone()),
+        spawner: Spawner::default(),
         policy: Policy { start_timeout: START_TIMEOUT, jitter: 0.0 },
         setup,
         plan: plan.clone(),
@@ -171,6 +168,8 @@ struct Queue {
     claiming: bool,
     /// The last claim found nothing: not to be repeated before then, unless notified.
     empty_until: Option<Instant>,
+    /// The last claim was refused: not to be repeated before then, whatever happens.
+    refused_until: Option<Instant>,
     /// Whether the store was asked if the queue is idle, and its processes told to end if so.
     asked_idle: bool,
     /// Not in the plan any more: its slots only end.
@@ -260,7 +259,10 @@ impl Host {
         let standby = Some(self.standby_after).filter(|at| *at > now);
         let working = self.phase == Phase::Working && !self.quiet;
         let queues = self.queues.values().filter(|queue| working && !queue.retired);
-        let queues = queues.filter_map(|queue| queue.empty_until);
+        let queues = queues.flat_map(|queue| {
+            let refused = queue.refused_until.filter(|until| *until > now);
+            queue.empty_until.into_iter().chain(refused)
+        });
         let rates = self.queues.iter().filter_map(|(name, queue)| self.rate_wake(name, queue, now));
         let drain = match self.phase {
             Phase::Closing { give_up_at, .. } => Some(give_up_at),
@@ -337,6 +339,9 @@ impl Host {
         let now = Instant::now();
         match reply {
             Reply::Claimed { queue, claim } => self.on_claimed(&queue, claim, now),
+            Reply::Refused { queue, reason, pause } => {
+                self.on_refused(&queue, &reason, now + pause)
+            }
             Reply::Finished { lost } => {
                 for queue in self.outbox.finished() {
                     self.on_wake(&queue);

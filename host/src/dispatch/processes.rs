@@ -17,7 +17,7 @@ use crate::log::{self, MASTER};
 use crate::supervisor::slot::Event as SlotEvent;
 use crate::supervisor::spawn::reap;
 use crate::supervisor::{Action, Exit, Policy, ProcessId, Slot, Stream, exit::How, step};
-use crate::wire::{Answer, Limits, Start, ToWorker, VERSION};
+use crate::wire::{Answer, Limits, Start, ToWorker};
 
 impl Host {
     pub(super) fn on_output(&mut self, process: ProcessId, stream: Stream, text: &[u8]) {
@@ -261,7 +261,6 @@ impl Host {
         self.poller.watch(id, process.pid, nonce, ends);
         let mut running = Running::new(process, socket, seat, Arc::clone(plan));
         let load = ToWorker::Load {
-            version: VERSION,
             plugin: plan.plugin.path.to_string_lossy().into_owned(),
             nonce,
             limits: Limits { memory: plan.memory_limit },

@@ -24,6 +24,9 @@ impl Host {
             return;
         };
         queue.claiming = false;
+        if queue.refused_until.take().is_some() {
+            tracing::info!("the queue store gives tasks of queue {name} again");
+        }
         match claim {
             Some(mut claim) => {
                 queue.empty_until = None;
@@ -56,6 +59,16 @@ impl Host {
         self.dirty.insert(name.clone());
     }
 
+    /// Said once, until a claim succeeds.
+    pub(super) fn on_refused(&mut self, name: &QueueName, reason: &str, until: Instant) {
+        self.outbox.claimed();
+        let Some(queue) = self.queues.get_mut(name) else { return };
+        queue.claiming = false;
+        if queue.refused_until.replace(until).is_none() {
+            tracing::error!("no tasks can be taken from queue {name}: {reason}");
+        }
+    }
+
     pub(super) fn on_idle(&mut self, name: &QueueName, idle: bool, now: Instant) {
         let held = self.held(name);
         let Some(queue) = self.queues.get_mut(name) else { return };
@@ -73,7 +86,8 @@ impl Host {
     pub(super) fn serve_queues(&mut self, now: Instant) {
         if self.phase == Phase::Working && !self.quiet {
             let polls = self.queues.iter().filter(|(_, queue)| {
-                queue.empty_until.is_some_and(|until| until <= now) && !queue.retired
+                let mut waits = queue.empty_until.iter().chain(&queue.refused_until);
+                waits.any(|until| *until <= now) && !queue.retired
             });
             self.dirty.extend(polls.map(|(name, _)| name.clone()).collect::<Vec<_>>());
             let rates = self.queues.iter().filter(|(name, queue)| {
@@ -142,7 +156,8 @@ impl Host {
             // What may not start yet is not kept from other hosts.
             Some(_) => serving.len().saturating_sub(held + queue.feed.ready()),
         };
-        if wanted > 0 && queue.empty_until.is_none() {
+        let refused = queue.refused_until.is_some_and(|until| now < until);
+        if wanted > 0 && queue.empty_until.is_none() && !refused {
             queue.claiming = true;
             self.outbox.claim(name.clone(), wanted);
             return;

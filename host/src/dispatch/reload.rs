@@ -142,6 +142,7 @@ impl Host {
             limiter: None,
             claiming: false,
             empty_until: None,
+            refused_until: None,
             asked_idle: false,
             retired: false,
         });

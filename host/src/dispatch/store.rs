@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use rex_transport::{Claim, Finished, QueueName, TaskId, Transport, TransportError};
+use rex_transport::{Claim, Finished, Kind, QueueName, TaskId, Transport, TransportError};
 
 /// What the host's loop asks of the store.
 #[derive(Debug)]
@@ -29,6 +29,12 @@ pub enum Reply {
     Claimed {
         queue: QueueName,
         claim: Option<Claim>,
+    },
+    /// The store would not give tasks of this queue now; it is not to be asked again for a while.
+    Refused {
+        queue: QueueName,
+        reason: String,
+        pause: Duration,
     },
     /// The tasks that another host had taken over.
     Finished {
@@ -103,9 +109,7 @@ impl Worker {
             let reply = match self.inbox.recv_deadline(beat) {
                 Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => return,
-                Ok(Order::Claim { queue, max }) => self
-                    .persist(|transport| transport.claim(&queue, max))
-                    .map(|claim| Reply::Claimed { queue, claim }),
+                Ok(Order::Claim { queue, max }) => self.claim(queue, max),
                 Ok(Order::Finish(finished)) => self
                     .persist(|transport| transport.finish(&finished))
                     .map(|lost| Reply::Finished { lost }),
@@ -126,6 +130,24 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// A claim that is refused is not repeated here: what keeps one queue locked must not hold up the
+    /// others, nor the outcomes.
+    fn claim(&mut self, queue: QueueName, max: usize) -> Option<Reply> {
+        let (begun, mut refusal) = (Instant::now(), None);
+        let claim = self.persist(|transport| match transport.claim(&queue, max) {
+            Err(error) if error.kind == Kind::Refused => {
+                refusal = Some(error.to_string());
+                Ok(None)
+            }
+            result => result,
+        })?;
+        Some(match refusal {
+            // Waiting for a lock takes this thread's time: most of it is for other queues.
+            Some(reason) => Reply::Refused { queue, reason, pause: begun.elapsed() * 5 },
+            None => Reply::Claimed { queue, claim },
+        })
     }
 
     /// Repeats `call` until it succeeds; `None` when the host gave up.
@@ -154,6 +176,12 @@ impl Worker {
                         return None;
                     }
                     delay = (delay * 2).min(LONGEST_RETRY);
+                    // A store that refuses one thing can still see that this host lives.
+                    if error.kind == Kind::Refused
+                        && let Ok(count @ 1..) = self.transport.rescue()
+                    {
+                        self.reply(Reply::Rescued(count));
+                    }
                 }
             }
         }

@@ -12,7 +12,6 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -25,11 +24,14 @@ use crate::page::Page;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProcessId(pub u64);
 
+/// This binary, whatever has happened to its file since it was started.
+const PROGRAM: &str = "/proc/self/exe";
+
 /// Starts processes. Must be used from one thread that lives as long as the host: the kernel takes
 /// the end of the thread that made a worker for the death of its parent.
+#[derive(Default)]
 pub struct Spawner {
-    program: PathBuf,
-    next: u64,
+    last: u64,
 }
 
 /// A process that was started; dropping it leaves it alone.
@@ -49,15 +51,10 @@ pub struct Ends {
 }
 
 impl Spawner {
-    /// `program` is this binary.
-    pub fn new(program: PathBuf) -> Spawner {
-        Spawner { program, next: 1 }
-    }
-
     /// Starts a worker process; it waits for its first frame.
     ///
     /// # Errors
-    /// When the kernel has no processes, descriptors or memory left, or the binary is gone.
+    /// When the kernel has no processes, descriptors or memory left, or `/proc` is not mounted.
     pub fn spawn(&mut self, queue: &str) -> io::Result<(Process, Ends)> {
         let (ours, theirs) = UnixStream::pair()?;
         let (page, page_fd) = Page::create()?;
@@ -65,7 +62,8 @@ impl Spawner {
         let (stderr, child_stderr) = io::pipe()?;
         let host = rustix::process::getpid();
         #[expect(clippy::disallowed_methods, reason = "this is the file that makes processes")]
-        let child = Command::new(&self.program)
+        let child = Command::new(PROGRAM)
+            .arg0("rex-host")
             .arg("worker-process")
             .args(["--page", &page_fd.as_raw_fd().to_string()])
             .args(["--host", &host.as_raw_nonzero().to_string()])
@@ -84,8 +82,8 @@ impl Spawner {
             rustix::io::ioctl_fionbio(&pipe, true)?;
         }
         ours.set_nonblocking(true)?;
-        let id = ProcessId(self.next);
-        self.next += 1;
+        self.last += 1;
+        let id = ProcessId(self.last);
         let process = Process { id, pid, page, nonce: random_u64() };
         let stdout = File::from(OwnedFd::from(stdout));
         let stderr = File::from(OwnedFd::from(stderr));
