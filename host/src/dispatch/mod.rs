@@ -106,7 +106,7 @@ pub fn run(setup: Setup, plan: Plan, transport: Box<dyn Transport>) -> io::Resul
 }
 
 /// How long the store is given to record what it can when everything else was told to end now.
-const LAST_CALL: Duration = Duration::from_secs(1);
+const LAST_CALL: Duration = Duration::from_secs(3);
 
 /// The state of the loop.
 struct Host {
@@ -329,7 +329,7 @@ impl Host {
                 self.phase = Phase::Draining { deadline: now + LAST_CALL };
             }
             Phase::Closing { drained, .. } => {
-                self.phase = Phase::Closing { drained, give_up_at: now };
+                self.phase = Phase::Closing { drained, give_up_at: now + LAST_CALL };
             }
             Phase::Closed => {}
         }
@@ -433,7 +433,9 @@ impl Host {
                 self.phase = Phase::Closing { drained: false, give_up_at };
             }
             Phase::Draining { deadline } => {
-                self.phase = Phase::Closing { drained: true, give_up_at: deadline };
+                // What the drain left behind is recorded after its deadline, too.
+                let give_up_at = deadline.max(now + LAST_CALL);
+                self.phase = Phase::Closing { drained: true, give_up_at };
             }
             Phase::Working | Phase::Closing { .. } | Phase::Closed => {}
         }
