@@ -152,14 +152,13 @@ impl Place {
         settings: &Settings,
         owner: Option<Owner>,
     ) -> Result<Box<dyn Transport>, Failure> {
-        let text = match &settings.transport {
-            Some(uri) => uri.clone(),
+        let uri = match &settings.transport {
+            Some(uri) => Uri::parse(uri)?,
             None => {
                 self.state.create()?;
-                self.state.queue_uri()
+                Uri::of_file(&self.state.queue())
             }
         };
-        let uri = Uri::parse(&text)?;
         let options = Options {
             owner,
             rescue_grace: settings.rescue_grace,
