@@ -1,0 +1,7 @@
+//! Tests of the compiler through its public functions.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod properties;
+mod stages;
+mod support;
