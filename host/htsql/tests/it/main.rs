@@ -4,5 +4,6 @@
 
 mod errors;
 mod properties;
+mod rex;
 mod stages;
 mod support;
