@@ -84,6 +84,11 @@ impl Server {
         if let Ok(uri) = std::env::var("REX_TEST_PG")
             && !uri.is_empty()
         {
+            // The scheme is HTSQL's, which psql does not know.
+            let uri = match uri.strip_prefix("pgsql:") {
+                Some(rest) => format!("postgresql:{rest}"),
+                None => uri,
+            };
             return Ok(Server { keeper: None, uri });
         }
         let folder = scratch_folder();
