@@ -2,7 +2,6 @@
 //!
 //! Behind the feature `testing`. The server lives in a scratch folder, listens on a Unix socket
 //! there and nowhere else, and ends with the process that started it, however that process ends.
-//! Where `REX_TEST_PG` holds the URI of a server, that server is used instead.
 
 mod app;
 mod server;

@@ -59,16 +59,15 @@ pub enum ServerError {
     },
 }
 
-/// A running server. Dropping it stops the server and removes its data; a server of
-/// `REX_TEST_PG` is left alone, the databases made on it remain.
+/// A running server. Dropping it stops the server and removes its data.
 #[derive(Debug)]
 pub struct Server {
-    keeper: Option<Child>,
+    keeper: Child,
     uri: String,
 }
 
 impl Server {
-    /// Starts a server with settings for tests (nothing is synced), or takes that of `REX_TEST_PG`.
+    /// Starts a server with settings for tests (nothing is synced).
     ///
     /// # Errors
     /// PostgreSQL is not installed, or it does not start.
@@ -81,16 +80,6 @@ impl Server {
     /// # Errors
     /// As [`Server::start`].
     pub fn start_with(settings: &[&str]) -> Result<Server, ServerError> {
-        if let Ok(uri) = std::env::var("REX_TEST_PG")
-            && !uri.is_empty()
-        {
-            // The scheme is HTSQL's, which psql does not know.
-            let uri = match uri.strip_prefix("pgsql:") {
-                Some(rest) => format!("postgresql:{rest}"),
-                None => uri,
-            };
-            return Ok(Server { keeper: None, uri });
-        }
         let folder = scratch_folder();
         let owner = unprivileged();
         let context = |source| ServerError::Folder { path: folder.display().to_string(), source };
@@ -113,7 +102,7 @@ impl Server {
             server.spawn().map_err(|source| ServerError::Start { what: "postgres", source })?;
         let host = folder.display().to_string();
         let uri = format!("postgresql:///postgres?host={host}&port=5432&user=postgres");
-        let server = Server { keeper: Some(keeper), uri };
+        let server = Server { keeper, uri };
         wait_ready(&server.uri, &folder)?;
         Ok(server)
     }
@@ -150,11 +139,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(keeper) = &mut self.keeper {
-            drop(keeper.stdin.take());
-            // Nothing is left to do where the keeper cannot be waited for.
-            let _ended = keeper.wait();
-        }
+        drop(self.keeper.stdin.take());
+        // Nothing is left to do where the keeper cannot be waited for.
+        let _ended = self.keeper.wait();
     }
 }
 
