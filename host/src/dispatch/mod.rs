@@ -1,6 +1,6 @@
 //! The host's loop: gives tasks to worker processes, takes their answers, records outcomes.
 //!
-//! One `select!` over channels that small threads feed: [`supervisor::Poller`] (processes and
+//! One `select!` over channels that small threads feed: [`Poller`] (processes and
 //! signals), [`store`] (the transport), the transport's notifications, the control socket and
 //! reloads. Everything that the loop knows is in [`Host`], which no other thread sees.
 //!
