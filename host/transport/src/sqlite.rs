@@ -11,7 +11,7 @@
 
 mod claims;
 mod failure;
-mod owners;
+pub(crate) mod owners;
 mod schema;
 mod tasks;
 mod wake;

@@ -4,5 +4,6 @@ pub mod env;
 pub mod pg;
 pub mod plugins;
 pub mod process;
+pub mod redis;
 pub mod proxy;
 pub mod server;
