@@ -159,15 +159,18 @@ impl Place {
                 self.state.queue_uri()
             }
         };
-        let uri = Uri::parse(&text)?;
-        let options = Options {
-            owner,
-            rescue_grace: settings.rescue_grace,
-            owner_timeout: settings.owner_timeout,
-            lock_timeout: settings.lock_timeout,
-            additions: settings.schema_additions,
-        };
-        Ok(rex_transport::open(&uri, &options)?)
+        Ok(rex_transport::open(&Uri::parse(&text)?, &options(settings, owner))?)
+    }
+}
+
+/// How a transport is to behave.
+pub(crate) fn options(settings: &Settings, owner: Option<Owner>) -> Options {
+    Options {
+        owner,
+        rescue_grace: settings.rescue_grace,
+        owner_timeout: settings.owner_timeout,
+        lock_timeout: settings.lock_timeout,
+        additions: settings.schema_additions,
     }
 }
 
@@ -183,4 +186,9 @@ pub(crate) fn client(
     let settings = place.settings()?;
     let transport = place.open(&settings, None).map_err(Failure::plain)?;
     Ok((settings, transport))
+}
+
+/// Whether an address names memory of this very process.
+pub(crate) fn is_local(uri: &str) -> bool {
+    uri.trim_start().starts_with("localmem:")
 }

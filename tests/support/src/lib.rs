@@ -1,5 +1,6 @@
 //! What the tests of several crates share. Used as a dev-dependency only.
 
+pub mod amqp;
 pub mod env;
 pub mod pg;
 pub mod plugins;
