@@ -4,6 +4,7 @@
 //! an addition of ours, which the original's spelling of the command line keeps to itself unless it
 //! warns. Prints of plugins come through [`Console`] too, so that no two lines ever mix.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,9 +28,12 @@ pub enum Format {
 }
 
 /// What is shown.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
+    /// Of loggers without a level of their own.
     pub level: Level,
+    /// By logger name; a name also counts for those below it (`a` for `a.b`).
+    pub loggers: BTreeMap<String, Level>,
     /// Silences WARNING and below, whatever `level` says.
     pub quiet: bool,
     /// Whether events without a `logger` are shown below WARNING.
@@ -37,9 +41,11 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// The lowest level that a worker need send.
-    pub fn threshold(self) -> Level {
-        if self.quiet { self.level.max(Level::Error) } else { self.level }
+    /// The lowest level of `logger` that is shown.
+    pub fn threshold(&self, logger: &str) -> Level {
+        let mut names = std::iter::successors(Some(logger), |name| Some(name.rsplit_once('.')?.0));
+        let level = names.find_map(|name| self.loggers.get(name)).unwrap_or(&self.level);
+        if self.quiet { (*level).max(Level::Error) } else { *level }
     }
 }
 
@@ -89,7 +95,7 @@ impl Console {
     fn record(&self, level: Level, logger: &str, text: &str, addition: bool) {
         let filter = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         let hidden = addition && !filter.additions && level < Level::Warning;
-        if level < filter.threshold() || hidden {
+        if level < filter.threshold(logger) || hidden {
             return;
         }
         let line = match self.format {
@@ -184,5 +190,21 @@ impl Visit for Fields {
             // Writing to a String cannot fail.
             let _ = write!(self.message, "{value:?}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Filter, Level};
+
+    #[test]
+    fn a_logger_has_its_own_level_or_that_of_the_names_above_it() {
+        let loggers = [("FooWorker".to_owned(), Level::Error), ("a".to_owned(), Level::Debug)];
+        let mut filter =
+            Filter { level: Level::Info, loggers: loggers.into(), quiet: false, additions: true };
+        let levels = |filter: &Filter| ["FooWorker", "a.b.c", "ab"].map(|l| filter.threshold(l));
+        assert_eq!(levels(&filter), [Level::Error, Level::Debug, Level::Info]);
+        filter.quiet = true;
+        assert_eq!(levels(&filter), [Level::Error, Level::Error, Level::Error]);
     }
 }

@@ -1,8 +1,7 @@
 //! The conversation between the host and one worker process: frames over a socketpair.
 //!
 //! A frame is a `u32` length (little endian) and a postcard-encoded [`ToWorker`] or [`ToHost`].
-//! Both ends are the same binary, so the encoding needs no versions; [`VERSION`] in the first frame
-//! catches a binary that was replaced on disk while its host runs.
+//! Both ends are the same binary, even when its file was replaced, so the encoding needs no versions.
 //!
 //! Answers are batched, and the two pipes that carry what a plugin prints run beside the socket.
 //! To put both back in order a worker writes a [`Marker`] into each pipe before it sends a frame
@@ -16,9 +15,6 @@ use rex_plugin_api::ops::Failure;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// Raised with every change to this file's types.
-pub const VERSION: u32 = 1;
-
 /// Longest frame that is believed: a batch of large payloads.
 const MAX_FRAME: usize = 1 << 30;
 
@@ -27,7 +23,6 @@ const MAX_FRAME: usize = 1 << 30;
 pub enum ToWorker {
     /// First: which file to load. Answered by `Loaded` or `Unfit`.
     Load {
-        version: u32,
         plugin: String,
         /// What markers start with; chosen by the host, so that a plugin cannot print one by chance.
         nonce: u64,

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use rex_host::plugins::{Catalog, DirError, Finder, Refusal, new_refusals};
@@ -219,6 +219,43 @@ fn a_plugin_that_hangs_is_stopped_with_all_that_it_started() {
 }
 
 #[test]
+fn a_host_that_is_killed_while_it_probes_leaves_nothing_behind() {
+    let fixture = Fixture::new();
+    let path = fixture.put("p.so", &chameleon().act("spawn"));
+    let mut host = Command::new(rex_host())
+        .args(["plugin", "check"])
+        .arg(&path)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    // The probe and its child, by the plugin that they were told of and by their parent.
+    let children = |pid: u32| -> Vec<u32> {
+        let entries = fs::read_dir("/proc").unwrap().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let is_child = |child: &u32| {
+            let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+            let after_name = stat.rsplit(") ").next().unwrap_or_default();
+            after_name.split(' ').nth(1) == Some(&pid.to_string())
+        };
+        pids.filter(is_child).collect()
+    };
+    let mut found = Vec::new();
+    wait_for("the probe's child", || {
+        let probes = children(host.id());
+        found = probes.iter().flat_map(|probe| children(*probe)).chain(probes.clone()).collect();
+        found.len() == 2
+    });
+    host.kill().unwrap();
+    host.wait().unwrap();
+    for pid in found {
+        let stat = PathBuf::from(format!("/proc/{pid}/stat"));
+        wait_for("its end", || {
+            fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "))
+        });
+    }
+}
+
+#[test]
 fn what_a_plugin_prints_is_not_taken_for_its_answer() {
     let fixture = Fixture::new();
     fixture.put("p.so", &chameleon().act("print"));
@@ -282,6 +319,21 @@ fn two_plugins_with_the_same_worker() {
     // The one that kept the worker is gone: the other's turn.
     fs::remove_file(fixture.dir().join("z.so")).unwrap();
     assert_eq!(names(&fixture.again(&third)), ["a.so"]);
+}
+
+#[test]
+fn a_restart_does_not_change_who_keeps_a_worker() {
+    let fixture = Fixture::new();
+    fixture.put("b.so", &chameleon().workers("b", &["shared"]));
+    let first = fixture.discover();
+    fixture.finder.note_in_service(&first).unwrap();
+    fixture.put("a.so", &chameleon().workers("a", &["shared"]));
+    // What a host that starts anew finds.
+    let finder = Finder::new(&rex_host()).with_copies(&fixture.folder.path().join("state"));
+    let second = finder.unwrap().discover(&fixture.dir(), None).unwrap();
+    assert_eq!(names(&second), ["b.so"]);
+    fixture.finder.note_in_service(&Catalog::default()).unwrap();
+    assert_eq!(names(&fixture.discover()), ["a.so"]);
 }
 
 #[test]

@@ -260,6 +260,38 @@ fn starts_are_rate_limited_over_all_processes() {
 }
 
 #[test]
+fn tstp_quiets_and_cont_resumes() {
+    let env = crashing::env();
+    let host = crashing::start(&env, &json!({"crash": {}}), &[]);
+    host.wait_output("Starting; queue=crash");
+    let phase = || env.rex_host(&["status", "--json"]).json_lines().remove(0)["phase"].clone();
+    host.signal(libc::SIGTSTP);
+    wait_for("the host to be quiet", || phase() == "quiet");
+    Store::Embedded.submit(&env, "crash", &[&quick_task(&env, 1)]);
+    for _ in 0..3 {
+        assert_eq!(phase(), "quiet");
+    }
+    assert_eq!(waiting(&env), [(1, 1)]);
+    host.signal(libc::SIGCONT);
+    wait_for("the task", || recorded(&env.path("record")).get(&1) == Some(&(1, 1)));
+    env.rex_host(&["stop"]).ok();
+    host.wait_ok();
+}
+
+#[test]
+fn stop_now_does_not_wait() {
+    let env = crashing::env();
+    Store::Embedded.submit(&env, "crash", &[&held_task(&env, 1)]);
+    let host = crashing::start(&env, &json!({"crash": {}}), &[]);
+    wait_started(&env.path("record"), 1);
+    let begun = Instant::now();
+    env.rex_host(&["stop", "--now"]).ok();
+    host.wait();
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    assert_eq!(waiting(&env), [(1, 1)]);
+}
+
+#[test]
 fn output_is_passed_on_whole_and_capped() {
     let env = crashing::env();
     Store::Embedded.submit(&env, "crash", &[r#"{"how": "print", "lines": 5000}"#]);

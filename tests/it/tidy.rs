@@ -90,7 +90,7 @@ fn crates_depend_in_one_direction() {
 fn only_the_boundary_names_abi_stable() {
     for file in files(".rs") {
         let name = shown(&file);
-        let may = name == "plugin-api/src/abi.rs" || name.starts_with("tests/");
+        let may = name == "plugin-api/src/abi.rs" || name.split('/').any(|part| part == "tests");
         let text = read(&file);
         let names = text.lines().any(|line| {
             let line = line.trim_start();

@@ -10,6 +10,7 @@ mod operate;
 mod output;
 mod place;
 mod plugin;
+mod query;
 mod queue;
 pub mod rex;
 mod run;
@@ -54,6 +55,8 @@ enum Command {
     /// Look at plugins, check one, or begin a new one
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
+    /// Ask a database in HTSQL
+    Query(Box<query::QueryCommand>),
     /// Show what the running host does
     Status(operate::StatusArgs),
     /// Have the running host read settings and plugins anew
@@ -161,6 +164,7 @@ fn obey(command: Command, output: &mut Output) -> Result<ExitCode, Failure> {
         Command::Queue(command) => queue::queue(command, environment, output),
         Command::Dlq(command) => dlq::dlq(command, environment, output),
         Command::Plugin(command) => plugin::run(command, environment, output),
+        Command::Query(command) => query::query(*command, environment),
         Command::Status(args) => operate::status(&args, environment, output),
         Command::Reload(args) => operate::reload(&args, environment, output),
         Command::Stop(args) => operate::stop(&args, environment, output),

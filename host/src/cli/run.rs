@@ -78,7 +78,12 @@ pub(crate) fn run(args: RunArgs, environment: Environment) -> Result<u8, Failure
 /// When it cannot start.
 pub(crate) fn host(place: Place, request: &Request) -> Result<u8, Failure> {
     let quiet = request.quiet || place.globals.quiet;
-    let filter = Filter { level: Level::Info, quiet, additions: !request.original };
+    let filter = Filter {
+        level: Level::Info,
+        loggers: BTreeMap::new(),
+        quiet,
+        additions: !request.original,
+    };
     let console = Console::new(request.format, filter);
     console.install();
 
@@ -102,7 +107,7 @@ pub(crate) fn host(place: Place, request: &Request) -> Result<u8, Failure> {
     }
     let reader = Reader { place, finder, quiet, original: request.original };
     let (plan, settings) = reader.plan(&catalog)?;
-    console.set_filter(plan.filter);
+    console.set_filter(plan.filter.clone());
     if plan.queues.is_empty() {
         tracing::info!(logger = MASTER, "No workers configured; terminating.");
         return Ok(0);
@@ -127,7 +132,6 @@ pub(crate) fn host(place: Place, request: &Request) -> Result<u8, Failure> {
     });
     reader.tidy_copies();
     let setup = Setup {
-        program: place.exe.clone(),
         console,
         halt_when_empty: request.halt_when_empty,
         original: request.original,
@@ -201,6 +205,11 @@ impl Reader {
             standby: settings.standby,
             filter: Filter {
                 level: level(settings.log_level),
+                loggers: settings
+                    .loggers
+                    .iter()
+                    .filter_map(|(name, own)| Some((name.clone(), level((*own)?))))
+                    .collect(),
                 quiet: self.quiet,
                 additions: !self.original,
             },
@@ -305,10 +314,13 @@ impl Rereader {
         Ok(Fresh { plan, warnings, adopt })
     }
 
-    /// Removes the copies that no plugin in force and no dead letter names, beside the host's loop:
-    /// it has to ask the store. A process that still runs an old copy has it mapped.
+    /// Notes what is in force, and removes the copies that neither it nor a dead letter names, beside
+    /// the host's loop: it has to ask the store. A process that still runs an old copy has it mapped.
     fn tidy_copies(&self) {
         let (reader, catalog) = (Arc::clone(&self.reader), Arc::clone(&self.catalog));
+        if let Err(error) = reader.finder.note_in_service(&lock(&catalog)) {
+            tracing::debug!("cannot note which plugins are in service: {error}");
+        }
         let started = std::thread::Builder::new().name("tidy".to_owned()).spawn(move || {
             let letters = reader
                 .place

@@ -65,8 +65,8 @@ impl Scene<'_> {
     pub fn ended(&self, exit: &Exit, verdict: Option<Verdict>) -> Death {
         let more = json!({
             "exit": exit.how.to_string(),
-            "signal": match exit.how { How::Signal(number) => Some(number), How::Code(_) => None },
-            "exit_code": match exit.how { How::Code(code) => Some(code), How::Signal(_) => None },
+            "signal": match exit.how { How::Signal(number) => Some(number), _ => None },
+            "exit_code": match exit.how { How::Code(code) => Some(code), _ => None },
             "cpu_ms": exit.cpu.as_millis() as u64,
             "peak_rss": exit.peak_rss,
             "ran_ms": self.ran.map(|ran| ran.as_millis() as u64),
@@ -94,7 +94,7 @@ impl Scene<'_> {
             _ => match exit.how {
                 // Nobody asked it to: an exit code of 0 is no success.
                 How::Code(_) => format!("{} unasked", exit.how),
-                How::Signal(_) => exit.how.to_string(),
+                How::Signal(_) | How::Unknown => exit.how.to_string(),
             },
         }
     }

@@ -24,7 +24,6 @@ pub mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -47,8 +46,6 @@ use crate::supervisor::{Event, Policy, Poller, ProcessId, Slot, Spawner};
 
 /// What stays for the life of the host.
 pub struct Setup {
-    /// This binary, to start workers with.
-    pub program: PathBuf,
     pub console: Console,
     /// End when there is nothing left to do.
     pub halt_when_empty: bool,
@@ -85,7 +82,7 @@ pub fn run(setup: Setup, plan: Plan, transport: Box<dyn Transport>) -> io::Resul
     let (poller, events) = Poller::start(&signals)?;
     let (replanned, plans) = crossbeam_channel::unbounded();
     let mut host = Host {
-        spawner: Spawner::new(setup.program.clone()),
+        spawner: Spawner::default(),
         policy: Policy { start_timeout: START_TIMEOUT, jitter: 0.0 },
         setup,
         plan: plan.clone(),
@@ -105,9 +102,11 @@ pub fn run(setup: Setup, plan: Plan, transport: Box<dyn Transport>) -> io::Resul
         counts: status::Counts::default(),
     };
     host.apply(plan, Instant::now());
-    host.main_loop(&events, &replies, &woken, &plans);
-    Ok(())
+    host.main_loop(&events, &replies, &woken, &plans)
 }
+
+/// How long the store is given to record what it can when everything else was told to end now.
+const LAST_CALL: Duration = Duration::from_secs(3);
 
 /// The state of the loop.
 struct Host {
@@ -169,6 +168,8 @@ struct Queue {
     claiming: bool,
     /// The last claim found nothing: not to be repeated before then, unless notified.
     empty_until: Option<Instant>,
+    /// The last claim was refused: not to be repeated before then, whatever happens.
+    refused_until: Option<Instant>,
     /// Whether the store was asked if the queue is idle, and its processes told to end if so.
     asked_idle: bool,
     /// Not in the plan any more: its slots only end.
@@ -182,22 +183,34 @@ impl Host {
         replies: &Receiver<Reply>,
         woken: &Receiver<QueueName>,
         plans: &Receiver<Replanned>,
-    ) {
-        let (control, changes) = (self.setup.control.clone(), self.setup.changes.clone());
+    ) -> io::Result<()> {
+        let mut control = self.setup.control.clone();
+        let mut changes = self.setup.changes.clone();
+        let mut woken = woken.clone();
+        let lost = |what| io::Error::other(format!("the host lost its {what}"));
         self.tick(Instant::now());
         while self.phase != Phase::Closed {
-            let wait = self.next_deadline().map_or(Duration::from_secs(3600), |deadline| {
-                deadline.saturating_duration_since(Instant::now())
+            let now = Instant::now();
+            let wait = self.next_deadline(now).map_or(Duration::from_secs(3600), |deadline| {
+                deadline.saturating_duration_since(now)
             });
             select! {
-                recv(events) -> event => event.into_iter().for_each(|event| self.on_event(event)),
-                recv(replies) -> reply => reply.into_iter().for_each(|reply| self.on_reply(reply)),
-                recv(woken) -> queue => queue.into_iter().for_each(|queue| self.on_wake(&queue)),
-                recv(control) -> call => call.into_iter().for_each(|call| self.on_call(call)),
-                recv(changes) -> change => {
-                    change.into_iter().for_each(|()| self.start_reload(None, false));
-                }
-                recv(plans) -> plan => plan.into_iter().for_each(|plan| self.on_replanned(plan)),
+                recv(events) -> event => self.on_event(event.map_err(|_| lost("poller"))?),
+                recv(replies) -> reply => self.on_reply(reply.map_err(|_| lost("store"))?),
+                recv(plans) -> plan => self.on_replanned(plan.map_err(|_| lost("reloads"))?),
+                // Without any of these the host is deaf on one ear and goes on.
+                recv(woken) -> queue => match queue {
+                    Ok(queue) => self.on_wake(&queue),
+                    Err(_) => woken = crossbeam_channel::never(),
+                },
+                recv(control) -> call => match call {
+                    Ok(call) => self.on_call(call),
+                    Err(_) => control = crossbeam_channel::never(),
+                },
+                recv(changes) -> change => match change {
+                    Ok(()) => self.start_reload(None, false),
+                    Err(_) => changes = crossbeam_channel::never(),
+                },
                 default(wait) => {}
             }
             // What is there already is worth one round together: batches grow under load.
@@ -219,6 +232,7 @@ impl Host {
                  will be run again"
             );
         }
+        Ok(())
     }
 
     /// Everything that is due: slots, limits, feeding, outcomes, the end.
@@ -239,19 +253,19 @@ impl Host {
         self.advance_phase(now);
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
+    fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let slots = self.slots.values().filter_map(|seat| seat.slot.next_tick());
         let limits = self.processes.values().filter_map(Running::next_check);
-        let standby = Some(self.standby_after).filter(|at| *at > Instant::now());
+        let standby = Some(self.standby_after).filter(|at| *at > now);
         let working = self.phase == Phase::Working && !self.quiet;
         let queues = self.queues.values().filter(|queue| working && !queue.retired);
-        let queues = queues.filter_map(|queue| queue.empty_until);
-        let rates = self.queues.iter().filter_map(|(name, queue)| self.rate_wake(name, queue));
+        let queues = queues.flat_map(|queue| {
+            let refused = queue.refused_until.filter(|until| *until > now);
+            queue.empty_until.into_iter().chain(refused)
+        });
+        let rates = self.queues.iter().filter_map(|(name, queue)| self.rate_wake(name, queue, now));
         let drain = match self.phase {
-            // Past it, only a reply of the store can change anything.
-            Phase::Closing { give_up_at, .. } if self.outbox.down => {
-                Some(give_up_at).filter(|at| *at > Instant::now())
-            }
+            Phase::Closing { give_up_at, .. } => Some(give_up_at),
             _ => None,
         };
         slots.chain(limits).chain(queues).chain(rates).chain(drain).chain(standby).min()
@@ -276,7 +290,7 @@ impl Host {
                     running.written(bytes);
                 }
             }
-            Event::Exited { process, exit } => self.on_exit(process, exit, now),
+            Event::Exited { process, goodbye } => self.on_exit(process, goodbye, now),
             Event::Signal(signal) => self.on_signal(signal, now),
         }
     }
@@ -312,9 +326,11 @@ impl Host {
                     running.excuse();
                 }
                 self.all_slots(SlotEvent::Kill, now);
-                self.outbox.give_up_if_down();
+                self.phase = Phase::Draining { deadline: now + LAST_CALL };
             }
-            Phase::Closing { .. } => self.outbox.give_up_if_down(),
+            Phase::Closing { drained, .. } => {
+                self.phase = Phase::Closing { drained, give_up_at: now + LAST_CALL };
+            }
             Phase::Closed => {}
         }
     }
@@ -323,6 +339,9 @@ impl Host {
         let now = Instant::now();
         match reply {
             Reply::Claimed { queue, claim } => self.on_claimed(&queue, claim, now),
+            Reply::Refused { queue, reason, pause } => {
+                self.on_refused(&queue, &reason, now + pause)
+            }
             Reply::Finished { lost } => {
                 for queue in self.outbox.finished() {
                     self.on_wake(&queue);
@@ -414,7 +433,9 @@ impl Host {
                 self.phase = Phase::Closing { drained: false, give_up_at };
             }
             Phase::Draining { deadline } => {
-                self.phase = Phase::Closing { drained: true, give_up_at: deadline };
+                // What the drain left behind is recorded after its deadline, too.
+                let give_up_at = deadline.max(now + LAST_CALL);
+                self.phase = Phase::Closing { drained: true, give_up_at };
             }
             Phase::Working | Phase::Closing { .. } | Phase::Closed => {}
         }
@@ -428,8 +449,9 @@ impl Host {
             if settled && self.outbox.close() && drained {
                 tracing::debug!(logger = MASTER, "Children dead");
             }
+            // A store that is away, or does not answer, is not waited for any longer.
             if give_up_at <= now {
-                self.outbox.give_up_if_down();
+                self.phase = Phase::Closed;
             }
         }
     }

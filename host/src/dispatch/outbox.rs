@@ -96,11 +96,4 @@ impl Outbox {
         self.store.order(Order::Close);
         true
     }
-
-    /// Stops waiting for a store that is away: what was not recorded will be run again.
-    pub(super) fn give_up_if_down(&mut self) {
-        if self.down {
-            self.store.give_up();
-        }
-    }
 }

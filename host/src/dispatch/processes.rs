@@ -15,8 +15,9 @@ use super::running::{self, Running};
 use super::{Host, SlotId};
 use crate::log::{self, MASTER};
 use crate::supervisor::slot::Event as SlotEvent;
+use crate::supervisor::spawn::reap;
 use crate::supervisor::{Action, Exit, Policy, ProcessId, Slot, Stream, exit::How, step};
-use crate::wire::{Answer, Limits, Start, ToWorker, VERSION};
+use crate::wire::{Answer, Limits, Start, ToWorker};
 
 impl Host {
     pub(super) fn on_output(&mut self, process: ProcessId, stream: Stream, text: &[u8]) {
@@ -88,8 +89,9 @@ impl Host {
         self.dirty.insert(queue);
     }
 
-    pub(super) fn on_exit(&mut self, process: ProcessId, exit: Exit, now: Instant) {
+    pub(super) fn on_exit(&mut self, process: ProcessId, goodbye: bool, now: Instant) {
         let Some(mut running) = self.processes.remove(&process) else { return };
+        let exit = reap(&running.process, goodbye);
         running.report_dropped_output();
         let Some(seat) = running.seat else { return self.standby_died(&running, now) };
         let progress = running.process.page.read();
@@ -234,7 +236,7 @@ impl Host {
                 worker: plan.worker.clone(),
                 logger: plan.logger.clone(),
                 queue: plan.queue.as_str().to_owned(),
-                level: self.plan.filter.threshold(),
+                level: self.plan.filter.threshold(&plan.logger),
                 payload_limit: self.plan.payload_limit,
                 settings: plan.settings.clone(),
             };
@@ -259,7 +261,6 @@ impl Host {
         self.poller.watch(id, process.pid, nonce, ends);
         let mut running = Running::new(process, socket, seat, Arc::clone(plan));
         let load = ToWorker::Load {
-            version: VERSION,
             plugin: plan.plugin.path.to_string_lossy().into_owned(),
             nonce,
             limits: Limits { memory: plan.memory_limit },

@@ -24,6 +24,9 @@ impl Host {
             return;
         };
         queue.claiming = false;
+        if queue.refused_until.take().is_some() {
+            tracing::info!("the queue store gives tasks of queue {name} again");
+        }
         match claim {
             Some(mut claim) => {
                 queue.empty_until = None;
@@ -56,6 +59,16 @@ impl Host {
         self.dirty.insert(name.clone());
     }
 
+    /// Said once, until a claim succeeds.
+    pub(super) fn on_refused(&mut self, name: &QueueName, reason: &str, until: Instant) {
+        self.outbox.claimed();
+        let Some(queue) = self.queues.get_mut(name) else { return };
+        queue.claiming = false;
+        if queue.refused_until.replace(until).is_none() {
+            tracing::error!("no tasks can be taken from queue {name}: {reason}");
+        }
+    }
+
     pub(super) fn on_idle(&mut self, name: &QueueName, idle: bool, now: Instant) {
         let held = self.held(name);
         let Some(queue) = self.queues.get_mut(name) else { return };
@@ -73,13 +86,13 @@ impl Host {
     pub(super) fn serve_queues(&mut self, now: Instant) {
         if self.phase == Phase::Working && !self.quiet {
             let polls = self.queues.iter().filter(|(_, queue)| {
-                queue.empty_until.is_some_and(|until| until <= now) && !queue.retired
+                let mut waits = queue.empty_until.iter().chain(&queue.refused_until);
+                waits.any(|until| *until <= now) && !queue.retired
             });
             self.dirty.extend(polls.map(|(name, _)| name.clone()).collect::<Vec<_>>());
-            let rates = self
-                .queues
-                .iter()
-                .filter(|(name, queue)| self.rate_wake(name, queue).is_some_and(|at| at <= now));
+            let rates = self.queues.iter().filter(|(name, queue)| {
+                self.rate_wake(name, queue, now).is_some_and(|at| at <= now)
+            });
             self.dirty.extend(rates.map(|(name, _)| name.clone()).collect::<Vec<_>>());
         }
         for name in std::mem::take(&mut self.dirty) {
@@ -143,7 +156,8 @@ impl Host {
             // What may not start yet is not kept from other hosts.
             Some(_) => serving.len().saturating_sub(held + queue.feed.ready()),
         };
-        if wanted > 0 && queue.empty_until.is_none() {
+        let refused = queue.refused_until.is_some_and(|until| now < until);
+        if wanted > 0 && queue.empty_until.is_none() && !refused {
             queue.claiming = true;
             self.outbox.claim(name.clone(), wanted);
             return;
@@ -170,7 +184,12 @@ impl Host {
     }
 
     /// When a task that waits for its queue's rate limit may start.
-    pub(super) fn rate_wake(&self, name: &QueueName, queue: &Queue) -> Option<Instant> {
+    pub(super) fn rate_wake(
+        &self,
+        name: &QueueName,
+        queue: &Queue,
+        now: Instant,
+    ) -> Option<Instant> {
         let limiter = queue.limiter.as_ref()?;
         let idle = self.slots.values().any(|seat| {
             let process = seat.process.and_then(|id| self.processes.get(&id));
@@ -179,7 +198,7 @@ impl Host {
                 && process.is_some_and(|running| running.held.count() == 0)
         });
         let waiting = idle && queue.feed.ready() > 0 && self.phase == Phase::Working;
-        waiting.then(|| limiter.clone().next_start(Instant::now()))
+        waiting.then(|| limiter.clone().next_start(now))
     }
 
     pub(super) fn held(&self, name: &QueueName) -> usize {

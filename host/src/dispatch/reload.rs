@@ -120,7 +120,7 @@ impl Host {
             }
         }
         // How lines are filtered reaches the workers only when they start.
-        let same_lines = self.plan.filter.threshold() == plan.filter.threshold();
+        let same_lines = self.plan.filter == plan.filter;
         for (name, new) in &plan.queues {
             let seats = self.live_seats(name);
             let unchanged = same_lines
@@ -131,7 +131,7 @@ impl Host {
                 self.replace(name, new, seats, now);
             }
         }
-        self.setup.console.set_filter(plan.filter);
+        self.setup.console.set_filter(plan.filter.clone());
         self.plan = plan;
     }
 
@@ -142,6 +142,7 @@ impl Host {
             limiter: None,
             claiming: false,
             empty_until: None,
+            refused_until: None,
             asked_idle: false,
             retired: false,
         });

@@ -5,11 +5,10 @@
 //! growing delay until it succeeds, which the trait promises to be safe. Nothing is dropped while
 //! it waits.
 
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use rex_transport::{Claim, Finished, QueueName, TaskId, Transport, TransportError};
+use rex_transport::{Claim, Finished, Kind, QueueName, TaskId, Transport, TransportError};
 
 /// What the host's loop asks of the store.
 #[derive(Debug)]
@@ -30,6 +29,12 @@ pub enum Reply {
     Claimed {
         queue: QueueName,
         claim: Option<Claim>,
+    },
+    /// The store would not give tasks of this queue now; it is not to be asked again for a while.
+    Refused {
+        queue: QueueName,
+        reason: String,
+        pause: Duration,
     },
     /// The tasks that another host had taken over.
     Finished {
@@ -56,9 +61,8 @@ const LONGEST_RETRY: Duration = Duration::from_secs(5);
 /// The handle of the thread.
 pub struct Store {
     orders: Sender<Order>,
-    /// Dropped to make the thread stop waiting for a store that is away.
-    patience: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    /// Dropped with the handle: the thread then stops waiting for a store that is away.
+    _patience: Sender<()>,
 }
 
 impl Store {
@@ -71,29 +75,14 @@ impl Store {
         let (replies, outbox) = crossbeam_channel::unbounded();
         let (patience, given_up) = crossbeam_channel::bounded(0);
         let mut worker = Worker { transport, inbox, replies, given_up, down: None };
-        let thread =
-            std::thread::Builder::new().name("store".to_owned()).spawn(move || worker.run())?;
-        Ok((Store { orders, patience: Some(patience), thread: Some(thread) }, outbox))
+        // Never joined: a call to a server that does not answer ends when the process does.
+        std::thread::Builder::new().name("store".to_owned()).spawn(move || worker.run())?;
+        Ok((Store { orders, _patience: patience }, outbox))
     }
 
     pub fn order(&self, order: Order) {
         // Fails only when the thread has ended, after `Close` or a panic that was reported.
         let _ = self.orders.send(order);
-    }
-
-    /// Stops waiting for a store that is away: orders not carried out are left undone.
-    pub fn give_up(&mut self) {
-        self.patience = None;
-    }
-}
-
-impl Drop for Store {
-    fn drop(&mut self) {
-        self.give_up();
-        self.order(Order::Close);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 
@@ -120,9 +109,7 @@ impl Worker {
             let reply = match self.inbox.recv_deadline(beat) {
                 Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => return,
-                Ok(Order::Claim { queue, max }) => self
-                    .persist(|transport| transport.claim(&queue, max))
-                    .map(|claim| Reply::Claimed { queue, claim }),
+                Ok(Order::Claim { queue, max }) => self.claim(queue, max),
                 Ok(Order::Finish(finished)) => self
                     .persist(|transport| transport.finish(&finished))
                     .map(|lost| Reply::Finished { lost }),
@@ -143,6 +130,24 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// A claim that is refused is not repeated here: what keeps one queue locked must not hold up the
+    /// others, nor the outcomes.
+    fn claim(&mut self, queue: QueueName, max: usize) -> Option<Reply> {
+        let (begun, mut refusal) = (Instant::now(), None);
+        let claim = self.persist(|transport| match transport.claim(&queue, max) {
+            Err(error) if error.kind == Kind::Refused => {
+                refusal = Some(error.to_string());
+                Ok(None)
+            }
+            result => result,
+        })?;
+        Some(match refusal {
+            // Waiting for a lock takes this thread's time: most of it is for other queues.
+            Some(reason) => Reply::Refused { queue, reason, pause: begun.elapsed() * 5 },
+            None => Reply::Claimed { queue, claim },
+        })
     }
 
     /// Repeats `call` until it succeeds; `None` when the host gave up.
@@ -171,6 +176,12 @@ impl Worker {
                         return None;
                     }
                     delay = (delay * 2).min(LONGEST_RETRY);
+                    // A store that refuses one thing can still see that this host lives.
+                    if error.kind == Kind::Refused
+                        && let Ok(count @ 1..) = self.transport.rescue()
+                    {
+                        self.reply(Reply::Rescued(count));
+                    }
                 }
             }
         }

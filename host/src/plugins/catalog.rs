@@ -1,6 +1,6 @@
 //! What a directory of plugins holds: the ones to serve, and the ones that are refused.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::num::NonZero;
@@ -52,6 +52,11 @@ pub struct Refusal {
 impl Refusal {
     fn new(path: &Path, reason: Reason) -> Box<Refusal> {
         Box::new(Refusal { path: path.to_owned(), reason, hash: None, stamp: None })
+    }
+
+    fn is_gone(&self) -> bool {
+        let gone = |error: io::Error| error.kind() == io::ErrorKind::NotFound;
+        self.stamp.is_none() && fs::symlink_metadata(&self.path).is_err_and(gone)
     }
 
     fn is_same_file(&self, other: &Refusal) -> bool {
@@ -178,8 +183,37 @@ impl Finder {
             self.trust.check_parents(way).map_err(|e| DirError::Untrusted(dir.to_owned(), e))?;
         }
         let known = Known::of(previous);
-        let examined = in_parallel(&files, |path| self.examine_known(path, &known));
-        Ok(settle(examined, previous))
+        let mut examined = in_parallel(&files, |path| self.examine_known(path, &known));
+        // What went away meanwhile is nobody's fault.
+        examined.retain(|result| !matches!(result, Err(refusal) if refusal.is_gone()));
+        Ok(settle(examined, &self.in_service(previous)))
+    }
+
+    /// Notes that these plugins are in service: after the host's next start too, they stay in a
+    /// quarrel over a worker's name.
+    ///
+    /// # Errors
+    /// When that cannot be written down.
+    pub fn note_in_service(&self, catalog: &Catalog) -> io::Result<()> {
+        match &self.copies {
+            Some(copies) => {
+                copies.note_in_service(catalog.plugins.iter().map(|plugin| plugin.hash.as_str()))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn in_service(&self, previous: Option<&Catalog>) -> InService {
+        match (previous, &self.copies) {
+            (Some(catalog), _) => InService {
+                hashes: catalog.plugins.iter().map(|plugin| plugin.hash.clone()).collect(),
+                paths: catalog.plugins.iter().map(|plugin| plugin.path.clone()).collect(),
+            },
+            (None, Some(copies)) => {
+                InService { hashes: copies.in_service(), paths: HashSet::new() }
+            }
+            (None, None) => InService::default(),
+        }
     }
 
     /// Looks at single files, and at the directories above each.
@@ -189,7 +223,7 @@ impl Finder {
             self.check_parents_of(path).map_err(|reason| Refusal::new(path, reason))?;
             self.examine_known(path, &known)
         });
-        settle(examined, None)
+        settle(examined, &InService::default())
     }
 
     /// Of a link those directories count that hold it: the link itself is refused later.
@@ -303,9 +337,16 @@ fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> 
     results.into_iter().map(|(_, result)| result).collect()
 }
 
+/// The plugins whose workers are not to change hands.
+#[derive(Default)]
+struct InService {
+    hashes: HashSet<String>,
+    paths: HashSet<PathBuf>,
+}
+
 /// Settles quarrels over workers' names. Of two plugins that export the same one, the one stays whose
 /// content is in service, else the one whose path is, else the first by name.
-fn settle(examined: Vec<Result<PluginFile, Box<Refusal>>>, previous: Option<&Catalog>) -> Catalog {
+fn settle(examined: Vec<Result<PluginFile, Box<Refusal>>>, in_service: &InService) -> Catalog {
     let mut catalog = Catalog::default();
     let mut candidates = Vec::new();
     for result in examined {
@@ -314,17 +355,9 @@ fn settle(examined: Vec<Result<PluginFile, Box<Refusal>>>, previous: Option<&Cat
             Err(refusal) => catalog.refusals.push(*refusal),
         }
     }
+    // `false` sorts first: content and path, content alone, path alone, neither.
     let rank = |plugin: &PluginFile| {
-        let served = previous.map_or(&[][..], |previous| &previous.plugins[..]);
-        if served.iter().any(|old| old.path == plugin.path && old.hash == plugin.hash) {
-            0
-        } else if served.iter().any(|old| old.hash == plugin.hash) {
-            1
-        } else if served.iter().any(|old| old.path == plugin.path) {
-            2
-        } else {
-            3
-        }
+        (!in_service.hashes.contains(&plugin.hash), !in_service.paths.contains(&plugin.path))
     };
     candidates.sort_by_key(rank);
     for plugin in candidates {

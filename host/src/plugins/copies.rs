@@ -17,6 +17,9 @@ use super::source::{Source, hash_of};
 
 const TEMPORARY: &str = ".tmp";
 
+/// Holds the hashes of the plugins that were in service last, a line each.
+const IN_SERVICE: &str = "in-service";
+
 /// A copy of this age that nothing names belongs to nobody. A younger one may be part of a plan
 /// that is being made at this moment.
 const UNUSED: Duration = Duration::from_secs(60);
@@ -83,6 +86,23 @@ impl Copies {
         temporary.rename(&copy).map_err(|e| failed("rename", &e))?;
         File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(|e| failed("flush", &e))?;
         Ok(copy)
+    }
+
+    /// Notes which plugins are in service, for the next start of the host.
+    ///
+    /// # Errors
+    /// When the note cannot be written; the former one stays then.
+    pub fn note_in_service<'a>(&self, hashes: impl Iterator<Item = &'a str>) -> io::Result<()> {
+        let mut note = Temporary::create(&self.dir)?;
+        let lines: String = hashes.flat_map(|hash| [hash, "\n"]).collect();
+        note.file.write_all(lines.as_bytes())?;
+        note.rename(&self.dir.join(IN_SERVICE))
+    }
+
+    /// The hashes of the plugins that were in service last; none, before the first start.
+    pub fn in_service(&self) -> HashSet<String> {
+        let note = fs::read_to_string(self.dir.join(IN_SERVICE)).unwrap_or_default();
+        note.lines().filter(|line| is_hash(line)).map(str::to_owned).collect()
     }
 
     /// Removes the copies whose hash is not in `keep`: those that no generation runs and no dead

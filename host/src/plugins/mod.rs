@@ -3,7 +3,7 @@
 //!
 //! No plugin code ever runs in the host. A file must come from a trusted owner ([`permissions`]), be
 //! a complete library ([`source`]) and is copied under the name of its content ([`copies`]); a
-//! short-lived process loads that copy and tells what is in it ([`probe`], which uses [`load`], as
+//! short-lived process loads that copy and tells what is in it ([`probe`], which uses [`mod@load`], as
 //! the worker process does); the host checks what was told ([`manifest`]) and that no two plugins
 //! claim the same worker ([`catalog`]). A file that fails anywhere is refused in one line
 //! ([`Reason`]) and disturbs no other. [`watch`] notices that the directory changed; [`scaffold`]

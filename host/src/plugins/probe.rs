@@ -4,9 +4,10 @@
 //! So the host starts itself again (the hidden subcommand `probe-plugin`, whose body is [`answer`])
 //! in a process group of its own, reads one line of JSON from it, and kills the group in any case.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
@@ -16,20 +17,24 @@ use rex_plugin_api::abi::{Buffer, Host};
 use rex_plugin_api::ops::{self, Manifest};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
-    Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, kill_process_group, pidfd_open,
-    set_parent_process_death_signal, setrlimit,
+    Pid, PidfdFlags, Resource, Rlimit, Signal, getppid, getrlimit, kill_process_group, pidfd_open,
+    setrlimit,
 };
 use serde::{Deserialize, Serialize};
 
 use super::load::load;
 use super::reason::Reason;
 use crate::supervisor::exit::signal_name;
+use crate::worker::leash;
 
 /// The hidden subcommand's name; its only argument is the plugin's path.
 pub const SUBCOMMAND: &str = "probe-plugin";
 
 /// How long a plugin may take to load.
 pub const LIMIT: Duration = Duration::from_secs(10);
+
+/// What it may take meanwhile.
+const MAX_MEMORY: u64 = 4 << 30;
 
 /// No honest answer comes near it.
 const MAX_ANSWER: usize = 1 << 20;
@@ -55,7 +60,8 @@ enum Answer {
 /// # Errors
 /// When the answer cannot be written.
 pub fn answer(path: &Path) -> io::Result<()> {
-    set_parent_process_death_signal(Some(Signal::KILL))?;
+    // With the host the probe dies too, and what the plugin has started.
+    leash::bind(getppid().map_or(0, |host| host.as_raw_nonzero().get()))?;
     limit_resources();
     // From here on the plugin's own prints go to stderr, whatever it prints to.
     let mut out = File::from(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?);
@@ -77,10 +83,11 @@ fn limit_resources() {
         let limit = maximum.map_or(value, |maximum| value.min(maximum));
         let _ = setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) });
     };
-    // A core dump of a refused plugin helps nobody, and takes its time.
-    lower(Resource::Core, 0);
     // In case that the host is gone and the signal of its death was missed.
     lower(Resource::Cpu, 2 * LIMIT.as_secs());
+    // Before one that takes all memory costs others theirs.
+    lower(Resource::Data, MAX_MEMORY);
+    let _ = fs::write("/proc/self/oom_score_adj", "1000");
 }
 
 /// Plugins are only described here; one that calls back has started something by itself.
@@ -103,9 +110,13 @@ pub struct Prober {
 }
 
 impl Prober {
-    /// `exe` is rex-host's own binary: `/proc/self/exe`, but for tests.
+    /// `exe` is rex-host's own binary (another one's, in tests).
     pub fn new(exe: impl Into<PathBuf>) -> Prober {
-        Prober { exe: exe.into(), limit: LIMIT }
+        const SELF: &str = "/proc/self/exe";
+        let exe = exe.into();
+        // The running binary, even after another one was installed in its place.
+        let exe = if is_same_file(&exe, Path::new(SELF)) { PathBuf::from(SELF) } else { exe };
+        Prober { exe, limit: LIMIT }
     }
 
     #[must_use]
@@ -135,6 +146,11 @@ impl Prober {
             Ending::Exited => Err(explain_exit(status, &probe)),
         }
     }
+}
+
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    let id = |path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
+    matches!((id(a), id(b)), (Ok(a), Ok(b)) if a == b)
 }
 
 fn explain_exit(status: Option<ExitStatus>, probe: &Probe) -> Reason {
@@ -186,6 +202,7 @@ struct Probe {
 impl Probe {
     fn spawn(exe: &Path, path: &Path) -> io::Result<Probe> {
         let mut child = Command::new(exe)
+            .arg0("rex-host")
             .arg(SUBCOMMAND)
             .arg(path)
             .stdin(Stdio::null())

@@ -121,7 +121,7 @@ pub fn settings() -> Vec<Setting> {
         Setting::new("asynctask_output_limit", json!(1 << 20), |_| Val::Bytes { min: 0 }),
         Setting::new("asynctask_rescue_grace", json!(2), |_| Val::Seconds { min: 0.0 }),
         Setting::new("asynctask_owner_timeout", json!(60), |_| Val::Seconds { min: 1.0 }),
-        Setting::new("asynctask_lock_timeout", json!(5), |_| Val::Seconds { min: MIN_SECONDS }),
+        Setting::new("asynctask_lock_timeout", json!(1), |_| Val::Seconds { min: MIN_SECONDS }),
         Setting::new("asynctask_schema_additions", json!(true), |_| Val::Bool),
         Setting::new("asynctask_standby", json!(true), |_| Val::Bool),
         Setting::new("db", json!(null), |_| Val::maybe(database())).merged(Merge::Deep),

@@ -101,6 +101,7 @@ fn without_project_the_defaults_hold() {
         settings,
         Settings {
             transport: None,
+            database: None,
             queues: vec![],
             schedules: vec![],
             poll_interval: Duration::from_millis(500),
@@ -112,7 +113,7 @@ fn without_project_the_defaults_hold() {
             output_limit: 1 << 20,
             rescue_grace: Duration::from_secs(2),
             owner_timeout: Duration::from_secs(60),
-            lock_timeout: Duration::from_secs(5),
+            lock_timeout: Duration::from_secs(1),
             schema_additions: true,
             standby: true,
             debug: false,

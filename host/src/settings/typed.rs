@@ -13,6 +13,8 @@ use super::error::Error;
 pub struct Settings {
     /// `asynctask_transport`, else the URI of `db`; without either the host's own queue.
     pub transport: Option<String>,
+    /// The URI of `db`.
+    pub database: Option<String>,
     /// By queue name; those set to null are left out.
     pub queues: Vec<QueueSettings>,
     /// In the order of the application's sources.
@@ -112,11 +114,10 @@ impl Settings {
     /// Takes validated values of all settings by name.
     pub(super) fn of(values: &Map<String, Value>) -> Result<Settings, Error> {
         let read = Reader { values };
-        let transport = match read.take::<Option<String>>("asynctask_transport")? {
-            Some(uri) => Some(uri),
-            None => database::uri(&values["db"])
-                .map_err(|error| error.guard("While validating setting:", "db"))?,
-        };
+        let database = database::uri(&values["db"])
+            .map_err(|error| error.guard("While validating setting:", "db"))?;
+        let transport: Option<String> = read.take("asynctask_transport")?;
+        let transport = transport.or_else(|| database.clone());
         let mut queues = Vec::new();
         for (queue, value) in read.take::<Map<String, Value>>("asynctask_workers")? {
             if !value.is_null() {
@@ -131,6 +132,7 @@ impl Settings {
         };
         Ok(Settings {
             transport,
+            database,
             queues,
             schedules: read.take("asynctask_scheduled_workers")?,
             poll_interval: read.millis("asynctask_workers_poll_interval")?,

@@ -19,11 +19,13 @@ pub struct Exit {
 pub enum How {
     Code(i32),
     Signal(i32),
+    Unknown,
 }
 
 impl fmt::Display for How {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            How::Unknown => f.write_str("ended in an unknown way"),
             How::Code(code) => write!(f, "exited with code {code}"),
             How::Signal(number) => match signal_name(*number) {
                 Some(name) => write!(f, "was killed by signal {number} ({name})"),

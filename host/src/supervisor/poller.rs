@@ -1,7 +1,7 @@
 //! One thread that hears every worker process and every signal, and tells the host's loop.
 //!
 //! It reads sockets, output pipes and pidfds through one epoll, puts prints and frames back into
-//! the order in which they happened (see [`wire`](crate::wire)), reaps the dead, and sends
+//! the order in which they happened (see [`wire`](crate::wire)), and sends
 //! [`Event`]s into a bounded channel: a plugin that prints faster than the host's output takes it
 //! is slowed down by its full pipe, and nothing grows.
 
@@ -12,7 +12,6 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender};
 use rustix::buffer::spare_capacity;
@@ -20,7 +19,6 @@ use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::process::Pid;
 
 use self::tap::Tap;
-use super::exit::Exit;
 use super::spawn::{self, Ends, ProcessId};
 use crate::wire::{Answer, Frames, Marker, ToHost};
 
@@ -47,10 +45,11 @@ pub enum Event {
         process: ProcessId,
         bytes: usize,
     },
-    /// Dead and reaped; everything it said and printed came before.
+    /// Dead and everything it said and printed told; to be reaped by whoever started it.
     Exited {
         process: ProcessId,
-        exit: Exit,
+        /// Whether it had said that it would end.
+        goodbye: bool,
     },
     Signal(i32),
 }
@@ -65,7 +64,6 @@ pub enum Stream {
 pub struct Poller {
     commands: Sender<Command>,
     wake: Arc<OwnedFd>,
-    thread: Option<JoinHandle<()>>,
 }
 
 enum Command {
@@ -99,7 +97,8 @@ impl Poller {
             pipes.push((*signal, read));
         }
         let thread_wake = Arc::clone(&wake);
-        let thread = std::thread::Builder::new().name("poller".to_owned()).spawn(move || {
+        // Never joined: it may be waiting for the loop to take an event.
+        std::thread::Builder::new().name("poller".to_owned()).spawn(move || {
             let wake = thread_wake;
             let mut thread =
                 Thread { epoll, wake, orders, events, signals: pipes, watched: BTreeMap::new() };
@@ -107,7 +106,7 @@ impl Poller {
                 tracing::error!(logger = "Supervisor", "the poller failed: {error}");
             }
         })?;
-        Ok((Poller { commands, wake, thread: Some(thread) }, heard))
+        Ok((Poller { commands, wake }, heard))
     }
 
     /// Hears a process from now on.
@@ -130,9 +129,6 @@ impl Poller {
 impl Drop for Poller {
     fn drop(&mut self) {
         self.command(Command::Quit);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 
@@ -287,7 +283,7 @@ impl Thread {
                 let result = watched.last_words(&self.epoll, &mut mouth);
                 let watched = self.watched.remove(&process);
                 match (result, watched) {
-                    (Ok(()), Some(watched)) => watched.bury(&self.epoll, &mut mouth)?,
+                    (Ok(()), Some(watched)) => watched.bury(&self.epoll, &mut mouth),
                     (result, _) => result,
                 }
             }
@@ -421,15 +417,14 @@ impl Watched {
         Ok(())
     }
 
-    fn bury(self, epoll: &OwnedFd, mouth: &mut Mouth<'_>) -> io::Result<Result<(), Gone>> {
+    fn bury(self, epoll: &OwnedFd, mouth: &mut Mouth<'_>) -> Result<(), Gone> {
         forget(epoll, &self.pidfd);
         for tap in &self.taps {
             if !tap.ended() {
                 forget(epoll, tap.file());
             }
         }
-        let exit = Exit { goodbye: self.goodbye, ..spawn::reap(self.pid)? };
-        Ok(mouth.say(Event::Exited { process: mouth.process, exit }))
+        mouth.say(Event::Exited { process: mouth.process, goodbye: self.goodbye })
     }
 
     fn close_socket(&mut self, epoll: &OwnedFd) {

@@ -12,7 +12,6 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -25,11 +24,14 @@ use crate::page::Page;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProcessId(pub u64);
 
+/// This binary, whatever has happened to its file since it was started.
+const PROGRAM: &str = "/proc/self/exe";
+
 /// Starts processes. Must be used from one thread that lives as long as the host: the kernel takes
 /// the end of the thread that made a worker for the death of its parent.
+#[derive(Default)]
 pub struct Spawner {
-    program: PathBuf,
-    next: u64,
+    last: u64,
 }
 
 /// A process that was started; dropping it leaves it alone.
@@ -49,15 +51,10 @@ pub struct Ends {
 }
 
 impl Spawner {
-    /// `program` is this binary.
-    pub fn new(program: PathBuf) -> Spawner {
-        Spawner { program, next: 1 }
-    }
-
     /// Starts a worker process; it waits for its first frame.
     ///
     /// # Errors
-    /// When the kernel has no processes, descriptors or memory left, or the binary is gone.
+    /// When the kernel has no processes, descriptors or memory left, or `/proc` is not mounted.
     pub fn spawn(&mut self, queue: &str) -> io::Result<(Process, Ends)> {
         let (ours, theirs) = UnixStream::pair()?;
         let (page, page_fd) = Page::create()?;
@@ -65,7 +62,8 @@ impl Spawner {
         let (stderr, child_stderr) = io::pipe()?;
         let host = rustix::process::getpid();
         #[expect(clippy::disallowed_methods, reason = "this is the file that makes processes")]
-        let child = Command::new(&self.program)
+        let child = Command::new(PROGRAM)
+            .arg0("rex-host")
             .arg("worker-process")
             .args(["--page", &page_fd.as_raw_fd().to_string()])
             .args(["--host", &host.as_raw_nonzero().to_string()])
@@ -84,8 +82,8 @@ impl Spawner {
             rustix::io::ioctl_fionbio(&pipe, true)?;
         }
         ours.set_nonblocking(true)?;
-        let id = ProcessId(self.next);
-        self.next += 1;
+        self.last += 1;
+        let id = ProcessId(self.last);
         let process = Process { id, pid, page, nonce: random_u64() };
         let stdout = File::from(OwnedFd::from(stdout));
         let stderr = File::from(OwnedFd::from(stderr));
@@ -94,7 +92,8 @@ impl Spawner {
 }
 
 impl Process {
-    /// Kills the process and everything in its group. Harmless when it is dead but not reaped.
+    /// Kills the process and everything in its group. Its number cannot belong to another, since it
+    /// is reaped only by `reap`, when nobody is left to call this.
     pub fn kill(&self) {
         kill_group(self.pid);
     }
@@ -106,11 +105,10 @@ pub fn kill_group(leader: Pid) {
     let _ = rustix::process::kill_process_group(leader, Signal::KILL);
 }
 
-/// Collects a dead process: what is left of its group is killed first.
-///
-/// # Errors
-/// When it is not a child of ours, or not dead.
-pub fn reap(pid: Pid) -> io::Result<Exit> {
+/// Collects a dead process: what is left of its group is killed first. Its end is unknown when
+/// somebody else has collected it, such as a debugger.
+pub fn reap(process: &Process, goodbye: bool) -> Exit {
+    let pid = process.pid;
     kill_group(pid);
     let mut status = 0;
     // SAFETY: `rusage` is plain numbers, and both pointers are to locals of the right types.
@@ -120,10 +118,9 @@ pub fn reap(pid: Pid) -> io::Result<Exit> {
         let result = libc::wait4(pid, &raw mut status, libc::WNOHANG, &raw mut usage);
         (result, usage)
     };
-    if result <= 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let how = if libc::WIFSIGNALED(status) {
+    let how = if result <= 0 {
+        How::Unknown
+    } else if libc::WIFSIGNALED(status) {
         How::Signal(libc::WTERMSIG(status))
     } else {
         How::Code(libc::WEXITSTATUS(status))
@@ -132,12 +129,12 @@ pub fn reap(pid: Pid) -> io::Result<Exit> {
         Duration::from_secs(u64::try_from(value.tv_sec).unwrap_or(0))
             + Duration::from_micros(u64::try_from(value.tv_usec).unwrap_or(0))
     };
-    Ok(Exit {
+    Exit {
         how,
-        goodbye: false,
+        goodbye,
         cpu: time(usage.ru_utime) + time(usage.ru_stime),
         peak_rss: u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024,
-    })
+    }
 }
 
 /// A number that no plugin knows.

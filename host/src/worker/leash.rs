@@ -1,4 +1,4 @@
-//! How a worker process is bound to its host: it dies with it, and takes what it started along.
+//! How a worker or a probe is bound to its host: it dies with it, and takes what it started along.
 //!
 //! The kernel sends [`death_signal`] when the host's main thread ends; the handler kills the whole
 //! process group, which `SIGKILL` to this process alone would leave behind. The end of the socket
@@ -34,7 +34,7 @@ pub(super) fn end_group() -> ! {
 ///
 /// # Errors
 /// `UnexpectedEof` when the host is gone already.
-pub(super) fn bind(host: i32) -> io::Result<()> {
+pub(crate) fn bind(host: i32) -> io::Result<()> {
     // SAFETY: plain libc calls on local memory, before any other thread or plugin code runs.
     unsafe {
         let mut none: libc::sigset_t = std::mem::zeroed();

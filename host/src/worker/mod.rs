@@ -6,7 +6,7 @@
 //! into the host end in, `leash` the promise to die with the host.
 
 mod inbox;
-mod leash;
+pub(crate) mod leash;
 mod link;
 
 use std::io::{self, Write};
@@ -25,7 +25,7 @@ use self::inbox::{Inbox, Next};
 use self::link::Link;
 use crate::page::Page;
 use crate::plugins;
-use crate::wire::{Answer, Frames, Start, Task, ToWorker, VERSION};
+use crate::wire::{Answer, Frames, Start, Task, ToWorker};
 
 /// The hidden subcommand's arguments, as `supervisor/spawn.rs` writes them.
 #[derive(Debug, clap::Args)]
@@ -65,14 +65,10 @@ fn run(args: &WorkerArgs) -> io::Result<()> {
     let page = Page::map(page.as_fd())?;
     let mut incoming = Incoming { socket: socket.try_clone()?, frames: Frames::default() };
 
-    let ToWorker::Load { version, plugin, nonce, limits } = incoming.next()? else {
+    let ToWorker::Load { plugin, nonce, limits } = incoming.next()? else {
         return Err(io::Error::other("the host did not begin with a plugin"));
     };
     let link: &'static Link = Box::leak(Box::new(Link::new(socket, nonce)?));
-    if version != VERSION {
-        let text = "the rex-host binary was replaced while its host runs; restart the host";
-        return link.send(0, Answer::Unfit(text.to_owned()));
-    }
     leash::limit(limits)?;
     let loaded = match plugins::load::load(&PathBuf::from(plugin), link) {
         Ok(loaded) => loaded,

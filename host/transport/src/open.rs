@@ -32,7 +32,7 @@ impl Default for Options {
             owner: None,
             rescue_grace: Duration::from_secs(2),
             owner_timeout: Duration::from_secs(60),
-            lock_timeout: Duration::from_secs(5),
+            lock_timeout: Duration::from_secs(1),
             additions: true,
         }
     }

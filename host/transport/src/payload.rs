@@ -49,7 +49,7 @@ impl Payload {
             Ok(json::Rewritten::Null) => "{}".to_owned(),
             Ok(json::Rewritten::Other) => return Err(PayloadError::NotObject(shown(text.trim()))),
             Err(json::Malformed) => {
-                return Err(PayloadError::NotJson(format!("'{}'", shown(text))));
+                return Err(PayloadError::NotJson(quoted(text)));
             }
         };
         // Escapes make a text longer; what counts is what is stored.
@@ -81,7 +81,7 @@ impl Payload {
             return Ok(());
         }
         match json::rewrite(&self.text) {
-            Err(json::Malformed) => Err(PayloadError::NotJson(format!("'{}'", shown(&self.text)))),
+            Err(json::Malformed) => Err(PayloadError::NotJson(quoted(&self.text))),
             Ok(_) => Err(PayloadError::NotObject(shown(self.text.trim()))),
         }
     }
@@ -119,6 +119,26 @@ fn shown(text: &str) -> String {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text.to_owned(),
     }
+}
+
+/// The start of a text as Python's `repr` quotes it: one line, whatever is in it.
+fn quoted(text: &str) -> String {
+    let text = shown(text);
+    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    let mut quoted = String::from(quote);
+    for c in text.chars() {
+        match c {
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            '\\' => quoted.push_str("\\\\"),
+            c if c == quote => quoted.extend(['\\', c]),
+            c if c.is_control() => quoted.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push(quote);
+    quoted
 }
 
 fn indented(text: &str) -> String {
@@ -179,6 +199,7 @@ mod tests {
         let text = |given: &str| Payload::parse(given, 40).unwrap_err().to_string();
         assert_eq!(text("[1]"), "Expected a mapping\nGot:\n    [1]");
         assert_eq!(text("x"), "Expected a JSON object\nGot:\n    'x'");
+        assert_eq!(text("it's\n\u{1}"), "Expected a JSON object\nGot:\n    \"it's\\n\\x01\"");
         assert_eq!(text(""), "Expected a JSON object\nGot:\n    ''");
         for bad in ["{", "{}}", "{\"a\":01}", "{\"a\":.5}", "{\"a\":1.}", "{\"a\":NaN}", "{'a':1}"]
         {

@@ -58,6 +58,8 @@ pub struct Pgsql {
     held: HashMap<ClaimId, HashSet<TaskId>>,
     /// Claims that were made by a call whose reply was lost.
     unreturned: Vec<(ClaimId, QueueName)>,
+    /// Queues whose last claim got all that it asked for.
+    plenty: HashSet<QueueName>,
 }
 
 impl Pgsql {
@@ -77,6 +79,7 @@ impl Pgsql {
             owner: None,
             held: HashMap::new(),
             unreturned: Vec::new(),
+            plenty: HashSet::new(),
         };
         pgsql.with_session(|_, _| Ok(()))?;
         Ok(pgsql)
@@ -108,7 +111,8 @@ impl Pgsql {
     }
 
     fn connect(&mut self) -> Result<Session, Trouble> {
-        let mut session = Session::connect(&self.address, self.options.lock_timeout)?;
+        let mut session =
+            Session::connect(&self.address, self.options.lock_timeout, self.owner_id.is_some())?;
         if !self.prepared {
             schema::prepare(&mut session, &self.address, self.owner_id.is_some())?;
         }

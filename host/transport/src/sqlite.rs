@@ -31,6 +31,10 @@ use crate::{
 use owners::Registered;
 use wake::Wake;
 
+/// How long to wait for the file at least: many hosts and submitters take turns at it, each for no
+/// longer than a commit takes.
+const BUSY: Duration = Duration::from_secs(10);
+
 /// A queue in a SQLite file.
 pub struct Sqlite {
     path: PathBuf,
@@ -62,7 +66,7 @@ impl Sqlite {
             return Err(uri.bad("not the path of a file"));
         }
         let path = std::path::absolute(&path).map_err(|error| uri.bad(error))?;
-        let db = connect(&path, options.lock_timeout)?;
+        let db = connect(&path, options.lock_timeout.max(BUSY))?;
         let wake = Wake::beside(&path);
         let mut queue = Sqlite {
             path,

@@ -16,11 +16,12 @@ use crate::{
 ///
 /// # Errors
 /// Every method fails with a [`TransportError`]; when that `is_retryable()` (the server is away)
-/// nothing is known about the last call, the next call connects again, and all calls are safe to
-/// repeat: `finish` of a task that this claim no longer holds changes nothing (its submits
+/// nothing is known about the last call, the next call connects again, and all calls but `submit`
+/// are safe to repeat: `finish` of a task that this claim no longer holds changes nothing (its submits
 /// included), and tasks that a lost reply of `claim` took are returned by a later `claim`.
 pub trait Transport: Send {
-    /// Puts tasks at the end of their queues, all or none; ids in the order given.
+    /// Puts tasks at the end of their queues, all or none; ids in the order given. The one call that
+    /// is not safe to repeat: after a lost reply the tasks may be there already, and come twice.
     fn submit(&mut self, tasks: &[NewTask]) -> Result<Vec<TaskId>, TransportError>;
 
     /// How many tasks wait in `queue`; 0 for a queue that never had one.
@@ -43,15 +44,21 @@ pub trait Transport: Send {
     ) -> Result<Vec<DeadLetter>, TransportError>;
 
     /// Takes up to `max` of the oldest waiting tasks for this owner; `None` when none waits.
-    /// Does not wait. No two owners get the same task while both are healthy.
+    /// Does not wait. No two owners get the same task while both are healthy. A claim whose reply
+    /// was lost is returned first, and whole: it may have more tasks than `max`.
+    ///
+    /// A payload may be no JSON object where others write into the store, too: see
+    /// [`Payload::check`](crate::Payload::check).
     ///
     /// Only on a transport opened with an [`Owner`](crate::Owner).
     fn claim(&mut self, queue: &QueueName, max: usize) -> Result<Option<Claim>, TransportError>;
 
-    /// Records outcomes and the submits that go with them in one transaction.
+    /// Records outcomes and the submits that go with them in one transaction. The tasks of one
+    /// call may be of several claims, and of a claim any part.
     ///
-    /// Returns the tasks that were no longer ours: taken over while this owner was thought dead.
-    /// For those nothing was written.
+    /// Returns the tasks that were no longer ours: taken over while this owner was thought dead, or
+    /// finished by an earlier call that succeeded. For those nothing was written. A call that is
+    /// repeated because its reply was lost returns what the lost reply would have said.
     fn finish(&mut self, finished: &[Finished]) -> Result<Vec<TaskId>, TransportError>;
 
     /// Gives back the claims of owners that are dead: at once if that is provable on this machine,

@@ -30,7 +30,7 @@ const SECRET: [&str; 2] = ["password", "sslpassword"];
 
 impl Uri {
     /// Takes anything of the form `scheme:rest`; whether the scheme is known and the rest makes
-    /// sense, [`open`](crate::open) decides.
+    /// sense, [`open`](crate::open()) decides.
     ///
     /// # Errors
     /// `Config`, in the original's words, for a text without scheme.
@@ -53,7 +53,7 @@ impl Uri {
         for byte in path.as_os_str().as_bytes() {
             match byte {
                 b'%' | b'?' | b'#' | b' ' | ..=0x1f | 0x7f.. => {
-                    text.push_str(&format!("%{byte:02X}"))
+                    text.push_str(&format!("%{byte:02X}"));
                 }
                 byte => text.push(char::from(*byte)),
             }

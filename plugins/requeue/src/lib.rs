@@ -9,7 +9,7 @@ struct RequeueWorker;
 impl Worker for RequeueWorker {
     fn process(&mut self, payload: &Payload, ctx: &Context) -> Result<()> {
         println!("REQUEUE processed: {payload}");
-        if payload.integer("foo").is_ok_and(|foo| foo == 1) {
+        if payload.integer("foo").is_ok_and(|value| value == 1) {
             ctx.requeue(json!({"foo": 2}))?;
             println!("REQUEUE requeued");
         }

@@ -64,10 +64,10 @@ impl Proxy {
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 // While cut, clients are hung up on.
-                if !ours.cut.load(Ordering::SeqCst) {
-                    if let Ok(server) = TcpStream::connect(&target) {
-                        let _ = ours.join(client, server);
-                    }
+                if !ours.cut.load(Ordering::SeqCst)
+                    && let Ok(server) = TcpStream::connect(&target)
+                {
+                    let _ = ours.join(client, server);
                 }
             }
         });

@@ -24,7 +24,8 @@ impl Pgsql {
                 return Ok(Some(claim));
             }
         }
-        if max == 0 || !has_some(session, queue)? {
+        // After a full batch there is more, most likely.
+        if max == 0 || (!self.plenty.remove(queue) && !has_some(session, queue)?) {
             return Ok(None);
         }
         let claimed = match self.move_out(session, queue, max) {
@@ -37,6 +38,9 @@ impl Pgsql {
             claimed => claimed?,
         };
         if let Some(claim) = &claimed {
+            if claim.tasks.len() == max {
+                self.plenty.insert(queue.clone());
+            }
             self.held.insert(claim.id, claim.tasks.iter().map(|task| task.id).collect());
         }
         Ok(claimed)
@@ -50,7 +54,8 @@ impl Pgsql {
     ) -> Result<Option<Claim>, Trouble> {
         /// `$1` queue, `$2` at most, `$3` owner. One row or none: claim, ids, submitted, attempts,
         /// payloads, oldest first. The ids are found by a sub-select of its own so that the plan is
-        /// always the one by index; `FOR UPDATE` waits for whoever deletes a row by hand.
+        /// always the one by index. No row locks: the queue's lock is held, and who deletes a row
+        /// without it is waited for by the DELETE itself.
         const MOVE: &str = "
 WITH taken AS (
     DELETE FROM asynctask.asynctask_queue
@@ -60,14 +65,13 @@ WITH taken AS (
         WHERE queue_name = $1
         ORDER BY id
         LIMIT $2
-        FOR UPDATE
     ))
     RETURNING id, payload, date_submitted
 )
 INSERT INTO asynctask.rex_claims (owner, queue_name, size, ids, payloads, dates, attempts)
-SELECT $3, $1, count(*), array_agg(id ORDER BY id), array_agg(payload ORDER BY id),
-    array_agg(date_submitted ORDER BY id), array_fill(1, ARRAY[count(*)::integer])
-FROM taken
+SELECT $3, $1, count(*), array_agg(id), array_agg(payload), array_agg(date_submitted),
+    array_fill(1, ARRAY[count(*)::integer])
+FROM (SELECT * FROM taken ORDER BY id) AS sorted
 HAVING count(*) > 0
 RETURNING id, ids, dates::timestamptz[], attempts, payloads";
         let max = i64::try_from(max).unwrap_or(i64::MAX);

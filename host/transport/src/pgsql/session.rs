@@ -27,6 +27,7 @@ impl Session {
     pub(super) fn connect(
         address: &Address,
         lock_timeout: Duration,
+        claims: bool,
     ) -> Result<Session, TransportError> {
         /// `$1` lock timeout, such as `5000ms`. A role's or a database's own defaults must not
         /// change what our statements mean.
@@ -41,6 +42,9 @@ SELECT set_config('lock_timeout', $1, false),
             AND tgrelid = to_regclass('asynctask.asynctask_queue')
     ),
     to_regclass('asynctask.rex_migrations') IS NOT NULL";
+        /// A statement that was planned while the queue was empty is run when millions wait: it
+        /// must go by the index then, so it does so from the start.
+        const BY_INDEX: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off";
         let client = connect::connect(address)?;
         let mut session = Session {
             client,
@@ -53,6 +57,9 @@ SELECT set_config('lock_timeout', $1, false),
         let timeout = format!("{}ms", lock_timeout.as_millis().max(1));
         let row =
             session.one(SETTINGS, &[&timeout]).map_err(|trouble| trouble.say(&address.label))?;
+        if claims {
+            session.run(BY_INDEX).map_err(|trouble| trouble.say(&address.label))?;
+        }
         session.backend = row.get(3);
         session.has_trigger = row.get(4);
         session.has_tables = row.get(5);
@@ -151,7 +158,7 @@ SELECT set_config('lock_timeout', $1, false),
     /// Finds out whether a proxy gives our session to others: an idle session's server process must
     /// not answer a second connection.
     pub(super) fn refuse_pooling(&mut self, address: &Address) -> Result<(), Trouble> {
-        let mut second = Session::connect(address, Duration::from_secs(5))?;
+        let mut second = Session::connect(address, Duration::from_secs(5), false)?;
         second.transaction(|second| {
             let theirs: i32 = second.one("SELECT pg_backend_pid()", &[])?.get(0);
             let ours: i32 = self.one("SELECT pg_backend_pid()", &[])?.get(0);

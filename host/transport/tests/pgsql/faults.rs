@@ -1,7 +1,8 @@
 //! Broken connections, killed sessions, a server that goes away: nothing is lost, nothing is done
 //! twice.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use postgres::Client;
 use rex_test_support::pg::Database;
@@ -167,4 +168,90 @@ fn a_server_that_goes_away_and_comes_back() {
         woken.recv_timeout(Duration::from_millis(100)).is_ok()
     });
     assert_eq!(numbers(&host.claim(&queue("foo"), 9).unwrap().unwrap()), [2]);
+}
+
+/// Repeats a call until it succeeds, as a host does.
+fn insist<T>(mut call: impl FnMut() -> Result<T, TransportError>) -> T {
+    let started = Instant::now();
+    loop {
+        match call() {
+            Ok(value) => return value,
+            Err(error) => {
+                let may_go_on = error.is_retryable() && started.elapsed() < Duration::from_secs(30);
+                assert!(may_go_on, "{error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn sessions_that_break_all_the_time_cost_and_double_nothing() {
+    const TASKS: u64 = 1500;
+    let Some(database) = database() else { return };
+    let address = uri(&database.uri());
+    let tasks: Vec<_> = (0..TASKS).map(|number| task("foo", number)).collect();
+    host(&address, "submitter").submit(&tasks).unwrap();
+    let finished = AtomicU64::new(0);
+    let broken = AtomicU64::new(0);
+    let seen = std::thread::scope(|scope| {
+        let hosts: Vec<_> = ["a", "b"]
+            .into_iter()
+            .map(|name| {
+                let (address, finished) = (&address, &finished);
+                scope.spawn(move || {
+                    let options = Options {
+                        owner: Some(Owner { id: name.to_owned() }),
+                        // Reconnecting takes its time on a busy machine.
+                        rescue_grace: Duration::from_secs(60),
+                        ..Options::default()
+                    };
+                    let mut host = insist(|| open(address, &options));
+                    let mut seen = Vec::new();
+                    while finished.load(Ordering::SeqCst) < TASKS {
+                        insist(|| host.rescue());
+                        let Some(claim) = insist(|| host.claim(&queue("foo"), 7)) else { continue };
+                        let mut batch = all_done(&claim);
+                        for (one, number) in batch.iter_mut().zip(numbers(&claim)) {
+                            one.submits = vec![task("bar", number)];
+                        }
+                        // A part first, the rest in another call.
+                        let rest = batch.split_off(batch.len() / 2);
+                        assert_eq!(insist(|| host.finish(&batch)), []);
+                        assert_eq!(insist(|| host.finish(&rest)), []);
+                        finished.fetch_add(claim.tasks.len() as u64, Ordering::SeqCst);
+                        seen.extend(numbers(&claim));
+                    }
+                    seen
+                })
+            })
+            .collect();
+        scope.spawn(|| {
+            // One session at a time, whatever it is doing.
+            let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                WHERE datname = current_database() AND pid <> pg_backend_pid()
+                ORDER BY random() LIMIT 1";
+            let mut admin = database.connect();
+            let deadline = Instant::now() + Duration::from_secs(60);
+            // As often as they allow: there is some progress between two breaks.
+            let mut next = 0;
+            while next + 20 < TASKS && Instant::now() < deadline {
+                if finished.load(Ordering::SeqCst) >= next {
+                    broken.fetch_add(admin.execute(end, &[]).unwrap(), Ordering::SeqCst);
+                    next = finished.load(Ordering::SeqCst) + 20;
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        hosts.into_iter().flat_map(|host| host.join().unwrap()).collect::<Vec<u64>>()
+    });
+    assert!(broken.into_inner() > 10, "sessions were broken");
+    let in_order = |mut numbers: Vec<u64>| {
+        numbers.sort_unstable();
+        numbers.into_iter().eq(0..TASKS)
+    };
+    assert!(in_order(seen), "every task was claimed once");
+    let mut last = host(&address, "last");
+    let asked_for = last.claim(&queue("bar"), 9999).unwrap().unwrap();
+    assert!(in_order(numbers(&asked_for)), "every submit was made once");
+    assert_eq!(claims(&database), 1);
 }

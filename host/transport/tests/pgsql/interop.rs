@@ -160,3 +160,39 @@ fn an_id_that_was_given_out_again_costs_no_task() {
     host.finish(&[finished(&claim, 0, Outcome::Released)]).unwrap();
     assert_eq!(numbers(&host.claim(&queue("foo"), 9).unwrap().unwrap()), [2, 1]);
 }
+
+#[test]
+fn a_claim_planned_on_an_empty_queue_goes_by_the_index_later() {
+    let Some(database) = database() else { return };
+    let mut host = host(&uri(&database.uri()), "a");
+    let mut producer = database.connect();
+    let off = "ALTER TABLE asynctask.asynctask_queue SET (autovacuum_enabled = off)";
+    producer.batch_execute(off).unwrap();
+    producer.batch_execute("VACUUM ANALYZE asynctask.asynctask_queue").unwrap();
+    // Often enough for the server to settle on one plan, while there is nothing.
+    for _ in 0..10 {
+        assert!(host.claim(&queue("foo"), 1).unwrap().is_none());
+    }
+    producer
+        .batch_execute(
+            "INSERT INTO asynctask.asynctask_queue (queue_name, payload)
+             SELECT 'bar', '{}' FROM generate_series(1, 100000);
+             INSERT INTO asynctask.asynctask_queue (queue_name, payload) VALUES ('foo', '{\"n\": 1}')",
+        )
+        .unwrap();
+    let scans = "SELECT seq_tup_read FROM pg_stat_user_tables
+        WHERE relname = 'asynctask_queue'";
+    let before: i64 = producer.query_one(scans, &[]).unwrap().get(0);
+    assert_eq!(numbers(&host.claim(&queue("foo"), 1).unwrap().unwrap()), [1]);
+    assert!(host.is_idle(&queue("none")).unwrap());
+    // A session's figures are published when it ends, if not before.
+    drop(host);
+    let own = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    rex_transport::contract::wait_for("the session's end", || {
+        producer.query_one(own, &[]).unwrap().get::<_, i64>(0) == 0
+    });
+    producer.batch_execute("SELECT pg_stat_clear_snapshot()").unwrap();
+    let after: i64 = producer.query_one(scans, &[]).unwrap().get(0);
+    assert!(after - before < 100_000, "{} rows read one after the other", after - before);
+}

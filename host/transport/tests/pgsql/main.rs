@@ -1,6 +1,12 @@
 //! PostgreSQL keeps the contract; and what only PostgreSQL has: the original beside us, broken
 //! connections, rights, TLS, poolers. Each test has a database of its own.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "tests fail by panic, and tell what is not run"
+)]
+
 mod contract;
 mod faults;
 mod interop;

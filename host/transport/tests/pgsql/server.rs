@@ -55,8 +55,8 @@ fn the_server_says_no() {
     );
 }
 
-/// A server with TLS, reachable by it alone under 127.0.0.1, and the path of its certificate.
-fn tls_server() -> Option<(Postgres, String)> {
+/// A server with TLS, reachable by it alone under 127.0.0.1, and a folder with its certificate.
+fn tls_server() -> Option<(Postgres, tempfile::TempDir)> {
     let server = Postgres::start()?;
     let made = Command::new("openssl")
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
@@ -95,15 +95,15 @@ fn tls_server() -> Option<(Postgres, String)> {
     server.stop(false);
     server.restart();
     // The data directory is the server's alone.
-    let directory = tempfile::tempdir().unwrap().keep();
-    let root = directory.join("root.crt");
-    fs::copy(server.data().join("server.crt"), &root).unwrap();
-    Some((server, root.display().to_string()))
+    let directory = tempfile::tempdir().unwrap();
+    fs::copy(server.data().join("server.crt"), directory.path().join("root.crt")).unwrap();
+    Some((server, directory))
 }
 
 #[test]
 fn tls() {
-    let Some((server, root)) = tls_server() else { return };
+    let Some((server, folder)) = tls_server() else { return };
+    let root = folder.path().join("root.crt").display().to_string();
     let database = server.create_database();
     let name = database.uri.rsplit('/').next().unwrap().to_owned();
     let at = |host: &str, options: &str| {

@@ -159,6 +159,24 @@ fn a_read_only_disk_is_said() {
     assert_eq!(host.poll(&queue("foo")).unwrap(), 1);
 }
 
+#[test]
+fn a_file_that_is_kept_locked() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("queue.db");
+    let lock_timeout = std::time::Duration::from_millis(20);
+    let options = Options { lock_timeout, ..Options::default() };
+    let mut host = open(&uri(&path), &options).unwrap();
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let error = host.submit(&[task("foo", 1)]).unwrap_err();
+    assert_eq!(error.kind, Kind::Refused);
+    assert!(error.is_retryable() && error.text.ends_with("another process keeps it locked"));
+    assert_eq!(host.poll(&queue("foo")).unwrap(), 0, "reading goes on");
+    other.execute_batch("ROLLBACK").unwrap();
+    host.submit(&[task("foo", 1)]).unwrap();
+    assert_eq!(host.poll(&queue("foo")).unwrap(), 1);
+}
+
 const SUBMITTER: &str = "REX_TEST_SUBMITTER";
 
 /// Not a check: the process that `what_was_submitted_survives_kill` kills.

@@ -1,5 +1,5 @@
-//! A plugin that is what a test makes of it: it claims to be whatever the slot [`CLAIM`] says, and
-//! does while it is loaded what the slot [`ACT`] says.
+//! A plugin that is what a test makes of it: it claims to be whatever the slot `CLAIM` says, and
+//! does while it is loaded what the slot `ACT` says.
 //!
 //! A test fills the slots by overwriting bytes of the built library (`rex_test_support::plugins`), so
 //! that a dozen kinds of plugin need one build. With empty slots it is an honest plugin whose worker

@@ -5,12 +5,13 @@
 //! that it requeues.
 
 #![expect(unsafe_code, reason = "crashing on purpose needs what safe code cannot do")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a worker may print")]
 
 use std::fs::OpenOptions;
 use std::hint::black_box;
 use std::io::Write;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rex_plugin_api::{Context, Error, Payload, Result, Worker, export_plugin};
 
@@ -63,10 +64,12 @@ fn act(how: &str, payload: &Payload, ctx: &Context) -> Result<()> {
         "exit5_thread" => {
             let _ = std::thread::spawn(|| std::process::exit(5)).join();
         }
-        // SAFETY: kill touches no memory.
-        "kill" => unsafe {
-            libc::kill(libc::getpid(), libc::SIGKILL);
-        },
+        "kill" => kill_self(),
+        "stamp" => stamp(payload, "task")?,
+        "stamp_kill" => {
+            stamp(payload, "death")?;
+            kill_self();
+        }
         "stack_overflow_main" => {
             black_box(descend(1));
         }
@@ -99,6 +102,19 @@ fn act(how: &str, payload: &Payload, ctx: &Context) -> Result<()> {
         "submit" => ctx.submit(payload.text("queue")?, payload_of(payload)?)?,
         other => return Err(Error::new(format_args!("no way to go named `{other}`"))),
     }
+    Ok(())
+}
+
+fn kill_self() {
+    // SAFETY: kill touches no memory.
+    unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+}
+
+/// Writes down what happens now, in nanoseconds of the machine's clock.
+fn stamp(payload: &Payload, event: &str) -> Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
+    let mut file = OpenOptions::new().append(true).create(true).open(payload.text("stamps")?)?;
+    file.write_all(format!("{event} {now}\n").as_bytes())?;
     Ok(())
 }
 

@@ -1,0 +1,92 @@
+//! The command `query`: HTSQL from a terminal, a file or a program.
+//!
+//! | module | does |
+//! |---|---|
+//! | `args` | the arguments |
+//! | `one` | one query, answered to a person: a format, the width, a pager |
+//! | `script` | statements from a file, in one transaction |
+//! | `batch` | JSON lines in, JSON lines out |
+//!
+//! The host mounts [`QueryArgs`] and calls [`run`]; nothing here ends the process.
+
+mod args;
+mod batch;
+mod one;
+mod script;
+
+use std::io::{self, IsTerminal as _, Read as _};
+
+pub use args::{OutputFormat, QueryArgs, Stage};
+pub use batch::batch;
+pub use script::statements;
+
+use crate::session::{Config, Session};
+use crate::uri::{BadUri, Uri};
+
+/// Why the command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// To be shown with a hint at `--help`.
+    #[error("{0}")]
+    Usage(String),
+    #[error("failed to read the address of the database")]
+    Uri(#[from] BadUri),
+    /// The layered text of HTSQL.
+    #[error("{0}")]
+    Query(rex_htsql::Error),
+    #[error("failed to read `{path}`")]
+    Read {
+        path: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("failed to write the answer")]
+    Write(#[source] io::Error),
+    #[error("failed to commit: {0}")]
+    Commit(rex_htsql::Error),
+}
+
+impl CommandError {
+    /// Whether the reader of the output went away, which is no failure.
+    pub fn is_broken_pipe(&self) -> bool {
+        matches!(self, CommandError::Write(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+/// A database that the caller knows of, as a project's settings name it.
+#[derive(Debug, Clone)]
+pub struct Project {
+    pub uri: Uri,
+    pub gateways: Vec<(String, Uri)>,
+}
+
+/// Runs the command; `project` stands in where the arguments name no database.
+///
+/// # Errors
+/// What went wrong, as a person is to read it.
+pub fn run(mut args: QueryArgs, project: Option<Project>) -> Result<(), CommandError> {
+    let config = args.config(project)?;
+    let mut session = Session::new(config).map_err(CommandError::Query)?;
+    if args.batch {
+        let input = io::BufReader::new(io::stdin().lock());
+        return batch(&mut session, input, io::stdout().lock(), args.commit);
+    }
+    let params = args.params()?;
+    if let Some(path) = &args.file {
+        return script::run(&mut session, path, &params, &args);
+    }
+    let query = match &args.query {
+        Some(query) if query != "-" => query.clone(),
+        None if io::stdin().is_terminal() => {
+            return Err(CommandError::Usage("no query is given".to_string()));
+        }
+        _ => {
+            let mut text = String::new();
+            io::stdin()
+                .read_to_string(&mut text)
+                .map_err(|source| CommandError::Read { path: "-".to_string(), source })?;
+            text.trim_end_matches(['\n', '\r']).to_string()
+        }
+    };
+    one::run(&mut session, &query, &params, &args)
+}

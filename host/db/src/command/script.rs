@@ -1,0 +1,123 @@
+//! Statements from a file, in one transaction.
+//!
+//! A statement starts at the beginning of a line, lines that go on with it are indented; blank
+//! lines and lines that start with `#` stand between statements and are kept within one.
+
+use std::path::Path;
+
+use rex_htsql::plan::Format;
+use rex_htsql::profile::Profile;
+use rex_htsql::{Error, Params, Value};
+
+use super::{CommandError, QueryArgs, one};
+use crate::session::{Session, Sink};
+
+/// A statement with the number of its first line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScriptStatement {
+    pub line: usize,
+    pub text: String,
+}
+
+/// Splits a script; `name` is for errors.
+///
+/// # Errors
+/// `Got unexpected indentation`, where no statement goes before.
+pub fn statements(name: &str, script: &str) -> Result<Vec<ScriptStatement>, Error> {
+    let mut found: Vec<ScriptStatement> = Vec::new();
+    for (at, line) in script.lines().enumerate() {
+        let blank = line.trim().is_empty() || line.starts_with('#');
+        let indented = line.starts_with([' ', '\t']);
+        match found.last_mut() {
+            Some(statement) if blank || indented => {
+                statement.text.push('\n');
+                statement.text.push_str(line);
+            }
+            _ if blank => {}
+            None if indented => {
+                let place = format!("{name}, line {}", at + 1);
+                return Err(Error::quoting("Got unexpected indentation", place));
+            }
+            _ => found.push(ScriptStatement { line: at + 1, text: line.to_string() }),
+        }
+    }
+    for statement in &mut found {
+        let kept = trimmed(&statement.text).len();
+        statement.text.truncate(kept);
+    }
+    Ok(found)
+}
+
+/// A statement without the blank and comment lines after it.
+fn trimmed(text: &str) -> &str {
+    let mut rest = text.trim_end();
+    while let Some((head, line)) = rest.rsplit_once('\n') {
+        if !line.starts_with('#') {
+            break;
+        }
+        rest = head.trim_end();
+    }
+    rest
+}
+
+pub(super) fn run(
+    session: &mut Session,
+    path: &Path,
+    params: &Params,
+    args: &QueryArgs,
+) -> Result<(), CommandError> {
+    let name = path.display().to_string();
+    let script = std::fs::read_to_string(path)
+        .map_err(|source| CommandError::Read { path: name.clone(), source })?;
+    let all = statements(&name, &script).map_err(CommandError::Query)?;
+    let Some((last, before)) = all.split_last() else { return Ok(()) };
+    session.begin();
+    let outcome = one::print(args, |sink| {
+        for statement in before {
+            session
+                .stream(&statement.text, params, &mut Nowhere)
+                .map_err(|error| located(error, &name, statement))?;
+        }
+        session.stream(&last.text, params, sink).map_err(|error| located(error, &name, last))
+    });
+    let ended = session.end(outcome.is_ok()).map_err(CommandError::Commit);
+    outcome.and(ended)
+}
+
+fn located(error: Error, name: &str, statement: &ScriptStatement) -> Error {
+    error.wrap("While executing", format!("{name}, line {}", statement.line))
+}
+
+/// Takes the answers that nobody reads.
+struct Nowhere;
+
+impl Sink for Nowhere {
+    fn begin(&mut self, _profile: &Profile, _is_list: bool) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn item(&mut self, _value: Value) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn format(&mut self, _format: Format) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_begin_at_the_margin() {
+        let script = "# head\n\n/a{b,\n  c}\n\n  ?d\n# between\n/e\n";
+        let found = statements("s", script).unwrap();
+        let texts: Vec<(usize, &str)> = found.iter().map(|s| (s.line, s.text.as_str())).collect();
+        assert_eq!(texts, [(3, "/a{b,\n  c}\n\n  ?d"), (8, "/e")]);
+    }
+
+    #[test]
+    fn indentation_needs_a_statement() {
+        let error = statements("s.htsql", "# x\n  /a").unwrap_err();
+        assert_eq!(error.to_string(), "Got unexpected indentation:\n    s.htsql, line 2");
+    }
+}

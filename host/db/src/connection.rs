@@ -1,0 +1,184 @@
+//! One connection to one database, and how it is cancelled from another thread.
+//!
+//! A connection belongs to the single-threaded runtime of its session; whoever awaits here also
+//! drives the socket. Statements are sent with typed parameters in one round trip.
+
+use std::fmt;
+use std::time::Duration;
+
+use rex_htsql::plan::Statement;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_postgres::types::Type;
+use tokio_postgres::{CancelToken, Client, NoTls, Row, RowStream};
+
+use crate::driver;
+use crate::params::{TextParam, param_type};
+use crate::tls::{self, TlsError};
+use crate::uri::{BadUri, Uri};
+
+/// How long a connection attempt may take where the address does not say.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// No connection could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("failed to read the address of the database")]
+    Uri(#[from] BadUri),
+    #[error("failed to set up TLS for `{uri}`")]
+    Tls {
+        uri: String,
+        #[source]
+        source: TlsError,
+    },
+    #[error("failed to connect to `{uri}`: {reason}")]
+    Connect { uri: String, reason: String },
+}
+
+/// An open connection.
+pub(crate) struct Connection {
+    client: Client,
+    uri: Uri,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Connection({})", self.uri)
+    }
+}
+
+impl Connection {
+    /// Connects, within the current runtime.
+    pub(crate) async fn open(
+        uri: &Uri,
+        statement_timeout: Option<Duration>,
+    ) -> Result<Connection, ConnectError> {
+        let mut config = uri.config()?;
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT_TIMEOUT);
+        }
+        let mut options = config.get_options().unwrap_or_default().to_string();
+        if let Some(timeout) = statement_timeout {
+            options.push_str(&format!(" -c statement_timeout={}", timeout.as_millis()));
+        }
+        options.push_str(" -c datestyle=ISO -c intervalstyle=postgres -c bytea_output=hex");
+        options.push_str(" -c extra_float_digits=1");
+        // A cursor here is read to its end, so its plan should be the one for all rows.
+        options.push_str(" -c cursor_tuple_fraction=1.0");
+        config.options(options.trim_start());
+        let failed = |error: tokio_postgres::Error| ConnectError::Connect {
+            uri: uri.to_string(),
+            reason: driver::text(&error, "", 0),
+        };
+        let client = if uri.is_local() {
+            let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
+            drive(connection);
+            client
+        } else {
+            let connector = tls::connector(&uri.tls)
+                .map_err(|source| ConnectError::Tls { uri: uri.to_string(), source })?;
+            let (client, connection) = config.connect(connector).await.map_err(failed)?;
+            drive(connection);
+            client
+        };
+        Ok(Connection { client, uri: uri.clone() })
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Whether the server has gone away.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// What stops the running statement from another thread.
+    pub(crate) fn canceller(&self) -> Canceller {
+        Canceller { token: self.client.cancel_token(), uri: self.uri.clone() }
+    }
+
+    /// Runs a statement of a plan and streams its rows.
+    pub(crate) async fn stream(
+        &self,
+        statement: &Statement,
+    ) -> Result<RowStream, tokio_postgres::Error> {
+        self.client.query_typed_raw(&statement.sql, bind(statement)).await
+    }
+
+    /// Runs one of this crate's own statements with text parameters of given types.
+    pub(crate) async fn rows(
+        &self,
+        sql: &str,
+        params: Vec<(TextParam, Type)>,
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        use futures_util::TryStreamExt as _;
+        self.client.query_typed_raw(sql, params).await?.try_collect().await
+    }
+
+    /// Sends a statement ahead of the next one and does not wait: for savepoints, which cannot fail
+    /// but where what is around them fails too.
+    pub(crate) fn send(&self, sql: &str) {
+        use futures_util::FutureExt as _;
+        // The request goes out with the first poll; the driver drops an answer nobody awaits.
+        let _answer = self.client.batch_execute(sql).now_or_never();
+    }
+
+    /// Runs statements without parameters and without an answer.
+    pub(crate) async fn run(&self, sql: &str) -> Result<(), rex_htsql::Error> {
+        self.client.batch_execute(sql).await.map_err(|error| driver::error(&error, sql, 0))
+    }
+}
+
+/// Moves bytes between the socket and whoever awaits an answer.
+fn drive<S, T>(connection: tokio_postgres::Connection<S, T>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!("connection to the database ended: {error}");
+        }
+    });
+}
+
+/// The parameters of a statement, each with its type.
+pub(crate) fn bind(statement: &Statement) -> Vec<(TextParam, Type)> {
+    let bound =
+        |param: &rex_htsql::plan::SqlParam| (TextParam::new(&param.value), param_type(param.ty));
+    statement.params.iter().map(bound).collect()
+}
+
+/// Stops the statement that a connection is running; may be sent to any thread.
+#[derive(Clone)]
+pub struct Canceller {
+    token: CancelToken,
+    uri: Uri,
+}
+
+impl fmt::Debug for Canceller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Canceller({})", self.uri)
+    }
+}
+
+impl Canceller {
+    /// Asks the server to stop; returns when it has been asked. What runs nothing ignores it.
+    ///
+    /// # Errors
+    /// The server could not be reached.
+    pub fn cancel(&self) -> Result<(), ConnectError> {
+        let failed = |reason: String| ConnectError::Connect { uri: self.uri.to_string(), reason };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| failed(error.to_string()))?;
+        runtime.block_on(async {
+            let sent = match tls::connector(&self.uri.tls) {
+                Ok(connector) if !self.uri.is_local() => self.token.cancel_query(connector).await,
+                _ => self.token.cancel_query(NoTls).await,
+            };
+            sent.map_err(|error| failed(driver::text(&error, "", 0)))
+        })
+    }
+}

@@ -1,0 +1,265 @@
+//! Runs plans: each kind of plan to a feed.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use rex_htsql::command::Command;
+use rex_htsql::domain::Domain;
+use rex_htsql::error::Kind;
+use rex_htsql::plan::{FetchPlan, Plan};
+use rex_htsql::profile::Profile;
+use rex_htsql::{Error, Param, Params, Stage, Value};
+
+use crate::etl;
+use crate::fetch::{Access, Fetch};
+use crate::product::Feed;
+use crate::space::{DatabaseId, Space};
+
+/// Where and how a plan runs.
+#[derive(Clone, Copy)]
+pub(crate) struct Run<'a> {
+    pub(crate) space: &'a Space,
+    pub(crate) database: DatabaseId,
+    /// The query writes somewhere, so that everything runs in transactions.
+    pub(crate) writes: bool,
+    /// A database on which other statements run while the feed is read.
+    pub(crate) busy: Option<DatabaseId>,
+}
+
+/// Whether a plan may write, now or in parts that are compiled later.
+pub(crate) fn writes(plan: &Plan) -> bool {
+    match plan {
+        Plan::Skip | Plan::Fetch(_) | Plan::Sql { .. } | Plan::Describe { .. } => false,
+        Plan::Format { feed, .. } | Plan::Pivot { feed, .. } => writes(feed),
+        Plan::Gateway { plan, .. } => writes(plan),
+        _ => true,
+    }
+}
+
+impl<'a> Run<'a> {
+    /// Runs a plan up to where its items can be read.
+    pub(crate) fn plan<'p>(
+        self,
+        plan: &'p Plan,
+        params: &'p Params,
+    ) -> Pin<Box<dyn Future<Output = Result<Feed, Error>> + 'p>>
+    where
+        'a: 'p,
+    {
+        Box::pin(
+            async move { self.unmarked(plan, params).await.map_err(|error| marked(error, plan)) },
+        )
+    }
+
+    /// Compiles a command with the parameters known by now.
+    async fn compile(self, command: &Command, params: &Params) -> Result<Plan, Error> {
+        let space = self.space;
+        space.compile(self.database, |catalog, env| command.compile(catalog, env, params)).await
+    }
+
+    /// Compiles and runs a command.
+    async fn command(self, command: &Command, params: &Params) -> Result<Feed, Error> {
+        let plan = self.compile(command, params).await?;
+        self.plan(&plan, params).await
+    }
+
+    async fn unmarked(self, plan: &Plan, params: &Params) -> Result<Feed, Error> {
+        match plan {
+            Plan::Skip => Ok(void()),
+            Plan::Fetch(fetch) => self.fetch(Arc::new(fetch.clone())).await,
+            Plan::Format { feed, .. } => self.plan(feed, params).await,
+            Plan::Sql { feed, .. } => {
+                Ok(Feed::ready(Profile::bare(Domain::Text), Value::Text(sql_text(feed))))
+            }
+            Plan::Describe { feed, .. } => crate::describe::describe(feed),
+            Plan::Pivot { feed, on, by, .. } => {
+                let feed = self.plan(feed, params).await?;
+                crate::describe::pivot(feed, *on, *by).await
+            }
+            Plan::Gateway { name, plan, .. } => {
+                let unknown = || Error::quoting("Found unknown gateway", name);
+                let database = self.space.gateway(name).ok_or_else(unknown)?;
+                Run { database, ..self }.plan(plan, params).await
+            }
+            Plan::Truncate { schema, table, .. } => {
+                self.space.begin(self.database).await?;
+                let table = format!("{}.{}", etl::quote(schema), etl::quote(table));
+                let sql = format!("TRUNCATE {table} RESTART IDENTITY CASCADE");
+                self.space.connection(self.database).await?.run(&sql).await?;
+                Ok(void())
+            }
+            Plan::Etl(plan) => {
+                self.space.begin(self.database).await?;
+                etl::run(self, plan, params).await
+            }
+            Plan::Do { steps, .. } => {
+                let mut params = params.clone();
+                let mut last = void();
+                for (at, step) in steps.iter().enumerate() {
+                    let feed = self.command(&step.command, &params).await?;
+                    if at + 1 == steps.len() {
+                        last = feed;
+                    } else {
+                        let (profile, value) = feed.collect().await?;
+                        if let Some(reference) = &step.reference {
+                            params.set(reference, Param { domain: profile.domain, value });
+                        }
+                    }
+                }
+                Ok(last)
+            }
+            Plan::If { arms, otherwise, .. } => {
+                for (test, then) in arms {
+                    if self.test(test, params).await? {
+                        return self.command(then, params).await;
+                    }
+                }
+                match otherwise {
+                    Some(otherwise) => self.command(otherwise, params).await,
+                    None => Ok(Feed::ready(Profile::bare(Domain::Untyped), Value::Null)),
+                }
+            }
+            Plan::For { reference, items, body, .. } => {
+                self.repeat(reference, items, body, params).await
+            }
+            Plan::With { record, body, .. } => {
+                let params = self.unpack(record, params).await?;
+                self.command(body, &params).await
+            }
+        }
+    }
+
+    async fn fetch(self, plan: Arc<FetchPlan>) -> Result<Feed, Error> {
+        if plan.root.is_none()
+            && plan.segments.is_empty()
+            && plan.shape == rex_htsql::plan::Shape::Null
+        {
+            return Ok(Feed::ready(plan.profile.clone(), Value::Null));
+        }
+        let connection = self.space.connection(self.database).await?;
+        if self.writes {
+            self.space.begin(self.database).await?;
+        }
+        let access = match self.space.in_transaction(self.database) {
+            true if self.busy == Some(self.database) => Access::Interleaved,
+            true => Access::InTransaction,
+            false => Access::Alone,
+        };
+        let profile = plan.profile.clone();
+        let mark = plan.mark.clone();
+        if Fetch::needs_transaction(&plan, access) {
+            self.space.note_transaction(self.database);
+        }
+        let fetch = Fetch::start(&connection, plan, access).await?;
+        Ok(Feed::fetch(profile, self.database, fetch, &mark))
+    }
+
+    async fn test(self, command: &Command, params: &Params) -> Result<bool, Error> {
+        let plan = self.compile(command, params).await?;
+        let (profile, value) = self.plan(&plan, params).await?.collect().await?;
+        if profile.domain != Domain::Boolean {
+            let message = format!("Expected boolean value; got {}", profile.domain.family());
+            return Err(marked(Error::new(message), &plan));
+        }
+        Ok(value == Value::Boolean(true))
+    }
+
+    async fn repeat(
+        self,
+        reference: &str,
+        items: &Command,
+        body: &Command,
+        params: &Params,
+    ) -> Result<Feed, Error> {
+        let items = self.compile(items, params).await?;
+        let mut feed = Run { busy: Some(self.database), ..self }.plan(&items, params).await?;
+        let domain = match &feed.profile.domain {
+            Domain::List(item) => (**item).clone(),
+            Domain::Record(_) => feed.profile.domain.clone(),
+            Domain::Untyped | Domain::Void => Domain::Untyped,
+            _ => return Err(marked(Error::new("Expected a list value"), &items)),
+        };
+        let mut params = params.clone();
+        let mut profile: Option<Profile> = None;
+        let mut results = Vec::new();
+        while let Some(item) = feed.next().await? {
+            params.set(reference, Param { domain: domain.clone(), value: item });
+            let plan = self.compile(body, &params).await?;
+            let (found, value) = self.plan(&plan, &params).await?.collect().await?;
+            match &profile {
+                Some(known) if known.domain != found.domain => {
+                    let quote = format!(" expected {}; got {}", known.domain, found.domain);
+                    let error = Error::quoting("Unexpected loop body type", quote);
+                    return Err(marked(error, &plan));
+                }
+                Some(_) => {}
+                None => profile = Some(found),
+            }
+            if value != Value::Null {
+                results.push(value);
+            }
+        }
+        let mut profile = profile.unwrap_or_else(|| Profile::bare(Domain::Void));
+        profile.domain = Domain::List(Box::new(profile.domain));
+        Ok(Feed::ready(profile, Value::List(results)))
+    }
+
+    /// The parameters with those of a record's fields added.
+    async fn unpack(self, record: &Command, params: &Params) -> Result<Params, Error> {
+        let plan = self.compile(record, params).await?;
+        let (profile, value) = self.plan(&plan, params).await?.collect().await?;
+        let mut params = params.clone();
+        match (&profile.domain, value) {
+            (Domain::Record(fields), Value::Record(values)) => {
+                for (field, value) in fields.iter().zip(values) {
+                    if let Some(tag) = &field.tag {
+                        params.set(tag, Param { domain: field.domain.clone(), value });
+                    }
+                }
+            }
+            (Domain::Record(fields), Value::Null) => {
+                for tag in fields.iter().filter_map(|field| field.tag.as_ref()) {
+                    params.set(tag, Param::null());
+                }
+            }
+            (Domain::Json, Value::Json(serde_json::Value::Object(members))) => {
+                for (name, member) in members {
+                    params.set(&name, crate::json_param::from_json(member));
+                }
+            }
+            _ => return Err(marked(Error::new("Expected a record value"), &plan)),
+        }
+        Ok(params)
+    }
+}
+
+fn void() -> Feed {
+    Feed::ready(Profile::bare(Domain::Void), Value::Null)
+}
+
+fn marked(error: Error, plan: &Plan) -> Error {
+    match plan.mark() {
+        Some(mark) => error.at(Stage::Processing, mark),
+        None => error,
+    }
+}
+
+/// The statements of a plan, an empty line between.
+pub(crate) fn sql_text(plan: &Plan) -> String {
+    match plan {
+        Plan::Fetch(fetch) => {
+            let segments = fetch.segments.iter().map(|segment| segment.statement.sql.as_str());
+            let all: Vec<&str> =
+                fetch.root.iter().map(|root| root.sql.as_str()).chain(segments).collect();
+            all.join("\n\n")
+        }
+        Plan::Gateway { plan, .. } => sql_text(plan),
+        Plan::Format { feed, .. } | Plan::Pivot { feed, .. } => sql_text(feed),
+        _ => String::new(),
+    }
+}
+
+/// An error for what the compiler never gives.
+pub(crate) fn internal(message: &str) -> Error {
+    Error::of(Kind::Internal, message)
+}

@@ -1,0 +1,145 @@
+//! JSON: `json` has records as objects by tag, without their NULLs; `raw` has them as arrays,
+//! with the profile beside.
+
+use std::io::{self, Write};
+
+use rex_htsql::Value;
+use rex_htsql::domain::Domain;
+use rex_htsql::literal::plain_text;
+use rex_htsql::profile::Profile;
+
+use super::{Formatter, grid};
+use crate::encode::{profile_json, value_json};
+
+/// Records as objects, indented by two.
+#[derive(Default)]
+pub(super) struct Tagged {
+    domain: Option<Domain>,
+    is_list: bool,
+    n_items: usize,
+}
+
+impl Formatter for Tagged {
+    fn begin(&mut self, out: &mut dyn Write, profile: &Profile, is_list: bool) -> io::Result<()> {
+        self.domain = Some(if is_list {
+            grid::item_domain(&profile.domain).clone()
+        } else {
+            profile.domain.clone()
+        });
+        self.is_list = is_list;
+        let name = profile.tag.as_deref().unwrap_or("0");
+        write!(out, "{{\n  {}: ", string(name))?;
+        if is_list { out.write_all(b"[") } else { Ok(()) }
+    }
+
+    fn item(&mut self, out: &mut dyn Write, value: &Value) -> io::Result<()> {
+        let Some(domain) = &self.domain else { return Ok(()) };
+        if self.is_list {
+            out.write_all(if self.n_items == 0 { b"\n    " } else { b",\n    " })?;
+        }
+        self.n_items += 1;
+        write(out, domain, value, if self.is_list { 4 } else { 2 })
+    }
+
+    fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        if self.is_list {
+            out.write_all(if self.n_items == 0 { b"]" } else { b"\n  ]" })?;
+        }
+        out.write_all(b"\n}\n")
+    }
+}
+
+/// The names of a record's fields: the tag, where no earlier field has it, else the position.
+fn names(fields: &[Profile]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::with_capacity(fields.len());
+    for (at, field) in fields.iter().enumerate() {
+        let tag = field.tag.as_ref().filter(|tag| !names.contains(*tag));
+        names.push(tag.cloned().unwrap_or_else(|| at.to_string()));
+    }
+    names
+}
+
+fn string(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+fn write(out: &mut dyn Write, domain: &Domain, value: &Value, indent: usize) -> io::Result<()> {
+    let pad = " ".repeat(indent + 2);
+    let close = " ".repeat(indent);
+    match (domain, value) {
+        (_, Value::Null) => out.write_all(b"null"),
+        (_, Value::Boolean(_) | Value::Integer(_)) | (Domain::Decimal, Value::Decimal(_)) => {
+            let text = plain_text(domain, value).unwrap_or_default();
+            let finite =
+                !text.ends_with(|c: char| c.is_alphabetic()) || text.starts_with(['t', 'f']);
+            out.write_all(if finite { text.as_bytes() } else { b"null" })
+        }
+        (_, Value::Float(x)) if x.is_finite() => {
+            out.write_all(plain_text(domain, value).unwrap_or_default().as_bytes())
+        }
+        (_, Value::Float(_)) => out.write_all(b"null"),
+        (_, Value::Json(document)) => {
+            let text = serde_json::to_string_pretty(document)?;
+            out.write_all(text.replace('\n', &format!("\n{close}")).as_bytes())
+        }
+        (Domain::Record(fields), Value::Record(values)) => {
+            let mut first = true;
+            for ((name, field), value) in names(fields).iter().zip(fields.iter()).zip(values) {
+                if *value == Value::Null {
+                    continue;
+                }
+                write!(out, "{}\n{pad}{}: ", if first { "{" } else { "," }, string(name))?;
+                first = false;
+                write(out, &field.domain, value, indent + 2)?;
+            }
+            if first { out.write_all(b"{}") } else { write!(out, "\n{close}}}") }
+        }
+        (Domain::List(item), Value::List(values)) => {
+            for (at, value) in values.iter().enumerate() {
+                write!(out, "{}\n{pad}", if at == 0 { "[" } else { "," })?;
+                write(out, item, value, indent + 2)?;
+            }
+            if values.is_empty() { out.write_all(b"[]") } else { write!(out, "\n{close}]") }
+        }
+        (domain, value) => {
+            out.write_all(string(&plain_text(domain, value).unwrap_or_default()).as_bytes())
+        }
+    }
+}
+
+/// The profile and the data as arrays, on one line an item.
+#[derive(Default)]
+pub(super) struct Raw {
+    domain: Option<Domain>,
+    is_list: bool,
+    n_items: usize,
+}
+
+impl Formatter for Raw {
+    fn begin(&mut self, out: &mut dyn Write, profile: &Profile, is_list: bool) -> io::Result<()> {
+        self.domain = Some(if is_list {
+            grid::item_domain(&profile.domain).clone()
+        } else {
+            profile.domain.clone()
+        });
+        self.is_list = is_list;
+        write!(out, "{{\n  \"meta\": {},\n  \"data\": ", profile_json(profile))?;
+        if is_list { out.write_all(b"[") } else { Ok(()) }
+    }
+
+    fn item(&mut self, out: &mut dyn Write, value: &Value) -> io::Result<()> {
+        let Some(domain) = &self.domain else { return Ok(()) };
+        if self.is_list {
+            out.write_all(if self.n_items == 0 { b"\n    " } else { b",\n    " })?;
+        }
+        self.n_items += 1;
+        write!(out, "{}", value_json(domain, value))
+    }
+
+    fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        if self.is_list {
+            out.write_all(if self.n_items == 0 { b"]" } else { b"\n  ]" })?;
+        }
+        out.write_all(b"\n}\n")
+    }
+}

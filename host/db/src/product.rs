@@ -1,0 +1,105 @@
+//! What a query gives: a profile and data, whole or item by item.
+
+use rex_htsql::error::Mark;
+use rex_htsql::profile::Profile;
+use rex_htsql::{Error, Stage, Value};
+
+use crate::etl::Work;
+use crate::fetch::Fetch;
+use crate::space::DatabaseId;
+
+/// A finished answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Product {
+    /// Name, title and domain; `None` where the query ends in a format command.
+    pub profile: Option<Profile>,
+    /// NULL where the query ends in a format command.
+    pub data: Value,
+    /// The text of a format command (`/:json`).
+    pub rendered: Option<String>,
+}
+
+/// An answer that is read item by item.
+pub(crate) struct Feed {
+    pub(crate) profile: Profile,
+    source: Source,
+    mark: Option<Mark>,
+    database: Option<DatabaseId>,
+}
+
+enum Source {
+    Single(Option<Value>),
+    Items(std::vec::IntoIter<Value>),
+    Fetch(Box<Fetch>),
+    Etl(Box<Work>),
+}
+
+impl Feed {
+    /// A value at hand: a list gives its items.
+    pub(crate) fn ready(profile: Profile, value: Value) -> Feed {
+        let source = match value {
+            Value::List(items) => Source::Items(items.into_iter()),
+            single => Source::Single(Some(single)),
+        };
+        Feed { profile, source, mark: None, database: None }
+    }
+
+    /// A running fetch; its errors are marked.
+    pub(crate) fn fetch(profile: Profile, database: DatabaseId, fetch: Fetch, mark: &Mark) -> Feed {
+        let source = Source::Fetch(Box::new(fetch));
+        Feed { profile, source, mark: Some(mark.clone()), database: Some(database) }
+    }
+
+    /// A running ETL command that gives a list of identities.
+    pub(crate) fn etl(profile: Profile, database: DatabaseId, work: Work, mark: &Mark) -> Feed {
+        let source = Source::Etl(Box::new(work));
+        Feed { profile, source, mark: Some(mark.clone()), database: Some(database) }
+    }
+
+    /// The database that is at work while the feed is read.
+    pub(crate) fn database(&self) -> Option<DatabaseId> {
+        self.database
+    }
+
+    /// Whether items come one by one; else there is one value.
+    pub(crate) fn is_list(&self) -> bool {
+        match &self.source {
+            Source::Single(_) => false,
+            Source::Items(_) => true,
+            Source::Fetch(fetch) => fetch.is_list(),
+            Source::Etl(_) => true,
+        }
+    }
+
+    /// The next item of a list; of anything else its one value.
+    pub(crate) async fn next(&mut self) -> Result<Option<Value>, Error> {
+        match &mut self.source {
+            Source::Single(value) => Ok(value.take()),
+            Source::Items(items) => Ok(items.next()),
+            Source::Etl(work) => Box::pin(work.next()).await,
+            Source::Fetch(fetch) => {
+                let mark = self.mark.as_ref();
+                fetch.next().await.map_err(|error| match mark {
+                    Some(mark) => error.at(Stage::Processing, mark),
+                    None => error,
+                })
+            }
+        }
+    }
+
+    /// Reads to the end.
+    pub(crate) async fn collect(mut self) -> Result<(Profile, Value), Error> {
+        let data = if self.is_list() {
+            let mut items = Vec::new();
+            while let Some(item) = self.next().await? {
+                items.push(item);
+            }
+            Value::List(items)
+        } else {
+            let value = self.next().await?.unwrap_or(Value::Null);
+            while self.next().await?.is_some() {}
+            value
+        };
+        Ok((self.profile, data))
+    }
+}

@@ -1,0 +1,285 @@
+//! A session: a database with its gateways, in which queries run one after another.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rex_htsql::catalog::Catalog;
+use rex_htsql::error::Kind;
+use rex_htsql::plan::{Format, Plan};
+use rex_htsql::profile::Profile;
+use rex_htsql::{Error, Lens, Naming, Params, Value};
+
+use crate::connection::Canceller;
+use crate::driver;
+use crate::exec::{Run, writes};
+use crate::product::{Feed, Product};
+use crate::space::{MAIN, Space};
+use crate::uri::Uri;
+
+/// A database to reach by a command of its name (`/:rexdb`).
+#[derive(Debug, Clone)]
+pub struct Gateway {
+    pub name: String,
+    pub uri: Uri,
+    pub naming: Naming,
+}
+
+/// What a session works with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub uri: Uri,
+    pub naming: Naming,
+    pub gateways: Vec<Gateway>,
+    /// After how long the server gives up on a statement; `None` for never.
+    pub statement_timeout: Option<Duration>,
+}
+
+/// Receives an answer item by item. An error stops the query.
+pub trait Sink {
+    /// Comes first. `is_list`: any number of items follow, else exactly one.
+    ///
+    /// # Errors
+    /// Output failed.
+    fn begin(&mut self, profile: &Profile, is_list: bool) -> std::io::Result<()>;
+
+    /// An item of the list, or the one value.
+    ///
+    /// # Errors
+    /// Output failed.
+    fn item(&mut self, value: Value) -> std::io::Result<()>;
+
+    /// Asks how to print when the query itself ends in a format command: comes before `begin`.
+    fn format(&mut self, format: Format);
+}
+
+/// Connections are opened and catalogs read on first use. What is not in a transaction begun by
+/// [`Session::begin`] runs in one of its own, committed when the query succeeds.
+pub struct Session {
+    runtime: tokio::runtime::Runtime,
+    space: Space,
+    grouped: bool,
+    /// The shared transaction may have changed the schema.
+    reshaped: bool,
+}
+
+impl Session {
+    /// Prepares a session; nothing is connected yet.
+    ///
+    /// # Errors
+    /// The system refuses what a connection needs.
+    pub fn new(config: Config) -> Result<Session, Error> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Error::of(Kind::Internal, error.to_string()))?;
+        let gateways = config
+            .gateways
+            .into_iter()
+            .map(|gateway| (gateway.name, gateway.uri, gateway.naming))
+            .collect();
+        let space = Space::new(config.uri, config.naming, gateways, config.statement_timeout);
+        Ok(Session { runtime, space, grouped: false, reshaped: false })
+    }
+
+    /// Runs a query and reads its whole answer.
+    ///
+    /// # Errors
+    /// The layered text of what went wrong; nothing of the query remains in the database.
+    pub fn produce(&mut self, query: &str, params: &Params) -> Result<Product, Error> {
+        let space = &self.space;
+        self.runtime.block_on(async {
+            within(space, self.grouped, async {
+                let (plan, feed) = start(space, query, params).await?;
+                let format = format_of(&plan);
+                let (profile, data) = feed.collect().await?;
+                let Some(format) = format else {
+                    return Ok(Product { profile: Some(profile), data, rendered: None });
+                };
+                let text = crate::format::to_string(format, &profile, &data).map_err(unwritten)?;
+                Ok(Product { profile: None, data: Value::Null, rendered: Some(text) })
+            })
+            .await
+        })
+    }
+
+    /// Runs a query and hands its answer over item by item, so that a long one needs little
+    /// memory. What was handed over before an error came is void.
+    ///
+    /// # Errors
+    /// As [`Session::produce`]; an error of `sink` reads `failed to write the answer`.
+    pub fn stream(
+        &mut self,
+        query: &str,
+        params: &Params,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Error> {
+        let space = &self.space;
+        self.runtime.block_on(async {
+            within(space, self.grouped, async {
+                let (plan, mut feed) = start(space, query, params).await?;
+                if let Some(format) = format_of(&plan) {
+                    sink.format(format);
+                }
+                sink.begin(&feed.profile, feed.is_list()).map_err(unwritten)?;
+                while let Some(item) = feed.next().await? {
+                    sink.item(item).map_err(unwritten)?;
+                }
+                Ok(())
+            })
+            .await
+        })
+    }
+
+    /// Prints a stage of the compilation of a query.
+    ///
+    /// # Errors
+    /// As those of the compilation.
+    pub fn explain(&mut self, query: &str, lens: Lens, params: &Params) -> Result<String, Error> {
+        let space = &self.space;
+        self.runtime.block_on(
+            space.compile(MAIN, |catalog, env| {
+                rex_htsql::explain(query, lens, catalog, env, params)
+            }),
+        )
+    }
+
+    /// The profile of a query's answer, without running it.
+    ///
+    /// # Errors
+    /// As those of the compilation; `unsupported action` for commands whose answer depends on what
+    /// they do.
+    pub fn analyze(&mut self, query: &str, params: &Params) -> Result<Profile, Error> {
+        let space = &self.space;
+        let plan = self.runtime.block_on(
+            space.compile(MAIN, |catalog, env| rex_htsql::compile(query, catalog, env, params)),
+        )?;
+        plan.profile().ok_or_else(|| Error::new("unsupported action"))
+    }
+
+    /// The catalog of the main database.
+    ///
+    /// # Errors
+    /// There is no connecting, or introspection fails.
+    pub fn catalog(&mut self) -> Result<Arc<Catalog>, Error> {
+        self.runtime.block_on(self.space.catalog(MAIN))
+    }
+
+    /// Runs plain SQL statements on the main database; for set-up. Catalogs are read anew.
+    ///
+    /// # Errors
+    /// The server's text.
+    pub fn execute_sql(&mut self, sql: &str) -> Result<(), Error> {
+        let space = &self.space;
+        let done = self.runtime.block_on(within(space, self.grouped, async {
+            if self.grouped {
+                space.begin(MAIN).await?;
+            }
+            let connection = space.connection(MAIN).await?;
+            let client = connection.client();
+            client.batch_execute(sql).await.map_err(|error| driver::error(&error, sql, 0))
+        }));
+        space.forget_catalogs();
+        self.reshaped = self.grouped;
+        done
+    }
+
+    /// Begins a transaction that the following queries share, each with a savepoint, until
+    /// [`Session::end`].
+    pub fn begin(&mut self) {
+        self.grouped = true;
+    }
+
+    /// Ends the shared transaction.
+    ///
+    /// # Errors
+    /// The commit failed; everything is rolled back then.
+    pub fn end(&mut self, commit: bool) -> Result<(), Error> {
+        self.grouped = false;
+        if std::mem::take(&mut self.reshaped) && !commit {
+            self.space.forget_catalogs();
+        }
+        self.runtime.block_on(self.space.end(commit))
+    }
+
+    /// What stops the running query of the main database from another thread; connects first where
+    /// there is no connection.
+    ///
+    /// # Errors
+    /// There is no connecting.
+    pub fn canceller(&mut self) -> Result<Canceller, Error> {
+        let connection = self.runtime.block_on(self.space.connection(MAIN))?;
+        Ok(connection.canceller())
+    }
+
+    /// Forgets the catalogs, so that the next query sees a changed schema.
+    pub fn refresh(&mut self) {
+        self.space.forget_catalogs();
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("grouped", &self.grouped).finish_non_exhaustive()
+    }
+}
+
+/// Compiles a query and starts it.
+async fn start(space: &Space, query: &str, params: &Params) -> Result<(Plan, Feed), Error> {
+    let plan =
+        space.compile(MAIN, |catalog, env| rex_htsql::compile(query, catalog, env, params)).await?;
+    let run = Run { space, database: MAIN, writes: writes(&plan), busy: None };
+    let feed = run.plan(&plan, params).await?;
+    Ok((plan, feed))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape that `map_err` takes")]
+fn unwritten(error: std::io::Error) -> Error {
+    Error::of(Kind::Internal, format!("failed to write the answer: {error}"))
+}
+
+fn format_of(plan: &Plan) -> Option<Format> {
+    match plan {
+        Plan::Format { format, .. } => Some(*format),
+        Plan::Gateway { plan, .. } => format_of(plan),
+        _ => None,
+    }
+}
+
+/// Runs work within transactions: those it begins are ended after it, or, in a group, what it did
+/// is undone where it fails.
+async fn within<T>(
+    space: &Space,
+    grouped: bool,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    if !grouped {
+        let outcome = work.await;
+        let ended = space.end(outcome.is_ok()).await;
+        return match outcome {
+            Ok(value) => ended.map(|()| value),
+            Err(error) => Err(error),
+        };
+    }
+    space.begin(MAIN).await?;
+    let before = space.transactions();
+    space.run_in_transactions("SAVEPOINT rex_line").await?;
+    match work.await {
+        Ok(value) => {
+            for id in before {
+                space.connection(id).await?.run("RELEASE SAVEPOINT rex_line").await?;
+            }
+            Ok(value)
+        }
+        Err(error) => {
+            for id in space.transactions() {
+                if before.contains(&id) {
+                    let undo = "ROLLBACK TO SAVEPOINT rex_line; RELEASE SAVEPOINT rex_line";
+                    space.connection(id).await?.run(undo).await?;
+                } else {
+                    space.abandon(id).await?;
+                }
+            }
+            Err(error)
+        }
+    }
+}

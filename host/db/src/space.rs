@@ -1,0 +1,242 @@
+//! The databases that a query may reach: the main one and its gateways, each with a connection
+//! opened on first use, a catalog introspected on first use, and a transaction.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rex_htsql::catalog::Catalog;
+use rex_htsql::error::Kind;
+use rex_htsql::{Env, Error, Gateways, Naming};
+
+use crate::connection::Connection;
+use crate::introspect::introspect;
+use crate::uri::Uri;
+
+/// Index of a database in a [`Space`]; the main one is 0.
+pub(crate) type DatabaseId = usize;
+
+pub(crate) const MAIN: DatabaseId = 0;
+
+/// All databases of a session.
+pub(crate) struct Space {
+    databases: Vec<Database>,
+    statement_timeout: Option<Duration>,
+    /// The gateway that a compilation asked for before it was introspected.
+    missing: Mutex<Option<DatabaseId>>,
+}
+
+struct Database {
+    /// The gateway's command; empty for the main database.
+    name: String,
+    uri: Uri,
+    naming: Naming,
+    connection: Mutex<Option<Arc<Connection>>>,
+    catalog: Mutex<Option<Arc<Catalog>>>,
+    in_transaction: AtomicBool,
+}
+
+impl Database {
+    fn is_open(&self) -> bool {
+        self.in_transaction.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether a transaction is open, and tells whether one was.
+    fn mark(&self, open: bool) -> bool {
+        self.in_transaction.swap(open, Ordering::Relaxed)
+    }
+}
+
+/// What a lock guards is whole at any time, so a panic elsewhere spoils nothing. No lock is held
+/// over an await.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Space {
+    pub(crate) fn new(
+        uri: Uri,
+        naming: Naming,
+        gateways: Vec<(String, Uri, Naming)>,
+        statement_timeout: Option<Duration>,
+    ) -> Space {
+        let databases = std::iter::once((String::new(), uri, naming))
+            .chain(gateways)
+            .map(|(name, uri, naming)| Database {
+                name,
+                uri,
+                naming,
+                connection: Mutex::new(None),
+                catalog: Mutex::new(None),
+                in_transaction: AtomicBool::new(false),
+            })
+            .collect();
+        Space { databases, statement_timeout, missing: Mutex::new(None) }
+    }
+
+    fn database(&self, id: DatabaseId) -> Result<&Database, Error> {
+        self.databases.get(id).ok_or_else(|| Error::of(Kind::Internal, "no such database"))
+    }
+
+    /// The gateway of a name.
+    pub(crate) fn gateway(&self, name: &str) -> Option<DatabaseId> {
+        self.databases.iter().skip(1).position(|database| database.name == name).map(|at| at + 1)
+    }
+
+    /// The connection of a database; a lost one is replaced unless a transaction was open on it.
+    pub(crate) async fn connection(&self, id: DatabaseId) -> Result<Arc<Connection>, Error> {
+        let database = self.database(id)?;
+        if let Some(connection) = self.open_connection(id)
+            && (!connection.is_closed() || database.is_open())
+        {
+            return Ok(connection);
+        }
+        let opened = Connection::open(&database.uri, self.statement_timeout)
+            .await
+            .map(Arc::new)
+            .map_err(|error| Error::of(Kind::Database, chain(&error)))?;
+        *lock(&database.connection) = Some(opened.clone());
+        Ok(opened)
+    }
+
+    /// The connection of a database where it has one.
+    pub(crate) fn open_connection(&self, id: DatabaseId) -> Option<Arc<Connection>> {
+        lock(&self.databases.get(id)?.connection).clone()
+    }
+
+    /// The catalog of a database.
+    pub(crate) async fn catalog(&self, id: DatabaseId) -> Result<Arc<Catalog>, Error> {
+        let database = self.database(id)?;
+        let known = lock(&database.catalog).clone();
+        if let Some(catalog) = known {
+            return Ok(catalog);
+        }
+        let connection = self.connection(id).await?;
+        let found = introspect(&connection).await?;
+        let catalog = Arc::new(Catalog::new(found, database.naming));
+        *lock(&database.catalog) = Some(catalog.clone());
+        Ok(catalog)
+    }
+
+    /// Forgets what introspection found; for after changes of a schema.
+    pub(crate) fn forget_catalogs(&self) {
+        for database in &self.databases {
+            *lock(&database.catalog) = None;
+        }
+    }
+
+    /// Compiles with the catalog of a database, introspecting the gateways that turn out to be
+    /// needed.
+    pub(crate) async fn compile<T>(
+        &self,
+        id: DatabaseId,
+        compile: impl Fn(&Catalog, &Env<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let catalog = self.catalog(id).await?;
+        loop {
+            *lock(&self.missing) = None;
+            let outcome = compile(&catalog, &Env { gateways: &View(self) });
+            let missing = lock(&self.missing).take();
+            match missing {
+                Some(gateway) => self.catalog(gateway).await?,
+                None => return outcome,
+            };
+        }
+    }
+
+    pub(crate) fn in_transaction(&self, id: DatabaseId) -> bool {
+        self.databases.get(id).is_some_and(|database| database.is_open())
+    }
+
+    /// Notes that a transaction was begun by other means.
+    pub(crate) fn note_transaction(&self, id: DatabaseId) {
+        if let Some(database) = self.databases.get(id) {
+            database.mark(true);
+        }
+    }
+
+    /// Begins a transaction on a database unless it has one.
+    pub(crate) async fn begin(&self, id: DatabaseId) -> Result<(), Error> {
+        let database = self.database(id)?;
+        if database.is_open() {
+            return Ok(());
+        }
+        self.connection(id).await?.run("BEGIN").await?;
+        database.mark(true);
+        Ok(())
+    }
+
+    /// Ends the transactions of all databases, gateways before the main one. The first failure of
+    /// a commit rolls the rest back.
+    pub(crate) async fn end(&self, mut commit: bool) -> Result<(), Error> {
+        let mut outcome = Ok(());
+        for database in self.databases.iter().rev() {
+            if !database.mark(false) {
+                continue;
+            }
+            let connection = lock(&database.connection).clone();
+            let Some(connection) = connection else { continue };
+            let ended = connection.run(if commit { "COMMIT" } else { "ROLLBACK" }).await;
+            if commit && ended.is_err() {
+                commit = false;
+                outcome = ended;
+            }
+        }
+        outcome
+    }
+
+    /// Runs a statement on every database that is in a transaction; for savepoints.
+    pub(crate) async fn run_in_transactions(&self, sql: &str) -> Result<(), Error> {
+        for id in 0..self.databases.len() {
+            if self.in_transaction(id) {
+                self.connection(id).await?.run(sql).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The databases that are in a transaction.
+    pub(crate) fn transactions(&self) -> Vec<DatabaseId> {
+        (0..self.databases.len()).filter(|id| self.in_transaction(*id)).collect()
+    }
+
+    /// Rolls one database's transaction back.
+    pub(crate) async fn abandon(&self, id: DatabaseId) -> Result<(), Error> {
+        if self.database(id)?.mark(false) {
+            self.connection(id).await?.run("ROLLBACK").await?;
+        }
+        Ok(())
+    }
+}
+
+/// An error with its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// What the compiler sees of the gateways: those introspected so far; it asks for others by
+/// failing.
+struct View<'a>(&'a Space);
+
+impl Gateways for View<'_> {
+    fn has(&self, name: &str) -> bool {
+        self.0.gateway(name).is_some()
+    }
+
+    fn catalog(&self, name: &str) -> Result<Arc<Catalog>, Error> {
+        let unknown = || Error::quoting("Found unknown gateway", name);
+        let id = self.0.gateway(name).ok_or_else(unknown)?;
+        let known = lock(&self.0.database(id)?.catalog).clone();
+        known.ok_or_else(|| {
+            *lock(&self.0.missing) = Some(id);
+            Error::of(Kind::Internal, "the gateway is not introspected yet")
+        })
+    }
+}

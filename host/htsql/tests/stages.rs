@@ -1,0 +1,52 @@
+//! One query through each lens; expectations lie in `snapshots`.
+//!
+//! `UPDATE_EXPECT=1` writes them anew.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::path::Path;
+
+use rex_htsql::Lens;
+
+const QUERIES: &[(&str, &str)] = &[
+    ("filter", "/department?school.code='ns'&name~'art'"),
+    ("nested", "/school{code, count(department), /program{title}?degree='bs'}"),
+    ("quotient", "/program^degree{degree, count(^.student)}?count(^)>1"),
+    ("top", "/school{name, top(program.sort(title-)){title}}"),
+    ("fork", "/course{no, credits}?credits=max(fork(department_code).credits)"),
+    ("link", "/school.(code -> department{school_code})"),
+    ("limit", "/course.sort(credits-).limit(9).sort(no)"),
+    ("locate", "/class[(astro.105).(2010.fall).001]{section, course.department.name}"),
+    ("define", "/department.define(c($n):=course?no>=$n){code, count(c(100)), count(c(200))}"),
+    ("root", "/{count(school), exists(course?credits>3), 1+2*3, 'x'+'y'}"),
+];
+
+#[test]
+fn lenses() {
+    let lenses = [
+        ("syn", Lens::Syn),
+        ("bound", Lens::Bound),
+        ("space", Lens::Space),
+        ("rel", Lens::Rel),
+        ("sql", Lens::Sql),
+    ];
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots");
+    let update = std::env::var_os("UPDATE_EXPECT").is_some();
+    let mut different = Vec::new();
+    for (name, query) in QUERIES {
+        let mut text = format!("{query}\n");
+        for (lens_name, lens) in lenses {
+            text.push_str(&format!("\n== {lens_name}\n{}", support::explain(query, lens)));
+        }
+        let file = folder.join(format!("{name}.txt"));
+        if update {
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(&file, &text).unwrap();
+        } else if std::fs::read_to_string(&file).ok().as_deref() != Some(text.as_str()) {
+            different.push(text);
+        }
+    }
+    assert!(different.is_empty(), "{}", different.join("\n"));
+}

@@ -1,0 +1,43 @@
+//! `rex-host query`: HTSQL against a database, or against a project's own.
+
+use std::process::ExitCode;
+
+use rex_db::Uri;
+use rex_db::command::{self, CommandError, Project, QueryArgs};
+
+use super::Environment;
+use super::failure::Failure;
+use super::place::Common;
+
+#[derive(clap::Args)]
+pub(crate) struct QueryCommand {
+    #[command(flatten)]
+    query: QueryArgs,
+    #[command(flatten)]
+    common: Common,
+}
+
+pub(crate) fn query(command: QueryCommand, environment: Environment) -> Result<ExitCode, Failure> {
+    let QueryCommand { query, common } = command;
+    let asked = query.database.is_none() && query.rexdb.as_ref().is_none_or(String::is_empty);
+    let project = if asked { project(&common, &environment)? } else { None };
+    match command::run(query, project) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) if error.is_broken_pipe() => Ok(ExitCode::SUCCESS),
+        Err(CommandError::Usage(text)) => {
+            let mut failure = Failure::new(text).hint("see rex-host query --help");
+            failure.code = 2;
+            Err(failure)
+        }
+        Err(error) => Err(Failure::new(super::failure::chain(&error))),
+    }
+}
+
+/// The database of the project's settings, if they name one.
+fn project(common: &Common, environment: &Environment) -> Result<Option<Project>, Failure> {
+    let settings = common.place(environment)?.settings()?;
+    let Some(text) = settings.database else { return Ok(None) };
+    let uri = Uri::parse(&text)
+        .map_err(|error| Failure::new("the setting db is no address").because(&error))?;
+    Ok(Some(Project { uri, gateways: Vec::new() }))
+}

@@ -1,0 +1,138 @@
+//! Several programs on one store: hosts beside each other, one that takes over from a dead one, and
+//! the original's producers and consumers on the same table.
+
+use rex_test_support::env::Env;
+use rex_test_support::pg::Database;
+use rex_test_support::process::{Running, wait_for};
+use serde_json::{Value, json};
+
+use crate::crashing::{self, recorded, wait_started};
+use crate::store::Store;
+
+/// A file that hosts with state directories of their own share.
+fn shared_file(env: &Env) -> Vec<String> {
+    let uri = format!("asynctask_transport=sqlite:{}", env.path("shared.db").display());
+    vec!["--set".to_owned(), uri]
+}
+
+fn submit(env: &Env, store: &[String], tasks: &[Value]) {
+    let lines: String = tasks.iter().map(|task| format!("{task}\n")).collect();
+    let args = ["submit", "crash", "-"].into_iter().chain(store.iter().map(String::as_str));
+    env.rex_host_with(&args.collect::<Vec<_>>(), &lines).ok();
+}
+
+/// A host with a state directory of its own.
+fn start(env: &Env, store: &[String], state: &str, more: &[&str]) -> Running {
+    let store = store.iter().map(String::as_str);
+    let args = ["--state", state].into_iter().chain(store).chain(more.iter().copied());
+    crashing::start(env, &json!({"crash": {}}), &args.collect::<Vec<_>>())
+}
+
+fn letters(env: &Env, store: &[String]) -> Vec<Value> {
+    let args = ["dlq", "list", "--json"].into_iter().chain(store.iter().map(String::as_str));
+    env.rex_host(&args.collect::<Vec<_>>()).json_lines()
+}
+
+fn two_hosts_share(env: &Env, store: &[String]) {
+    const TASKS: i64 = 300;
+    let record = env.path("record");
+    let task = |n: i64| json!({"how": "work", "ms": 3, "n": n, "record": record});
+    submit(env, store, &(0..TASKS).map(task).collect::<Vec<_>>());
+    let hosts = ["one", "two"].map(|state| start(env, store, state, &["--halt-when-empty"]));
+    let outputs = hosts.map(Running::wait_ok);
+    let counts = recorded(&record);
+    assert!((0..TASKS).all(|n| counts.get(&n) == Some(&(1, 1))), "each once: {counts:?}");
+    let shares = outputs.each_ref().map(|output| output.matches("Processing complete").count());
+    assert_eq!(shares.iter().sum::<usize>() as i64, TASKS);
+    assert!(shares.iter().all(|share| *share > 0), "both worked: {shares:?}");
+}
+
+#[test]
+fn two_hosts_share_a_file() {
+    let env = crashing::env();
+    let store = shared_file(&env);
+    two_hosts_share(&env, &store);
+}
+
+#[test]
+fn two_hosts_share_a_database() {
+    let (env, store) = (crashing::env(), Store::pgsql());
+    two_hosts_share(&env, &store.args());
+}
+
+fn takes_over(env: &Env, store: &[String]) {
+    let record = env.path("record");
+    let task = json!({"how": "until", "file": env.path("go"), "n": 1, "record": record});
+    submit(env, store, &[task]);
+    let first = start(env, store, "one", &[]);
+    wait_started(&record, 1);
+    let second = start(env, store, "two", &[]);
+    second.wait_output("Starting; queue=crash");
+    first.signal(libc::SIGKILL);
+    first.wait();
+    wait_for("the other host to start the task", || recorded(&record)[&1].0 == 2);
+    env.write("go", "");
+    wait_for("the task's end", || recorded(&record)[&1] == (2, 1));
+    let args = ["stop", "--state", "two"].into_iter().chain(store.iter().map(String::as_str));
+    env.rex_host(&args.collect::<Vec<_>>()).ok();
+    second.wait_ok();
+    assert_eq!(letters(env, store), Vec::<Value>::new());
+}
+
+#[test]
+fn a_host_takes_over_from_a_dead_one_on_a_file() {
+    let env = crashing::env();
+    let store = shared_file(&env);
+    takes_over(&env, &store);
+}
+
+#[test]
+fn a_host_takes_over_from_a_dead_one_on_a_database() {
+    let (env, store) = (crashing::env(), Store::pgsql());
+    takes_over(&env, &store.args());
+}
+
+/// Makes the tables, and connects as one of the original's programs.
+fn original(env: &Env) -> (Database, postgres::Client, String) {
+    let database = Database::new();
+    let set = format!("asynctask_transport={}", database.uri());
+    env.rex_host(&["queue", "list", "--set", &set]).ok();
+    let client = database.connect();
+    (database, client, set)
+}
+
+#[test]
+fn tasks_of_an_old_producer_are_worked_as_they_come() {
+    let env = Env::new();
+    let (_database, mut client, set) = original(&env);
+    let insert = "insert into asynctask.asynctask_queue (queue_name, payload) \
+                  values ('foo', ($1::text)::json)";
+    client.execute(insert, &[&r#"{"b": [1, 2.5, null, true, "it's \u00e9"], "a": 1}"#]).unwrap();
+    // A poll would take a minute: what comes later must be announced.
+    let slow = "asynctask_workers_poll_interval=60000";
+    let host = env.start(&["run", "rex.asynctask_demo", "--set", &set, "--set", slow]);
+    host.wait_output("FOO processed: {'b': [1, 2.5, None, True, \"it's é\"], 'a': 1}");
+    client.execute(insert, &[&r#"{"later": true}"#]).unwrap();
+    host.wait_output("FOO processed: {'later': True}");
+    env.rex_host(&["stop"]).ok();
+    host.wait_ok();
+    let left = client.query("select 1 from asynctask.asynctask_queue", &[]).unwrap();
+    assert_eq!(left.len(), 0);
+}
+
+#[test]
+fn tasks_that_we_submit_are_as_the_original_writes_them() {
+    let env = Env::new();
+    let (_database, mut client, set) = original(&env);
+    let payload = r#"{"b": [1, 2.5, null, true, "it's é"], "a": {"z": 1, "a": 2}}"#;
+    env.rex_host(&["submit", "foo", payload, "--set", &set]).ok();
+    let row = client.query_one(
+        "select queue_name, payload::text, date_submitted is not null from asynctask.asynctask_queue",
+        &[],
+    );
+    let row = row.unwrap();
+    assert_eq!(row.get::<_, &str>(0), "foo");
+    let stored = r#"{"a": {"z": 1, "a": 2}, "b": [1, 2.5, null, true, "it's \u00e9"]}"#;
+    assert_eq!(row.get::<_, &str>(1), stored);
+    assert!(row.get::<_, bool>(2));
+}
