@@ -35,6 +35,10 @@ use crate::{
 };
 use owners::Registered;
 
+/// How long to wait for a queue's lock at least: many hosts and submitters take turns at it, each for
+/// no longer than a few files are synced.
+const BUSY: Duration = Duration::from_secs(5);
+
 /// A store in a directory.
 pub struct FileSys {
     place: Place,
@@ -66,8 +70,8 @@ impl FileSys {
     pub fn open(uri: &Uri, options: &Options) -> Result<FileSys, TransportError> {
         let (path, query) = uri.path()?;
         let root = std::path::absolute(&path).map_err(|error| uri.bad(error))?;
-        let mut place =
-            Place { root, file_mode: 0o600, lock_timeout: Some(options.lock_timeout) };
+        let lock_timeout = Some(options.lock_timeout.max(BUSY));
+        let mut place = Place { root, file_mode: 0o600, lock_timeout };
         for (name, value) in query {
             match name.as_str() {
                 "lock_timeout" => {

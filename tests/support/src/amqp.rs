@@ -8,13 +8,13 @@ use std::sync::{Mutex, OnceLock};
 
 use crate::env::{not_run, repository};
 
-/// An empty virtual host on the shared broker, as `amqp://…`: the broker that `REX_TEST_AMQP` names,
+/// An empty virtual host, from number `first` on, on the shared broker, as `amqp://…`: the broker that `REX_TEST_AMQP` names,
 /// or one that is started now and ends with this process. `None`, which is announced, when there is
 /// no RabbitMQ on this machine.
 ///
 /// # Panics
 /// When a test process asks for more virtual hosts than there are.
-pub fn fresh() -> Option<String> {
+pub fn fresh(first: u32) -> Option<String> {
     static SERVER: OnceLock<Option<String>> = OnceLock::new();
     static KEEPER: Mutex<Option<RabbitMq>> = Mutex::new(None);
     static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -31,9 +31,8 @@ pub fn fresh() -> Option<String> {
         not_run("amqp", "there is no RabbitMQ to start");
         return None;
     };
-    // Test programs run one after the other: each has its own part of the virtual hosts.
-    let first = std::env::var("REX_TEST_AMQP_FIRST").ok().and_then(|first| first.parse().ok());
-    let number = first.unwrap_or(0) + COUNT.fetch_add(1, Ordering::Relaxed);
+    // Each test program has a part of the virtual hosts for itself.
+    let number = first + COUNT.fetch_add(1, Ordering::Relaxed);
     assert!(number < 100, "no virtual host is left");
     Some(format!("{server}/t{number}"))
 }

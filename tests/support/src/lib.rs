@@ -5,6 +5,7 @@ pub mod env;
 pub mod pg;
 pub mod plugins;
 pub mod process;
-pub mod redis;
 pub mod proxy;
+pub mod python;
+pub mod redis;
 pub mod server;

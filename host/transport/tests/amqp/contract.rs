@@ -6,7 +6,7 @@ use std::any::Any;
 use rex_transport::Uri;
 
 fn fresh() -> Option<(Uri, Box<dyn Any>)> {
-    let uri = rex_test_support::amqp::fresh()?;
+    let uri = rex_test_support::amqp::fresh(0)?;
     Some((Uri::parse(&uri).unwrap(), Box::new(())))
 }
 
