@@ -40,7 +40,8 @@ fn measure(library: &Path, kind: &str, uri: impl Fn(&Env) -> String, limit: Dura
     submit(&env, (0..TASKS).map(|n| json!({"how": "ok", "n": n})));
     let submitted = begun.elapsed();
     start(&env, &["--halt-when-empty", "--quiet"]).wait_ok();
-    let figure = format!("{kind}: {TASKS} tasks in, {:.0} ms, and run", submitted.as_secs_f64() * 1e3);
+    let figure =
+        format!("{kind}: {TASKS} tasks in, {:.0} ms, and run", submitted.as_secs_f64() * 1e3);
     row(&figure, begun.elapsed(), limit);
 }
 
@@ -53,9 +54,10 @@ fn redis_benchmark(server: &Redis) -> Duration {
         .output()
         .expect("redis-benchmark comes with redis-server");
     let text = String::from_utf8_lossy(&done.stdout).into_owned();
-    let rates = text.lines().skip(1).filter_map(|line| {
-        line.split(',').nth(1)?.trim_matches('"').parse::<f64>().ok()
-    });
+    let rates = text
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split(',').nth(1)?.trim_matches('"').parse::<f64>().ok());
     rates.map(|rate| Duration::from_secs_f64(TASKS as f64 / rate)).sum()
 }
 
@@ -66,7 +68,8 @@ fn kombu(uri: &str) -> Option<Duration> {
     let lines: String = (0..TASKS).map(|n| format!("\"{{\\\"n\\\": {n}}}\"\n")).collect();
     let count = TASKS.to_string();
     let begun = Instant::now();
-    for (action, input) in [(&["put", "bare"][..], lines.as_str()), (&["get", "bare", &count], "")] {
+    for (action, input) in [(&["put", "bare"][..], lines.as_str()), (&["get", "bare", &count], "")]
+    {
         let mut command = Command::new(&python);
         command.arg(&script).arg(uri).args(action);
         process::run(command, input).ok();

@@ -167,7 +167,8 @@ impl Transport for FileSys {
 
     fn is_idle(&mut self, queue: &QueueName) -> Result<bool, TransportError> {
         // In this order: a task goes from the queue into a claim.
-        Ok(lists::count(&self.place, queue)? == 0 && lists::in_flight(&self.place, queue)?.is_none())
+        Ok(lists::count(&self.place, queue)? == 0
+            && lists::in_flight(&self.place, queue)?.is_none())
     }
 
     fn watch(&self, wake: Sender<QueueName>) -> Result<Option<Watch>, TransportError> {

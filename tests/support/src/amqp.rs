@@ -51,7 +51,8 @@ impl RabbitMq {
     /// # Panics
     /// When it does not start.
     pub fn start() -> Option<RabbitMq> {
-        let installed = ["/usr/lib/rabbitmq/bin/rabbitmq-server", "/usr/local/sbin/rabbitmq-server"];
+        let installed =
+            ["/usr/lib/rabbitmq/bin/rabbitmq-server", "/usr/local/sbin/rabbitmq-server"];
         if !installed.iter().any(|path| std::path::Path::new(path).exists()) {
             not_run("amqp", "the program rabbitmq-server is not installed");
             return None;

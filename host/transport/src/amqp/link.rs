@@ -10,7 +10,8 @@ use std::time::Duration;
 use amqprs::callbacks::ChannelCallback;
 use amqprs::channel::{
     BasicCancelArguments, BasicConsumeArguments, BasicGetArguments, BasicNackArguments,
-    BasicPublishArguments, Channel, ExchangeDeclareArguments, QueueBindArguments, QueueDeclareArguments,
+    BasicPublishArguments, Channel, ExchangeDeclareArguments, QueueBindArguments,
+    QueueDeclareArguments,
 };
 use amqprs::connection::{Connection, OpenConnectionArguments};
 use amqprs::error::Error;
@@ -140,10 +141,7 @@ impl Link {
     }
 
     /// Waits for an answer of the broker.
-    pub(super) fn wait<T>(
-        &self,
-        call: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Error> {
+    pub(super) fn wait<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         match &self.runtime {
             Some(runtime) => runtime.block_on(within(ANSWER_TIMEOUT, call)),
             None => Err(closed()),

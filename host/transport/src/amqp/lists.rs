@@ -96,7 +96,8 @@ impl Amqp {
 
     pub(super) fn delete_waiting(&mut self, link: &Link, queue: &QueueName) -> Result<u64, Error> {
         self.count_waiting(link, queue)?;
-        let purged = link.wait(link.plain()?.queue_purge(QueuePurgeArguments::new(queue.as_str())))?;
+        let purged =
+            link.wait(link.plain()?.queue_purge(QueuePurgeArguments::new(queue.as_str())))?;
         Ok(u64::from(purged.unwrap_or_default()))
     }
 
@@ -115,9 +116,8 @@ impl Amqp {
             let name = message::dead(&queue);
             if link.count(&name)?.0 > 0 {
                 let seen = link.look(&name, limit.unwrap_or(u64::MAX))?;
-                letters.extend(
-                    seen.iter().filter_map(|(_, body)| message::read_letter(&queue, body)),
-                );
+                letters
+                    .extend(seen.iter().filter_map(|(_, body)| message::read_letter(&queue, body)));
             }
         }
         letters.sort_by_key(|letter: &DeadLetter| letter.died);

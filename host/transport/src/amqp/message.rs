@@ -66,8 +66,7 @@ struct Head {
 }
 
 pub(super) fn letter(message: &Message, death: &Death) -> Vec<u8> {
-    let head =
-        Head { id: message.id.0, died: now(), attempts: 1, death: death.clone() };
+    let head = Head { id: message.id.0, died: now(), attempts: 1, death: death.clone() };
     let head = serde_json::to_string(&head).unwrap_or_default();
     format!("{head}\n{}", message.payload).into_bytes()
 }

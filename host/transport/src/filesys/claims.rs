@@ -92,7 +92,8 @@ impl FileSys {
         self.owner()?;
         let claimed = finished.iter().filter_map(|one| self.held.get(&one.claim));
         let submits = finished.iter().flat_map(|one| &one.submits).map(|task| &task.queue);
-        let names: BTreeSet<QueueName> = claimed.map(|(name, _)| name).chain(submits).cloned().collect();
+        let names: BTreeSet<QueueName> =
+            claimed.map(|(name, _)| name).chain(submits).cloned().collect();
         let place = self.place.clone();
         let submits: Vec<&NewTask> = finished.iter().flat_map(|one| &one.submits).collect();
         let staged = queue::stage(&place, &submits)?;
@@ -178,11 +179,7 @@ impl FileSys {
 }
 
 /// The tasks in a claim's directory.
-fn read(
-    id: ClaimId,
-    name: &QueueName,
-    directory: &Path,
-) -> Result<Option<Claim>, TransportError> {
+fn read(id: ClaimId, name: &QueueName, directory: &Path) -> Result<Option<Claim>, TransportError> {
     let mut tasks = Vec::new();
     for (task, path) in files(directory)? {
         tasks.push(ClaimedTask {

@@ -113,9 +113,7 @@ pub(super) fn sync_directory(path: &Path) -> Result<(), TransportError> {
 
 /// Syncs everything on the file system of `path`.
 pub(super) fn sync_all(path: &Path) -> Result<(), TransportError> {
-    File::open(path)
-        .and_then(|directory| Ok(rustix::fs::syncfs(&directory)?))
-        .map_err(failed(path))
+    File::open(path).and_then(|directory| Ok(rustix::fs::syncfs(&directory)?)).map_err(failed(path))
 }
 
 /// The names in a directory; none if it is not there.

@@ -231,7 +231,10 @@ impl<'a> Queue<'a> {
                     disk::rename(path, &self.file(number))?;
                 }
             }
-            self.write_index(Index::of(start, waits.len().saturating_sub(older) + back.len() as u64))
+            self.write_index(Index::of(
+                start,
+                waits.len().saturating_sub(older) + back.len() as u64,
+            ))
         })
     }
 

@@ -58,7 +58,8 @@ impl Watching {
     fn run(&mut self, stop: &OwnedFd, wake: &Sender<QueueName>) {
         let mut buffer = [MaybeUninit::<u8>::uninit(); 4096];
         loop {
-            let mut fds = [PollFd::new(&self.events, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
+            let mut fds =
+                [PollFd::new(&self.events, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
             match poll(&mut fds, None) {
                 Ok(_) => {}
                 Err(Errno::INTR) => continue,

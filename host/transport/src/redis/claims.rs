@@ -68,9 +68,8 @@ impl Redis {
             return Ok(None);
         };
         let key = format!("{}:rex:claim:{}", self.address.prefix, id.0);
-        let fields: Vec<(i64, Vec<u8>)> = self.with_connection(|_, connection| {
-            redis::cmd("HGETALL").arg(key).query(connection)
-        })?;
+        let fields: Vec<(i64, Vec<u8>)> =
+            self.with_connection(|_, connection| redis::cmd("HGETALL").arg(key).query(connection))?;
         let mut rows: Vec<WaitingTask> = fields
             .iter()
             .flat_map(|(task, value)| {

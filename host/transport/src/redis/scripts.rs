@@ -20,8 +20,7 @@ pub(super) struct Scripts {
 
 impl Scripts {
     pub(super) fn new() -> Scripts {
-        let script =
-            |body: &str| Script::new(&format!("{}\n{body}", include_str!("common.lua")));
+        let script = |body: &str| Script::new(&format!("{}\n{body}", include_str!("common.lua")));
         Scripts {
             submit: script(include_str!("submit.lua")),
             peek: script(include_str!("peek.lua")),

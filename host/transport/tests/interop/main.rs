@@ -60,10 +60,7 @@ fn both_directions(uri: &str) {
     // Ours to theirs.
     let tasks: Vec<NewTask> = texts
         .iter()
-        .map(|text| NewTask {
-            queue: foo.clone(),
-            payload: Payload::parse(text, 2 << 20).unwrap(),
-        })
+        .map(|text| NewTask { queue: foo.clone(), payload: Payload::parse(text, 2 << 20).unwrap() })
         .collect();
     host.submit(&tasks).unwrap();
     assert_eq!(client.count(), "5");

@@ -4,8 +4,8 @@ mod contract;
 mod trouble;
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rex_test_support::redis::Redis;
 use rex_transport::Uri;
