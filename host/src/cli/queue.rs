@@ -45,7 +45,7 @@ pub(crate) enum QueueCommand {
         #[command(flatten)]
         common: Common,
     },
-    /// Move all waiting tasks of a queue to another transport; none is lost if this is interrupted
+    /// Move all waiting tasks of a queue to another transport
     #[command(name = "move")]
     Move {
         queue: String,
