@@ -60,8 +60,8 @@ impl State {
     }
 
     /// The embedded queue, shared by the instances of this directory.
-    pub fn queue_uri(&self) -> String {
-        format!("sqlite:{}", self.dir.join("queue.db").display())
+    pub fn queue(&self) -> PathBuf {
+        self.dir.join("queue.db")
     }
 
     /// What belongs to one instance alone.

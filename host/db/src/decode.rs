@@ -4,7 +4,7 @@ use rex_htsql::Value;
 use rex_htsql::domain::Domain;
 use rex_htsql::value::{Date, DateTime, Time};
 use tokio_postgres::Row;
-use tokio_postgres::types::{FromSql, Type};
+use tokio_postgres::types::{FromSql, Kind, Type};
 
 /// Days from 0000-03-01 to 2000-01-01 in the proleptic Gregorian calendar.
 const EPOCH_DAYS: i64 = 730_425;
@@ -17,6 +17,8 @@ pub(crate) enum DecodeError {
     Type { index: usize, ty: String, domain: &'static str },
     #[error("column {index} is missing")]
     Missing { index: usize },
+    #[error("column {index} holds text that is not UTF-8")]
+    Encoding { index: usize },
     #[error("column {index} is malformed")]
     Malformed { index: usize },
 }
@@ -119,9 +121,18 @@ pub(crate) fn value(row: &Row, index: usize, domain: &Domain) -> Result<Value, D
                 Value::Text(integer(ty, bytes).ok_or_else(malformed)?.to_string())
             }
             Type::NUMERIC => Value::Text(numeric(bytes).ok_or_else(malformed)?),
-            _ => Value::Text(std::str::from_utf8(bytes).map_err(|_| mismatch())?.to_string()),
+            _ => Value::Text(text(ty, bytes, index)?.to_string()),
         },
         _ => return Err(mismatch()),
+    })
+}
+
+fn text<'a>(ty: &Type, bytes: &'a [u8], index: usize) -> Result<&'a str, DecodeError> {
+    let textual = [Type::TEXT, Type::VARCHAR, Type::BPCHAR, Type::NAME, Type::UNKNOWN].contains(ty)
+        || matches!(ty.kind(), Kind::Enum(_));
+    std::str::from_utf8(bytes).map_err(|_| match textual {
+        true => DecodeError::Encoding { index },
+        false => DecodeError::Type { index, ty: ty.name().to_string(), domain: "text" },
     })
 }
 

@@ -4,7 +4,16 @@
 //! |---|---|
 //! | `uri`, `tls`, `connection` | an address to an open connection |
 //! | `introspect` | a live database to the plain data of a catalog |
+//! | `space` | the main database and its gateways: connections, catalogs, transactions |
+//! | `session` | what a program uses: queries, answers, transactions |
+//! | `exec` | each kind of plan to a feed of items |
+//! | `rows`, `fetch`, `product` | rows of statements, nested into values, item by item |
+//! | `etl` | the commands that write |
+//! | `describe` | the commands `describe` and `pivot` |
 //! | `params`, `decode`, `driver` | values and errors between the server and HTSQL |
+//! | `json_param`, `encode`, `format` | values between HTSQL and the outside: JSON, tables, CSV |
+//! | `command` | the command `query` |
+//! | `testing` | a private server for tests (feature `testing`) |
 //!
 //! The compiler (`rex-htsql`) never opens a connection, this crate never looks into a query.
 

@@ -7,11 +7,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
@@ -43,11 +44,8 @@ pub(crate) fn connector(params: &TlsParams) -> Result<MakeRustlsConnect, TlsErro
         SslMode::Disable | SslMode::Prefer | SslMode::Require => {
             Arc::new(Unverified { provider: provider.clone() })
         }
-        SslMode::VerifyCa => {
-            let chain = chain_verifier(params, "verify-ca", &provider)?;
-            Arc::new(ChainOnly { chain })
-        }
-        SslMode::VerifyFull => chain_verifier(params, "verify-full", &provider)?,
+        SslMode::VerifyCa => Arc::new(verified(params, "verify-ca", false, &provider)?),
+        SslMode::VerifyFull => Arc::new(verified(params, "verify-full", true, &provider)?),
     };
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -71,24 +69,27 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     CertificateDer::pem_file_iter(path).map_err(context)?.collect::<Result<_, _>>().map_err(context)
 }
 
-fn chain_verifier(
+fn verified(
     params: &TlsParams,
     mode: &'static str,
+    by_name: bool,
     provider: &Arc<CryptoProvider>,
-) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
+) -> Result<Verified, TlsError> {
     let default = || {
         let home = std::env::var_os("HOME")?;
         let path = PathBuf::from(home).join(".postgresql/root.crt");
         path.exists().then_some(path)
     };
     let path = params.root_cert.clone().or_else(default).ok_or(TlsError::NoRoot { mode })?;
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(&path)? {
-        roots.add(certificate).map_err(TlsError::Setup)?;
+    let roots = certificates(&path)?;
+    let mut store = RootCertStore::empty();
+    for certificate in &roots {
+        store.add(certificate.clone()).map_err(TlsError::Setup)?;
     }
-    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+    let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider.clone())
         .build()
-        .map_err(TlsError::Roots)
+        .map_err(TlsError::Roots)?;
+    Ok(Verified { chain, roots, by_name })
 }
 
 /// Takes any certificate: encryption without authentication.
@@ -132,13 +133,16 @@ impl ServerCertVerifier for Unverified {
     }
 }
 
-/// Checks the chain and lets the name be any.
+/// Checks the chain, and the name where asked to. A server whose own certificate is a root, as
+/// self-signed ones are, needs no chain.
 #[derive(Debug)]
-struct ChainOnly {
+struct Verified {
     chain: Arc<WebPkiServerVerifier>,
+    roots: Vec<CertificateDer<'static>>,
+    by_name: bool,
 }
 
-impl ServerCertVerifier for ChainOnly {
+impl ServerCertVerifier for Verified {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -147,6 +151,12 @@ impl ServerCertVerifier for ChainOnly {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        if self.roots.iter().any(|root| root == end_entity) {
+            if self.by_name {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+            }
+            return Ok(ServerCertVerified::assertion());
+        }
         // The name is checked last, so an error about it means that the chain holds.
         match self.chain.verify_server_cert(
             end_entity,
@@ -157,7 +167,7 @@ impl ServerCertVerifier for ChainOnly {
         ) {
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
+            )) if !self.by_name => Ok(ServerCertVerified::assertion()),
             other => other,
         }
     }

@@ -34,6 +34,8 @@ struct Inner {
 enum Verb {
     Skip,
     Fetch,
+    /// `fetch(q)`: what its argument is.
+    Same(Command),
     Format(Format, Command),
     Sql(Command),
     Describe(Command),
@@ -127,7 +129,7 @@ fn verb(name: &str, args: &[Syn], syn: &Syn, env: &Depth<'_>) -> Result<Option<V
     };
     Ok(Some(match key.as_str() {
         "fetch" | "retrieve" => match args {
-            [arg] => return Ok(Some(Verb::Gateway(String::new(), recognize_at(arg, env)?))),
+            [arg] => return Ok(Some(Verb::Same(recognize_at(arg, env)?))),
             _ => return Err(fail("Expected 1 argument", syn)),
         },
         "txt" => Verb::Format(Format::Text, one()?),
@@ -279,7 +281,7 @@ impl Command {
         match &self.0.verb {
             Verb::Skip | Verb::Fetch | Verb::Truncate(_) => Vec::new(),
             Verb::Format(_, c) | Verb::Sql(c) | Verb::Describe(c) | Verb::Pivot(c, ..) => vec![c],
-            Verb::Gateway(_, c) | Verb::Etl(_, c) => vec![c],
+            Verb::Gateway(_, c) | Verb::Etl(_, c) | Verb::Same(c) => vec![c],
             Verb::Do(steps) => steps.iter().map(|(_, c)| c).collect(),
             Verb::If(arms, otherwise) => {
                 arms.iter().flat_map(|(a, b)| [a, b]).chain(otherwise).collect()
@@ -291,7 +293,7 @@ impl Command {
     /// The name of the gateway whose catalog the parts are compiled with.
     pub(crate) fn gateway(&self) -> Option<&str> {
         match &self.0.verb {
-            Verb::Gateway(name, _) if !name.is_empty() => Some(name),
+            Verb::Gateway(name, _) => Some(name),
             _ => None,
         }
     }
@@ -315,9 +317,7 @@ impl Command {
             Verb::Sql(feed) => Plan::Sql { feed: part(feed)?, mark },
             Verb::Describe(feed) => Plan::Describe { feed: part(feed)?, mark },
             Verb::Pivot(feed, on, by) => Plan::Pivot { feed: part(feed)?, on: *on, by: *by, mark },
-            Verb::Gateway(name, inner) if name.is_empty() => {
-                return inner.compile(catalog, env, params);
-            }
+            Verb::Same(inner) => return inner.compile(catalog, env, params),
             Verb::Gateway(name, inner) => {
                 let catalog = env.gateways.catalog(name)?;
                 let plan = Box::new(inner.compile(&catalog, env, params)?);

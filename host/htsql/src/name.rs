@@ -1,14 +1,19 @@
 //! Names: how any text becomes an identifier, and which names are similar enough to suggest.
 
-/// The identifier of a text: lower case, each character that is not a letter, a digit or `_`
+use unicode_normalization::UnicodeNormalization as _;
+
+/// The identifier of a text: composed (NFC), lower case, each character that is not a letter, a digit or `_`
 /// replaced by `_`, never starting with a digit, never empty. Names are compared in this form.
 pub fn to_name(text: &str) -> String {
     let mut name = String::with_capacity(text.len());
     if text.chars().next().is_none_or(char::is_numeric) {
         name.push('_');
     }
-    for c in text.chars().flat_map(char::to_lowercase) {
-        name.push(if is_word(c) { c } else { '_' });
+    let word = |c: char| if is_word(c) { c } else { '_' };
+    if text.is_ascii() {
+        name.extend(text.chars().map(|c| word(c.to_ascii_lowercase())));
+    } else {
+        name.extend(text.nfc().flat_map(char::to_lowercase).map(word));
     }
     name
 }
@@ -62,7 +67,13 @@ mod tests {
 
     #[test]
     fn names_are_lower_case_words() {
-        let cases = [("", "_"), ("Zip Code", "zip_code"), ("1st", "_1st"), ("naïve-é", "naïve_é")];
+        let cases = [
+            ("", "_"),
+            ("Zip Code", "zip_code"),
+            ("1st", "_1st"),
+            ("naïve-é", "naïve_é"),
+            ("e\u{301}", "é"),
+        ];
         for (text, name) in cases {
             assert_eq!(to_name(text), name);
         }

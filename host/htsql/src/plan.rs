@@ -18,6 +18,7 @@ use crate::value::Value;
 
 /// A compiled query.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "a query has one plan or a few, each moved once")]
 pub enum Plan {
     /// A lone `/`: the product is void, no data.
     Skip,

@@ -143,6 +143,12 @@ fn ask(place: &Place, request: &Request) -> Result<Answer, Failure> {
             place.state.dir.display()
         ))
         .hint("name its state directory with --state, and its instance with --name"),
+        io::ErrorKind::WouldBlock => {
+            Failure::new(format!("host `{}` does not answer", place.state.instance)).hint(format!(
+                "is it stopped, or does nobody read what it prints? its process id is in `{}`",
+                place.state.own_dir().join("pid").display()
+            ))
+        }
         _ => Failure::new("cannot talk to the running host").because(&error),
     })
 }

@@ -152,14 +152,14 @@ impl Place {
         settings: &Settings,
         owner: Option<Owner>,
     ) -> Result<Box<dyn Transport>, Failure> {
-        let text = match &settings.transport {
-            Some(uri) => uri.clone(),
+        let uri = match &settings.transport {
+            Some(uri) => Uri::parse(uri)?,
             None => {
                 self.state.create()?;
-                self.state.queue_uri()
+                Uri::of_file(&self.state.queue())
             }
         };
-        Ok(rex_transport::open(&Uri::parse(&text)?, &options(settings, owner))?)
+        Ok(rex_transport::open(&uri, &options(settings, owner))?)
     }
 }
 

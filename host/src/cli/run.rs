@@ -130,7 +130,7 @@ pub(crate) fn host(place: Place, request: &Request) -> Result<u8, Failure> {
         catalog: Arc::new(Mutex::new(catalog)),
         reader: Arc::new(reader),
     });
-    reader.tidy_copies();
+    reader.tidy_copies(Vec::new());
     let setup = Setup {
         console,
         halt_when_empty: request.halt_when_empty,
@@ -307,16 +307,16 @@ impl Rereader {
             catalog: Arc::clone(catalog),
             transport: transport.clone(),
         };
-        let adopt = Box::new(move || {
+        let adopt = Box::new(move |used| {
             *lock(&this.catalog) = fresh;
-            this.tidy_copies();
+            this.tidy_copies(used);
         });
         Ok(Fresh { plan, warnings, adopt })
     }
 
     /// Notes what is in force, and removes the copies that neither it nor a dead letter names, beside
     /// the host's loop: it has to ask the store. A process that still runs an old copy has it mapped.
-    fn tidy_copies(&self) {
+    fn tidy_copies(&self, used: Vec<String>) {
         let (reader, catalog) = (Arc::clone(&self.reader), Arc::clone(&self.catalog));
         if let Err(error) = reader.finder.note_in_service(&lock(&catalog)) {
             tracing::debug!("cannot note which plugins are in service: {error}");
@@ -334,7 +334,7 @@ impl Rereader {
             });
             let in_force =
                 lock(&catalog).plugins.iter().map(|p| p.hash.clone()).collect::<Vec<_>>();
-            let keep: HashSet<String> = in_letters.chain(in_force).collect();
+            let keep: HashSet<String> = in_letters.chain(in_force).chain(used).collect();
             if let Err(error) = copies.remove_unused(&keep) {
                 tracing::debug!("cannot remove old copies of plugins: {error}");
             }

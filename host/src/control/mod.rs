@@ -8,6 +8,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use serde::{Deserialize, Serialize};
@@ -56,9 +57,12 @@ fn near<T>(socket: &Path, open: impl FnOnce(&Path) -> io::Result<T>) -> io::Resu
 /// Asks the host that listens on `socket`.
 ///
 /// # Errors
-/// `NotFound` or `ConnectionRefused` when no host is there.
+/// `NotFound` or `ConnectionRefused` when no host is there, `WouldBlock` when it does not answer.
 pub fn ask(socket: &Path, request: &Request) -> io::Result<Answer> {
     let mut stream = near(socket, |path| UnixStream::connect(path))?;
+    // Reading plugins anew takes its time; the rest is answered at once or not at all.
+    let patience = if matches!(request, Request::Reload { .. }) { 300 } else { 10 };
+    stream.set_read_timeout(Some(Duration::from_secs(patience)))?;
     let mut line = serde_json::to_string(request)?;
     line.push('\n');
     stream.write_all(line.as_bytes())?;

@@ -22,7 +22,7 @@ mod standby;
 mod status;
 pub mod store;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -94,6 +94,7 @@ pub fn run(setup: Setup, plan: Plan, transport: Box<dyn Transport>) -> io::Resul
         poller,
         replanned,
         replanning: false,
+        reloads_wanted: VecDeque::new(),
         phase: Phase::Working,
         quiet: false,
         standby_after: Instant::now(),
@@ -122,6 +123,7 @@ struct Host {
     policy: Policy,
     replanned: Sender<Replanned>,
     replanning: bool,
+    reloads_wanted: VecDeque<reload::Wanted>,
     phase: Phase,
     /// No new claims: an operator said so by signal.
     quiet: bool,
@@ -256,6 +258,7 @@ impl Host {
     fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let slots = self.slots.values().filter_map(|seat| seat.slot.next_tick());
         let limits = self.processes.values().filter_map(Running::next_check);
+        let leaving = self.processes.values().filter_map(|running| running.gone_by);
         let standby = Some(self.standby_after).filter(|at| *at > now);
         let working = self.phase == Phase::Working && !self.quiet;
         let queues = self.queues.values().filter(|queue| working && !queue.retired);
@@ -268,7 +271,14 @@ impl Host {
             Phase::Closing { give_up_at, .. } => Some(give_up_at),
             _ => None,
         };
-        slots.chain(limits).chain(queues).chain(rates).chain(drain).chain(standby).min()
+        slots
+            .chain(limits)
+            .chain(queues)
+            .chain(rates)
+            .chain(drain)
+            .chain(standby)
+            .chain(leaving)
+            .min()
     }
 
     // ---- what happens ---------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rex_plugin_api::Level;
 use rex_transport::{NewTask, Payload, QueueName};
@@ -18,6 +18,9 @@ use crate::supervisor::slot::Event as SlotEvent;
 use crate::supervisor::spawn::reap;
 use crate::supervisor::{Action, Exit, Policy, ProcessId, Slot, Stream, exit::How, step};
 use crate::wire::{Answer, Limits, Start, ToWorker};
+
+/// How long a process may still be there after its goodbye.
+const AFTER_GOODBYE: Duration = Duration::from_secs(2);
 
 impl Host {
     pub(super) fn on_output(&mut self, process: ProcessId, stream: Stream, text: &[u8]) {
@@ -34,7 +37,9 @@ impl Host {
         let Some(running) = self.processes.get_mut(&process) else { return };
         let queue = running.plan.queue.clone();
         match answer {
-            Answer::Loaded | Answer::Goodbye => {}
+            Answer::Loaded => {}
+            // What its plugin left to do at exit may take for ever.
+            Answer::Goodbye => running.gone_by = Some(now + AFTER_GOODBYE),
             Answer::Ready => {
                 let Some(seat) = running.seat else { return };
                 self.step(seat, SlotEvent::Ready, now);
@@ -273,6 +278,10 @@ impl Host {
     pub(super) fn enforce_time_limits(&mut self, now: Instant) {
         let mut overdue = Vec::new();
         for running in self.processes.values_mut() {
+            if running.gone_by.is_some_and(|at| at <= now) {
+                running.gone_by = None;
+                running.process.kill();
+            }
             if running.is_overdue(now) {
                 let limit = running.plan.timeout.unwrap_or_default();
                 running.verdict.get_or_insert(Verdict::TimedOut(limit));

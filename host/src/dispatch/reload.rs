@@ -23,8 +23,15 @@ pub struct Fresh {
     pub plan: Plan,
     /// Files that are no plugins and were refused before, too: told, not in the way.
     pub warnings: Vec<String>,
-    /// Called once the plan is in force.
-    pub adopt: Box<dyn FnOnce() + Send>,
+    /// Called once the plan is in force, with the hashes of all plugins that processes are, or may
+    /// still be, started from.
+    pub adopt: Box<dyn FnOnce(Vec<String>) + Send>,
+}
+
+/// A reload that waits for the one under way.
+pub(super) struct Wanted {
+    reply: Option<Sender<Answer>>,
+    check_only: bool,
 }
 
 /// What came of reading, and who asked.
@@ -38,13 +45,16 @@ impl Host {
     /// Starts to read settings and plugins on a thread of its own: a plugin that hangs in the probe
     /// must not hold up the loop.
     pub(super) fn start_reload(&mut self, reply: Option<Sender<Answer>>, check_only: bool) {
-        let refusal = match self.phase {
-            Phase::Working if !self.replanning => None,
-            Phase::Working => Some("a reload is under way"),
-            _ => Some("the host is stopping"),
-        };
-        if let Some(refusal) = refusal {
-            return answer(reply, Err(refusal.to_owned()));
+        if self.phase != Phase::Working {
+            return answer(reply, Err("the host is stopping".to_owned()));
+        }
+        if self.replanning {
+            // What is being read may be older than what this one is about.
+            let silent = |wanted: &Wanted| wanted.reply.is_none() && !wanted.check_only;
+            if reply.is_some() || check_only || !self.reloads_wanted.iter().any(silent) {
+                self.reloads_wanted.push_back(Wanted { reply, check_only });
+            }
+            return;
         }
         let (replan, replanned) = (Arc::clone(&self.setup.replan), self.replanned.clone());
         let asked = reply.clone();
@@ -61,6 +71,13 @@ impl Host {
 
     pub(super) fn on_replanned(&mut self, replanned: Replanned) {
         self.replanning = false;
+        self.conclude_reload(replanned);
+        if let Some(Wanted { reply, check_only }) = self.reloads_wanted.pop_front() {
+            self.start_reload(reply, check_only);
+        }
+    }
+
+    fn conclude_reload(&mut self, replanned: Replanned) {
         let Replanned { fresh, check_only, reply } = replanned;
         if self.phase != Phase::Working {
             return answer(reply, Err("the host is stopping".to_owned()));
@@ -81,7 +98,9 @@ impl Host {
         if !check_only {
             lines.iter().for_each(|line| tracing::info!("reload: {line}"));
             self.apply(fresh.plan, Instant::now());
-            (fresh.adopt)();
+            let seats = self.slots.values().map(|seat| &seat.plan);
+            let used = seats.chain(self.processes.values().map(|running| &running.plan));
+            (fresh.adopt)(used.map(|plan| plan.plugin.hash.clone()).collect());
         }
         lines.extend(fresh.warnings);
         answer(reply, Ok(lines));

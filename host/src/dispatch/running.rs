@@ -33,6 +33,8 @@ pub(super) struct Running {
     pub(super) worked: bool,
     /// It was asked to give back what it has not started.
     pub(super) recalling: bool,
+    /// It has said goodbye, and is killed if it is still there then.
+    pub(super) gone_by: Option<Instant>,
     /// Why it cannot be a worker.
     pub(super) unfit: Option<String>,
     /// Why this host killed it.
@@ -77,6 +79,7 @@ impl Running {
             held: Held::default(),
             worked: false,
             recalling: false,
+            gone_by: None,
             unfit: None,
             verdict: None,
             socket,

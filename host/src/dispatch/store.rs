@@ -8,7 +8,10 @@
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use rex_transport::{Claim, Finished, Kind, QueueName, TaskId, Transport, TransportError};
+use rex_transport::{
+    Claim, Death, Finished, Kind, Outcome, QueueName, TaskId, Transport, TransportError,
+};
+use serde_json::{Value, json};
 
 /// What the host's loop asks of the store.
 #[derive(Debug)]
@@ -110,9 +113,9 @@ impl Worker {
                 Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => return,
                 Ok(Order::Claim { queue, max }) => self.claim(queue, max),
-                Ok(Order::Finish(finished)) => self
-                    .persist(|transport| transport.finish(&finished))
-                    .map(|lost| Reply::Finished { lost }),
+                Ok(Order::Finish(finished)) => {
+                    self.finish(finished).map(|lost| Reply::Finished { lost })
+                }
                 Ok(Order::IsIdle(queue)) => self
                     .persist(|transport| transport.is_idle(&queue))
                     .map(|idle| Reply::Idle { queue, idle }),
@@ -148,6 +151,42 @@ impl Worker {
             Some(reason) => Reply::Refused { queue, reason, pause: begun.elapsed() * 5 },
             None => Reply::Claimed { queue, claim },
         })
+    }
+
+    /// Records outcomes. One that the store cannot take keeps no other from being recorded: it is
+    /// found by halving: a death is told in ASCII, and submits that are refused make a dead letter.
+    fn finish(&mut self, mut finished: Vec<Finished>) -> Option<Vec<TaskId>> {
+        let mut refusal = None;
+        let lost = self.persist(|transport| match transport.finish(&finished) {
+            Err(error) if error.kind == Kind::Invalid => {
+                refusal = Some(error.to_string());
+                Ok(Vec::new())
+            }
+            result => result,
+        })?;
+        let Some(refusal) = refusal else { return Some(lost) };
+        if let [only] = &mut finished[..] {
+            only.outcome = Outcome::Dead(match &only.outcome {
+                Outcome::Dead(death) => in_ascii(death),
+                Outcome::Done | Outcome::Released => {
+                    tracing::error!(
+                        "what task {} asks to be submitted is refused, so it is now a dead letter: \
+                         {refusal}",
+                        only.task.0
+                    );
+                    only.submits.clear();
+                    Death {
+                        reason: ascii(&format!("its submits were refused: {refusal}")),
+                        details: json!({"kind": "refused", "text": ascii(&refusal)}),
+                    }
+                }
+            });
+            return self.persist(|transport| transport.finish(&finished));
+        }
+        let second = finished.split_off(finished.len() / 2);
+        let mut lost = self.finish(finished)?;
+        lost.extend(self.finish(second)?);
+        Some(lost)
     }
 
     /// Repeats `call` until it succeeds; `None` when the host gave up.
@@ -190,5 +229,49 @@ impl Worker {
     fn reply(&self, reply: Reply) {
         // The host's loop is gone: its process is about to end.
         let _ = self.replies.send(reply);
+    }
+}
+
+/// A death in letters that every database can keep, whatever its encoding.
+fn in_ascii(death: &Death) -> Death {
+    fn value(given: &Value) -> Value {
+        match given {
+            Value::String(text) => Value::String(ascii(text)),
+            Value::Array(items) => items.iter().map(value).collect(),
+            Value::Object(map) => map.iter().map(|(k, v)| (ascii(k), value(v))).collect(),
+            other => other.clone(),
+        }
+    }
+    Death { reason: ascii(&death.reason), details: value(&death.details) }
+}
+
+/// Other letters as `\u{20ac}`.
+fn ascii(text: &str) -> String {
+    let plain = |c: char| (c.is_ascii() && c != '\0').then_some(c);
+    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        match plain(c) {
+            Some(c) => out.push(c),
+            None => out.extend(c.escape_unicode()),
+        }
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use rex_transport::Death;
+    use serde_json::json;
+
+    use super::in_ascii;
+
+    #[test]
+    fn a_death_in_ascii_still_tells_everything() {
+        let death = Death {
+            reason: "Exception: 5 €".to_owned(),
+            details: json!({"last_output": ["a\0b", "ok\n"], "ran_ms": 3}),
+        };
+        let plain = in_ascii(&death);
+        assert_eq!(plain.reason, "Exception: 5 \\u{20ac}");
+        assert_eq!(plain.details, json!({"last_output": ["a\\u{0}b", "ok\n"], "ran_ms": 3}));
     }
 }

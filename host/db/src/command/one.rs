@@ -42,6 +42,7 @@ pub(super) fn print(
         format: args.output(),
         width,
         paged: on_terminal && !args.no_pager,
+        waiting: None,
         printer: None,
         pager: None,
         failure: None,
@@ -51,13 +52,16 @@ pub(super) fn print(
         answer.close();
         return Err(CommandError::Write(failure));
     }
+    if let Err(error) = worked {
+        answer.close();
+        return Err(CommandError::Query(error));
+    }
+    let started = answer.start();
     let finished = match answer.printer.take() {
-        // What was begun is ended even before an error, so that the terminal shows whole lines.
-        Some(printer) => printer.finish().map(drop),
-        None => Ok(()),
+        Some(printer) => started.and_then(|()| printer.finish().map(drop)),
+        None => started,
     };
     answer.close();
-    worked.map_err(CommandError::Query)?;
     finished.map_err(CommandError::Write)
 }
 
@@ -66,6 +70,8 @@ struct Answer {
     format: Format,
     width: Option<usize>,
     paged: bool,
+    /// What is to be begun with the first item, or at the end: an error before leaves no output.
+    waiting: Option<(Profile, bool)>,
     printer: Option<Printer<Box<dyn Write>>>,
     pager: Option<Child>,
     failure: Option<io::Error>,
@@ -80,6 +86,16 @@ impl Answer {
             return Box::new(io::BufWriter::with_capacity(1 << 16, input));
         }
         Box::new(io::BufWriter::with_capacity(1 << 16, io::stdout().lock()))
+    }
+
+    /// Begins what is waiting to be begun.
+    fn start(&mut self) -> io::Result<()> {
+        let Some((profile, is_list)) = self.waiting.take() else { return Ok(()) };
+        let out = self.open();
+        let mut printer = Printer::new(self.format, self.width, out);
+        let begun = printer.begin(&profile, is_list);
+        self.printer = Some(printer);
+        begun
     }
 
     /// Waits for the reader to leave the pager.
@@ -103,16 +119,16 @@ impl Answer {
 
 impl Sink for Answer {
     fn begin(&mut self, profile: &Profile, is_list: bool) -> io::Result<()> {
-        let out = self.open();
-        let mut printer = Printer::new(self.format, self.width, out);
-        let begun = printer.begin(profile, is_list);
-        self.printer = Some(printer);
-        self.keep(begun)
+        self.waiting = Some((profile.clone(), is_list));
+        Ok(())
     }
 
     fn item(&mut self, value: Value) -> io::Result<()> {
-        let Some(printer) = &mut self.printer else { return Ok(()) };
-        let written = printer.item(value);
+        let started = self.start();
+        let written = match &mut self.printer {
+            Some(printer) => started.and_then(|()| printer.item(value)),
+            None => started,
+        };
         self.keep(written)
     }
 

@@ -102,6 +102,14 @@ impl Resolver {
     }
 }
 
+/// Whether the leaves of an identity are the key itself.
+pub(super) fn is_key(identify: &Identify) -> bool {
+    let own = |key: &String| format!("\"t0\".{}", quote(key));
+    identify.joins.is_empty()
+        && identify.leaves.len() == identify.key.len()
+        && identify.leaves.iter().zip(&identify.key).all(|(leaf, key)| leaf.sql == own(key))
+}
+
 /// `"s"."t" AS "t0" INNER JOIN …`.
 fn from(identify: &Identify) -> String {
     let mut from = format!("{}.{} AS \"t0\"", quote(&identify.schema), quote(&identify.table));

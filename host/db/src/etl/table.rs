@@ -198,13 +198,16 @@ impl TableWriter<'_> {
         rows: &[Vec<Cell>],
     ) -> Result<(), Failed> {
         let sql = format!(
-            "DELETE FROM {} AS \"t0\" USING {} WHERE {}",
+            "DELETE FROM {} AS \"t0\" USING {} WHERE {} RETURNING 1",
             self.name(),
             self.unnest(&identify.key),
             matches(identify),
         );
-        bulk(self.connection, &sql, column_arrays(rows, identify.key.len())).await?;
-        Ok(())
+        let gone = bulk(self.connection, &sql, column_arrays(rows, identify.key.len())).await?;
+        match gone.len() == rows.len() {
+            true => Ok(()),
+            false => Err(Error::new("Unable to locate the deleted row").into()),
+        }
     }
 
     /// The given columns of the rows with the given keys, in order.

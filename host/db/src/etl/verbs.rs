@@ -10,7 +10,7 @@ use rex_htsql::{Error, Value};
 use super::cells::{Cell, column_cell, convert, field_name, fields, leaf_texts, row_name};
 use super::copy::{CopyPath, Suitability};
 use super::refusal::Refusal;
-use super::resolve::Resolver;
+use super::resolve::{Resolver, is_key};
 use super::table::TableWriter;
 use super::work::Numbered;
 use super::{Failed, identity};
@@ -247,6 +247,15 @@ impl Verb {
         }
         let leaves: Vec<Option<Vec<String>>> = named.iter().map(leaf_texts).collect();
         distinct(&leaves)?;
+        if records.len() > 1 && matches!(self.kind, EtlKind::Update | EtlKind::Delete) {
+            // A row that is not there shows in the number of rows written, and is then sought
+            // for by itself.
+            let whole = leaves.iter().all(Option::is_some);
+            if whole && is_key(identify) {
+                let key = |leaves: Vec<String>| leaves.into_iter().map(Some).collect();
+                return Ok(leaves.into_iter().flatten().map(key).collect());
+            }
+        }
         let Some(rows) = &mut self.rows else {
             return Err(Error::new("Cannot determine identity of the table").into());
         };

@@ -46,7 +46,6 @@ pub(crate) enum Kind {
         kernels: Vec<Bound>,
     },
     Kernel {
-        quotient: Bound,
         index: usize,
     },
     Complement {
@@ -199,7 +198,7 @@ impl Binding {
             }
             Kind::Fork { kernels } => parts.extend(kernels.iter().map(|k| ("kernel", k))),
             Kind::Cover { seed } | Kind::Clip { seed, .. } | Kind::Collect { seed } => {
-                parts.push(("seed", seed))
+                parts.push(("seed", seed));
             }
             Kind::Attach { seed, images, condition } => {
                 parts.push(("seed", seed));

@@ -58,7 +58,7 @@ impl Binder<'_> {
             return self.apply(scope, &recipe, syn);
         }
         let call = Call { name: name.to_string(), args, syn };
-        let found = match name_key.as_str() {
+        match name_key.as_str() {
             "null" | "true" | "false" => {
                 call.count(0, Some(0))?;
                 self.bind_constant(scope, &name_key, syn)
@@ -68,12 +68,12 @@ impl Binder<'_> {
             "integer" | "int" => self.bind_cast(scope, &call, &Domain::Integer),
             "decimal" | "dec" => self.bind_cast(scope, &call, &Domain::Decimal),
             "float" => self.bind_cast(scope, &call, &Domain::Float),
-            "date" if call.args.len() == 3 => self.from_parts(scope, &call, func::DATE_FROM_PARTS),
+            "date" if call.args.len() == 3 => self.bind_parts(scope, &call, func::DATE_FROM_PARTS),
             "date" => self.bind_cast(scope, &call, &Domain::Date),
             "time" => self.bind_cast(scope, &call, &Domain::Time),
             "datetime" if call.args.len() > 1 => {
                 call.count(1, Some(6))?;
-                self.from_parts(scope, &call, func::DATETIME_FROM_PARTS)
+                self.bind_parts(scope, &call, func::DATETIME_FROM_PARTS)
             }
             "datetime" => self.bind_cast(scope, &call, &Domain::DateTime),
             "json" => self.bind_cast(scope, &call, &Domain::Json),
@@ -93,9 +93,8 @@ impl Binder<'_> {
                 self.bind_aggregate(scope, &name_key, &call)
             }
             "join" => self.bind_join(scope, &call),
-            _ => return self.bind_method(scope, &name_key, &call),
-        };
-        found
+            _ => self.bind_method(scope, &name_key, &call),
+        }
     }
 
     /// Functions that make or change flows.
@@ -244,7 +243,7 @@ impl Binder<'_> {
         self.make(kind, Some(scope), domain.clone(), call.syn)
     }
 
-    fn from_parts(
+    fn bind_parts(
         &mut self,
         scope: &Bound,
         call: &Call<'_>,
@@ -300,7 +299,7 @@ impl Binder<'_> {
     fn bind_switch(&mut self, scope: &Bound, name: &str, call: &Call<'_>) -> Binds {
         call.count(3, None)?;
         let is_recode = name == "recode";
-        if is_recode && call.args.len() % 2 == 0 {
+        if is_recode && call.args.len().is_multiple_of(2) {
             let what = format!("an odd number of arguments; got {}", call.args.len());
             return Err(call.expects(&what, call.syn));
         }

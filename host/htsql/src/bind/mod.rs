@@ -16,7 +16,7 @@ mod structure;
 
 use std::rc::Rc;
 
-pub(crate) use binding::{Binding, Bound, Kind, Recipe, outline};
+pub(crate) use binding::{Binding, Bound, Kind, outline};
 use lookup::{Expand, Lookup};
 pub(crate) use structure::identity_elements;
 

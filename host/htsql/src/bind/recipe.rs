@@ -79,7 +79,7 @@ impl Binder<'_> {
                     Kind::Quotient { kernels, .. } => kernels[*index].domain.clone(),
                     _ => Domain::Void,
                 };
-                let kind = Kind::Kernel { quotient: quotient.clone(), index: *index };
+                let kind = Kind::Kernel { index: *index };
                 self.make(kind, Some(scope), domain, syn)
             }
             Recipe::Complement(quotient) => {

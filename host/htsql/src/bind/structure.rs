@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::binding::{Bound, Kind, Recipe};
-use super::lookup::{Expand, LIFT, key};
+use super::lookup::{Expand, LIFT};
 use super::output::name_of;
 use super::{Binder, Binds, fail};
 use crate::coerce;
@@ -343,11 +343,6 @@ impl Binder<'_> {
             scope = self.define_terms(&scope, &terms, params.as_deref(), &body.clone(), &syn)?;
         }
         Ok(scope)
-    }
-
-    /// Whether a name is defined with this arity in the scope.
-    pub(super) fn has_attribute(&self, scope: &Bound, name: &str, arity: usize) -> bool {
-        self.look.attribute(scope, &key(name), Some(arity)).is_some()
     }
 }
 

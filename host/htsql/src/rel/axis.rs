@@ -36,11 +36,7 @@ impl Builder<'_, '_> {
             Step::Complement { seed, kernels } => {
                 (self.complement(frame, base, seed, &kernels), seed)
             }
-            Step::Moniker { seed } => {
-                let inner = self.frame(Some((frame, base)));
-                self.enter(inner, seed, None);
-                (inner, seed)
-            }
+            Step::Moniker { seed } => (self.seed(frame, base, seed), seed),
             Step::Fork { seed, kernels } => (self.fork(frame, seed, &kernels), seed),
             Step::Attach { seed, images, filter } => {
                 (self.attach(frame, base, seed, &images, filter), seed)
@@ -49,18 +45,13 @@ impl Builder<'_, '_> {
                 (self.clip(frame, base, seed, limit.unwrap_or(1), offset), seed)
             }
             Step::Locate { seed, filter } => {
-                let inner = self.frame(Some((frame, base)));
-                self.enter(inner, seed, None);
+                let inner = self.seed(frame, base, seed);
                 let filter = self.value(inner, filter);
                 self.frames[inner].filters.push(filter);
                 (inner, seed)
             }
             // Tables are not single on anything; links are joined by `fiber`.
-            _ => {
-                let inner = self.frame(Some((frame, base)));
-                self.enter(inner, space, None);
-                (inner, space)
-            }
+            _ => (self.seed(frame, base, space), space),
         };
         let join = if can_miss { Join::Left } else { Join::Inner };
         let mut on: Vec<Expr> = Vec::new();
@@ -76,6 +67,38 @@ impl Builder<'_, '_> {
         Place { via, mask: None, present, is_optional: can_miss }
     }
 
+    /// A frame of the rows of a seed that belong to the frame's row of the ground.
+    ///
+    /// A limit in the seed counts the rows of the whole flow, over all rows of the ground: such a
+    /// seed is computed apart, and the rows that belong to the ground's are picked afterwards.
+    pub(super) fn seed(&mut self, frame: FrameId, ground: SpaceId, seed: SpaceId) -> FrameId {
+        let chain = self.arena.chain(seed);
+        let shared = chain.iter().take_while(|id| self.arena.spans(ground, **id)).count();
+        let is_limited = |id: &SpaceId| {
+            let step = &self.arena.space(*id).step;
+            matches!(step, Step::Order { limit, offset, .. } if limit.is_some() || offset.is_some())
+        };
+        let keys = match chain[..shared].last() {
+            Some(last) if chain[shared..].iter().any(is_limited) => self.arena.weak_order(*last),
+            _ => Vec::new(),
+        };
+        if keys.is_empty() {
+            let inner = self.frame(Some((frame, ground)));
+            self.enter(inner, seed, None);
+            return inner;
+        }
+        let inner = self.frame(None);
+        self.enter(inner, seed, None);
+        for (key, _) in keys {
+            let left = self.value(inner, key);
+            let right = self.value(frame, key);
+            let is_null_safe = left.is_nullable() && right.is_nullable();
+            let same = Rc::new(Node::Same { left, right, is_null_safe });
+            self.frames[inner].filters.push(same);
+        }
+        inner
+    }
+
     /// Unique kernels of the seed, without NULLs.
     fn group(
         &mut self,
@@ -84,8 +107,7 @@ impl Builder<'_, '_> {
         seed: SpaceId,
         kernels: &[CodeId],
     ) -> FrameId {
-        let inner = self.frame(Some((frame, base)));
-        self.enter(inner, seed, None);
+        let inner = self.seed(frame, base, seed);
         for kernel in kernels {
             let expr = self.value(inner, *kernel);
             if expr.is_nullable() {
@@ -107,8 +129,7 @@ impl Builder<'_, '_> {
         kernels: &[CodeId],
     ) -> FrameId {
         let ground = self.arena.parent(base);
-        let inner = self.frame(Some((frame, ground)));
-        self.enter(inner, seed, None);
+        let inner = self.seed(frame, ground, seed);
         for (index, kernel) in kernels.iter().enumerate() {
             let syn = self.arena.space(base).syn.clone();
             let own = self.arena.intern_code(Code::Kernel { space: base, index }, &syn);
@@ -122,8 +143,7 @@ impl Builder<'_, '_> {
 
     fn fork(&mut self, frame: FrameId, seed: SpaceId, kernels: &[CodeId]) -> FrameId {
         let ground = self.arena.parent(seed);
-        let inner = self.frame(Some((frame, ground)));
-        self.enter(inner, seed, None);
+        let inner = self.seed(frame, ground, seed);
         for kernel in kernels {
             let left = self.value(inner, *kernel);
             let right = self.value(frame, *kernel);
@@ -141,8 +161,7 @@ impl Builder<'_, '_> {
         images: &[(CodeId, CodeId)],
         filter: Option<CodeId>,
     ) -> FrameId {
-        let inner = self.frame(Some((frame, base)));
-        self.enter(inner, seed, None);
+        let inner = self.seed(frame, base, seed);
         for (origin, target) in images {
             let left = self.value(inner, *target);
             let right = self.value(frame, *origin);
@@ -164,8 +183,7 @@ impl Builder<'_, '_> {
         limit: u64,
         offset: u64,
     ) -> FrameId {
-        let inner = self.frame(Some((frame, base)));
-        self.enter(inner, seed, None);
+        let inner = self.seed(frame, base, seed);
         let mut order = self.arena.full_order(seed);
         order.retain(|(code, _)| !self.arena.is_singular(base, *code));
         let order = self.keys(inner, order);

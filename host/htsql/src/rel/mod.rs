@@ -16,7 +16,7 @@ mod value;
 
 use std::rc::Rc;
 
-pub(crate) use output::{Fetch, plan};
+pub(crate) use output::plan;
 pub(crate) use print::outline;
 
 use crate::catalog::TableId;

@@ -203,8 +203,7 @@ impl Builder<'_, '_> {
         }
         let value = match op {
             Aggregate::Exists | Aggregate::Every => {
-                let inner = self.frame(Some((frame, space)));
-                self.enter(inner, plural, None);
+                let inner = self.seed(frame, space, plural);
                 let mut test = self.value(inner, arg);
                 if op == Aggregate::Every {
                     test = Rc::new(Node::Formula { op: Op::Not, args: vec![test] });
@@ -234,8 +233,7 @@ impl Builder<'_, '_> {
         let (alias, inner) = match found {
             Some(found) => found,
             None => {
-                let inner = self.frame(Some((frame, space)));
-                self.enter(inner, plural, None);
+                let inner = self.seed(frame, space, plural);
                 let alias = self.push(frame, Join::Inner, FrameSource::Frame(inner), Vec::new());
                 self.frames[frame].aggregates.insert((space, plural), (alias, inner));
                 (alias, inner)

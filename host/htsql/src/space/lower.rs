@@ -153,6 +153,9 @@ impl Lower<'_> {
                     pairs.push((origin, target));
                 }
                 let filter = condition.as_ref().map(|c| self.encode(c)).transpose()?;
+                if let Some(filter) = filter {
+                    self.check_condition(filter, base, seed_space)?;
+                }
                 Step::Attach { seed: seed_space, images: pairs, filter }
             }
             Kind::Clip { seed, limit, offset } => {
@@ -164,7 +167,7 @@ impl Lower<'_> {
                 let mut tests = Vec::with_capacity(leaves.len());
                 for (leaf, value) in leaves {
                     let leaf = self.encode(leaf)?;
-                    let args = vec![leaf, self.encode(value)?];
+                    let args = vec![leaf, self.encode_on(value, base)?];
                     let syn = &value.syn;
                     tests.push(self.arena.intern_code(Code::Formula { op: Op::Eq, args }, syn));
                 }
@@ -247,6 +250,19 @@ impl Lower<'_> {
         for unit in self.arena.units(code) {
             if let Some(unit_space) = self.arena.unit_space(*unit)
                 && !self.arena.spans(space, unit_space)
+            {
+                return Err(fail("Expected a singular expression", self.arena.code_syn(*unit)));
+            }
+        }
+        Ok(())
+    }
+
+    /// A condition on pairs of rows: each unit single on one of them.
+    fn check_condition(&self, code: CodeId, a: SpaceId, b: SpaceId) -> Result<(), Error> {
+        for unit in self.arena.units(code) {
+            if let Some(space) = self.arena.unit_space(*unit)
+                && !self.arena.spans(a, space)
+                && !self.arena.spans(b, space)
             {
                 return Err(fail("Expected a singular expression", self.arena.code_syn(*unit)));
             }

@@ -377,9 +377,10 @@ impl Parser {
     fn comparison(&mut self) -> Parsed {
         let start = self.start();
         let left = self.sum()?;
-        let symbol = match self.symbol() {
-            Some(s @ ("~" | "!~" | "<=" | "<" | ">=" | ">" | "==" | "=" | "!==" | "!=")) => s,
-            _ => return Ok(left),
+        let Some(symbol @ ("~" | "!~" | "<=" | "<" | ">=" | ">" | "==" | "=" | "!==" | "!=")) =
+            self.symbol()
+        else {
+            return Ok(left);
         };
         self.position += 1;
         let right = self.sum()?;

@@ -61,10 +61,20 @@ fn is_away(error: &Error) -> bool {
     }
 }
 
+/// Whether what was sent is at fault, so that sending it again cannot help: 22 is data, such as a
+/// character that the database's encoding lacks; 23 a constraint; 54 a size; P0 an error that a
+/// trigger raised.
+fn is_about_the_data(error: &Error) -> bool {
+    let class = error.code().and_then(|code| code.code().get(..2));
+    matches!(class, Some("22" | "23" | "54" | "P0"))
+}
+
 fn say(error: Error, label: &str) -> TransportError {
     let away = is_away(&error);
     let (head, kind) = if away {
         ("Lost the connection to the Postgres server:", Kind::Unreachable)
+    } else if is_about_the_data(&error) {
+        ("The Postgres server refused:", Kind::Invalid)
     } else {
         ("The Postgres server refused:", Kind::Refused)
     };

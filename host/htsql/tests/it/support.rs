@@ -50,7 +50,7 @@ fn columns_of(text: &str, columns: &[Column]) -> Vec<usize> {
         .collect()
 }
 
-pub fn catalog(naming: Naming) -> Catalog {
+pub(crate) fn catalog(naming: Naming) -> Catalog {
     let mut tables: Vec<Table> = Vec::new();
     let text = UNIVERSITY.replace("\\\n", "");
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
@@ -104,12 +104,12 @@ pub fn catalog(naming: Naming) -> Catalog {
     Catalog::new(Database { schemas: vec![schema] }, naming)
 }
 
-pub fn env() -> Env<'static> {
+pub(crate) fn env() -> Env<'static> {
     Env { gateways: &NoGateways }
 }
 
 /// What a stage makes of a query, or the error text.
-pub fn explain(query: &str, lens: Lens) -> String {
+pub(crate) fn explain(query: &str, lens: Lens) -> String {
     let catalog = catalog(Naming::Stock);
     rex_htsql::explain(query, lens, &catalog, &env(), &Params::new())
         .unwrap_or_else(|error| error.to_string())

@@ -1,9 +1,5 @@
 //! What must hold for any input: no panics, errors that print, and texts that survive printing.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod support;
-
 use proptest::prelude::*;
 use rex_htsql::{Lens, Naming, Params};
 
@@ -183,14 +179,14 @@ fn value(depth: u32) -> BoxedStrategy<String> {
 }
 
 fn look(text: &str) {
-    let catalog = support::catalog(Naming::Stock);
+    let catalog = crate::support::catalog(Naming::Stock);
     for lens in [Lens::Syn, Lens::Bound, Lens::Space, Lens::Rel, Lens::Sql] {
-        match rex_htsql::explain(text, lens, &catalog, &support::env(), &Params::new()) {
+        match rex_htsql::explain(text, lens, &catalog, &crate::support::env(), &Params::new()) {
             Ok(shown) => drop(shown),
             Err(error) => assert!(!error.to_string().is_empty()),
         }
     }
-    let _ = rex_htsql::compile(text, &catalog, &support::env(), &Params::new());
+    let _ = rex_htsql::compile(text, &catalog, &crate::support::env(), &Params::new());
 }
 
 fn survives(text: &str) {
