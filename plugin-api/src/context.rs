@@ -62,7 +62,7 @@ impl Context<'_> {
         self.task_id
     }
 
-    /// Which attempt at this task this is, from 1; more than 1 after a failure or a host's death.
+    /// Which attempt at this task this is, from 1. A host's death does not count as one.
     pub fn attempt(&self) -> u32 {
         self.attempt
     }

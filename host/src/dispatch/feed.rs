@@ -13,6 +13,8 @@ use rex_transport::{Claim, ClaimId, ClaimedTask};
 pub const WINDOW: Duration = Duration::from_millis(50);
 /// Most tasks in one window.
 pub const LARGEST_WINDOW: usize = 512;
+/// Most bytes of payloads that are handed out at once; one task may have more.
+const LARGEST_BATCH: usize = 8 << 20;
 /// A pace is believed step by step: one lucky sample must not flood a process.
 const GROWTH: usize = 4;
 
@@ -84,7 +86,14 @@ impl Feed {
             return Vec::new();
         }
         let share = self.ready.len().div_ceil(serving.max(1));
-        let count = (window - held).min(share.max(usize::from(held == 0))).min(self.ready.len());
+        let count = (window - held).min(share.max(usize::from(held == 0)));
+        let mut bytes = 0;
+        let fits = |claimed: &&Claimed| {
+            let first = bytes == 0;
+            bytes += claimed.task.payload.len();
+            first || bytes <= LARGEST_BATCH
+        };
+        let count = self.ready.iter().take(count).take_while(fits).count();
         self.ready.drain(..count).collect()
     }
 
@@ -152,6 +161,24 @@ mod tests {
         }
         assert_eq!(feed.take(0, 2).len(), 5);
         assert_eq!(feed.take(0, 2).len(), 3);
+    }
+
+    #[test]
+    fn large_payloads_are_handed_out_a_few_at_a_time() {
+        let mut feed = feed(1..=10);
+        for claimed in &mut feed.ready {
+            let text = format!("{{\"x\": \"{}\"}}", "y".repeat(3 << 20));
+            claimed.task.payload = Payload::from_stored(text);
+        }
+        for _ in 0..10 {
+            feed.measured(100, Duration::from_millis(1));
+        }
+        assert_eq!(feed.take(0, 1).len(), 2);
+        for claimed in &mut feed.ready {
+            let text = format!("{{\"x\": \"{}\"}}", "y".repeat(9 << 20));
+            claimed.task.payload = Payload::from_stored(text);
+        }
+        assert_eq!(feed.take(0, 1).len(), 1);
     }
 
     #[test]

@@ -105,7 +105,10 @@ impl Held {
     /// Settles a death by the page's last word, which is believed only about tasks that were sent
     /// and not answered for.
     pub fn after_death(mut self, progress: Progress) -> Aftermath {
-        let is_finished = |held: &HeldTask| held.seq <= progress.finished || held.failure.is_some();
+        // Nothing is finished that was not started.
+        let finished = Some(progress.finished).filter(|seq| *seq <= progress.started);
+        let is_finished =
+            |held: &HeldTask| finished.is_some_and(|seq| held.seq <= seq) || held.failure.is_some();
         let mut aftermath =
             Aftermath { finished: Vec::new(), culprit: None, unstarted: Vec::new() };
         for held in self.tasks.drain(..) {
@@ -190,7 +193,8 @@ mod tests {
     #[test]
     fn a_page_full_of_lies_loses_nothing() {
         check(held(11..=12), u64::MAX, 0, " | 11 | 12");
-        check(held(11..=12), 0, u64::MAX, "11 12 |  | ");
+        check(held(11..=12), 0, u64::MAX, " |  | 11 12");
+        check(held(11..=12), 1, 2, " | 11 | 12");
     }
 
     #[test]

@@ -17,6 +17,11 @@ impl Limiter {
         Limiter { calls: calls.max(1), period, starts: VecDeque::new() }
     }
 
+    /// Whether it is this limit, with what it remembers.
+    pub fn is(&self, calls: usize, period: Duration) -> bool {
+        self.calls == calls.max(1) && self.period == period
+    }
+
     /// When the next task may start: `now` or later.
     pub fn next_start(&mut self, now: Instant) -> Instant {
         while self.starts.front().is_some_and(|start| *start + self.period <= now) {

@@ -350,7 +350,7 @@ impl Host {
         match reply {
             Reply::Claimed { queue, claim } => self.on_claimed(&queue, claim, now),
             Reply::Refused { queue, reason, pause } => {
-                self.on_refused(&queue, &reason, now + pause)
+                self.on_refused(&queue, &reason, now + pause);
             }
             Reply::Finished { lost } => {
                 for queue in self.outbox.finished() {

@@ -170,11 +170,13 @@ impl Host {
             .iter()
             .filter_map(|id| self.processes.get(id))
             .any(|running| running.held.count() == 0);
-        if idle && let Some(most) = serving.last().and_then(|id| self.processes.get_mut(id)) {
-            if most.held.count() > 1 && !most.recalling {
-                most.recalling = true;
-                most.send(&self.poller, &ToWorker::Recall);
-            }
+        if idle
+            && let Some(most) = serving.last().and_then(|id| self.processes.get_mut(id))
+            && most.held.count() > 1
+            && !most.recalling
+        {
+            most.recalling = true;
+            most.send(&self.poller, &ToWorker::Recall);
         }
         let halting = self.setup.halt_when_empty && held == 0 && !serving.is_empty();
         if halting && !queue.asked_idle {

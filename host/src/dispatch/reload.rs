@@ -166,7 +166,10 @@ impl Host {
             retired: false,
         });
         queue.retired = false;
-        queue.limiter = plan.rate.map(|rate| Limiter::new(rate.calls, rate.period));
+        queue.limiter = plan.rate.map(|rate| {
+            let same = queue.limiter.take().filter(|limiter| limiter.is(rate.calls, rate.period));
+            same.unwrap_or_else(|| Limiter::new(rate.calls, rate.period))
+        });
         let surplus = old.len().saturating_sub(plan.processes as usize);
         let mut old = old.into_iter();
         for n in 0..plan.processes {

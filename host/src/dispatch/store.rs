@@ -138,19 +138,30 @@ impl Worker {
     /// A claim that is refused is not repeated here: what keeps one queue locked must not hold up the
     /// others, nor the outcomes.
     fn claim(&mut self, queue: QueueName, max: usize) -> Option<Reply> {
-        let (begun, mut refusal) = (Instant::now(), None);
-        let claim = self.persist(|transport| match transport.claim(&queue, max) {
-            Err(error) if error.kind == Kind::Refused => {
-                refusal = Some(error.to_string());
-                Ok(None)
-            }
-            result => result,
-        })?;
-        Some(match refusal {
-            // Waiting for a lock takes this thread's time: most of it is for other queues.
-            Some(reason) => Reply::Refused { queue, reason, pause: begun.elapsed() * 5 },
-            None => Reply::Claimed { queue, claim },
-        })
+        let (begun, mut max) = (Instant::now(), max);
+        loop {
+            let mut refusal = None;
+            let claim = self.persist(|transport| match transport.claim(&queue, max) {
+                Err(error) if matches!(error.kind, Kind::Refused | Kind::Invalid) => {
+                    refusal = Some(error);
+                    Ok(None)
+                }
+                result => result,
+            })?;
+            return Some(match refusal {
+                None => Reply::Claimed { queue, claim },
+                // Too much for one statement, as when payloads are very large.
+                Some(error) if error.kind == Kind::Invalid && max > 1 => {
+                    max = (max / 8).max(1);
+                    continue;
+                }
+                // Waiting for a lock takes this thread's time: most of it is for other queues.
+                Some(error) => {
+                    let pause = begun.elapsed() * 5;
+                    Reply::Refused { queue, reason: error.to_string(), pause }
+                }
+            });
+        }
     }
 
     /// Records outcomes. One that the store cannot take keeps no other from being recorded: it is

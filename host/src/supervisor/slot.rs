@@ -154,7 +154,7 @@ impl Slot {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{Action, Event, Policy, Slot, step};
+    use super::{Event, Policy, Slot, step};
 
     /// Runs events at times in seconds; expects `time action` lines and the last state's word.
     #[track_caller]

@@ -61,7 +61,6 @@ impl Spawner {
         let (stdout, child_stdout) = io::pipe()?;
         let (stderr, child_stderr) = io::pipe()?;
         let host = rustix::process::getpid();
-        #[expect(clippy::disallowed_methods, reason = "this is the file that makes processes")]
         let child = Command::new(PROGRAM)
             .arg0("rex-host")
             .arg("worker-process")
