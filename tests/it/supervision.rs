@@ -122,6 +122,7 @@ fn drain_has_a_deadline() {
     host.signal(libc::SIGTERM);
     let (_, output) = host.wait();
     assert_eq!(waiting(&env), [(1, 1)], "{output}");
+    assert!(!output.contains("not recorded"), "the store was there all the time: {output}");
     assert_eq!(dead_letters(&env), Vec::<Value>::new());
 }
 

@@ -141,16 +141,18 @@ fn statements_can_be_stopped() {
     let mut session = session_at(&server.uri("small"), None);
     let canceller = session.canceller().unwrap();
     let start = Instant::now();
+    let (stopped, was_stopped) = std::sync::mpsc::channel();
     let other = std::thread::spawn(move || {
         // Whatever runs when the request arrives is stopped; so ask until something was.
-        while start.elapsed() < Duration::from_secs(20) {
-            std::thread::sleep(Duration::from_millis(100));
-            if canceller.cancel().is_err() || start.elapsed() > Duration::from_secs(2) {
+        let waiting = Err(std::sync::mpsc::RecvTimeoutError::Timeout);
+        while was_stopped.recv_timeout(Duration::from_millis(100)) == waiting {
+            if canceller.cancel().is_err() || start.elapsed() > Duration::from_secs(20) {
                 break;
             }
         }
     });
     let error = session.produce("/slow", &Params::new()).unwrap_err().to_string();
+    stopped.send(()).unwrap();
     assert!(error.contains("canceling statement due to user request"), "{error}");
     assert!(start.elapsed() < Duration::from_secs(20));
     other.join().unwrap();
