@@ -6,6 +6,7 @@ mod commands;
 mod crash_table;
 mod crashing;
 mod readme;
+mod refusals;
 mod reload;
 mod seed_asynctask;
 mod sharing;

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use rex_test_support::env::{Env, dist, target_dir};
-use rex_test_support::process::{Running, wait_for};
+use rex_test_support::plugins;
+use rex_test_support::process::{Process, Running, descendants, wait_for};
 use serde_json::{Value, json};
 
+use crate::crashing::{self, recorded};
 use crate::store::Store;
 
 /// Libraries built from what `plugin new greeter` writes: as it is, and as an author changed it.
@@ -275,4 +277,154 @@ fn no_task_fails_under_load() {
     assert!(greeted.iter().copied().eq(0..BATCHES * BATCH), "each once: {}", greeted.len());
     assert!(output.contains("Hello, ") && output.contains("Servus, "));
     assert!(!output.contains("died"), "{output}");
+}
+
+/// Puts another build of the fixture in place of the one that is there.
+fn add_another_crash(env: &Env, build: &str) {
+    let mut bytes = std::fs::read(plugins::built("crash")).expect("it was built");
+    bytes.extend_from_slice(build.as_bytes());
+    let name = plugins::built("crash").file_name().expect("it has a name").to_owned();
+    let file = env.path("build").join(name);
+    std::fs::create_dir_all(env.path("build")).expect("ours");
+    std::fs::write(&file, bytes).expect("ours");
+    env.add_plugin(&file);
+}
+
+/// Adds a plugin that takes until the file `go` is there to be looked at, and lets `reload` begin.
+fn begin_slow_reload(env: &Env, host: &Running, reload: impl FnOnce()) {
+    let slow = plugins::chameleon().act(&format!("wait for {}", env.path("go").display()));
+    slow.install(&env.path("plugins/slow.so"));
+    reload();
+    wait_for("the slow plugin to be looked at", || {
+        let family = descendants(host.pid());
+        family.iter().any(|process| process.command.contains("probe-plugin"))
+    });
+}
+
+#[test]
+fn a_change_that_comes_during_a_reload_is_not_lost() {
+    let queue = json!({"crash": {}});
+    let taken_over = "of libcrash.so";
+    for (more, hup) in [(&["--watch"] as &[&str], false), (&[], true)] {
+        let env = crashing::env();
+        let host = crashing::start(&env, &queue, more);
+        host.wait_output("Starting; queue=crash");
+        let hang_up = || {
+            if hup {
+                host.signal(libc::SIGHUP);
+            }
+        };
+        begin_slow_reload(&env, &host, hang_up);
+        // `crash` comes before `slow` and was read already.
+        add_another_crash(&env, "another build");
+        hang_up();
+        let output = host.wait_output("another reload follows the one under way");
+        assert!(!output.contains(taken_over), "{output}");
+        env.write("go", "");
+        host.wait_output(taken_over);
+        host.wait_output_times("Starting; queue=crash", 2);
+        stop(&env, host);
+    }
+}
+
+#[test]
+fn a_reload_that_is_asked_for_during_another_is_done_after_it() {
+    let env = crashing::env();
+    let host = crashing::start(&env, &json!({"crash": {}}), &[]);
+    host.wait_output("Starting; queue=crash");
+    begin_slow_reload(&env, &host, || host.signal(libc::SIGHUP));
+    add_another_crash(&env, "another build");
+    let said = std::thread::scope(|scope| {
+        let asked: Vec<_> = (0..3)
+            .map(|_| {
+                let command = env.command("rex-host", &["reload"]);
+                scope.spawn(move || rex_test_support::process::run(command, "").ok())
+            })
+            .collect();
+        wait_for("all to have asked", || waiting_calls(&host) == 3);
+        env.write("go", "");
+        asked.into_iter().map(|thread| thread.join().expect("it ended well")).collect::<String>()
+    });
+    assert_eq!(said.matches("takes over from").count(), 1, "{said}");
+    assert_eq!(said.matches("nothing has changed").count(), 2, "{said}");
+    stop(&env, host);
+}
+
+/// How many requests of operators the host has taken and not answered.
+fn waiting_calls(host: &Running) -> usize {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", host.pid())).expect("it runs");
+    let names = threads.flatten().filter_map(|thread| {
+        // A thread may end meanwhile.
+        std::fs::read_to_string(thread.path().join("comm")).ok()
+    });
+    names.filter(|name| name.trim_end() == "control-call").count()
+}
+
+/// Makes all copies of plugins as old as those of a host that has run for a while.
+fn age_copies(env: &Env) {
+    let copies = env.path("work/.rex-host/rex/plugins");
+    for entry in std::fs::read_dir(copies).expect("a host made it").flatten() {
+        let file = std::fs::File::open(entry.path()).expect("ours");
+        let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+        file.set_modified(old).expect("ours");
+    }
+}
+
+#[test]
+fn the_copy_that_a_process_runs_is_kept() {
+    let env = crashing::env();
+    let host = crashing::start(&env, &json!({"crash": {}}), &[]);
+    host.wait_output("Starting; queue=crash");
+    let old = worker_pid(&env, "crash");
+    // Its slot stays empty, and the old one serves.
+    plugins::chameleon()
+        .workers("crash", &["crash_worker"])
+        .act("refuse to start")
+        .install(&env.path("plugins/libcrash.so"));
+    let unused = env.write(&format!("work/.rex-host/rex/plugins/{}.so", "0".repeat(64)), "");
+    age_copies(&env);
+    env.rex_host(&["reload"]).ok();
+    host.wait_output("cannot start: ");
+    wait_for("what nobody uses to be removed", || !unused.exists());
+
+    let old = Process::find(i32::try_from(old.as_i64().expect("a pid")).expect("it fits"));
+    old.expect("it serves until its successor does").kill();
+    host.wait_output_times("Starting; queue=crash", 2);
+    let task = json!({"how": "ok", "n": 1, "record": env.path("record")}).to_string();
+    Store::Embedded.submit(&env, "crash", &[&task]);
+    wait_for("the task", || recorded(&env.path("record")).get(&1) == Some(&(1, 1)));
+    stop(&env, host);
+}
+
+#[test]
+fn a_reload_forgets_no_task_starts() {
+    let env = crashing::env();
+    let workers = |timeout: u32| {
+        let queue = json!({
+            "worker": "crash_worker", "rate_max_calls": 1, "rate_period": 3600, "timeout": timeout,
+        });
+        env.write(
+            "work/app/settings.yaml",
+            &format!(
+                "asynctask_workers: {}\nlogging_root: {{level: DEBUG}}\n",
+                json!({"crash": queue})
+            ),
+        );
+    };
+    workers(60);
+    let plugins = env.path("plugins").display().to_string();
+    let args = ["run", "./app/", "--require", "rex.asynctask", "--plugins", &plugins];
+    let host = env.start(&args);
+    let record = env.path("record");
+    let task = |n: i64| json!({"how": "ok", "n": n, "record": record}).to_string();
+    Store::Embedded.submit(&env, "crash", &[&task(1), &task(2)]);
+    host.wait_output("Rate limited on queue crash");
+    workers(61);
+    env.rex_host(&["reload"]).ok();
+    // Said by the new process, too.
+    host.wait_output_times("Rate limited on queue crash", 2);
+    let output = host.output();
+    assert_eq!(output.matches("Starting; queue=crash").count(), 2, "{output}");
+    assert_eq!(recorded(&record).get(&2), None, "{output}");
+    stop(&env, host);
 }

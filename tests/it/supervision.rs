@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use rex_test_support::env::Env;
-use rex_test_support::process::{Process, descendants, wait_for};
+use rex_test_support::process::{self, Process, descendants, wait_for};
 use serde_json::{Value, json};
 
 use crate::crashing::{self, recorded, wait_started};
@@ -148,6 +148,39 @@ fn ctrl_c_drains_and_another_one_ends() {
     host.signal_group(libc::SIGINT);
     let (_, output) = host.wait();
     assert_eq!(waiting(&env), [(2, 1)], "{output}");
+}
+
+/// What a plugin leaves to be done at exit may hang; a worker that has said goodbye is not waited for.
+#[test]
+fn nobody_lingers_after_goodbye() {
+    let env = crashing::env();
+    Store::Embedded.submit(&env, "crash", &[r#"{"how": "atexit"}"#]);
+    let host = crashing::start(&env, &json!({"crash": {}}), &["--halt-when-empty"]);
+    let output = host.wait_ok();
+    assert!(output.contains("INFO:CrashWorker:Terminating"), "{output}");
+    assert!(!output.contains("died"), "it did all it was asked: {output}");
+    assert_eq!(dead_letters(&env), Vec::<Value>::new());
+}
+
+#[test]
+fn a_host_that_does_not_answer_is_said_to_be_one() {
+    let env = crashing::env();
+    let host = crashing::start(&env, &json!({"crash": {}}), &[]);
+    host.wait_output("Starting; queue=crash");
+    host.signal(libc::SIGSTOP);
+    std::thread::scope(|scope| {
+        for command in ["status", "reload", "stop"] {
+            let command = env.command("rex-host", &[command]);
+            scope.spawn(move || {
+                let text = process::run(command, "").fails(1);
+                assert!(text.contains("host `rex` does not answer"), "{text}");
+                assert!(text.contains("/rex/pid`"), "{text}");
+            });
+        }
+    });
+    host.signal(libc::SIGCONT);
+    env.rex_host(&["stop"]).ok();
+    host.wait_ok();
 }
 
 #[test]

@@ -96,6 +96,8 @@ pub(crate) fn reload(
     output: &mut Output,
 ) -> Result<ExitCode, Failure> {
     let place = args.common.place(&environment)?;
+    // Reading anew may take its time; whether anybody is there shows at once.
+    ask(&place, &Request::Status)?;
     match ask(&place, &Request::Reload { check: args.check })? {
         Answer::Done { lines } => {
             for line in lines {

@@ -50,6 +50,7 @@ impl Host {
         }
         if self.replanning {
             // What is being read may be older than what this one is about.
+            tracing::debug!("another reload follows the one under way");
             let silent = |wanted: &Wanted| wanted.reply.is_none() && !wanted.check_only;
             if reply.is_some() || check_only || !self.reloads_wanted.iter().any(silent) {
                 self.reloads_wanted.push_back(Wanted { reply, check_only });

@@ -52,10 +52,24 @@ impl Database {
     /// # Panics
     /// When the server refuses.
     pub fn new() -> Database {
+        Database::with("")
+    }
+
+    /// With an encoding that lacks most of the world's letters.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub fn latin1() -> Database {
+        Database::with("encoding 'LATIN1' locale 'C' template template0")
+    }
+
+    fn with(options: &str) -> Database {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("rex_{}_{number}", std::process::id());
-        admin().batch_execute(&format!("create database {name}")).expect("a database can be made");
+        admin()
+            .batch_execute(&format!("create database {name} {options}"))
+            .expect("a database can be made");
         Database { name }
     }
 

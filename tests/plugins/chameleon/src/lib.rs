@@ -8,10 +8,11 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "shows what becomes of prints")]
 
 use std::hint::black_box;
+use std::path::Path;
 use std::time::Duration;
 
 use rex_plugin_api::ops::Manifest;
-use rex_plugin_api::{Context, Payload, Registry, Result, Worker, abi, serde_json};
+use rex_plugin_api::{Context, Error, Payload, Registry, Result, Worker, abi, serde_json};
 
 /// A manifest as JSON.
 static CLAIM: [u8; 2048] = slot(b"REX-SLOT-CLAIM:");
@@ -37,6 +38,13 @@ fn read(slot: &'static [u8]) -> &'static str {
 struct Chameleon;
 
 impl Worker for Chameleon {
+    fn start(&mut self, _: &Context) -> Result<()> {
+        match read(&ACT) {
+            "refuse to start" => Err(Error::new("it does not want to")),
+            _ => Ok(()),
+        }
+    }
+
     fn process(&mut self, payload: &Payload, ctx: &Context) -> Result<()> {
         let op = u32::try_from(payload.integer("op")?)?;
         ctx.call_host(op, &**payload)
@@ -70,7 +78,7 @@ static CONSTRUCTOR: extern "C" fn() = act;
 
 extern "C" fn act() {
     match read(&ACT) {
-        "" => {}
+        "" | "refuse to start" => {}
         "abort" => std::process::abort(),
         // SAFETY: not safe at all: nothing is mapped there, which is the point.
         "segfault" => unsafe { black_box(16 as *mut u8).write_volatile(1) },
@@ -92,7 +100,16 @@ extern "C" fn act() {
             eprintln!("{}", child.expect("there is a sleep").id());
             hang();
         }
-        other => eprintln!("no act named {other}"),
+        other => match other.strip_prefix("wait for ") {
+            Some(file) => wait_for(Path::new(file)),
+            None => eprintln!("no act named {other}"),
+        },
+    }
+}
+
+fn wait_for(file: &Path) {
+    while !file.exists() {
+        std::thread::park_timeout(Duration::from_millis(5));
     }
 }
 

@@ -13,6 +13,7 @@ use std::io::Write;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rex_plugin_api::serde_json::Value;
 use rex_plugin_api::{Context, Error, Payload, Result, Worker, export_plugin};
 
 #[derive(Default)]
@@ -42,7 +43,10 @@ fn record(payload: &Payload, event: &str) -> Result<()> {
 fn act(how: &str, payload: &Payload, ctx: &Context) -> Result<()> {
     match how {
         "ok" => {}
-        "error" => return Err(Error::new("failed on purpose")),
+        "error" => {
+            let text = payload.get("text").and_then(Value::as_str);
+            return Err(Error::new(text.unwrap_or("failed on purpose")));
+        }
         "panic" => panic!("panicked on purpose"),
         "panic_thread" => {
             let thread = std::thread::spawn(|| panic!("panicked on purpose in a thread"));
@@ -64,6 +68,10 @@ fn act(how: &str, payload: &Payload, ctx: &Context) -> Result<()> {
         "exit5_thread" => {
             let _ = std::thread::spawn(|| std::process::exit(5)).join();
         }
+        // SAFETY: the function is there as long as the process, since plugins are never unloaded.
+        "atexit" => unsafe {
+            libc::atexit(hang);
+        },
         "kill" => kill_self(),
         "stamp" => stamp(payload, "task")?,
         "stamp_kill" => {
@@ -87,9 +95,7 @@ fn act(how: &str, payload: &Payload, ctx: &Context) -> Result<()> {
         "loop" => loop {
             std::hint::spin_loop();
         },
-        "sleep" => loop {
-            std::thread::park_timeout(Duration::from_secs(60));
-        },
+        "sleep" => hang(),
         "memory" => eat(),
         "print" => print_lines(payload.integer("lines")?),
         "stderr" => {
@@ -103,6 +109,12 @@ fn act(how: &str, payload: &Payload, ctx: &Context) -> Result<()> {
         other => return Err(Error::new(format_args!("no way to go named `{other}`"))),
     }
     Ok(())
+}
+
+extern "C" fn hang() {
+    loop {
+        std::thread::park_timeout(Duration::from_secs(60));
+    }
 }
 
 fn kill_self() {
@@ -158,9 +170,8 @@ fn spawn_and_hang(payload: &Payload, ctx: &Context) -> Result<()> {
     let child = Command::new("sleep").arg("600").spawn()?;
     ctx.info(format_args!("started sleep {}", child.id()));
     std::fs::write(payload.text("file")?, child.id().to_string())?;
-    loop {
-        std::thread::park_timeout(Duration::from_secs(60));
-    }
+    hang();
+    Ok(())
 }
 
 /// Stays in the task until the test makes the file.

@@ -1,0 +1,142 @@
+//! A store that is there and yet refuses one thing: the tasks of one queue, the outcome of one task.
+//! Whatever it is, everything else goes on.
+
+use std::collections::BTreeSet;
+
+use rex_test_support::env::Env;
+use rex_test_support::pg::Database;
+use rex_test_support::process::{Running, wait_for};
+use serde_json::{Value, json};
+
+use crate::crashing::{self, recorded};
+
+/// The original's lock of queue foo.
+const LOCK: &str = "select pg_advisory_xact_lock(1234567890, 200198069)";
+
+fn start(env: &Env, database: &Database, queues: &[&str], more: &[&str]) -> Running {
+    let queues: Value = queues.iter().map(|queue| ((*queue).to_owned(), json!({}))).collect();
+    let transport = format!("asynctask_transport={}", database.uri());
+    crashing::start(env, &queues, &[&["--set", &transport], more].concat())
+}
+
+fn submit(env: &Env, database: &Database, queue: &str, payloads: &[Value]) {
+    let input: String = payloads.iter().map(|payload| format!("{payload}\n")).collect();
+    let transport = format!("asynctask_transport={}", database.uri());
+    env.rex_host_with(&["submit", queue, "-", "--set", &transport], &input).ok();
+}
+
+fn dead_letters(env: &Env, database: &Database) -> Vec<Value> {
+    let transport = format!("asynctask_transport={}", database.uri());
+    env.rex_host(&["dlq", "list", "--json", "--set", &transport]).json_lines()
+}
+
+fn quick(env: &Env, n: i64) -> Value {
+    json!({"how": "ok", "n": n, "record": env.path("record")})
+}
+
+#[test]
+fn a_stuck_lock_holds_up_one_queue_only() {
+    let (env, database) = (crashing::env(), Database::new());
+    submit(&env, &database, "foo", &[quick(&env, 0)]);
+    let mut stuck = database.connect();
+    let mut lock = stuck.transaction().expect("a transaction can be begun");
+    lock.batch_execute(LOCK).expect("nobody has it");
+
+    let more = ["--set", "asynctask_lock_timeout=0.1"];
+    let host = start(&env, &database, &["foo", "bar"], &more);
+    let mut looking = database.connect();
+    let mut tries = BTreeSet::new();
+    for n in 1..=3 {
+        wait_for(format_args!("the host to ask for the lock, time {n}"), || {
+            let asks = looking.query(
+                "select a.xact_start::text from pg_locks l join pg_stat_activity a using (pid)
+                 where l.locktype = 'advisory' and not l.granted and a.datname = current_database()",
+                &[],
+            );
+            tries.extend(asks.expect("anyone may look").iter().map(|row| row.get::<_, String>(0)));
+            tries.len() >= n
+        });
+        let n = i64::try_from(n).expect("a few");
+        submit(&env, &database, "bar", &[quick(&env, n)]);
+        wait_for(format_args!("task {n} of the other queue"), || {
+            recorded(&env.path("record")).get(&n) == Some(&(1, 1))
+        });
+    }
+    assert_eq!(recorded(&env.path("record")).get(&0), None);
+    drop(lock);
+    let output = host.wait_output("gives tasks of queue foo again");
+    assert_eq!(output.matches("no tasks can be taken from queue foo").count(), 1, "{output}");
+    wait_for("the task", || recorded(&env.path("record")).get(&0) == Some(&(1, 1)));
+    env.rex_host(&["stop"]).ok();
+    let output = host.wait_ok();
+    assert!(!output.contains("the queue store is away"), "{output}");
+}
+
+#[test]
+fn a_death_that_cannot_be_told_is_told_in_ascii() {
+    let (env, database) = (crashing::env(), Database::latin1());
+    let record = env.path("record");
+    let text = "price 5 € ž";
+    submit(
+        &env,
+        &database,
+        "crash",
+        &[
+            quick(&env, 1),
+            json!({"how": "stderr", "text": text, "n": 2, "record": record}),
+            quick(&env, 3),
+            json!({"how": "error", "text": text, "n": 4, "record": record}),
+            quick(&env, 5),
+        ],
+    );
+    submit(&env, &database, "bar", &[quick(&env, 6)]);
+    let output = start(&env, &database, &["crash", "bar"], &["--halt-when-empty"]).wait_ok();
+    assert!(output.contains(text), "what it printed is passed on as it is:\n{output}");
+    for n in 1..=6 {
+        let done = usize::from(n % 2 == 1 || n == 6);
+        assert_eq!(recorded(&record).get(&n), Some(&(1, done)), "task {n}\n{output}");
+    }
+    let letters = dead_letters(&env, &database);
+    assert_eq!(letters.len(), 2, "{letters:?}");
+    for letter in &letters {
+        let (shown, details) = (letter["payload"]["text"].as_str(), letter["details"].to_string());
+        assert_eq!(shown, Some(text), "the payload is what it was: {letter}");
+        assert!(details.contains(r"price 5 \\u{20ac} \\u{17e}"), "{details}");
+    }
+    assert_eq!(letters[0]["details"]["signal"], libc::SIGABRT, "{}", letters[0]);
+    assert!(letters[1]["reason"].as_str().is_some_and(|reason| reason.is_ascii()), "{letters:?}");
+}
+
+#[test]
+fn a_submit_that_is_refused_makes_its_task_a_dead_letter() {
+    let (env, database) = (crashing::env(), Database::new());
+    let record = env.path("record");
+    submit(&env, &database, "bar", &[quick(&env, 1)]);
+    database
+        .connect()
+        .batch_execute(
+            "create function refuse() returns trigger language plpgsql as $$
+                 begin raise exception 'nothing for %', new.queue_name; end $$;
+             create trigger refuse before insert on asynctask.asynctask_queue
+                 for each row when (new.queue_name = 'closed') execute function refuse()",
+        )
+        .expect("the table was made by the submit");
+    let asks = |n: i64, queue: &str| {
+        let payload = quick(&env, n + 10);
+        json!({"how": "submit", "queue": queue, "payload": payload, "n": n, "record": record})
+    };
+    let tasks = [asks(2, "bar"), asks(3, "closed"), asks(4, "bar")];
+    submit(&env, &database, "crash", &tasks);
+    let output = start(&env, &database, &["crash", "bar"], &["--halt-when-empty"]).wait_ok();
+    for n in [1, 2, 3, 4, 12, 14] {
+        assert_eq!(recorded(&record).get(&n), Some(&(1, 1)), "task {n}\n{output}");
+    }
+    assert_eq!(recorded(&record).get(&13), None, "it was not to be submitted");
+    let letters = dead_letters(&env, &database);
+    assert_eq!(letters.len(), 1, "{letters:?}\n{output}");
+    assert_eq!(letters[0]["payload"]["n"], 3);
+    let reason = letters[0]["reason"].as_str().expect("a text");
+    assert!(reason.starts_with("its submits were refused: "), "{reason}");
+    assert!(reason.contains("nothing for closed"), "{reason}");
+    assert!(output.contains("is refused, so it is now a dead letter"), "{output}");
+}
