@@ -114,7 +114,9 @@ fn queues() {
             let args = args.iter().copied().chain(more.iter().map(String::as_str));
             env.rex_host(&args.collect::<Vec<_>>())
         };
-        assert_eq!(run(&["queue", "list", "--json"]).ok(), "");
+        if let Store::Pgsql(_) = store {
+            assert_eq!(run(&["queue", "list", "--json"]).ok(), "");
+        }
         store.submit(&env, "foo", &["{}", "{}"]);
         store.submit(&env, "bar", &["{}"]);
         let queues = run(&["queue", "list", "--json"]).json_lines();
@@ -137,6 +139,34 @@ fn queues() {
         assert_eq!(queues.len(), 1, "{queues:?}");
         assert_eq!(queues[0]["queue"], "bar");
     }
+}
+
+/// Who looks in the wrong directory is told so, and leaves nothing behind.
+#[test]
+fn looking_makes_nothing() {
+    let env = Env::new();
+    let looks: [&[&str]; 5] = [
+        &["queue", "list"],
+        &["queue", "list", "--json"],
+        &["queue", "peek", "foo"],
+        &["queue", "purge", "foo", "--yes"],
+        &["dlq", "list"],
+    ];
+    for look in looks {
+        let text = env.rex_host(look).fails(1);
+        assert!(text.starts_with("error: there is no queue in the state directory `"), "{text}");
+        assert!(text.contains("hint: ") && text.contains("--state"), "{text}");
+        let file = format!("asynctask_transport=sqlite:{}", env.path("q.db").display());
+        let text = env.rex_host(&[look, &["--set", &file]].concat()).fails(1);
+        assert!(text.contains("it does not exist"), "{text}");
+    }
+    for command in ["status", "reload", "stop"] {
+        let text = env.rex_host(&[command]).fails(1);
+        assert!(text.contains("no host `rex` is running on"), "{text}");
+    }
+    env.rex_host(&["plugin", "list"]).ok();
+    let made = |folder| std::fs::read_dir(folder).expect("ours").count();
+    assert_eq!((made(env.work()), env.path("q.db").exists()), (0, false));
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn a_death_that_cannot_be_told_is_told_in_ascii() {
             quick(&env, 1),
             json!({"how": "stderr", "text": text, "n": 2, "record": record}),
             quick(&env, 3),
-            json!({"how": "error", "text": text, "n": 4, "record": record}),
+            json!({"how": "error", "text": text, "message": text, "n": 4, "record": record}),
             quick(&env, 5),
         ],
     );

@@ -179,6 +179,28 @@ fn a_bad_plugin_changes_nothing() {
 }
 
 #[test]
+fn whoever_serves_a_plugin_without_unwinding_is_told() {
+    let env = Env::new();
+    settings(&env, &[FOO]);
+    let add = |name: &str, worker: &str| {
+        let mut manifest = plugins::manifest(name, &[worker]);
+        manifest["unwinds"] = json!(false);
+        let file = env.path("plugins").join(format!("{name}.so"));
+        plugins::chameleon().claim(&manifest).install(&file);
+        format!("plugin {} is built with panic = \"abort\"", file.display())
+    };
+    let first = add("first", "first_worker");
+    let host = start(&env, &[]);
+    assert_eq!(host.output().matches(&first).count(), 1, "{}", host.output());
+    let second = add("second", "second_worker");
+    let said = env.rex_host(&["reload"]).ok();
+    assert!(said.contains("nothing has changed"), "{said}");
+    host.wait_output(&second);
+    let output = stop(&env, host);
+    assert_eq!(output.matches(&first).count(), 1, "once: {output}");
+}
+
+#[test]
 fn a_file_that_was_refused_before_is_not_in_the_way() {
     let env = Env::new();
     settings(&env, &[FOO]);

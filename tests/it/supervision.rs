@@ -254,9 +254,11 @@ fn a_second_host_of_the_same_name_is_told_both_remedies() {
     let env = crashing::env();
     let host = crashing::start(&env, &json!({"crash": {}}), &[]);
     host.wait_output("Starting; queue=crash");
+    env.write("plugins/bad.so", "this is no library");
     let second = crashing::start(&env, &json!({"crash": {}}), &[]);
     let (status, output) = second.wait();
     assert_eq!(status.code(), Some(1), "{output}");
+    assert!(output.starts_with("error: "), "it is told that first and nothing else: {output}");
     for part in [host.pid().to_string().as_str(), "--name", "--state", "rex-host stop"] {
         assert!(output.contains(part), "`{part}` is not in:\n{output}");
     }

@@ -37,7 +37,7 @@ pub(crate) fn dlq(
 ) -> Result<ExitCode, Failure> {
     let DlqCommand::List { queue, json, limit, common } = command;
     let queue = queue.as_deref().map(parse_queue).transpose()?;
-    let (_, mut transport) = place::client(&common, &environment)?;
+    let mut transport = place::viewer(&common, &environment)?;
     let limit = limit.or(if json { None } else { Some(100) });
     let letters = transport.dead_letters(queue.as_ref(), limit)?;
     if json {

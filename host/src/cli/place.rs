@@ -159,22 +159,46 @@ impl Place {
                 Uri::of_file(&self.state.queue())
             }
         };
-        let options = Options {
-            owner,
-            rescue_grace: settings.rescue_grace,
-            owner_timeout: settings.owner_timeout,
-            lock_timeout: settings.lock_timeout,
-            additions: settings.schema_additions,
+        Ok(rex_transport::open(&uri, &options(settings, owner))?)
+    }
+
+    /// As [`open`](Place::open), for who only looks: makes no file where there is none.
+    fn open_existing(&self, settings: &Settings) -> Result<Box<dyn Transport>, Failure> {
+        let (uri, embedded) = match &settings.transport {
+            Some(uri) => (Uri::parse(uri)?, false),
+            None => (Uri::of_file(&self.state.queue()), true),
         };
+        if embedded && !self.state.queue().exists() {
+            return Err(Failure::new(format!(
+                "there is no queue in the state directory `{}`",
+                self.state.dir.display()
+            ))
+            .hint(
+                "name another one with --state, or a database with --set asynctask_transport=…; \
+                 the first `submit` or `run` makes one",
+            ));
+        }
+        let options = Options { create: false, ..options(settings, None) };
         Ok(rex_transport::open(&uri, &options)?)
     }
 }
 
-/// For commands about tasks: the place, its settings and its transport.
+fn options(settings: &Settings, owner: Option<Owner>) -> Options {
+    Options {
+        owner,
+        rescue_grace: settings.rescue_grace,
+        owner_timeout: settings.owner_timeout,
+        lock_timeout: settings.lock_timeout,
+        additions: settings.schema_additions,
+        create: true,
+    }
+}
+
+/// For commands that put tasks in: the place, its settings and its transport.
 ///
 /// # Errors
 /// When any of them is out of order.
-pub(crate) fn client(
+pub(crate) fn submitter(
     common: &Common,
     environment: &Environment,
 ) -> Result<(Settings, Box<dyn Transport>), Failure> {
@@ -182,4 +206,16 @@ pub(crate) fn client(
     let settings = place.settings()?;
     let transport = place.open(&settings, None).map_err(Failure::plain)?;
     Ok((settings, transport))
+}
+
+/// For commands about tasks that are there.
+///
+/// # Errors
+/// As [`submitter`], and when there is no queue yet.
+pub(crate) fn viewer(
+    common: &Common,
+    environment: &Environment,
+) -> Result<Box<dyn Transport>, Failure> {
+    let place = common.place(environment)?;
+    place.open_existing(&place.settings()?).map_err(Failure::plain)
 }

@@ -53,7 +53,7 @@ pub(crate) fn queue(
 ) -> Result<ExitCode, Failure> {
     match command {
         QueueCommand::List { json, common } => {
-            let (_, mut transport) = place::client(&common, &environment)?;
+            let mut transport = place::viewer(&common, &environment)?;
             let queues = transport.queues()?;
             if json {
                 for status in &queues {
@@ -83,7 +83,7 @@ pub(crate) fn queue(
         }
         QueueCommand::Peek { queue, json, limit, common } => {
             let queue = parse_queue(&queue)?;
-            let (_, mut transport) = place::client(&common, &environment)?;
+            let mut transport = place::viewer(&common, &environment)?;
             let all = if json { u64::MAX >> 1 } else { 10 };
             let tasks = transport.peek(&queue, limit.unwrap_or(all))?;
             if json {
@@ -112,7 +112,7 @@ pub(crate) fn queue(
         }
         QueueCommand::Purge { queue, yes, common } => {
             let queue = parse_queue(&queue)?;
-            let (_, mut transport) = place::client(&common, &environment)?;
+            let mut transport = place::viewer(&common, &environment)?;
             if !yes {
                 let count = transport.poll(&queue)?;
                 return Err(Failure::new(format!("{count} tasks wait in queue {queue}"))

@@ -14,7 +14,7 @@ use crate::control;
 use crate::dispatch::plan::{Plan, PluginCopy, QueuePlan, Rate};
 use crate::dispatch::{self, Fresh, Setup};
 use crate::log::{Console, Filter, Format, MASTER};
-use crate::plugins::{Catalog, Finder, new_refusals, watch};
+use crate::plugins::{Catalog, Finder, PluginFile, new_refusals, watch};
 use crate::settings::{self, QueueSettings, Settings};
 
 #[derive(clap::Args)]
@@ -87,7 +87,8 @@ pub(crate) fn host(place: Place, request: &Request) -> Result<u8, Failure> {
     let console = Console::new(request.format, filter);
     console.install();
 
-    place.state.create()?;
+    // First, so that a second host of this name neither looks at plugins nor says anything of them.
+    let _lock = place.state.lock()?;
     let finder = Finder::new(&place.exe)
         .with_copies(&place.state.own_dir())
         .map_err(|error| directory_failure(&error))?;
@@ -105,6 +106,9 @@ pub(crate) fn host(place: Place, request: &Request) -> Result<u8, Failure> {
     for refusal in &catalog.refusals {
         tracing::warn!("plugin {} is refused: {}", refusal.path.display(), advice(refusal));
     }
+    for plugin in &catalog.plugins {
+        warn_of(plugin);
+    }
     let reader = Reader { place, finder, quiet, original: request.original };
     let (plan, settings) = reader.plan(&catalog)?;
     console.set_filter(plan.filter.clone());
@@ -114,7 +118,6 @@ pub(crate) fn host(place: Place, request: &Request) -> Result<u8, Failure> {
     }
 
     let place = reader.place.clone();
-    let _lock = place.state.lock()?;
     let owner = Owner { id: owner_id() };
     let transport = place.open(&settings, Some(owner))?;
     let label = transport.label();
@@ -166,6 +169,13 @@ fn advice(refusal: &crate::plugins::Refusal) -> String {
     match &refusal.reason.hint {
         Some(hint) => format!("{} ({hint})", refusal.reason),
         None => refusal.reason.to_string(),
+    }
+}
+
+/// Says what whoever serves the plugin ought to know.
+fn warn_of(plugin: &PluginFile) {
+    if let Some(warning) = plugin.warning() {
+        tracing::warn!("plugin {} {warning}", plugin.path.display());
     }
 }
 
@@ -308,6 +318,8 @@ impl Rereader {
             transport: transport.clone(),
         };
         let adopt = Box::new(move |used| {
+            let known = |new: &PluginFile| previous.plugins.iter().any(|old| old.hash == new.hash);
+            fresh.plugins.iter().filter(|new| !known(new)).for_each(warn_of);
             *lock(&this.catalog) = fresh;
             this.tidy_copies(used);
         });
@@ -322,19 +334,19 @@ impl Rereader {
             tracing::debug!("cannot note which plugins are in service: {error}");
         }
         let started = std::thread::Builder::new().name("tidy".to_owned()).spawn(move || {
-            let letters = reader
+            let in_letters = reader
                 .place
                 .settings()
                 .and_then(|settings| reader.place.open(&settings, None))
-                .and_then(|mut transport| Ok(transport.dead_letters(None, None)?));
+                .and_then(|mut transport| Ok(transport.dead_details("plugin_hash")?));
             // Without the store's word nothing is removed.
-            let (Ok(letters), Some(copies)) = (letters, reader.finder.copies()) else { return };
-            let in_letters = letters.iter().filter_map(|letter| {
-                letter.death.details["plugin_hash"].as_str().map(str::to_owned)
-            });
+            let (Ok(in_letters), Some(copies)) = (in_letters, reader.finder.copies()) else {
+                return;
+            };
             let in_force =
                 lock(&catalog).plugins.iter().map(|p| p.hash.clone()).collect::<Vec<_>>();
-            let keep: HashSet<String> = in_letters.chain(in_force).chain(used).collect();
+            let keep: HashSet<String> =
+                in_letters.into_iter().chain(in_force).chain(used).collect();
             if let Err(error) = copies.remove_unused(&keep) {
                 tracing::debug!("cannot remove old copies of plugins: {error}");
             }

@@ -48,7 +48,7 @@ pub(crate) fn submit(
     output: &mut Output,
 ) -> Result<ExitCode, Failure> {
     let queue = args.queue.as_deref().map(parse_queue).transpose()?;
-    let (settings, mut transport) = place::client(&args.common, &environment)?;
+    let (settings, mut transport) = place::submitter(&args.common, &environment)?;
     let limit = usize::try_from(settings.payload_limit).unwrap_or(usize::MAX);
     match (queue, args.payload.as_deref()) {
         (Some(queue), Some(text)) if text != "-" => {

@@ -197,7 +197,7 @@ pub fn dead_letters_are_kept(store: &Store<'_>) {
     let second = host.claim(&queue("bar"), 1).unwrap().unwrap();
     let death = Death {
         reason: "exited by SIGSEGV — 'é' \"\u{0}\"".to_owned(),
-        details: json!({"signal": 11, "output": ["é\u{0}", "😀"], "hash": null}),
+        details: json!({"signal": 11, "output": ["é\u{0}", "😀"], "hash": null, "build": "2é"}),
     };
     host.finish(&[finished(&first, 1, Outcome::Dead(death))]).unwrap();
     host.finish(&[finished(&second, 0, dead("second")), finished(&first, 0, dead("third"))])
@@ -216,6 +216,7 @@ pub fn dead_letters_are_kept(store: &Store<'_>) {
     let of_foo = host.dead_letters(Some(&queue("foo")), None).unwrap();
     assert_eq!(of_foo.iter().map(|letter| letter.id).collect::<Vec<_>>(), [ids[1], ids[0]]);
     assert_eq!(host.dead_letters(None, Some(1)).unwrap().len(), 1);
+    assert_eq!(Vec::from_iter(host.dead_details("build").unwrap()), ["1ab", "2é"]);
     assert_eq!(host.poll(&queue("foo")).unwrap(), 0);
     assert!(host.is_idle(&queue("foo")).unwrap(), "a dead letter holds nobody");
     assert!(host.claim(&queue("foo"), 9).unwrap().is_none());
@@ -622,7 +623,7 @@ fn task_ids(claim: &Claim) -> Vec<TaskId> {
 }
 
 fn dead(reason: &str) -> Outcome {
-    Outcome::Dead(Death { reason: reason.to_owned(), details: json!({}) })
+    Outcome::Dead(Death { reason: reason.to_owned(), details: json!({"build": "1ab"}) })
 }
 
 fn in_flight(transport: &mut dyn Transport, name: &str) -> u64 {

@@ -24,6 +24,8 @@ pub struct Options {
     pub lock_timeout: Duration,
     /// Whether schema additions (index, notify trigger) may be made to the original's table.
     pub additions: bool,
+    /// Whether a queue file that is not there is made. Who only looks does not want one.
+    pub create: bool,
 }
 
 impl Default for Options {
@@ -34,6 +36,7 @@ impl Default for Options {
             owner_timeout: Duration::from_secs(60),
             lock_timeout: Duration::from_secs(1),
             additions: true,
+            create: true,
         }
     }
 }

@@ -30,7 +30,7 @@ mod tls;
 mod types;
 mod watch;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crossbeam_channel::Sender;
 
@@ -158,6 +158,10 @@ impl Transport for Pgsql {
         limit: Option<u64>,
     ) -> Result<Vec<DeadLetter>, TransportError> {
         self.with_session(|_, session| tasks::dead_letters(session, queue, limit))
+    }
+
+    fn dead_details(&mut self, key: &str) -> Result<BTreeSet<String>, TransportError> {
+        self.with_session(|_, session| tasks::dead_details(session, key))
     }
 
     fn claim(&mut self, queue: &QueueName, max: usize) -> Result<Option<Claim>, TransportError> {

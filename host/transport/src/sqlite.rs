@@ -16,7 +16,7 @@ mod schema;
 mod tasks;
 mod wake;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -66,6 +66,9 @@ impl Sqlite {
             return Err(uri.bad("not the path of a file"));
         }
         let path = std::path::absolute(&path).map_err(|error| uri.bad(error))?;
+        if !options.create && !path.exists() {
+            return Err(failure::text(&path, "it does not exist"));
+        }
         let db = connect(&path, options.lock_timeout.max(BUSY))?;
         let wake = Wake::beside(&path);
         let mut queue = Sqlite {
@@ -125,6 +128,10 @@ impl Transport for Sqlite {
         limit: Option<u64>,
     ) -> Result<Vec<DeadLetter>, TransportError> {
         self.list_dead(queue, limit)
+    }
+
+    fn dead_details(&mut self, key: &str) -> Result<BTreeSet<String>, TransportError> {
+        self.list_dead_details(key)
     }
 
     fn claim(&mut self, queue: &QueueName, max: usize) -> Result<Option<Claim>, TransportError> {

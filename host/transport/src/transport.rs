@@ -1,5 +1,7 @@
 //! The promises of a transport. `contract.rs` holds each kind to them.
 
+use std::collections::BTreeSet;
+
 use crossbeam_channel::Sender;
 
 use crate::{
@@ -42,6 +44,13 @@ pub trait Transport: Send {
         queue: Option<&QueueName>,
         limit: Option<u64>,
     ) -> Result<Vec<DeadLetter>, TransportError>;
+
+    /// The texts that the details of dead letters have under `key`, each once.
+    fn dead_details(&mut self, key: &str) -> Result<BTreeSet<String>, TransportError> {
+        let letters = self.dead_letters(None, None)?;
+        let texts = letters.iter().filter_map(|letter| letter.death.details[key].as_str());
+        Ok(texts.map(str::to_owned).collect())
+    }
 
     /// Takes up to `max` of the oldest waiting tasks for this owner; `None` when none waits.
     /// Does not wait. No two owners get the same task while both are healthy. A claim whose reply

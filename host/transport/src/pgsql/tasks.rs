@@ -1,5 +1,7 @@
 //! Putting tasks in and looking at what is there: submit, count, list, purge.
 
+use std::collections::BTreeSet;
+
 use postgres::Row;
 
 use super::address::Address;
@@ -156,6 +158,15 @@ LIMIT $2";
         })
     });
     Ok(letters.collect())
+}
+
+pub(super) fn dead_details(session: &mut Session, key: &str) -> Result<BTreeSet<String>, Trouble> {
+    /// `$1` key.
+    const TEXTS: &str = "
+SELECT DISTINCT details ->> $1
+FROM asynctask.rex_dead
+WHERE jsonb_typeof(details -> $1) = 'string'";
+    Ok(session.rows(TEXTS, &[&key])?.iter().map(|row| row.get(0)).collect())
 }
 
 pub(super) fn is_idle(session: &mut Session, queue: &QueueName) -> Result<bool, Trouble> {

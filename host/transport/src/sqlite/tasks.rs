@@ -159,4 +159,19 @@ LIMIT ?2";
             .map_err(&say)?;
         rows.filter_map(Result::transpose).collect::<Result<_, _>>().map_err(&say)
     }
+
+    pub(super) fn list_dead_details(
+        &mut self,
+        key: &str,
+    ) -> Result<BTreeSet<String>, TransportError> {
+        /// `?1` key.
+        const TEXTS: &str = "
+SELECT DISTINCT value
+FROM dead, json_each(details)
+WHERE key = ?1 AND type = 'text'";
+        let say = self.say();
+        let mut statement = self.db.prepare_cached(TEXTS).map_err(&say)?;
+        let rows = statement.query_map([key], |row| row.get(0)).map_err(&say)?;
+        rows.collect::<Result<_, _>>().map_err(&say)
+    }
 }

@@ -30,6 +30,10 @@ fn what_is_no_queue_file() {
     let error = refused(&at("none/queue.db"), "its directory does not exist");
     assert_eq!(error.hint.unwrap(), format!("mkdir -p {}", at("none").display()));
     refused(scratch.path(), "it cannot be opened");
+    let looking = Options { create: false, ..Options::default() };
+    let error = open(&uri(&at("none.db")), &looking).err().unwrap();
+    assert!(error.to_string().ends_with("it does not exist"), "{error}");
+    assert!(!at("none.db").exists(), "looking makes none");
 
     fs::write(at("text.db"), "no database at all, but long enough to be looked at".repeat(99))
         .unwrap();

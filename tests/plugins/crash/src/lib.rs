@@ -44,8 +44,8 @@ fn act(how: &str, payload: &Payload, ctx: &Context) -> Result<()> {
     match how {
         "ok" => {}
         "error" => {
-            let text = payload.get("text").and_then(Value::as_str);
-            return Err(Error::new(text.unwrap_or("failed on purpose")));
+            let message = payload.get("message").and_then(Value::as_str);
+            return Err(Error::new(message.unwrap_or("failed on purpose")));
         }
         "panic" => panic!("panicked on purpose"),
         "panic_thread" => {
