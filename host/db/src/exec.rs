@@ -24,6 +24,8 @@ pub(crate) struct Run<'a> {
     pub(crate) writes: bool,
     /// A database on which other statements run while the feed is read.
     pub(crate) busy: Option<DatabaseId>,
+    /// Parts are compiled with the catalog's own catalog.
+    pub(crate) meta: bool,
 }
 
 /// Whether a plan may write, now or in parts that are compiled later.
@@ -31,7 +33,7 @@ pub(crate) fn writes(plan: &Plan) -> bool {
     match plan {
         Plan::Skip | Plan::Fetch(_) | Plan::Sql { .. } | Plan::Describe { .. } => false,
         Plan::Format { feed, .. } | Plan::Pivot { feed, .. } => writes(feed),
-        Plan::Gateway { plan, .. } => writes(plan),
+        Plan::Gateway { plan, .. } | Plan::Meta { plan, .. } => writes(plan),
         _ => true,
     }
 }
@@ -54,7 +56,12 @@ impl<'a> Run<'a> {
     /// Compiles a command with the parameters known by now.
     async fn compile(self, command: &Command, params: &Params) -> Result<Plan, Error> {
         let space = self.space;
-        space.compile(self.database, |catalog, env| command.compile(catalog, env, params)).await
+        space
+            .compile(self.database, |catalog, env| {
+                let catalog = if self.meta { catalog.meta() } else { catalog };
+                command.compile(catalog, env, params)
+            })
+            .await
     }
 
     /// Compiles and runs a command.
@@ -81,6 +88,7 @@ impl<'a> Run<'a> {
                 let database = self.space.gateway(name).ok_or_else(unknown)?;
                 Run { database, ..self }.plan(plan, params).await
             }
+            Plan::Meta { plan, .. } => Run { meta: true, ..self }.plan(plan, params).await,
             Plan::Truncate { schema, table, .. } => {
                 self.space.begin(self.database).await?;
                 let table = format!("{}.{}", etl::quote(schema), etl::quote(table));
@@ -122,10 +130,10 @@ impl<'a> Run<'a> {
             Plan::For { reference, items, body, .. } => {
                 self.repeat(reference, items, body, params).await
             }
-            Plan::With { record, body, .. } => {
-                let params = self.unpack(record, params).await?;
-                self.command(body, &params).await
-            }
+            Plan::With { record, body, .. } => match self.unpack(record, params).await? {
+                Some(params) => self.command(body, &params).await,
+                None => Ok(Feed::ready(Profile::bare(Domain::Untyped), Value::Null)),
+            },
         }
     }
 
@@ -173,19 +181,17 @@ impl<'a> Run<'a> {
     ) -> Result<Feed, Error> {
         let items = self.compile(items, params).await?;
         let mut feed = Run { busy: Some(self.database), ..self }.plan(&items, params).await?;
-        let domain = match &feed.profile.domain {
-            Domain::List(item) => (**item).clone(),
-            Domain::Record(_) => feed.profile.domain.clone(),
-            Domain::Untyped | Domain::Void => Domain::Untyped,
-            _ => return Err(marked(Error::new("Expected a list value"), &items)),
-        };
+        let mut turns = Turns::new(&mut feed).await.map_err(|error| marked(error, &items))?;
         let mut params = params.clone();
         let mut profile: Option<Profile> = None;
         let mut results = Vec::new();
-        while let Some(item) = feed.next().await? {
-            params.set(reference, Param { domain: domain.clone(), value: item });
+        while let Some(item) = turns.next(&mut feed).await? {
+            params.set(reference, item);
             let plan = self.compile(body, &params).await?;
             let (found, value) = self.plan(&plan, &params).await?.collect().await?;
+            if value == Value::Null {
+                continue;
+            }
             match &profile {
                 Some(known) if known.domain != found.domain => {
                     let quote = format!(" expected {}; got {}", known.domain, found.domain);
@@ -195,17 +201,15 @@ impl<'a> Run<'a> {
                 Some(_) => {}
                 None => profile = Some(found),
             }
-            if value != Value::Null {
-                results.push(value);
-            }
+            results.push(value);
         }
-        let mut profile = profile.unwrap_or_else(|| Profile::bare(Domain::Void));
+        let mut profile = profile.unwrap_or_else(|| Profile::bare(Domain::Untyped));
         profile.domain = Domain::List(Box::new(profile.domain));
         Ok(Feed::ready(profile, Value::List(results)))
     }
 
-    /// The parameters with those of a record's fields added.
-    async fn unpack(self, record: &Command, params: &Params) -> Result<Params, Error> {
+    /// The parameters with those of a record's fields added; `None` where there is no record.
+    async fn unpack(self, record: &Command, params: &Params) -> Result<Option<Params>, Error> {
         let plan = self.compile(record, params).await?;
         let (profile, value) = self.plan(&plan, params).await?.collect().await?;
         let mut params = params.clone();
@@ -217,19 +221,53 @@ impl<'a> Run<'a> {
                     }
                 }
             }
-            (Domain::Record(fields), Value::Null) => {
-                for tag in fields.iter().filter_map(|field| field.tag.as_ref()) {
-                    params.set(tag, Param::null());
-                }
-            }
+            (Domain::Record(_), Value::Null) => return Ok(None),
             (Domain::Json, Value::Json(serde_json::Value::Object(members))) => {
                 for (name, member) in members {
-                    params.set(&name, crate::json_param::from_json(member));
+                    let unfit = |_reason| marked(Error::new("Expected a record value"), &plan);
+                    params.set(&name, crate::json_param::from_json(member).map_err(unfit)?);
                 }
             }
             _ => return Err(marked(Error::new("Expected a record value"), &plan)),
         }
-        Ok(params)
+        Ok(Some(params))
+    }
+}
+
+/// What `for` takes its items from.
+enum Turns {
+    /// The items of a list, all of one domain.
+    Items(Domain),
+    /// The fields of a record; a list parameter is one.
+    Fields(std::vec::IntoIter<Param>),
+}
+
+impl Turns {
+    async fn new(feed: &mut Feed) -> Result<Turns, Error> {
+        if let Domain::List(item) = &feed.profile.domain {
+            return Ok(Turns::Items((**item).clone()));
+        }
+        let value = feed.next().await?.unwrap_or(Value::Null);
+        let fields = match (&feed.profile.domain, value) {
+            (_, Value::Null) => Vec::new(),
+            (Domain::Record(fields), Value::Record(values)) => fields
+                .iter()
+                .zip(values)
+                .map(|(field, value)| Param { domain: field.domain.clone(), value })
+                .collect(),
+            _ => return Err(Error::new("Expected a list value")),
+        };
+        Ok(Turns::Fields(fields.into_iter()))
+    }
+
+    async fn next(&mut self, feed: &mut Feed) -> Result<Option<Param>, Error> {
+        match self {
+            Turns::Items(domain) => {
+                let item = feed.next().await?;
+                Ok(item.map(|value| Param { domain: domain.clone(), value }))
+            }
+            Turns::Fields(fields) => Ok(fields.next()),
+        }
     }
 }
 
@@ -253,7 +291,7 @@ pub(crate) fn sql_text(plan: &Plan) -> String {
                 fetch.root.iter().map(|root| root.sql.as_str()).chain(segments).collect();
             all.join("\n\n")
         }
-        Plan::Gateway { plan, .. } => sql_text(plan),
+        Plan::Gateway { plan, .. } | Plan::Meta { plan, .. } => sql_text(plan),
         Plan::Format { feed, .. } | Plan::Pivot { feed, .. } => sql_text(feed),
         _ => String::new(),
     }

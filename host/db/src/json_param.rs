@@ -5,10 +5,13 @@ use rex_htsql::literal;
 use rex_htsql::{Param, Value};
 use serde_json::{Map, Value as Json};
 
-/// A plain JSON value as a parameter: a string is untyped and adapts to its use, an object or an
-/// array is a JSON document, a number with a point is a decimal.
-pub fn from_json(json: Json) -> Param {
-    match json {
+/// A plain JSON value as a parameter: a string is untyped and adapts to its use, an array is a
+/// list, an object a JSON document.
+///
+/// # Errors
+/// The items of an array are of several domains.
+pub fn from_json(json: Json) -> Result<Param, String> {
+    Ok(match json {
         Json::Null => Param::null(),
         Json::Bool(b) => Param { domain: Domain::Boolean, value: Value::Boolean(b) },
         Json::Number(number) => match number.as_i64() {
@@ -19,12 +22,15 @@ pub fn from_json(json: Json) -> Param {
             }
         },
         Json::String(text) => Param::text(text),
+        Json::Array(items) => {
+            list(items.into_iter().map(from_json).collect::<Result<Vec<_>, _>>()?)?
+        }
         document => Param { domain: Domain::Json, value: Value::Json(document) },
-    }
+    })
 }
 
 /// A parameter of the batch protocol: as [`from_json`], with `{"$decimal"|"$date"|"$time"|
-/// "$datetime": text}` for what JSON has no type for, and an array as a list.
+/// "$datetime": text}` for what JSON has no type for.
 ///
 /// # Errors
 /// What is wrong with the text of a typed parameter, or with a mixed list.
@@ -35,7 +41,7 @@ pub fn from_typed_json(json: Json) -> Result<Param, String> {
             let items = items.into_iter().map(from_typed_json).collect::<Result<Vec<_>, _>>()?;
             list(items)
         }
-        plain => Ok(from_json(plain)),
+        plain => from_json(plain),
     }
 }
 

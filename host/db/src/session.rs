@@ -227,7 +227,7 @@ impl std::fmt::Debug for Session {
 async fn start(space: &Space, query: &str, params: &Params) -> Result<(Plan, Feed), Error> {
     let plan =
         space.compile(MAIN, |catalog, env| rex_htsql::compile(query, catalog, env, params)).await?;
-    let run = Run { space, database: MAIN, writes: writes(&plan), busy: None };
+    let run = Run { space, database: MAIN, writes: writes(&plan), busy: None, meta: false };
     let feed = run.plan(&plan, params).await?;
     Ok((plan, feed))
 }
@@ -240,7 +240,7 @@ fn unwritten(error: std::io::Error) -> Error {
 fn format_of(plan: &Plan) -> Option<Format> {
     match plan {
         Plan::Format { format, .. } => Some(*format),
-        Plan::Gateway { plan, .. } => format_of(plan),
+        Plan::Gateway { plan, .. } | Plan::Meta { plan, .. } => format_of(plan),
         _ => None,
     }
 }

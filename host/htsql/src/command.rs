@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use crate::catalog::Catalog;
-use crate::error::{Error, Mark, Stage};
+use crate::error::{self, Error, Mark, Stage};
 use crate::name::to_name;
 use crate::plan::{EtlKind, EtlPlan, Format, Plan, Step};
 use crate::syn::Syn;
@@ -41,6 +41,8 @@ enum Verb {
     Describe(Command),
     Pivot(Command, i64, i64),
     Gateway(String, Command),
+    /// `meta(q)`: a query of the catalog.
+    Meta(Command),
     Etl(EtlKind, Command),
     Truncate(String),
     Do(Vec<(Option<String>, Command)>),
@@ -57,20 +59,22 @@ const MAX_DEPTH: usize = 40;
 /// # Errors
 /// A command with arguments it does not take; marked as parsing.
 pub(crate) fn recognize(syn: &Syn, env: &Env<'_>) -> Result<Command, Error> {
-    recognize_at(syn, &Depth { env, depth: 0 })
+    recognize_at(syn, &Depth { env, depth: 0, in_meta: false })
 }
 
 /// How many commands are around the one being recognised.
 struct Depth<'e> {
     env: &'e Env<'e>,
     depth: usize,
+    /// What is recognised queries the catalog, which knows neither gateways nor `meta`.
+    in_meta: bool,
 }
 
 fn recognize_at(syn: &Syn, at: &Depth<'_>) -> Result<Command, Error> {
     if at.depth > MAX_DEPTH {
         return Err(fail("Found too deeply nested commands", syn));
     }
-    let env = &Depth { env: at.env, depth: at.depth + 1 };
+    let env = &Depth { depth: at.depth + 1, ..*at };
     let top = match syn.kind() {
         Kind::Collect { arm } => arm,
         _ => syn,
@@ -203,7 +207,11 @@ fn verb(name: &str, args: &[Syn], syn: &Syn, env: &Depth<'_>) -> Result<Option<V
             [record, body] => Verb::With(recognize_at(record, env)?, recognize_at(body, env)?),
             _ => return Err(fail("expected 2 arguments", syn)),
         },
-        key if env.env.gateways.has(key) => Verb::Gateway(key.to_string(), one()?),
+        "meta" if !env.in_meta => match args {
+            [arg] => Verb::Meta(recognize_at(arg, &Depth { in_meta: true, ..*env })?),
+            _ => return Err(fail("Expected 1 argument", syn)),
+        },
+        key if !env.in_meta && env.env.gateways.has(key) => Verb::Gateway(key.to_string(), one()?),
         _ => return Ok(None),
     }))
 }
@@ -281,7 +289,7 @@ impl Command {
         match &self.0.verb {
             Verb::Skip | Verb::Fetch | Verb::Truncate(_) => Vec::new(),
             Verb::Format(_, c) | Verb::Sql(c) | Verb::Describe(c) | Verb::Pivot(c, ..) => vec![c],
-            Verb::Gateway(_, c) | Verb::Etl(_, c) | Verb::Same(c) => vec![c],
+            Verb::Gateway(_, c) | Verb::Meta(c) | Verb::Etl(_, c) | Verb::Same(c) => vec![c],
             Verb::Do(steps) => steps.iter().map(|(_, c)| c).collect(),
             Verb::If(arms, otherwise) => {
                 arms.iter().flat_map(|(a, b)| [a, b]).chain(otherwise).collect()
@@ -296,6 +304,11 @@ impl Command {
             Verb::Gateway(name, _) => Some(name),
             _ => None,
         }
+    }
+
+    /// Whether the parts are compiled with the catalog's own catalog.
+    pub(crate) fn is_meta(&self) -> bool {
+        matches!(self.0.verb, Verb::Meta(_))
     }
 
     /// Compiles the command.
@@ -322,6 +335,14 @@ impl Command {
                 let catalog = env.gateways.catalog(name)?;
                 let plan = Box::new(inner.compile(&catalog, env, params)?);
                 Plan::Gateway { name: name.clone(), plan, mark }
+            }
+            Verb::Meta(inner) => {
+                let plan = Box::new(inner.compile(catalog.meta(), env, params)?);
+                Plan::Meta { plan, mark }
+            }
+            Verb::Etl(..) | Verb::Truncate(_) if catalog.is_given() => {
+                let error = Error::of(error::Kind::Permission, "No write permissions");
+                return Err(error.at(Stage::Processing, &mark));
             }
             Verb::Etl(kind, feed) => {
                 let feed = part(feed)?;

@@ -112,7 +112,7 @@ pub fn explain(
 ) -> Result<String, Error> {
     let syn = syn::parse(text)?;
     if lens == Lens::Syn {
-        return Ok(syn.outline());
+        return deep::run(&syn, || Ok(syn.outline()));
     }
     let command = command::recognize(&syn, env)?;
     let mut shown = Vec::new();
@@ -135,6 +135,7 @@ fn explain_command(
     }
     let gateway = command.gateway().map(|name| env.gateways.catalog(name)).transpose()?;
     let catalog = gateway.as_deref().unwrap_or(catalog);
+    let catalog = if command.is_meta() { catalog.meta() } else { catalog };
     for part in parts {
         explain_command(part, lens, catalog, env, params, shown)?;
     }

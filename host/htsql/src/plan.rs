@@ -53,6 +53,11 @@ pub enum Plan {
         plan: Box<Plan>,
         mark: Mark,
     },
+    /// Runs `plan` (compiled against `Catalog::meta`), parts that are compiled later included.
+    Meta {
+        plan: Box<Plan>,
+        mark: Mark,
+    },
     Etl(EtlPlan),
     /// `TRUNCATE … RESTART IDENTITY CASCADE`; the product is void.
     Truncate {
@@ -74,8 +79,9 @@ pub enum Plan {
         otherwise: Option<Command>,
         mark: Mark,
     },
-    /// Runs `body` for each item of the list (or of a single-item record list) that `items` gives,
-    /// with the item as parameter `reference`. The product is the list of the non-null results.
+    /// Runs `body` for each item of the list, or each field of the record, that `items` gives, with
+    /// it as parameter `reference`. The product is the list of the non-null results, which are to
+    /// be of one domain.
     For {
         reference: String,
         items: Command,
@@ -83,7 +89,8 @@ pub enum Plan {
         mark: Mark,
     },
     /// Runs `body` with every tagged field of the record (or key of the JSON object) as a
-    /// parameter. `Expected a record value`, marked at `record`, for anything else.
+    /// parameter; without a record the product is an untyped NULL. `Expected a record value`,
+    /// marked at `record`, for anything else.
     With {
         record: Command,
         body: Command,
@@ -329,7 +336,7 @@ impl Plan {
         match self {
             Plan::Skip | Plan::Truncate { .. } => Some(Profile::bare(Domain::Void)),
             Plan::Fetch(fetch) => Some(fetch.profile.clone()),
-            Plan::Gateway { plan, .. } => plan.profile(),
+            Plan::Gateway { plan, .. } | Plan::Meta { plan, .. } => plan.profile(),
             Plan::Etl(etl) => etl.target.as_ref().map(Target::profile),
             Plan::Sql { .. } => Some(Profile::bare(Domain::Text)),
             _ => None,
@@ -347,6 +354,7 @@ impl Plan {
             | Plan::Describe { mark, .. }
             | Plan::Pivot { mark, .. }
             | Plan::Gateway { mark, .. }
+            | Plan::Meta { mark, .. }
             | Plan::Truncate { mark, .. }
             | Plan::Do { mark, .. }
             | Plan::If { mark, .. }

@@ -8,6 +8,7 @@
 use std::fmt::Write;
 
 use crate::catalog::Catalog;
+use crate::catalog::model::{Column, Table};
 use crate::domain::Domain;
 use crate::func::{Aggregate, Op};
 use crate::literal;
@@ -134,8 +135,13 @@ impl Writer<'_> {
         match &item.source {
             Source::Table(id) => {
                 let schema = &self.catalog.schema(*id).name;
-                let table = &self.catalog.table(*id).name;
-                let _ = write!(self.sql, "{}.{} AS t{}", name(schema), name(table), item.alias);
+                let table = self.catalog.table(*id);
+                if let Some(rows) = &table.rows {
+                    self.given(table, rows, item.alias);
+                } else {
+                    let (schema, table) = (name(schema), name(&table.name));
+                    let _ = write!(self.sql, "{schema}.{table} AS t{}", item.alias);
+                }
             }
             Source::Select(select) => {
                 if item.is_lateral {
@@ -155,6 +161,15 @@ impl Writer<'_> {
             self.all(&item.on.iter().collect::<Vec<_>>());
             self.put(")");
         }
+    }
+
+    /// A table whose rows come with the statement.
+    fn given(&mut self, table: &Table, rows: &serde_json::Value, alias: u32) {
+        self.put("jsonb_to_recordset(");
+        self.param(SqlType::Jsonb, Value::Json(rows.clone()));
+        let column = |column: &Column| format!("{} {}", name(&column.name), column.sql_type);
+        let columns: Vec<String> = table.columns.iter().map(column).collect();
+        let _ = write!(self.sql, ") AS t{alias}({})", columns.join(", "));
     }
 
     fn all(&mut self, conditions: &[&Expr]) {

@@ -184,7 +184,8 @@ impl Bench {
 
     fn run(&self, plan: &Plan) -> Result<Value, Error> {
         self.runtime.block_on(async {
-            let run = Run { space: &self.space, database: MAIN, writes: true, busy: None };
+            let run =
+                Run { space: &self.space, database: MAIN, writes: true, busy: None, meta: false };
             let outcome = async {
                 let feed = run.plan(plan, &Params::new()).await?;
                 Ok(feed.collect().await?.1)

@@ -117,9 +117,7 @@ impl Binder<'_> {
                 let args = std::iter::once(base).chain(args).cloned().collect();
                 self.bind_call(scope, name, args, syn)
             }
-            S::Operator { symbol, left, right } => {
-                self.bind_operator(scope, symbol, left, right, syn)
-            }
+            S::Operator { .. } => self.bind_operators(scope, syn),
             S::Prefix { symbol, arm } => self.bind_prefix(scope, symbol, arm, syn),
             S::Filter { base, filter } => {
                 let base = self.bind(scope, base)?;

@@ -8,39 +8,55 @@ use crate::domain::Domain;
 use crate::error::{Error, Stage};
 use crate::func::{self, Combination, Family, Op};
 use crate::syn::Syn;
+use crate::syn::tree;
 use crate::value::Value;
 
 impl Binder<'_> {
-    pub(super) fn bind_operator(
-        &mut self,
-        scope: &Bound,
-        symbol: &str,
-        left: &Syn,
-        right: &Syn,
-        syn: &Syn,
-    ) -> Binds {
-        match symbol {
-            "&" | "|" => {
-                let op = if symbol == "&" { Op::And } else { Op::Or };
-                let left = self.bind(scope, left)?;
+    /// Binds an operator with the chain of operators that is its left operand: a loop, since
+    /// chains may be long.
+    pub(super) fn bind_operators(&mut self, scope: &Bound, syn: &Syn) -> Binds {
+        let mut chain = Vec::new();
+        let mut first = syn;
+        while let tree::Kind::Operator { symbol, left, right } = first.kind() {
+            chain.push((*symbol, right, first));
+            first = left;
+        }
+        let mut bound = self.bind(scope, first)?;
+        while let Some((symbol, right, mut syn)) = chain.pop() {
+            let right = self.bind(scope, right)?;
+            let op = match symbol {
+                "&" => Op::And,
+                "|" => Op::Or,
+                _ => {
+                    bound = self.bind_operator(scope, symbol, [bound, right], syn)?;
+                    continue;
+                }
+            };
+            // `a | b | c` is one formula.
+            let mut args =
+                vec![self.cast(&bound, &Domain::Boolean)?, self.cast(&right, &Domain::Boolean)?];
+            while let Some((_, right, whole)) = chain.pop_if(|(next, ..)| *next == symbol) {
                 let right = self.bind(scope, right)?;
-                let args =
-                    vec![self.cast(&left, &Domain::Boolean)?, self.cast(&right, &Domain::Boolean)?];
-                self.formula(scope, op, args, Domain::Boolean, syn)
+                args.push(self.cast(&right, &Domain::Boolean)?);
+                syn = whole;
             }
+            bound = self.formula(scope, op, args, Domain::Boolean, syn)?;
+        }
+        Ok(bound)
+    }
+
+    fn bind_operator(&mut self, scope: &Bound, symbol: &str, args: [Bound; 2], syn: &Syn) -> Binds {
+        match symbol {
             "=" | "!=" => {
-                let left = self.bind(scope, left)?;
-                let right = self.bind(scope, right)?;
-                self.among(scope, &left, &right, symbol == "!=", syn)
+                let [left, right] = &args;
+                self.among(scope, left, right, symbol == "!=", syn)
             }
             "==" | "!==" => {
-                let args = [self.bind(scope, left)?, self.bind(scope, right)?];
                 let (args, _) = self.common(&args, syn)?;
                 let op = if symbol == "==" { Op::Is } else { Op::IsNot };
                 self.formula(scope, op, args, Domain::Boolean, syn)
             }
             "<" | "<=" | ">" | ">=" => {
-                let args = [self.bind(scope, left)?, self.bind(scope, right)?];
                 let (args, domain) = self.common(&args, syn)?;
                 if matches!(domain, Domain::Boolean | Domain::Json | Domain::Opaque(_)) {
                     let message = format!("Values of type {domain} are not comparable");
@@ -55,15 +71,14 @@ impl Binder<'_> {
                 self.formula(scope, op, args, Domain::Boolean, syn)
             }
             "~" | "!~" => {
-                let args = [self.bind(scope, left)?, self.bind(scope, right)?];
                 let what = format!("operator '{symbol}'");
                 let op = if symbol == "~" { Op::Contains } else { Op::NotContains };
                 self.texts(scope, &what, op, &args, Domain::Boolean, syn)
             }
-            "+" => self.add(scope, left, right, syn),
-            "-" => self.arithmetic(scope, symbol, left, right, func::SUBTRACT, syn),
-            "*" => self.arithmetic(scope, symbol, left, right, func::MULTIPLY, syn),
-            "/" => self.arithmetic(scope, symbol, left, right, func::DIVIDE, syn),
+            "+" => self.add(scope, &args, syn),
+            "-" => self.arithmetic(scope, symbol, &args, func::SUBTRACT, syn),
+            "*" => self.arithmetic(scope, symbol, &args, func::MULTIPLY, syn),
+            "/" => self.arithmetic(scope, symbol, &args, func::DIVIDE, syn),
             _ => {
                 Err(Error::quoting("Found unknown operator", symbol)
                     .at(Stage::Translating, syn.mark()))
@@ -100,25 +115,22 @@ impl Binder<'_> {
         }
     }
 
-    fn add(&mut self, scope: &Bound, left: &Syn, right: &Syn, syn: &Syn) -> Binds {
-        let args = [self.bind(scope, left)?, self.bind(scope, right)?];
+    fn add(&mut self, scope: &Bound, args: &[Bound; 2], syn: &Syn) -> Binds {
         if args.iter().all(|arg| Family::AnyText.accepts(&arg.domain)) {
-            return self.texts(scope, "operator '+'", Op::Concat, &args, Domain::Text, syn);
+            return self.texts(scope, "operator '+'", Op::Concat, args, Domain::Text, syn);
         }
-        self.polymorphic(scope, "operator '+'", func::ADD, &args, syn)
+        self.polymorphic(scope, "operator '+'", func::ADD, args, syn)
     }
 
     fn arithmetic(
         &mut self,
         scope: &Bound,
         symbol: &str,
-        left: &Syn,
-        right: &Syn,
+        args: &[Bound; 2],
         combinations: &'static [Combination],
         syn: &Syn,
     ) -> Binds {
-        let args = [self.bind(scope, left)?, self.bind(scope, right)?];
-        self.polymorphic(scope, &format!("operator '{symbol}'"), combinations, &args, syn)
+        self.polymorphic(scope, &format!("operator '{symbol}'"), combinations, args, syn)
     }
 
     /// A formula over texts.

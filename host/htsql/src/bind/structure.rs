@@ -189,6 +189,10 @@ impl Binder<'_> {
             return Err(fail("Found ill-formed locator", identity));
         };
         let mut items = self.locator_items(scope, labels)?;
+        // A lone group is the whole identity: `[$id]`, `[[a.b]]`.
+        while let Some(group) = lone_group(&mut items) {
+            items = group;
+        }
         let mut leaves = Vec::new();
         if !self.align(&own, &mut items, &mut leaves)? || !items.is_empty() {
             return Err(fail("Found ill-formed locator", identity));
@@ -343,6 +347,14 @@ impl Binder<'_> {
             scope = self.define_terms(&scope, &terms, params.as_deref(), &body.clone(), &syn)?;
         }
         Ok(scope)
+    }
+}
+
+/// Takes the labels out of a group that is alone.
+fn lone_group(items: &mut VecDeque<Item>) -> Option<VecDeque<Item>> {
+    match items.make_contiguous() {
+        [Item::Group(group)] => Some(std::mem::take(group)),
+        _ => None,
     }
 }
 

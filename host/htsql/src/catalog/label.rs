@@ -62,16 +62,11 @@ pub(super) fn home_labels(catalog: &Catalog) -> Vec<Label> {
     let bidders = catalog.tables().map(|id| match catalog.naming() {
         Naming::Stock => {
             let (schema, table) = (catalog.schema(id), catalog.table(id));
-            Bidder {
-                arc: Arc::Table(id),
-                arity: None,
-                bids: vec![
-                    (table.name.clone(), schema.priority),
-                    (format!("{} {}", schema.name, table.name), -1),
-                ],
-                title: None,
-                is_public: false,
+            let mut bids = vec![(table.name.clone(), schema.priority)];
+            if !schema.name.is_empty() {
+                bids.push((format!("{} {}", schema.name, table.name), -1));
             }
+            Bidder { arc: Arc::Table(id), arity: None, bids, title: None, is_public: false }
         }
         Naming::Rex => rex::table_bidder(catalog, id),
     });

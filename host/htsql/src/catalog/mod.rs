@@ -1,11 +1,12 @@
 //! The catalog: what introspection found, and the names by which queries reach it.
 //!
 //! `model` is the plain data, `label` gives names to tables, columns and links, `identity` finds
-//! what identifies a row. Labels of a table are derived when it is first looked at, so a database
+//! what identifies a row, `meta` turns a catalog into a database of its own. Labels of a table are derived when it is first looked at, so a database
 //! of thousands of tables costs a query only what it touches.
 
 mod identity;
 mod label;
+mod meta;
 pub mod model;
 mod rex;
 
@@ -39,6 +40,13 @@ pub(crate) struct Join {
     pub(crate) is_direct: bool,
 }
 
+impl Join {
+    /// The same foreign key the other way.
+    fn reversed(self) -> Join {
+        Join { is_direct: !self.is_direct, ..self }
+    }
+}
+
 /// A database with its naming; immutable, shared by all queries.
 #[derive(Debug)]
 pub struct Catalog {
@@ -53,6 +61,7 @@ pub struct Catalog {
     home: OnceLock<Names>,
     names: Vec<OnceLock<Names>>,
     identities: Vec<OnceLock<Option<Identity>>>,
+    meta: OnceLock<Box<Catalog>>,
 }
 
 /// The labels of a node, with an index by name.
@@ -120,6 +129,7 @@ impl Catalog {
             home: OnceLock::new(),
             names: once,
             identities,
+            meta: OnceLock::new(),
         }
     }
 
@@ -146,6 +156,17 @@ impl Catalog {
 
     pub(crate) fn column(&self, id: TableId, column: usize) -> &Column {
         &self.table(id).columns[column]
+    }
+
+    /// The catalog of the tables that describe this one.
+    pub fn meta(&self) -> &Catalog {
+        self.meta.get_or_init(|| Box::new(meta::describe(self)))
+    }
+
+    /// Whether no database has the tables: they can only be read.
+    pub(crate) fn is_given(&self) -> bool {
+        let mut tables = self.database.schemas.iter().flat_map(|schema| &schema.tables);
+        tables.any(|table| table.rows.is_some())
     }
 
     // Joins.

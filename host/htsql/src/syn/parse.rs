@@ -1,8 +1,9 @@
 //! The parser: recursive descent over the tokens, one function a level of precedence.
 //!
 //! From loose to tight: `:=`, `/:cmd`, `:fn` and postfix `+ -`, `? ^ {}`, `|`, `&`, `!`,
-//! comparison, `+ -`, `* /`, unary `+ -`, `->`, `.`, `[]`, `@`, atoms. Trees higher than
-//! `MAX_HEIGHT` are refused, so that no later stage can run out of stack.
+//! comparison, `+ -`, `* /`, unary `+ -`, `->`, `.`, `[]`, `@`, atoms. Trees that nest deeper than
+//! `MAX_NESTING`, or chain more operators than `MAX_HEIGHT`, are refused, so that no later stage
+//! can run out of stack.
 
 use std::sync::Arc;
 
@@ -11,8 +12,11 @@ use super::scan::{self, Token, scan};
 use super::tree::{Kind, Syn, Term};
 use crate::error::{Error, Mark, Stage};
 
-/// Nested or chained expressions a query may have.
-const MAX_HEIGHT: u32 = 1000;
+/// Expressions that may be in each other; a chain of infix operators is one.
+const MAX_NESTING: u32 = 1000;
+
+/// Levels of the tree, each operator of a chain counted.
+const MAX_HEIGHT: u32 = 20_000;
 
 /// Parentheses, brackets and prefix signs that may be open at once.
 const MAX_DEPTH: u32 = 200;
@@ -91,8 +95,12 @@ impl Parser {
     /// A node that covers all tokens from `start` to the last consumed one.
     fn node(&self, kind: Kind, start: usize) -> Parsed {
         let syn = Syn::new(kind, self.mark_from(start));
-        if syn.height() > MAX_HEIGHT {
+        if syn.nesting() > MAX_NESTING {
             return Err(self.too_deep(syn.mark()));
+        }
+        if syn.height() > MAX_HEIGHT {
+            let mark = Mark { end: syn.mark().start, ..syn.mark().clone() };
+            return Err(Error::new("Found too long a chain of operators").at(Stage::Parsing, &mark));
         }
         Ok(syn)
     }

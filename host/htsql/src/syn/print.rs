@@ -43,7 +43,7 @@ fn print(syn: &Syn, out: &mut String) {
                 _ => listed('(', args, ')', out),
             }
         }
-        Kind::Operator { symbol, left, right } => infix(left, symbol, right, out),
+        Kind::Operator { .. } => operators(syn, out),
         Kind::Prefix { symbol, arm } => prefix(symbol, arm, out),
         Kind::Filter { base, filter } => infix(base, "?", filter, out),
         Kind::Project { base, kernel } => infix(base, "^", kernel, out),
@@ -105,6 +105,21 @@ fn print(syn: &Syn, out: &mut String) {
         | Kind::Integer { text }
         | Kind::Decimal { text }
         | Kind::Float { text } => out.push_str(text),
+    }
+}
+
+/// A chain of operators, by a loop: it may be long.
+fn operators(syn: &Syn, out: &mut String) {
+    let mut chain = Vec::new();
+    let mut first = syn;
+    while let Kind::Operator { symbol, left, right } = first.kind() {
+        chain.push((*symbol, right));
+        first = left;
+    }
+    print(first, out);
+    for (symbol, right) in chain.into_iter().rev() {
+        out.push_str(symbol);
+        print(right, out);
     }
 }
 

@@ -16,6 +16,7 @@ struct Node {
     kind: Kind,
     mark: Mark,
     height: u32,
+    nesting: u32,
 }
 
 /// The forms of syntax. Names are as written.
@@ -161,10 +162,38 @@ pub struct Term {
     pub is_reference: bool,
 }
 
+/// Trees lower than this are dropped node by node from the top.
+const LOW: u32 = 100;
+
+impl Drop for Node {
+    /// Takes a tall tree apart without recursion: a long chain must not need a large stack.
+    fn drop(&mut self) {
+        if self.height < LOW {
+            return;
+        }
+        let mut nodes: Vec<Syn> = self.kind.children().into_iter().cloned().collect();
+        self.kind = Kind::Skip;
+        while let Some(node) = nodes.pop() {
+            if Arc::strong_count(&node.0) == 1 {
+                // The children outlive the node in the list, so that dropping it goes no deeper.
+                nodes.extend(node.kind().children().into_iter().cloned());
+            }
+        }
+    }
+}
+
 impl Syn {
     pub(crate) fn new(kind: Kind, mark: Mark) -> Syn {
-        let height = kind.children().iter().map(|c| c.0.height).max().unwrap_or(0) + 1;
-        Syn(Arc::new(Node { kind, mark, height }))
+        let children = kind.children();
+        let height = children.iter().map(|c| c.0.height).max().unwrap_or(0) + 1;
+        let nesting = match &kind {
+            Kind::Operator { left, right, .. } => {
+                let goes_on = matches!(left.kind(), Kind::Operator { .. });
+                (left.nesting() + u32::from(!goes_on)).max(right.nesting() + 1)
+            }
+            _ => children.iter().map(|c| c.0.nesting).max().unwrap_or(0) + 1,
+        };
+        Syn(Arc::new(Node { kind, mark, height, nesting }))
     }
 
     pub fn kind(&self) -> &Kind {
@@ -178,6 +207,11 @@ impl Syn {
     /// Levels of the tree below and including this node.
     pub(crate) fn height(&self) -> u32 {
         self.0.height
+    }
+
+    /// As `height`, with a chain of infix operators as one level.
+    pub(crate) fn nesting(&self) -> u32 {
+        self.0.nesting
     }
 
     /// Writes the tree, one node a line with two spaces of indentation a level.
@@ -201,7 +235,18 @@ fn outline(syn: &Syn, level: usize, out: &mut String) {
 /// Trees are equal when they say the same, wherever it is written.
 impl PartialEq for Syn {
     fn eq(&self, other: &Syn) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.0.kind == other.0.kind
+        let (mut one, mut other) = (self, other);
+        // Down a chain of operators by a loop: it may be long.
+        while !Arc::ptr_eq(&one.0, &other.0) {
+            match (one.kind(), other.kind()) {
+                (
+                    Kind::Operator { symbol: a, left: one_left, right: one_right },
+                    Kind::Operator { symbol: b, left: other_left, right: other_right },
+                ) if a == b && one_right == other_right => (one, other) = (one_left, other_left),
+                (one, other) => return one == other,
+            }
+        }
+        true
     }
 }
 

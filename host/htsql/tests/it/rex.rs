@@ -28,6 +28,7 @@ fn catalog() -> Catalog {
         columns: vec![column("id", Domain::Integer, None), column("code", Domain::Text, None)],
         unique_keys: vec![key(&[0], false), key(&[1], true)],
         foreign_keys: Vec::new(),
+        rows: None,
     };
     let link = ForeignKey {
         name: "fk".into(),
@@ -48,6 +49,7 @@ fn catalog() -> Catalog {
         ],
         unique_keys: vec![key(&[0], false), key(&[1, 2], true)],
         foreign_keys: vec![link],
+        rows: None,
     };
     let tables = vec![family, individual];
     let schema = Schema { name: "public".into(), priority: 1, comment: None, tables };

@@ -1,0 +1,146 @@
+//! Queries on a small database of stock names: commands on lists, records and the catalog,
+//! references to identities.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use rex_db::testing::Server;
+use rex_db::{Config, Session, Uri, from_typed_json, value_json};
+use rex_htsql::domain::Domain;
+use rex_htsql::{Naming, Params};
+use serde_json::{Value as Json, json};
+
+const SCHEMA: &str = "
+CREATE TABLE school (code text PRIMARY KEY, name text NOT NULL);
+CREATE TABLE course (
+    school_code text REFERENCES school, no int, title text, size int,
+    PRIMARY KEY (school_code, no));
+CREATE TABLE class (
+    school_code text, course_no int, section text,
+    FOREIGN KEY (school_code, course_no) REFERENCES course,
+    PRIMARY KEY (school_code, course_no, section));
+INSERT INTO school VALUES ('art', 'Art'), ('law', 'Law');
+INSERT INTO course VALUES ('art', 1, 'Clay', 10), ('art', 2, 'Paint', 20), ('law', 1, 'Torts', 30);
+INSERT INTO class VALUES ('art', 1, 'a'), ('art', 2, 'a'), ('art', 2, 'b');
+";
+
+struct Bench {
+    session: Session,
+    _server: Server,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let server = Server::start().unwrap();
+        server.create_database("small").unwrap();
+        server.sql("small", SCHEMA).unwrap();
+        let uri = Uri::parse(&server.uri("small")).unwrap();
+        let (naming, gateways) = (Naming::Stock, Vec::new());
+        let config = Config { uri, naming, gateways, statement_timeout: None };
+        Bench { session: Session::new(config).unwrap(), _server: server }
+    }
+
+    fn run(&mut self, query: &str, params: Json) -> Result<Json, String> {
+        let mut given = Params::new();
+        if let Json::Object(params) = params {
+            for (name, value) in params {
+                given.set(&name, from_typed_json(value).unwrap());
+            }
+        }
+        let product = self.session.produce(query, &given).map_err(|error| error.to_string())?;
+        let domain = product.profile.as_ref().map_or(&Domain::Void, |profile| &profile.domain);
+        Ok(value_json(domain, &product.data))
+    }
+
+    #[track_caller]
+    fn check(&mut self, query: &str, params: Json, expected: Json) {
+        assert_eq!(self.run(query, params), Ok(expected), "{query}");
+    }
+
+    /// The first line of the error.
+    #[track_caller]
+    fn check_error(&mut self, query: &str, params: Json, expected: &str) {
+        let error = self.run(query, params).unwrap_err();
+        assert_eq!(error.lines().next(), Some(expected), "{query}: {error}");
+    }
+}
+
+#[test]
+fn the_catalog_is_queried_by_meta() {
+    let mut bench = Bench::new();
+    bench.check("/meta(/table?name!='class'&name!~'ch')", json!({}), json!([["course"]]));
+    bench.check(
+        "/field{name, kind, sort}?table.name='course'/:meta",
+        json!({}),
+        json!([
+            ["class", "link", null],
+            ["no", "column", 2],
+            ["school", "link", null],
+            ["school_code", "column", 1],
+            ["size", "column", 4],
+            ["title", "column", 3],
+        ]),
+    );
+    bench.check(
+        "/meta(/table{name, count(column), /link{name, is_singular, target.name, reverse.name}}\
+         ?name=$name)",
+        json!({"name": "school"}),
+        json!([["school", 2, [["course", false, "course", "school"]]]]),
+    );
+    bench.check(
+        "meta(column[school.name]{domain, is_mandatory})",
+        json!({}),
+        json!(["text", true]),
+    );
+    bench.check("/for($t:=/table.name, length($t))/:meta", json!({}), json!([5, 6, 6]));
+    bench.check_error("/meta(/tabel)", json!({}), "Found unknown attribute:");
+    bench.check_error("/meta(table, 1)", json!({}), "Expected 1 argument");
+    bench.check_error("/insert(table:={name:='x'})/:meta", json!({}), "No write permissions");
+    bench.check_error("/truncate(table)/:meta", json!({}), "No write permissions");
+    bench.check_error("/meta(meta(/table))", json!({}), "Found unknown function:");
+}
+
+#[test]
+fn for_runs_once_an_item_or_field() {
+    let mut bench = Bench::new();
+    bench.check("for($x:={1,2,3}, $x*2)", json!({}), json!([2, 4, 6]));
+    bench.check("for($x:=/course.sort(size).size, $x+0)", json!({}), json!([10, 20, 30]));
+    bench.check("for($x:=$j, $x+1)", json!({"j": [5, 6]}), json!([6, 7]));
+    bench.check("for($x:=$j, $x)", json!({"j": []}), json!([]));
+    bench.check("for($x:=$j, $x)", json!({"j": null}), json!([]));
+    bench.check("for($x:={1,null(),3}, $x)", json!({}), json!([1, 3]));
+    bench.check_error("for($x:=$j, $x)", json!({"j": 1}), "Expected a list value");
+    bench.check_error("for($x:={1,'a'}, $x)", json!({}), "Unexpected loop body type:");
+    bench.check(
+        "for($x:=$j, insert(school:={code:=$x, name:=$x}))",
+        json!({"j": ["k1", "k2"]}),
+        json!([{"id": "k1"}, {"id": "k2"}]),
+    );
+    bench.check(
+        "for($x:=$j, with($x, insert(school:={code:=$c, name:=$c})))",
+        json!({"j": [{"c": "j1"}, {"c": "j2"}]}),
+        json!([{"id": "j1"}, {"id": "j2"}]),
+    );
+    bench.check(
+        "with($o, for($c:=$codes, insert(school:={code:=$c, name:=$name})))",
+        json!({"o": {"codes": ["m1", "m2"], "name": "M"}}),
+        json!([{"id": "m1"}, {"id": "m2"}]),
+    );
+    bench.check("with({a:=1,b:=2}, $a+$b)", json!({}), json!(3));
+    bench.check("with(school['none'], insert(school:={code:=$code}))", json!({}), json!(null));
+    bench.check_error("with($x, 1)", json!({"x": 1}), "Expected a record value");
+}
+
+#[test]
+fn a_reference_locates_by_a_whole_identity() {
+    let mut bench = Bench::new();
+    let paint = json!([["Paint"]]);
+    bench.check("/course[$c]{title} :given $c:=[art.2]", json!({}), paint.clone());
+    bench.check("/course[[art.2]]{title}", json!({}), paint.clone());
+    bench.check("do($c:=course[art.2].id(), /course[$c]{title})", json!({}), paint);
+    bench.check("/class[$c]{section} :given $c:=[(art.2).b]", json!({}), json!([["b"]]));
+    bench.check("/class[$c.b]{section} :given $c:=[art.2]", json!({}), json!([["b"]]));
+    for query in ["/course[$c] :given $c:='art.2'", "/course[$c] :given $c:=[art]"] {
+        bench.check_error(query, json!({}), "Found ill-formed locator");
+    }
+    bench.check_error("/class[$c] :given $c:=[art.2]", json!({}), "Found ill-formed locator");
+}
