@@ -69,8 +69,9 @@ fn crates_depend_in_one_direction() {
         ("rex-plugin-api", &[] as &[&str]),
         ("rex-htsql", &[]),
         ("rex-transport", &[]),
+        ("rex-cron", &[]),
         ("rex-db", &["rex-htsql"]),
-        ("rex-host", &["rex-plugin-api", "rex-transport", "rex-db", "rex-htsql"]),
+        ("rex-host", &["rex-plugin-api", "rex-transport", "rex-cron", "rex-db", "rex-htsql"]),
         ("rex-fixture-frozen-v1", &["rex-plugin-api-v1"]),
         ("rex-plugin-mart", &["rex-plugin-api", "rex-db", "rex-htsql"]),
     ]);
