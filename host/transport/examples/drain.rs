@@ -10,7 +10,7 @@
 use std::time::{Duration, Instant};
 
 use rex_transport::{
-    Finished, NewTask, Options, Outcome, Owner, Payload, QueueName, Transport, Uri, open,
+    Finished, NewTask, Options, Outcome, Owner, Payload, QueueName, Transport, Uri, Want, open,
 };
 
 fn main() {
@@ -29,7 +29,7 @@ fn main() {
             let owner = Some(Owner { id: format!("bench:{}:{client}", std::process::id()) });
             let mut host = open(&uri, &Options { owner, ..Options::default() }).unwrap();
             let started = Instant::now();
-            while let Some(claim) = host.claim(&queue, batch).unwrap() {
+            while let Some(claim) = host.claim(&queue, &Want::tasks(batch)).unwrap() {
                 let finished: Vec<Finished> = claim
                     .tasks
                     .iter()
@@ -70,7 +70,7 @@ fn main() {
 fn fill(submitter: &mut dyn Transport, queue: &QueueName, tasks: usize) -> Duration {
     let payload =
         Payload::parse("{\"n\": 1, \"text\": \"a payload of some fifty bytes\"}", 999).unwrap();
-    let one = NewTask { queue: queue.clone(), payload };
+    let one = NewTask::plain(queue.clone(), payload);
     let started = Instant::now();
     for _ in 0..tasks / 1000 {
         submitter.submit(&vec![one.clone(); 1000]).unwrap();

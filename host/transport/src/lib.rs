@@ -23,8 +23,8 @@ pub use name::{BadQueueName, QueueName};
 pub use open::{Options, Owner, open};
 pub use payload::{Payload, PayloadError};
 pub use task::{
-    Claim, ClaimId, ClaimedTask, DeadLetter, Death, Finished, NewTask, Outcome, QueueStatus,
-    TaskId, Timestamp, WaitingTask,
+    Attributes, Claim, ClaimId, ClaimedTask, DeadLetter, DeadQuery, Death, Due, Finished, LetterId,
+    NewTask, Outcome, QueueStatus, Submitted, TaskId, Timestamp, WaitingTask, Want,
 };
-pub use transport::{Transport, Watch};
+pub use transport::{Features, Transport, Watch, cannot};
 pub use uri::Uri;

@@ -4,7 +4,8 @@
 //! moves a whole batch out of it, under the original's advisory lock for the queue, into one row of
 //! `asynctask.rex_claims` (arrays of ids, payloads, dates, attempts): out of old consumers' sight,
 //! durable, and cheaper than a lease a row. What is finished is marked in that row's done-list; the
-//! row goes with its last task.
+//! row goes with its last task. Tasks with attributes (priority, delay, further attempts, a unique
+//! key) wait in `rex_tasks`, where old consumers do not see them; a claim merges both.
 //!
 //! An owner is a row of `rex_owners` that beats, and a session advisory lock. A claim refers to its
 //! owner's row, so taking an owner over is deleting that row: no claim can be made for it nor
@@ -13,15 +14,17 @@
 //!
 //! `address.rs`, `tls.rs`, `connect.rs`: to the server. `session.rs`: one connection and its
 //! statements. `schema.rs`, `additions.rs`: the tables. `tasks.rs`: submit and lists. `claims.rs`,
-//! `finish.rs`: the road of a task. `owners.rs`: who lives. `watch.rs`: word of new tasks.
+//! `marks.rs`, `finish.rs`, `dead.rs`: the road of a task. `owners.rs`: who lives. `watch.rs`: word of new tasks.
 
 mod additions;
 mod address;
 mod claims;
 mod connect;
+mod dead;
 mod failure;
 mod finish;
 mod locks;
+mod marks;
 mod owners;
 mod schema;
 mod session;
@@ -31,15 +34,18 @@ mod types;
 mod watch;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
 use crate::{
-    Claim, ClaimId, DeadLetter, Finished, Kind, NewTask, Options, QueueName, QueueStatus, TaskId,
-    Transport, TransportError, Uri, WaitingTask, Watch,
+    Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, Kind, LetterId, NewTask, Options,
+    QueueName, QueueStatus, Submitted, TaskId, Transport, TransportError, Uri, WaitingTask, Want,
+    Watch,
 };
 use address::Address;
 use failure::Trouble;
+use marks::Marks;
 use session::Session;
 
 /// A store in PostgreSQL.
@@ -58,8 +64,13 @@ pub struct Pgsql {
     held: HashMap<ClaimId, HashSet<TaskId>>,
     /// Claims that were made by a call whose reply was lost.
     unreturned: Vec<(ClaimId, QueueName)>,
+    /// Claims of which a task is unique.
+    keyed: HashSet<ClaimId>,
+    /// Claims that were made under a limit of tasks in flight.
+    limited: HashMap<ClaimId, QueueName>,
     /// Queues whose last claim got all that it asked for.
     plenty: HashSet<QueueName>,
+    marks: Marks,
 }
 
 impl Pgsql {
@@ -79,7 +90,10 @@ impl Pgsql {
             owner: None,
             held: HashMap::new(),
             unreturned: Vec::new(),
+            keyed: HashSet::new(),
+            limited: HashMap::new(),
             plenty: HashSet::new(),
+            marks: Marks::default(),
         };
         pgsql.with_session(|_, _| Ok(()))?;
         Ok(pgsql)
@@ -132,7 +146,11 @@ impl Pgsql {
 }
 
 impl Transport for Pgsql {
-    fn submit(&mut self, tasks: &[NewTask]) -> Result<Vec<TaskId>, TransportError> {
+    fn features(&self) -> Features {
+        Features::ALL
+    }
+
+    fn submit(&mut self, tasks: &[NewTask]) -> Result<Vec<Submitted>, TransportError> {
         self.with_session(|_, session| tasks::submit(session, tasks))
     }
 
@@ -152,21 +170,37 @@ impl Transport for Pgsql {
         self.with_session(|pgsql, session| tasks::purge(session, &pgsql.address, queue))
     }
 
-    fn dead_letters(
-        &mut self,
-        queue: Option<&QueueName>,
-        limit: Option<u64>,
-    ) -> Result<Vec<DeadLetter>, TransportError> {
-        self.with_session(|_, session| tasks::dead_letters(session, queue, limit))
+    fn pause(&mut self, queue: &QueueName, paused: bool) -> Result<(), TransportError> {
+        self.with_session(|pgsql, session| tasks::pause(session, &pgsql.address, queue, paused))
     }
 
     fn dead_details(&mut self, key: &str) -> Result<BTreeSet<String>, TransportError> {
-        self.with_session(|_, session| tasks::dead_details(session, key))
+        self.with_session(|_, session| dead::details(session, key))
     }
 
-    fn claim(&mut self, queue: &QueueName, max: usize) -> Result<Option<Claim>, TransportError> {
+    fn dead_letters(&mut self, query: &DeadQuery) -> Result<Vec<DeadLetter>, TransportError> {
+        self.with_session(|_, session| dead::list(session, query))
+    }
+
+    fn revive(&mut self, letters: &[LetterId]) -> Result<u64, TransportError> {
+        self.with_session(|_, session| dead::revive(session, letters))
+    }
+
+    fn discard(&mut self, letters: &[LetterId]) -> Result<u64, TransportError> {
+        self.with_session(|_, session| dead::discard(session, letters))
+    }
+
+    fn forget_dead(&mut self, age: Duration) -> Result<u64, TransportError> {
+        self.with_session(|_, session| dead::forget(session, age))
+    }
+
+    fn claim(&mut self, queue: &QueueName, want: &Want) -> Result<Option<Claim>, TransportError> {
         self.owner_or_refuse()?;
-        self.with_session(|pgsql, session| pgsql.take(session, queue, max))
+        self.with_session(|pgsql, session| pgsql.take(session, queue, want))
+    }
+
+    fn next_due(&mut self, queue: &QueueName) -> Result<Option<Duration>, TransportError> {
+        self.with_session(|_, session| tasks::next_due(session, queue))
     }
 
     fn finish(&mut self, finished: &[Finished]) -> Result<Vec<TaskId>, TransportError> {
@@ -201,6 +235,14 @@ impl Transport for Pgsql {
 }
 
 impl Pgsql {
+    /// What this owner held is others' now.
+    fn forget_claims(&mut self) {
+        self.held.clear();
+        self.unreturned.clear();
+        self.keyed.clear();
+        self.limited.clear();
+    }
+
     fn owner_or_refuse(&self) -> Result<(), TransportError> {
         if self.owner_id.is_some() {
             return Ok(());

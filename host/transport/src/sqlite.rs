@@ -7,9 +7,10 @@
 //! `queue.db.wake/`, one file for each queue, touched on every submit.
 //!
 //! `schema.rs` makes the tables, `tasks.rs` puts in and looks, `claims.rs` takes and finishes,
-//! `owners.rs` proves who lives, `wake.rs` tells of new tasks, `failure.rs` words what went wrong.
+//! `dead.rs` keeps what failed, `owners.rs` proves who lives, `wake.rs` tells of new tasks, `failure.rs` words what went wrong.
 
 mod claims;
+mod dead;
 mod failure;
 mod owners;
 mod schema;
@@ -25,8 +26,9 @@ use crossbeam_channel::Sender;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::{
-    Claim, ClaimId, DeadLetter, Finished, Kind, NewTask, Options, QueueName, QueueStatus, TaskId,
-    Timestamp, Transport, TransportError, Uri, WaitingTask, Watch,
+    Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, Kind, LetterId, NewTask, Options,
+    QueueName, QueueStatus, Submitted, TaskId, Timestamp, Transport, TransportError, Uri,
+    WaitingTask, Want, Watch,
 };
 use owners::Registered;
 use wake::Wake;
@@ -102,7 +104,11 @@ impl Sqlite {
 }
 
 impl Transport for Sqlite {
-    fn submit(&mut self, tasks: &[NewTask]) -> Result<Vec<TaskId>, TransportError> {
+    fn features(&self) -> Features {
+        Features::ALL
+    }
+
+    fn submit(&mut self, tasks: &[NewTask]) -> Result<Vec<Submitted>, TransportError> {
         self.submit_all(tasks)
     }
 
@@ -122,20 +128,36 @@ impl Transport for Sqlite {
         self.delete_waiting(queue)
     }
 
-    fn dead_letters(
-        &mut self,
-        queue: Option<&QueueName>,
-        limit: Option<u64>,
-    ) -> Result<Vec<DeadLetter>, TransportError> {
-        self.list_dead(queue, limit)
+    fn pause(&mut self, queue: &QueueName, paused: bool) -> Result<(), TransportError> {
+        self.set_paused(queue, paused)
     }
 
     fn dead_details(&mut self, key: &str) -> Result<BTreeSet<String>, TransportError> {
         self.list_dead_details(key)
     }
 
-    fn claim(&mut self, queue: &QueueName, max: usize) -> Result<Option<Claim>, TransportError> {
-        self.take(queue, max)
+    fn dead_letters(&mut self, query: &DeadQuery) -> Result<Vec<DeadLetter>, TransportError> {
+        self.list_dead(query)
+    }
+
+    fn revive(&mut self, letters: &[LetterId]) -> Result<u64, TransportError> {
+        self.put_back_dead(letters)
+    }
+
+    fn discard(&mut self, letters: &[LetterId]) -> Result<u64, TransportError> {
+        self.delete_dead(letters)
+    }
+
+    fn forget_dead(&mut self, age: Duration) -> Result<u64, TransportError> {
+        self.delete_old_dead(age)
+    }
+
+    fn claim(&mut self, queue: &QueueName, want: &Want) -> Result<Option<Claim>, TransportError> {
+        self.take(queue, want)
+    }
+
+    fn next_due(&mut self, queue: &QueueName) -> Result<Option<Duration>, TransportError> {
+        self.time_to_due(queue)
     }
 
     fn finish(&mut self, finished: &[Finished]) -> Result<Vec<TaskId>, TransportError> {

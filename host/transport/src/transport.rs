@@ -1,12 +1,13 @@
 //! The promises of a transport. `contract.rs` holds each kind to them.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
 use crate::{
-    Claim, DeadLetter, Finished, NewTask, QueueName, QueueStatus, TaskId, TransportError,
-    WaitingTask,
+    Claim, DeadLetter, DeadQuery, Finished, Kind, LetterId, NewTask, QueueName, QueueStatus,
+    Submitted, TaskId, TransportError, WaitingTask, Want,
 };
 
 /// A connection to a store of tasks, used from one thread at a time.
@@ -22,45 +23,73 @@ use crate::{
 /// are safe to repeat: `finish` of a task that this claim no longer holds changes nothing (its submits
 /// included), and tasks that a lost reply of `claim` took are returned by a later `claim`.
 pub trait Transport: Send {
-    /// Puts tasks at the end of their queues, all or none; ids in the order given. The one call that
-    /// is not safe to repeat: after a lost reply the tasks may be there already, and come twice.
-    fn submit(&mut self, tasks: &[NewTask]) -> Result<Vec<TaskId>, TransportError>;
+    /// What this kind of store can do beyond the rest of this trait. What it cannot is refused with
+    /// [`Kind::Invalid`] when asked for, never ignored.
+    fn features(&self) -> Features {
+        Features::default()
+    }
 
-    /// How many tasks wait in `queue`; 0 for a queue that never had one.
+    /// Puts tasks at the end of their queues, all or none, but for those whose unique key is there
+    /// already; what became of each, in the order given. The one call that is not safe to repeat:
+    /// after a lost reply the tasks may be there already, and come twice.
+    fn submit(&mut self, tasks: &[NewTask]) -> Result<Vec<Submitted>, TransportError>;
+
+    /// How many tasks are due in `queue`; 0 for a queue that never had one.
     fn poll(&mut self, queue: &QueueName) -> Result<u64, TransportError>;
 
     /// The queues that have tasks waiting, in flight or dead, by name.
     fn queues(&mut self) -> Result<Vec<QueueStatus>, TransportError>;
 
-    /// The oldest waiting tasks, at most `limit`, without taking them.
+    /// The waiting tasks that would be claimed first, at most `limit`, without taking them; those that
+    /// are not due yet come last.
     fn peek(&mut self, queue: &QueueName, limit: u64) -> Result<Vec<WaitingTask>, TransportError>;
 
     /// Deletes all waiting tasks of `queue` (claimed and dead ones stay) and counts them.
     fn purge(&mut self, queue: &QueueName) -> Result<u64, TransportError>;
 
-    /// Dead letters, oldest death first, at most `limit`; of one queue or of all.
-    fn dead_letters(
-        &mut self,
-        queue: Option<&QueueName>,
-        limit: Option<u64>,
-    ) -> Result<Vec<DeadLetter>, TransportError>;
+    /// Stops or resumes claims from `queue`, for all owners and until told otherwise. Once it has
+    /// returned, no claim takes anything.
+    fn pause(&mut self, queue: &QueueName, paused: bool) -> Result<(), TransportError> {
+        let _ = (queue, paused);
+        Err(cannot(&self.label(), "pause a queue"))
+    }
 
     /// The texts that the details of dead letters have under `key`, each once.
     fn dead_details(&mut self, key: &str) -> Result<BTreeSet<String>, TransportError> {
-        let letters = self.dead_letters(None, None)?;
+        let letters = self.dead_letters(&DeadQuery::default())?;
         let texts = letters.iter().filter_map(|letter| letter.death.details[key].as_str());
         Ok(texts.map(str::to_owned).collect())
     }
 
-    /// Takes up to `max` of the oldest waiting tasks for this owner; `None` when none waits.
+    /// Dead letters, oldest death first.
+    fn dead_letters(&mut self, query: &DeadQuery) -> Result<Vec<DeadLetter>, TransportError>;
+
+    /// Puts dead tasks back into their queues, due now, with their ids and dates, and a first attempt
+    /// before them; counts them. Letters that are gone are passed over.
+    fn revive(&mut self, letters: &[LetterId]) -> Result<u64, TransportError>;
+
+    /// Deletes dead letters and counts them.
+    fn discard(&mut self, letters: &[LetterId]) -> Result<u64, TransportError>;
+
+    /// Deletes dead letters that are older than `age` and counts them.
+    fn forget_dead(&mut self, age: Duration) -> Result<u64, TransportError>;
+
+    /// Takes waiting tasks for this owner, lowest priority number first, then oldest; `None` when
+    /// none is due, the queue is paused, or all that may be in flight is.
     /// Does not wait. No two owners get the same task while both are healthy. A claim whose reply
-    /// was lost is returned first, and whole: it may have more tasks than `max`.
+    /// was lost is returned first, and whole: it may have more tasks than wanted.
     ///
     /// A payload may be no JSON object where others write into the store, too: see
     /// [`Payload::check`](crate::Payload::check).
     ///
     /// Only on a transport opened with an [`Owner`](crate::Owner).
-    fn claim(&mut self, queue: &QueueName, max: usize) -> Result<Option<Claim>, TransportError>;
+    fn claim(&mut self, queue: &QueueName, want: &Want) -> Result<Option<Claim>, TransportError>;
+
+    /// How long until the next task of `queue` is due that is not due yet; `None` when none waits.
+    fn next_due(&mut self, queue: &QueueName) -> Result<Option<Duration>, TransportError> {
+        let _ = queue;
+        Ok(None)
+    }
 
     /// Records outcomes and the submits that go with them in one transaction. The tasks of one
     /// call may be of several claims, and of a claim any part.
@@ -75,7 +104,8 @@ pub trait Transport: Send {
     /// To be called about once a second; it also is this owner's sign of life.
     fn rescue(&mut self) -> Result<u64, TransportError>;
 
-    /// Whether `queue` has nothing waiting and nothing in flight by any owner.
+    /// Whether `queue` has nothing to claim (nothing due, or it is paused) and nothing in flight by
+    /// any owner.
     fn is_idle(&mut self, queue: &QueueName) -> Result<bool, TransportError>;
 
     /// Starts a thread that sends the names of queues in which tasks may have arrived, until the
@@ -88,6 +118,33 @@ pub trait Transport: Send {
 
     /// How the store is named in messages, passwords masked; the original's repr where it has one.
     fn label(&self) -> String;
+}
+
+/// What a kind of store can do beyond what every one can. The README's table of transports.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Features {
+    /// [`Attributes::priority`](crate::Attributes::priority).
+    pub priorities: bool,
+    /// [`Attributes::due`](crate::Attributes::due), and with it [`Outcome::Retry`](crate::Outcome::Retry).
+    pub delays: bool,
+    /// [`Attributes::unique`](crate::Attributes::unique).
+    pub unique: bool,
+    /// [`Transport::pause`].
+    pub pause: bool,
+    /// [`Want::in_flight`].
+    pub in_flight: bool,
+}
+
+impl Features {
+    /// All there is.
+    pub const ALL: Features =
+        Features { priorities: true, delays: true, unique: true, pause: true, in_flight: true };
+}
+
+/// The refusal of what a kind of store cannot do: `{label} cannot {what}`.
+pub fn cannot(label: &str, what: &str) -> TransportError {
+    TransportError::new(Kind::Invalid, format!("{label} cannot {what}"))
+        .with_hint("the README's table of transports says which can")
 }
 
 /// Keeps a watching thread alive; dropping it stops and joins the thread.

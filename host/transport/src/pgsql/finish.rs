@@ -1,14 +1,17 @@
 //! Recording what became of tasks: a batch in one statement when all went well, in one transaction
 //! when some died, went back or asked for more. The claims' rows say, inside it, what is still ours.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
+
+use serde_json::Value;
 
 use super::Pgsql;
 use super::failure::Trouble;
 use super::session::Session;
-use super::types::{storable, storable_json};
+use super::types::{micros, storable, storable_json};
 use super::{owners, tasks};
-use crate::{ClaimId, Death, Finished, NewTask, Outcome, TaskId};
+use crate::{ClaimId, Death, Finished, NewTask, Outcome, QueueName, TaskId};
 
 impl Pgsql {
     pub(super) fn record(
@@ -19,17 +22,34 @@ impl Pgsql {
         let batch = Batch::sort(finished, &self.held);
         let mut lost = batch.unknown.clone();
         if !batch.claims.is_empty() {
-            let kept = if batch.is_plain() {
+            let free: BTreeSet<&QueueName> =
+                batch.claims.keys().filter_map(|id| self.limited.get(id)).collect();
+            let keyed = batch.claims.keys().any(|id| self.keyed.contains(id));
+            let kept = if batch.is_plain() && !keyed && free.is_empty() {
                 batch.mark(session, self.owner)?
             } else {
-                session.transaction(|session| batch.write(session, self.owner))?
+                session.transaction(|session| {
+                    let kept = batch.write(session, self.owner)?;
+                    if keyed {
+                        batch.free_keys(session, &kept)?;
+                    }
+                    // Whoever found the queue's limit reached may claim now.
+                    if !free.is_empty() {
+                        tasks::notify(session, free.iter().map(|queue| queue.as_str()))?;
+                    }
+                    Ok(kept)
+                })?
             };
+            // What went back is below what was taken since.
+            if !batch.released.is_empty() {
+                self.marks.forget_all();
+            }
             for (id, ended) in &batch.claims {
                 if !kept.contains(id) {
-                    self.held.remove(id);
+                    self.forget_claim(*id);
                     lost.extend(&ended.tasks);
                 } else if ended.whole {
-                    self.held.remove(id);
+                    self.forget_claim(*id);
                 } else if let Some(held) = self.held.get_mut(id) {
                     held.retain(|task| !ended.tasks.contains(task));
                 }
@@ -37,10 +57,16 @@ impl Pgsql {
         }
         for id in &batch.repeated {
             if self.held.get(id).is_some_and(HashSet::is_empty) {
-                self.held.remove(id);
+                self.forget_claim(*id);
             }
         }
         Ok(lost)
+    }
+
+    fn forget_claim(&mut self, id: ClaimId) {
+        self.held.remove(&id);
+        self.keyed.remove(&id);
+        self.limited.remove(&id);
     }
 }
 
@@ -56,7 +82,11 @@ struct Ended {
 #[derive(Default)]
 struct Batch<'a> {
     claims: BTreeMap<ClaimId, Ended>,
+    /// Done or dead: their unique keys are free.
+    gone: Vec<(ClaimId, TaskId)>,
     dead: Vec<(ClaimId, TaskId, &'a Death)>,
+    /// With the time to wait and the history.
+    retried: Vec<(ClaimId, TaskId, Duration, &'a Value)>,
     released: Vec<(ClaimId, TaskId)>,
     submits: Vec<(ClaimId, &'a NewTask)>,
     /// Tasks of claims that this owner does not hold.
@@ -85,8 +115,14 @@ impl<'a> Batch<'a> {
             ended.tasks.push(one.task);
             ended.whole = ended.tasks.len() == tasks.len();
             match &one.outcome {
-                Outcome::Done => {}
-                Outcome::Dead(death) => batch.dead.push((one.claim, one.task, death)),
+                Outcome::Done => batch.gone.push((one.claim, one.task)),
+                Outcome::Dead(death) => {
+                    batch.gone.push((one.claim, one.task));
+                    batch.dead.push((one.claim, one.task, death));
+                }
+                Outcome::Retry { after, history } => {
+                    batch.retried.push((one.claim, one.task, *after, history));
+                }
                 Outcome::Released => batch.released.push((one.claim, one.task)),
             }
             batch.submits.extend(one.submits.iter().map(|task| (one.claim, task)));
@@ -96,7 +132,10 @@ impl<'a> Batch<'a> {
 
     /// Whether every task is simply done.
     fn is_plain(&self) -> bool {
-        self.dead.is_empty() && self.released.is_empty() && self.submits.is_empty()
+        self.dead.is_empty()
+            && self.retried.is_empty()
+            && self.released.is_empty()
+            && self.submits.is_empty()
     }
 
     /// Marks tasks done and ends the claims that have none left; returns the claims that were ours.
@@ -152,6 +191,7 @@ FOR UPDATE";
         let rows = session.rows(HOLD, &[&owner, &claims])?;
         let kept: HashSet<ClaimId> = rows.iter().map(|row| ClaimId(row.get(0))).collect();
         self.bury(session, &kept)?;
+        self.retry(session, &kept)?;
         self.release(session, &kept)?;
         self.mark(session, owner)?;
         let submits: Vec<NewTask> = self
@@ -161,10 +201,7 @@ FOR UPDATE";
             .map(|(_, task)| (*task).clone())
             .collect();
         if !submits.is_empty() {
-            tasks::insert(session, &submits)?;
-            if !session.has_trigger {
-                tasks::notify(session, submits.iter().map(|task| task.queue.as_str()))?;
-            }
+            tasks::put(session, &submits)?;
         }
         Ok(kept)
     }
@@ -175,14 +212,14 @@ FOR UPDATE";
         /// order in which they are to be listed.
         const BURY: &str = "
 INSERT INTO asynctask.rex_dead
-    (id, queue_name, payload, date_submitted, attempts, reason, details)
-SELECT held.id, held.queue_name, held.payload, held.date, held.attempt, given.reason,
-    given.details::jsonb
+    (id, queue_name, payload, date_submitted, priority, attempts, reason, details)
+SELECT held.id, held.queue_name, held.payload, held.date, coalesce(held.priority, 0), held.attempt,
+    given.reason, given.details::jsonb
 FROM (
     SELECT claims.id AS claim, claims.queue_name, task.*
     FROM asynctask.rex_claims AS claims,
-        unnest(claims.ids, claims.payloads, claims.dates, claims.attempts)
-            AS task (id, payload, date, attempt)
+        unnest(claims.ids, claims.payloads, claims.dates, claims.attempts, claims.priorities)
+            AS task (id, payload, date, attempt, priority)
     WHERE claims.id = ANY ($1)
 ) AS held
 JOIN unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[])
@@ -199,6 +236,55 @@ ORDER BY given.place";
         let details: Vec<String> =
             dead.iter().map(|(.., death)| storable_json(&death.details)).collect();
         session.change(BURY, &[&claims, &tasks, &reasons, &details])?;
+        Ok(())
+    }
+
+    /// Copies what is to be tried again to where tasks with attributes wait.
+    fn retry(&self, session: &mut Session, kept: &HashSet<ClaimId>) -> Result<(), Trouble> {
+        /// `$1` claims, `$2` tasks, `$3` microseconds to wait, `$4` histories: one of each for each
+        /// task. An id that was given out again meanwhile must not cost the task.
+        const RETRY: &str = "
+INSERT INTO asynctask.rex_tasks
+    (id, queue_name, payload, date_submitted, priority, attempt, due, history)
+SELECT
+    CASE
+        WHEN EXISTS (SELECT FROM asynctask.rex_tasks AS there WHERE there.id = held.id)
+        THEN nextval(pg_get_serial_sequence('asynctask.asynctask_queue', 'id'))
+        ELSE held.id
+    END,
+    held.queue_name, held.payload, held.date, coalesce(held.priority, 0), held.attempt + 1,
+    clock_timestamp() + given.wait * interval '1 microsecond', given.history::json
+FROM (
+    SELECT claims.id AS claim, claims.queue_name, task.*
+    FROM asynctask.rex_claims AS claims,
+        unnest(claims.ids, claims.payloads, claims.dates, claims.attempts, claims.priorities)
+            AS task (id, payload, date, attempt, priority)
+    WHERE claims.id = ANY ($1)
+) AS held
+JOIN unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[])
+    AS given (claim, task, wait, history)
+    ON given.claim = held.claim AND given.task = held.id";
+        let retried: Vec<_> =
+            self.retried.iter().filter(|(claim, ..)| kept.contains(claim)).collect();
+        if retried.is_empty() {
+            return Ok(());
+        }
+        let claims: Vec<i64> = retried.iter().map(|(claim, ..)| claim.0).collect();
+        let tasks: Vec<i64> = retried.iter().map(|(_, task, ..)| task.0).collect();
+        let waits: Vec<i64> = retried.iter().map(|(.., wait, _)| micros(*wait)).collect();
+        let histories: Vec<String> =
+            retried.iter().map(|(.., history)| storable_json(history)).collect();
+        session.change(RETRY, &[&claims, &tasks, &waits, &histories])?;
+        Ok(())
+    }
+
+    /// Lets tasks of the same key in again.
+    fn free_keys(&self, session: &mut Session, kept: &HashSet<ClaimId>) -> Result<(), Trouble> {
+        /// `$1` tasks.
+        const FREE: &str = "DELETE FROM asynctask.rex_keys WHERE task = ANY ($1)";
+        let gone = self.gone.iter().filter(|(claim, _)| kept.contains(claim));
+        let gone: Vec<i64> = gone.map(|(_, task)| task.0).collect();
+        session.change(FREE, &[&gone])?;
         Ok(())
     }
 

@@ -8,13 +8,12 @@
 //!
 //! Taking back deletes the owner's row, which is the fence: see `pgsql.rs`.
 
-use std::time::Duration;
-
 use super::Pgsql;
 use super::failure::Trouble;
 use super::locks::owner_key;
 use super::session::Session;
 use super::tasks;
+use super::types::micros;
 use crate::process::Process;
 use crate::{Kind, TransportError};
 
@@ -102,8 +101,7 @@ RETURNING no";
         let no: i64 = values.get(0);
         if self.owner.is_some_and(|before| before != no) {
             // Taken over meanwhile: what was held is others' now.
-            self.held.clear();
-            self.unreturned.clear();
+            self.forget_claims();
         }
         self.owner = Some(no);
         Ok(())
@@ -148,6 +146,7 @@ WHERE no = $1 AND beats = $2 AND free_since IS NULL";
                     let back = session
                         .transaction(|session| give_back(session, other.no, Some(other.beats)))?;
                     let Some(back) = back else { continue };
+                    self.marks.forget_all();
                     count += back;
                     tracing::info!("Took back {back} tasks of {}, which is gone", other.id);
                     // The fence stands already; this only frees what the session holds.
@@ -181,7 +180,6 @@ LEFT JOIN (
 ) AS locks ON locks.key = owners.lock_key
 WHERE no <> $1
 ORDER BY no";
-        let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX / 2);
         let timeout = micros(self.options.owner_timeout);
         let grace = micros(self.options.rescue_grace);
         let rows = session.rows(OTHERS, &[&me, &timeout, &grace])?;
@@ -203,8 +201,7 @@ ORDER BY no";
             session.transaction(|session| give_back(session, no, None))?;
         }
         self.owner = None;
-        self.held.clear();
-        self.unreturned.clear();
+        self.forget_claims();
         Ok(())
     }
 }
@@ -251,31 +248,50 @@ pub(super) fn put_back(
     claims: &[i64],
     tasks: Option<&[i64]>,
 ) -> Result<u64, Trouble> {
-    /// `$1` claims, `$2` tasks or NULL: the queues of what went back, one row a task. An id that
-    /// was given out again meanwhile (a sequence set back by hand) must not cost the task.
+    /// `$1` claims, `$2` tasks or NULL: the queues of what went back, one row a task. A task with
+    /// attributes goes where those are kept. An id that was given out again meanwhile (a sequence
+    /// set back by hand) must not cost the task.
     const PUT_BACK: &str = "
 WITH back AS (
-    SELECT task.id, claims.queue_name, task.payload, task.date
+    SELECT task.*, claims.queue_name,
+        task.attempt > 1 OR coalesce(task.priority, 0) <> 0 OR task.history IS NOT NULL
+            OR claims.keyed AND EXISTS (SELECT FROM asynctask.rex_keys AS k WHERE k.task = task.id)
+            AS ours
     FROM asynctask.rex_claims AS claims,
-        unnest(claims.ids, claims.payloads, claims.dates) AS task (id, payload, date)
+        unnest(claims.ids, claims.payloads, claims.dates, claims.attempts, claims.priorities,
+            claims.histories) AS task (id, payload, date, attempt, priority, history)
     WHERE claims.id = ANY ($1) AND task.id <> ALL (claims.done)
         AND ($2::bigint[] IS NULL OR task.id = ANY ($2))
 ), kept AS (
     INSERT INTO asynctask.asynctask_queue (id, queue_name, payload, date_submitted)
     SELECT id, queue_name, payload, date FROM back
+    WHERE NOT ours
     ORDER BY id
     ON CONFLICT (id) DO NOTHING
     RETURNING id
 ), moved AS (
     INSERT INTO asynctask.asynctask_queue (queue_name, payload, date_submitted)
     SELECT queue_name, payload, date FROM back
-    WHERE id NOT IN (SELECT id FROM kept)
+    WHERE NOT ours AND id NOT IN (SELECT id FROM kept)
+    ORDER BY id
+), attributed AS (
+    INSERT INTO asynctask.rex_tasks
+        (id, queue_name, payload, date_submitted, priority, attempt, history)
+    SELECT
+        CASE
+            WHEN EXISTS (SELECT FROM asynctask.rex_tasks AS there WHERE there.id = back.id)
+            THEN nextval(pg_get_serial_sequence('asynctask.asynctask_queue', 'id'))
+            ELSE id
+        END,
+        queue_name, payload, date, coalesce(priority, 0), attempt, history
+    FROM back
+    WHERE ours
     ORDER BY id
 )
-SELECT queue_name FROM back";
+SELECT queue_name, ours FROM back";
     let rows = session.rows(PUT_BACK, &[&claims, &tasks])?;
-    if !session.has_trigger {
-        tasks::notify(session, rows.iter().map(|row| row.get(0)))?;
-    }
+    let has_trigger = session.has_trigger;
+    let untold = rows.iter().filter(|row| !has_trigger || row.get(1));
+    tasks::notify(session, untold.map(|row| row.get(0)))?;
     Ok(rows.len() as u64)
 }

@@ -8,52 +8,8 @@ use super::session::Session;
 use crate::{Kind, TransportError};
 
 /// Our steps: name and statements; an entry is never changed once released, only added to.
-const STEPS: [(&str, &str); 1] = [(
-    "owners, claims and dead letters",
-    "
-CREATE TABLE asynctask.rex_owners (
-    no bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    id text NOT NULL UNIQUE,
-    lock_key bigint NOT NULL,
-    machine text NOT NULL,
-    pid integer NOT NULL,
-    started bigint NOT NULL,
-    beats bigint NOT NULL DEFAULT 1,
-    beaten timestamptz NOT NULL DEFAULT clock_timestamp(),
-    free_since timestamptz
-);
-COMMENT ON TABLE asynctask.rex_owners IS
-    'Running hosts. Deleting a row is the fence: its owner can claim and finish no more.';
-CREATE TABLE asynctask.rex_claims (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    owner bigint NOT NULL REFERENCES asynctask.rex_owners (no),
-    queue_name text NOT NULL,
-    claimed timestamptz NOT NULL DEFAULT clock_timestamp(),
-    size integer NOT NULL,
-    ids bigint[] NOT NULL,
-    payloads json[] NOT NULL,
-    dates timestamp[] NOT NULL,
-    attempts integer[] NOT NULL,
-    done bigint[] NOT NULL DEFAULT '{}'
-);
-COMMENT ON TABLE asynctask.rex_claims IS
-    'Tasks taken by a host, a row a batch; those in \"done\" are finished.';
-CREATE TABLE asynctask.rex_dead (
-    letter bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    id bigint NOT NULL,
-    queue_name text NOT NULL,
-    payload json NOT NULL,
-    date_submitted timestamp,
-    died timestamptz NOT NULL DEFAULT clock_timestamp(),
-    attempts integer NOT NULL,
-    reason text NOT NULL,
-    details jsonb NOT NULL
-);
-CREATE INDEX rex_dead_queue ON asynctask.rex_dead (queue_name, letter);
-COMMENT ON TABLE asynctask.rex_dead IS
-    'Tasks that failed for good.';
-",
-)];
+const STEPS: [(&str, &str); 1] =
+    [("owners, claims, attributes and dead letters", include_str!("steps/1.sql"))];
 
 /// Sees that all tables are there; reads only when they are.
 pub(super) fn prepare(
@@ -73,7 +29,7 @@ pub(super) fn prepare(
         ours(session)
     });
     match made {
-        Ok(()) => session.has_tables = true,
+        Ok(()) => (session.has_tables, session.sees_attributed) = (true, true),
         // Whoever only submits needs the original's table alone.
         Err(trouble) if there && !needs_ours && !trouble.ends_session() => {
             session.roll_back()?;

@@ -20,6 +20,8 @@ pub(super) struct Session {
     pub(super) has_trigger: bool,
     /// Whether our own tables are there; without them one can still submit and count.
     pub(super) has_tables: bool,
+    /// Whether tasks with attributes may be looked at.
+    pub(super) sees_attributed: bool,
     in_transaction: bool,
 }
 
@@ -41,7 +43,8 @@ SELECT set_config('lock_timeout', $1, false),
         WHERE tgname = 'rex_notify' AND tgenabled IN ('O', 'A')
             AND tgrelid = to_regclass('asynctask.asynctask_queue')
     ),
-    to_regclass('asynctask.rex_migrations') IS NOT NULL";
+    to_regclass('asynctask.rex_migrations') IS NOT NULL,
+    coalesce(has_table_privilege(to_regclass('asynctask.rex_tasks'), 'SELECT'), false)";
         /// A statement that was planned while the queue was empty is run when millions wait: it
         /// must go by the index then, so it does so from the start.
         const BY_INDEX: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off";
@@ -52,6 +55,7 @@ SELECT set_config('lock_timeout', $1, false),
             backend: 0,
             has_trigger: false,
             has_tables: false,
+            sees_attributed: false,
             in_transaction: false,
         };
         let timeout = format!("{}ms", lock_timeout.as_millis().max(1));
@@ -63,6 +67,7 @@ SELECT set_config('lock_timeout', $1, false),
         session.backend = row.get(3);
         session.has_trigger = row.get(4);
         session.has_tables = row.get(5);
+        session.sees_attributed = row.get(6);
         Ok(session)
     }
 
@@ -151,7 +156,31 @@ SELECT set_config('lock_timeout', $1, false),
         /// `$1` master lock id, `$2` the name's key: the server process that answers.
         const LOCK: &str = "SELECT pg_backend_pid(), pg_advisory_xact_lock($1, $2)";
         let row = self.one(LOCK, &[&address.master_lock, &locks::queue_key(name)])?;
-        let answered: i32 = row.get(0);
+        self.is_ours(address, row.get(0))
+    }
+
+    /// Takes a queue's lock to claim from it; whether tasks with attributes were ready just before.
+    pub(super) fn lock_to_claim(
+        &mut self,
+        address: &Address,
+        queue: &QueueName,
+    ) -> Result<bool, Trouble> {
+        /// `$1` master lock id, `$2` the queue's key, `$3` queue: the server process that answers,
+        /// whether any task of `rex_tasks` is due.
+        const LOCK: &str = "
+SELECT pg_backend_pid(),
+    EXISTS (SELECT FROM asynctask.rex_tasks WHERE queue_name = $3 AND due IS NULL)
+    OR EXISTS (
+        SELECT FROM asynctask.rex_tasks WHERE queue_name = $3 AND due <= clock_timestamp()
+    ),
+    pg_advisory_xact_lock($1, $2)";
+        let name = queue.as_str();
+        let row = self.one(LOCK, &[&address.master_lock, &locks::queue_key(name), &name])?;
+        self.is_ours(address, row.get(0))?;
+        Ok(row.get(1))
+    }
+
+    fn is_ours(&self, address: &Address, answered: i32) -> Result<(), Trouble> {
         if answered == self.backend { Ok(()) } else { Err(pooled(&address.label).into()) }
     }
 

@@ -1,34 +1,45 @@
 //! Putting tasks in and looking at what is there: submit, count, list, purge.
 
-use std::collections::BTreeSet;
+use std::time::Duration;
 
 use postgres::Row;
 
 use super::address::Address;
 use super::failure::Trouble;
 use super::session::Session;
-use super::types::{JsonText, Micros};
+use super::types::{JsonText, Micros, micros};
 use crate::{
-    DeadLetter, Death, NewTask, Payload, QueueName, QueueStatus, TaskId, Timestamp, WaitingTask,
+    Due, NewTask, Payload, QueueName, QueueStatus, Submitted, TaskId, Timestamp, WaitingTask,
 };
 
-pub(super) fn submit(session: &mut Session, tasks: &[NewTask]) -> Result<Vec<TaskId>, Trouble> {
+pub(super) fn submit(session: &mut Session, tasks: &[NewTask]) -> Result<Vec<Submitted>, Trouble> {
     if tasks.is_empty() {
         return Ok(Vec::new());
     }
     // One statement is a transaction of its own; the trigger, where there is one, belongs to it.
-    if session.has_trigger {
+    if session.has_trigger && is_plain(tasks) {
         return insert(session, tasks);
     }
-    session.transaction(|session| {
-        let ids = insert(session, tasks)?;
-        notify(session, tasks.iter().map(|task| task.queue.as_str()))?;
-        Ok(ids)
-    })
+    session.transaction(|session| put(session, tasks))
 }
 
-/// Adds tasks in the order given; inside a transaction or as one of its own.
-pub(super) fn insert(session: &mut Session, tasks: &[NewTask]) -> Result<Vec<TaskId>, Trouble> {
+/// Adds tasks in the order given, inside a transaction, and tells listeners.
+pub(super) fn put(session: &mut Session, tasks: &[NewTask]) -> Result<Vec<Submitted>, Trouble> {
+    if !is_plain(tasks) {
+        return insert_with_attributes(session, tasks);
+    }
+    let ids = insert(session, tasks)?;
+    if !session.has_trigger {
+        notify(session, tasks.iter().map(|task| task.queue.as_str()))?;
+    }
+    Ok(ids)
+}
+
+fn is_plain(tasks: &[NewTask]) -> bool {
+    tasks.iter().all(|task| task.attributes.is_plain())
+}
+
+fn insert(session: &mut Session, tasks: &[NewTask]) -> Result<Vec<Submitted>, Trouble> {
     /// `$1` queues, `$2` payloads: the ids, in that order.
     const INSERT: &str = "
 INSERT INTO asynctask.asynctask_queue (queue_name, payload)
@@ -39,7 +50,45 @@ RETURNING id";
     let queues: Vec<&str> = tasks.iter().map(|task| task.queue.as_str()).collect();
     let payloads: Vec<&str> = tasks.iter().map(|task| task.payload.as_str()).collect();
     let rows = session.rows(INSERT, &[&queues, &payloads])?;
-    Ok(rows.iter().map(|row| TaskId(row.get(0))).collect())
+    Ok(rows.iter().map(|row| Submitted { id: TaskId(row.get(0)), existed: false }).collect())
+}
+
+fn insert_with_attributes(
+    session: &mut Session,
+    tasks: &[NewTask],
+) -> Result<Vec<Submitted>, Trouble> {
+    /// `$1` queues, `$2` payloads, `$3` priorities, `$4` due in microseconds since 1970 or NULL,
+    /// `$5` in microseconds from now or NULL, `$6` keys: what became of each, in that order.
+    const SUBMIT: &str = "
+SELECT done.id, done.existed
+FROM unnest($1::text[], $2::text[], $3::smallint[], $4::bigint[], $5::bigint[], $6::text[])
+        WITH ORDINALITY AS given (queue_name, payload, priority, at, wait, key, place),
+    asynctask.rex_submit(given.queue_name, given.payload::json, given.priority,
+        coalesce('epoch'::timestamptz + given.at * interval '1 microsecond',
+            clock_timestamp() + given.wait * interval '1 microsecond'),
+        given.key) AS done
+ORDER BY place";
+    let queues: Vec<&str> = tasks.iter().map(|task| task.queue.as_str()).collect();
+    let payloads: Vec<&str> = tasks.iter().map(|task| task.payload.as_str()).collect();
+    let attributes = || tasks.iter().map(|task| &task.attributes);
+    let priorities: Vec<i16> = attributes().map(|attributes| attributes.priority).collect();
+    let at: Vec<Option<i64>> = attributes()
+        .map(|attributes| match attributes.due {
+            Due::At(time) => Some(time.0),
+            Due::Now | Due::In(_) => None,
+        })
+        .collect();
+    let wait: Vec<Option<i64>> = attributes()
+        .map(|attributes| match attributes.due {
+            Due::In(time) => Some(micros(time)),
+            Due::Now | Due::At(_) => None,
+        })
+        .collect();
+    let keys: Vec<Option<&str>> =
+        attributes().map(|attributes| attributes.unique.as_deref()).collect();
+    let rows = session.rows(SUBMIT, &[&queues, &payloads, &priorities, &at, &wait, &keys])?;
+    let done = rows.iter().map(|row| Submitted { id: TaskId(row.get(0)), existed: row.get(1) });
+    Ok(done.collect())
 }
 
 /// Tells listeners where the table does not do so itself.
@@ -51,29 +100,49 @@ pub(super) fn notify<'a>(
     const NOTIFY: &str =
         "SELECT pg_notify('rex_asynctask', queue) FROM unnest($1::text[]) AS queue";
     let queues: Vec<&str> = std::collections::BTreeSet::from_iter(queues).into_iter().collect();
+    if queues.is_empty() {
+        return Ok(());
+    }
     session.rows(NOTIFY, &[&queues]).map(|_| ())
 }
 
 pub(super) fn count(session: &mut Session, queue: &QueueName) -> Result<u64, Trouble> {
     /// `$1` queue.
-    const COUNT: &str = "SELECT count(*) FROM asynctask.asynctask_queue WHERE queue_name = $1";
-    Ok(natural(session.one(COUNT, &[&queue.as_str()])?.get(0)))
+    const COUNT: &str = "
+SELECT (SELECT count(*) FROM asynctask.asynctask_queue WHERE queue_name = $1)
+    + (SELECT count(*) FROM asynctask.rex_tasks
+        WHERE queue_name = $1 AND (due IS NULL OR due <= clock_timestamp()))";
+    /// As `COUNT`, where tasks with attributes are not to be seen.
+    const THEIRS: &str = "SELECT count(*) FROM asynctask.asynctask_queue WHERE queue_name = $1";
+    let count = if session.sees_attributed { COUNT } else { THEIRS };
+    Ok(natural(session.one(count, &[&queue.as_str()])?.get(0)))
 }
 
 pub(super) fn queues(session: &mut Session) -> Result<Vec<QueueStatus>, Trouble> {
-    /// One row a queue: name, waiting, in flight, dead, oldest waiting.
+    /// One row a queue: name, waiting, delayed, in flight, dead, oldest waiting, paused.
     const QUEUES: &str = "
-SELECT queue_name COLLATE \"C\", sum(waiting)::bigint, sum(in_flight)::bigint, sum(dead)::bigint,
-    min(oldest)::timestamptz
+SELECT queue_name COLLATE \"C\", sum(waiting)::bigint, sum(delayed)::bigint,
+    sum(in_flight)::bigint, sum(dead)::bigint, min(oldest)::timestamptz, bool_or(paused)
 FROM (
-    SELECT queue_name, count(*) AS waiting, 0 AS in_flight, 0 AS dead, min(date_submitted) AS oldest
+    SELECT queue_name, count(*) AS waiting, 0 AS delayed, 0 AS in_flight, 0 AS dead,
+        min(date_submitted) AS oldest, false AS paused
     FROM asynctask.asynctask_queue GROUP BY queue_name
     UNION ALL
-    SELECT queue_name, 0, sum(size - cardinality(done)), 0, NULL
+    SELECT queue_name, count(*) FILTER (WHERE is_due), count(*) FILTER (WHERE NOT is_due), 0, 0,
+        min(date_submitted) FILTER (WHERE is_due), false
+    FROM (
+        SELECT *, due IS NULL OR due <= clock_timestamp() AS is_due FROM asynctask.rex_tasks
+    ) AS ours
+    GROUP BY queue_name
+    UNION ALL
+    SELECT queue_name, 0, 0, sum(size - cardinality(done)), 0, NULL, false
     FROM asynctask.rex_claims GROUP BY queue_name
     UNION ALL
-    SELECT queue_name, 0, 0, count(*), NULL
+    SELECT queue_name, 0, 0, 0, count(*), NULL, false
     FROM asynctask.rex_dead GROUP BY queue_name
+    UNION ALL
+    SELECT queue_name, 0, 0, 0, 0, NULL, true
+    FROM asynctask.rex_queues WHERE paused
 ) AS counts
 GROUP BY 1
 ORDER BY 1";
@@ -84,9 +153,11 @@ ORDER BY 1";
         Some(QueueStatus {
             queue,
             waiting: natural(row.get(1)),
-            in_flight: natural(row.get(2)),
-            dead: natural(row.get(3)),
-            oldest: row.get::<_, Option<Micros>>(4).map(|micros| micros.0),
+            delayed: natural(row.get(2)),
+            in_flight: natural(row.get(3)),
+            dead: natural(row.get(4)),
+            oldest: row.get::<_, Option<Micros>>(5).map(|micros| micros.0),
+            paused: row.get(6),
         })
     });
     Ok(statuses.collect())
@@ -97,18 +168,38 @@ pub(super) fn peek(
     queue: &QueueName,
     limit: u64,
 ) -> Result<Vec<WaitingTask>, Trouble> {
-    /// `$1` queue, `$2` at most; oldest first: id, submitted, payload.
+    /// `$1` queue, `$2` at most; in the order of claims: id, submitted, payload, attempt, priority,
+    /// due.
     const WAITING: &str = "
-SELECT id, date_submitted::timestamptz, payload
-FROM asynctask.asynctask_queue
-WHERE queue_name = $1
-ORDER BY id
+SELECT id, date_submitted::timestamptz, payload, attempt, priority, due
+FROM (
+    (
+        SELECT id, date_submitted, payload, 1 AS attempt, 0::smallint AS priority,
+            NULL::timestamptz AS due
+        FROM asynctask.asynctask_queue
+        WHERE queue_name = $1
+        ORDER BY id
+        LIMIT $2
+    )
+    UNION ALL
+    (
+        SELECT id, date_submitted, payload, attempt, priority,
+            CASE WHEN due > clock_timestamp() THEN due END
+        FROM asynctask.rex_tasks
+        WHERE queue_name = $1
+        ORDER BY 6 NULLS FIRST, priority, id
+        LIMIT $2
+    )
+) AS waiting
+ORDER BY due NULLS FIRST, priority, id
 LIMIT $2";
     let rows = session.rows(WAITING, &[&queue.as_str(), &limited(limit)])?;
     let tasks = rows.iter().map(|row| WaitingTask {
         id: TaskId(row.get(0)),
         submitted: submitted(row, 1),
-        attempt: 1,
+        attempt: u32::try_from(row.get::<_, i32>(3)).unwrap_or(1),
+        priority: row.get(4),
+        due: row.get::<_, Option<Micros>>(5).map(|micros| micros.0),
         payload: Payload::from_stored(row.get::<_, JsonText>(2).0),
     });
     Ok(tasks.collect())
@@ -121,71 +212,77 @@ pub(super) fn purge(
 ) -> Result<u64, Trouble> {
     /// `$1` queue.
     const PURGE: &str = "DELETE FROM asynctask.asynctask_queue WHERE queue_name = $1";
+    /// `$1` queue.
+    const PURGE_OURS: &str = "
+WITH gone AS (
+    DELETE FROM asynctask.rex_tasks WHERE queue_name = $1 RETURNING id
+), free AS (
+    DELETE FROM asynctask.rex_keys WHERE task IN (SELECT id FROM gone)
+)
+SELECT count(*) FROM gone";
     session.transaction(|session| {
         session.lock_queue(address, queue)?;
-        session.change(PURGE, &[&queue.as_str()])
+        let count = session.change(PURGE, &[&queue.as_str()])?;
+        let ours = session.one(PURGE_OURS, &[&queue.as_str()])?.get(0);
+        Ok(count + natural(ours))
     })
 }
 
-pub(super) fn dead_letters(
+/// Pauses or resumes a queue under its lock, so that no claim is under way when it returns.
+pub(super) fn pause(
     session: &mut Session,
-    queue: Option<&QueueName>,
-    limit: Option<u64>,
-) -> Result<Vec<DeadLetter>, Trouble> {
-    /// `$1` queue or NULL for all, `$2` at most or NULL; the oldest death first: id, queue, payload,
-    /// submitted, died, attempts, reason, details.
-    const DEAD: &str = "
-SELECT id, queue_name, payload, date_submitted::timestamptz, died, attempts, reason, details::text
-FROM asynctask.rex_dead
-WHERE $1::text IS NULL OR queue_name = $1
-ORDER BY letter
-LIMIT $2";
-    let queue = queue.map(QueueName::as_str);
-    let rows = session.rows(DEAD, &[&queue, &limit.map(limited)])?;
-    let letters = rows.iter().filter_map(|row| {
-        let details: &str = row.get(7);
-        Some(DeadLetter {
-            id: TaskId(row.get(0)),
-            queue: QueueName::parse(row.get(1)).ok()?,
-            payload: Payload::from_stored(row.get::<_, JsonText>(2).0),
-            submitted: submitted(row, 3),
-            died: row.get::<_, Micros>(4).0,
-            attempts: u32::try_from(row.get::<_, i32>(5)).unwrap_or_default(),
-            death: Death {
-                reason: row.get(6),
-                details: serde_json::from_str(details).unwrap_or_default(),
-            },
-        })
-    });
-    Ok(letters.collect())
-}
-
-pub(super) fn dead_details(session: &mut Session, key: &str) -> Result<BTreeSet<String>, Trouble> {
-    /// `$1` key.
-    const TEXTS: &str = "
-SELECT DISTINCT details ->> $1
-FROM asynctask.rex_dead
-WHERE jsonb_typeof(details -> $1) = 'string'";
-    Ok(session.rows(TEXTS, &[&key])?.iter().map(|row| row.get(0)).collect())
+    address: &Address,
+    queue: &QueueName,
+    paused: bool,
+) -> Result<(), Trouble> {
+    /// `$1` queue, `$2` whether.
+    const PAUSE: &str = "
+INSERT INTO asynctask.rex_queues (queue_name, paused) VALUES ($1, $2)
+ON CONFLICT (queue_name) DO UPDATE SET paused = excluded.paused";
+    session.transaction(|session| {
+        session.lock_queue(address, queue)?;
+        session.change(PAUSE, &[&queue.as_str(), &paused])?;
+        notify(session, std::iter::once(queue.as_str()))
+    })
 }
 
 pub(super) fn is_idle(session: &mut Session, queue: &QueueName) -> Result<bool, Trouble> {
     /// `$1` queue. A claim's row goes with its last task; one statement sees one moment.
     const IDLE: &str = "
-SELECT NOT EXISTS (SELECT FROM asynctask.asynctask_queue WHERE queue_name = $1)
-    AND NOT EXISTS (SELECT FROM asynctask.rex_claims WHERE queue_name = $1)";
+SELECT NOT EXISTS (SELECT FROM asynctask.rex_claims WHERE queue_name = $1)
+    AND (
+        EXISTS (SELECT FROM asynctask.rex_queues WHERE queue_name = $1 AND paused)
+        OR NOT EXISTS (SELECT FROM asynctask.asynctask_queue WHERE queue_name = $1)
+            AND NOT EXISTS (
+                SELECT FROM asynctask.rex_tasks
+                WHERE queue_name = $1 AND (due IS NULL OR due <= clock_timestamp())
+            )
+    )";
     Ok(session.one(IDLE, &[&queue.as_str()])?.get(0))
 }
 
+pub(super) fn next_due(
+    session: &mut Session,
+    queue: &QueueName,
+) -> Result<Option<Duration>, Trouble> {
+    /// `$1` queue: microseconds, or NULL.
+    const NEXT: &str = "
+SELECT (extract(epoch FROM min(due) - clock_timestamp()) * 1000000)::bigint
+FROM asynctask.rex_tasks
+WHERE queue_name = $1 AND due IS NOT NULL";
+    let wait: Option<i64> = session.one(NEXT, &[&queue.as_str()])?.get(0);
+    Ok(wait.map(|micros| Duration::from_micros(natural(micros))))
+}
+
 /// A row's submission date; somebody else's row may have none.
-fn submitted(row: &Row, column: usize) -> Timestamp {
+pub(super) fn submitted(row: &Row, column: usize) -> Timestamp {
     row.get::<_, Option<Micros>>(column).map_or(Timestamp(0), |micros| micros.0)
 }
 
-fn natural(count: i64) -> u64 {
+pub(super) fn natural(count: i64) -> u64 {
     u64::try_from(count).unwrap_or_default()
 }
 
-fn limited(limit: u64) -> i64 {
+pub(super) fn limited(limit: u64) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }

@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
 use postgres::types::{FromSql, Type};
 
@@ -10,6 +11,13 @@ use crate::Timestamp;
 
 /// The text of a `json` value, or of a `text` one.
 pub(super) struct JsonText(pub(super) Arc<str>);
+
+impl JsonText {
+    /// What it says; null where it says nothing.
+    pub(super) fn value(&self) -> serde_json::Value {
+        serde_json::from_str(&self.0).unwrap_or_default()
+    }
+}
 
 impl<'a> FromSql<'a> for JsonText {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<JsonText, Box<dyn Error + Sync + Send>> {
@@ -36,6 +44,13 @@ impl<'a> FromSql<'a> for Micros {
     fn accepts(ty: &Type) -> bool {
         *ty == Type::TIMESTAMPTZ
     }
+}
+
+/// A duration for `* interval '1 microsecond'`.
+pub(super) fn micros(time: Duration) -> i64 {
+    // What is longer than an interval can say is as good as for ever.
+    const LONGEST: i64 = 100 * 365 * 86_400 * 1_000_000;
+    i64::try_from(time.as_micros()).unwrap_or(LONGEST).min(LONGEST)
 }
 
 /// Text that PostgreSQL can hold: it has no NUL.

@@ -8,14 +8,14 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use super::{Sqlite, now, tasks};
 use crate::{
     Claim, ClaimId, ClaimedTask, Finished, Outcome, Payload, QueueName, TaskId, Timestamp,
-    TransportError,
+    TransportError, Want,
 };
 
 impl Sqlite {
     pub(super) fn take(
         &mut self,
         queue: &QueueName,
-        max: usize,
+        want: &Want,
     ) -> Result<Option<Claim>, TransportError> {
         let owner = self.owner()?;
         if self.doubt
@@ -23,7 +23,7 @@ impl Sqlite {
         {
             return Ok(Some(claim));
         }
-        if max == 0 || self.count_some(queue)? == 0 {
+        if want.tasks == 0 || !self.has_some(queue)? {
             return Ok(None);
         }
         let say = self.say();
@@ -31,9 +31,9 @@ impl Sqlite {
         if !is_registered(&change, owner).map_err(&say)? {
             drop(change);
             self.register_again()?;
-            return self.take(queue, max);
+            return self.take(queue, want);
         }
-        let claim = claim_oldest(&change, owner, queue, max).map_err(&say)?;
+        let claim = claim_first(&change, owner, queue, want).map_err(&say)?;
         let committed = change.commit().map_err(&say);
         if let Err(error) = committed {
             self.doubt = true;
@@ -45,13 +45,16 @@ impl Sqlite {
         Ok(claim)
     }
 
-    /// 1 if any task waits: a read, so that polling an empty queue blocks nobody.
-    fn count_some(&mut self, queue: &QueueName) -> Result<u8, TransportError> {
-        /// `?1` queue.
-        const SOME: &str = "SELECT EXISTS (SELECT 1 FROM tasks WHERE queue = ?1 AND claim IS NULL)";
+    /// Whether any task is due: a read, so that polling an empty queue blocks nobody.
+    fn has_some(&mut self, queue: &QueueName) -> Result<bool, TransportError> {
+        /// `?1` queue, `?2` now.
+        const SOME: &str = "
+SELECT EXISTS (SELECT 1 FROM tasks WHERE queue = ?1 AND claim IS NULL AND due IS NULL)
+    OR EXISTS (SELECT 1 FROM tasks WHERE queue = ?1 AND claim IS NULL AND due <= ?2)";
+        let values = params![queue.as_str(), now().0];
         self.db
             .prepare_cached(SOME)
-            .and_then(|mut statement| statement.query_row([queue.as_str()], |row| row.get(0)))
+            .and_then(|mut statement| statement.query_row(values, |row| row.get(0)))
             .map_err(self.say())
     }
 
@@ -63,9 +66,12 @@ impl Sqlite {
     ) -> Result<Option<Claim>, TransportError> {
         /// `?1` owner: id, queue.
         const OURS: &str = "SELECT id, queue FROM claims WHERE owner = ?1 ORDER BY id";
-        /// `?1` claim, oldest first: id, attempt, submitted, payload.
+        /// `?1` claim, in the order of claims: id, attempt, submitted, payload, history, priority.
         const TASKS: &str = "
-SELECT id, attempt, submitted, payload FROM tasks WHERE claim = ?1 ORDER BY id";
+SELECT id, attempt, submitted, payload, history, priority
+FROM tasks
+WHERE claim = ?1
+ORDER BY priority, id";
         let say = self.say();
         let ours: Vec<(i64, String)> = self
             .db
@@ -105,13 +111,19 @@ SELECT id, attempt, submitted, payload FROM tasks WHERE claim = ?1 ORDER BY id";
     }
 
     pub(super) fn has_nothing(&mut self, queue: &QueueName) -> Result<bool, TransportError> {
-        /// `?1` queue. A claim's row goes with its last task.
+        /// `?1` queue, `?2` now. A claim's row goes with its last task.
         const IDLE: &str = "
-SELECT NOT EXISTS (SELECT 1 FROM tasks WHERE queue = ?1 AND claim IS NULL)
-   AND NOT EXISTS (SELECT 1 FROM claims WHERE queue = ?1)";
+SELECT NOT EXISTS (SELECT 1 FROM claims WHERE queue = ?1)
+    AND (
+        EXISTS (SELECT 1 FROM queues WHERE queue = ?1 AND paused)
+        OR NOT EXISTS (
+            SELECT 1 FROM tasks WHERE queue = ?1 AND claim IS NULL AND (due IS NULL OR due <= ?2)
+        )
+    )";
+        let values = params![queue.as_str(), now().0];
         self.db
             .prepare_cached(IDLE)
-            .and_then(|mut statement| statement.query_row([queue.as_str()], |row| row.get(0)))
+            .and_then(|mut statement| statement.query_row(values, |row| row.get(0)))
             .map_err(self.say())
     }
 }
@@ -123,33 +135,66 @@ fn is_registered(change: &Transaction<'_>, owner: i64) -> Result<bool, rusqlite:
     change.prepare_cached(REGISTERED)?.query_row([owner], |row| row.get(0))
 }
 
-fn claim_oldest(
+fn claim_first(
     change: &Transaction<'_>,
     owner: i64,
     queue: &QueueName,
-    max: usize,
+    want: &Want,
 ) -> Result<Option<Claim>, rusqlite::Error> {
-    /// `?1` queue, `?2` at most; oldest first: id, attempt, submitted, payload.
-    const OLDEST: &str = "
-SELECT id, attempt, submitted, payload
+    /// `?1` queue.
+    const PAUSED: &str = "SELECT EXISTS (SELECT 1 FROM queues WHERE queue = ?1 AND paused)";
+    /// `?1` queue.
+    const IN_FLIGHT: &str = "
+SELECT count(*) FROM tasks WHERE claim IN (SELECT id FROM claims WHERE queue = ?1)";
+    /// `?1` queue, `?2` now: makes claimable what is due.
+    const WAKE: &str =
+        "UPDATE tasks SET due = NULL WHERE queue = ?1 AND claim IS NULL AND due <= ?2";
+    /// `?1` queue, `?2` at most; in the order of claims: id, attempt, submitted, payload, history,
+    /// priority.
+    const FIRST: &str = "
+SELECT id, attempt, submitted, payload, history, priority
 FROM tasks
-WHERE queue = ?1 AND claim IS NULL
-ORDER BY id
+WHERE queue = ?1 AND claim IS NULL AND due IS NULL
+ORDER BY priority, id
 LIMIT ?2";
     /// `?1` owner, `?2` queue.
     const CLAIM: &str = "INSERT INTO claims (owner, queue) VALUES (?1, ?2)";
-    /// `?1` claim, `?2` queue, `?3` the last id taken: all that wait up to it are the ones read.
+    /// `?1` claim, `?2` queue, `?3` and `?4` the last one's priority and id: all that wait up to it
+    /// are the ones read.
     const TAKE: &str = "
 UPDATE tasks SET claim = ?1
-WHERE queue = ?2 AND claim IS NULL AND id <= ?3";
-    let max = i64::try_from(max).unwrap_or(i64::MAX);
-    let tasks: Vec<ClaimedTask> = change
-        .prepare_cached(OLDEST)?
-        .query_map(params![queue.as_str(), max], read_task)?
-        .collect::<Result<_, _>>()?;
-    let Some(last) = tasks.last().map(|task| task.id) else { return Ok(None) };
-    let id = change.prepare_cached(CLAIM)?.insert(params![owner, queue.as_str()])?;
-    change.prepare_cached(TAKE)?.execute(params![id, queue.as_str(), last.0])?;
+WHERE queue = ?2 AND claim IS NULL AND due IS NULL AND (priority, id) <= (?3, ?4)";
+    let name = queue.as_str();
+    if change.prepare_cached(PAUSED)?.query_row([name], |row| row.get(0))? {
+        return Ok(None);
+    }
+    let room = match want.in_flight {
+        Some(limit) => {
+            let count: i64 =
+                change.prepare_cached(IN_FLIGHT)?.query_row([name], |row| row.get(0))?;
+            limit.saturating_sub(usize::try_from(count).unwrap_or_default())
+        }
+        None => want.tasks,
+    };
+    change.prepare_cached(WAKE)?.execute(params![name, now().0])?;
+    let max = i64::try_from(want.tasks.min(room)).unwrap_or(i64::MAX);
+    let mut tasks: Vec<ClaimedTask> = Vec::new();
+    let (mut last, mut bytes) = ((0i64, 0i64), 0);
+    let mut statement = change.prepare_cached(FIRST)?;
+    let mut rows = statement.query(params![name, max])?;
+    while let Some(row) = rows.next()?
+        && bytes < want.bytes
+    {
+        let task = read_task(row)?;
+        bytes += task.payload.len();
+        last = (row.get(5)?, task.id.0);
+        tasks.push(task);
+    }
+    if tasks.is_empty() {
+        return Ok(None);
+    }
+    let id = change.prepare_cached(CLAIM)?.insert(params![owner, name])?;
+    change.prepare_cached(TAKE)?.execute(params![id, name, last.0, last.1])?;
     Ok(Some(Claim { id: ClaimId(id), queue: queue.clone(), tasks }))
 }
 
@@ -159,6 +204,13 @@ fn read_task(row: &rusqlite::Row<'_>) -> Result<ClaimedTask, rusqlite::Error> {
         attempt: row.get(1)?,
         submitted: Timestamp(row.get(2)?),
         payload: Payload::from_stored(row.get::<_, String>(3)?),
+        history: row
+            .get_ref(4)?
+            .as_str_or_null()
+            .ok()
+            .flatten()
+            .and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default(),
     })
 }
 
@@ -183,10 +235,14 @@ fn record_all(
     const DONE: &str = "DELETE FROM tasks WHERE id = ?1 AND claim = ?2";
     /// `?1` task, `?2` claim.
     const RELEASE: &str = "UPDATE tasks SET claim = NULL WHERE id = ?1 AND claim = ?2";
+    /// `?1` task, `?2` claim, `?3` due, `?4` history.
+    const RETRY: &str = "
+UPDATE tasks SET claim = NULL, attempt = attempt + 1, due = ?3, history = ?4
+WHERE id = ?1 AND claim = ?2";
     /// `?1` task, `?2` claim, `?3` now, `?4` reason, `?5` details.
     const BURY: &str = "
-INSERT INTO dead (id, queue, payload, submitted, died, attempts, reason, details)
-SELECT id, queue, payload, submitted, ?3, attempt, ?4, ?5
+INSERT INTO dead (id, queue, payload, submitted, priority, died, attempts, reason, details)
+SELECT id, queue, payload, submitted, priority, ?3, attempt, ?4, ?5
 FROM tasks
 WHERE id = ?1 AND claim = ?2";
     /// `?1` claim.
@@ -216,6 +272,12 @@ WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM tasks WHERE claim = ?1)";
             (Some(queue), Outcome::Released) => {
                 recorded.arrived.insert(queue.clone());
                 change.prepare_cached(RELEASE)?.execute(key)? == 1
+            }
+            (Some(queue), Outcome::Retry { after, history }) => {
+                recorded.arrived.insert(queue.clone());
+                let due = died.0.saturating_add(tasks::micros(*after));
+                let row = params![one.task.0, one.claim.0, due, history.to_string()];
+                change.prepare_cached(RETRY)?.execute(row)? == 1
             }
             (Some(_), Outcome::Dead(death)) => {
                 let details = death.details.to_string();

@@ -13,7 +13,7 @@ const APPLICATION: i32 = 0x7265_7871;
 
 /// One entry a version; never changed once released, only added to.
 const STEPS: [&str; 1] = [
-    // 1: tasks with their claim, claims with their owner, dead letters.
+    // 1: tasks with their attributes and their claim, claims with their owner, dead letters.
     "
 CREATE TABLE owners (
     no INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -24,28 +24,41 @@ CREATE TABLE claims (
     owner INTEGER NOT NULL REFERENCES owners (no),
     queue TEXT NOT NULL
 ) STRICT;
+CREATE INDEX claims_of_queue ON claims (queue);
 CREATE TABLE tasks (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     queue TEXT NOT NULL,
     payload TEXT NOT NULL,
     submitted INTEGER NOT NULL,
+    priority INTEGER NOT NULL DEFAULT 0,
     attempt INTEGER NOT NULL DEFAULT 1,
+    due INTEGER,
+    key TEXT,
+    history TEXT,
     claim INTEGER REFERENCES claims (id)
 ) STRICT;
-CREATE INDEX tasks_waiting ON tasks (queue, id) WHERE claim IS NULL;
-CREATE INDEX tasks_claimed ON tasks (claim, id) WHERE claim IS NOT NULL;
+CREATE INDEX tasks_waiting ON tasks (queue, priority, id) WHERE claim IS NULL AND due IS NULL;
+CREATE INDEX tasks_delayed ON tasks (queue, due) WHERE claim IS NULL AND due IS NOT NULL;
+CREATE INDEX tasks_claimed ON tasks (claim, priority, id) WHERE claim IS NOT NULL;
+CREATE UNIQUE INDEX tasks_unique ON tasks (queue, key) WHERE key IS NOT NULL;
+CREATE TABLE queues (
+    queue TEXT PRIMARY KEY,
+    paused INTEGER NOT NULL
+) STRICT;
 CREATE TABLE dead (
     letter INTEGER PRIMARY KEY AUTOINCREMENT,
     id INTEGER NOT NULL,
     queue TEXT NOT NULL,
     payload TEXT NOT NULL,
     submitted INTEGER NOT NULL,
+    priority INTEGER NOT NULL DEFAULT 0,
     died INTEGER NOT NULL,
     attempts INTEGER NOT NULL,
     reason TEXT NOT NULL,
     details TEXT NOT NULL
 ) STRICT;
-CREATE INDEX dead_of_queue ON dead (queue, letter);",
+CREATE INDEX dead_of_queue ON dead (queue, letter);
+CREATE INDEX dead_by_age ON dead (died);",
 ];
 
 const VERSION: &str = "SELECT user_version, application_id, (SELECT count(*) FROM sqlite_schema)

@@ -1,36 +1,61 @@
 //! Putting tasks in and looking at what is there: submit, count, list, purge.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use rusqlite::{Transaction, params};
+use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::{Sqlite, now};
 use crate::{
-    DeadLetter, Death, NewTask, Payload, QueueName, QueueStatus, TaskId, Timestamp, TransportError,
-    WaitingTask,
+    Attributes, Due, NewTask, Payload, QueueName, QueueStatus, Submitted, TaskId, Timestamp,
+    TransportError, WaitingTask,
 };
 
-/// `?1` queue, `?2` payload, `?3` submitted.
-const INSERT: &str = "INSERT INTO tasks (queue, payload, submitted) VALUES (?1, ?2, ?3)";
-
-/// Adds tasks inside a transaction; ids in the order given.
+/// Adds tasks inside a transaction; what became of each, in the order given.
 pub(super) fn insert(
     change: &Transaction<'_>,
     tasks: &[NewTask],
-) -> Result<Vec<TaskId>, rusqlite::Error> {
+) -> Result<Vec<Submitted>, rusqlite::Error> {
+    /// `?1` queue, `?2` payload, `?3` submitted, `?4` priority, `?5` due, `?6` key.
+    const INSERT: &str = "
+INSERT INTO tasks (queue, payload, submitted, priority, due, key) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+ON CONFLICT (queue, key) WHERE key IS NOT NULL DO NOTHING
+RETURNING id";
+    /// `?1` queue, `?2` key.
+    const THERE: &str = "SELECT id FROM tasks WHERE queue = ?1 AND key = ?2";
     let submitted = now();
     let mut statement = change.prepare_cached(INSERT)?;
     tasks
         .iter()
         .map(|task| {
-            let row = params![task.queue.as_str(), task.payload.as_str(), submitted.0];
-            statement.insert(row).map(TaskId)
+            let Attributes { priority, due, unique } = &task.attributes;
+            let due = match due {
+                Due::Now => None,
+                Due::In(time) => Some(submitted.0.saturating_add(micros(*time))),
+                Due::At(time) => Some(time.0),
+            };
+            let queue = task.queue.as_str();
+            let row = params![queue, task.payload.as_str(), submitted.0, priority, due, unique];
+            if let Some(id) = statement.query_row(row, |row| row.get(0)).optional()? {
+                return Ok(Submitted { id: TaskId(id), existed: false });
+            }
+            let there = change
+                .prepare_cached(THERE)?
+                .query_row(params![queue, unique], |row| row.get(0))?;
+            Ok(Submitted { id: TaskId(there), existed: true })
         })
         .collect()
 }
 
+pub(super) fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
+}
+
 impl Sqlite {
-    pub(super) fn submit_all(&mut self, tasks: &[NewTask]) -> Result<Vec<TaskId>, TransportError> {
+    pub(super) fn submit_all(
+        &mut self,
+        tasks: &[NewTask],
+    ) -> Result<Vec<Submitted>, TransportError> {
         if tasks.is_empty() {
             return Ok(Vec::new());
         }
@@ -44,44 +69,57 @@ impl Sqlite {
     }
 
     pub(super) fn count_waiting(&mut self, queue: &QueueName) -> Result<u64, TransportError> {
-        /// `?1` queue.
-        const COUNT: &str = "SELECT count(*) FROM tasks WHERE queue = ?1 AND claim IS NULL";
+        /// `?1` queue, `?2` now.
+        const COUNT: &str = "
+SELECT (SELECT count(*) FROM tasks WHERE queue = ?1 AND claim IS NULL AND due IS NULL)
+    + (SELECT count(*) FROM tasks WHERE queue = ?1 AND claim IS NULL AND due <= ?2)";
+        let values = params![queue.as_str(), now().0];
         self.db
             .prepare_cached(COUNT)
-            .and_then(|mut statement| statement.query_row([queue.as_str()], |row| row.get(0)))
+            .and_then(|mut statement| statement.query_row(values, |row| row.get(0)))
             .map_err(self.say())
     }
 
     pub(super) fn list_queues(&mut self) -> Result<Vec<QueueStatus>, TransportError> {
-        /// One row a queue: name, waiting, in flight, dead, oldest waiting.
+        /// `?1` now. One row a queue: name, waiting, delayed, in flight, dead, oldest waiting,
+        /// paused.
         const QUEUES: &str = "
-SELECT queue, sum(waiting), sum(in_flight), sum(dead), min(oldest)
+SELECT queue, sum(waiting), sum(delayed), sum(in_flight), sum(dead), min(oldest), max(paused)
 FROM (
-    SELECT queue, count(*) AS waiting, 0 AS in_flight, 0 AS dead, min(submitted) AS oldest
-    FROM tasks WHERE claim IS NULL GROUP BY queue
+    SELECT queue, count(*) AS waiting, 0 AS delayed, 0 AS in_flight, 0 AS dead,
+        min(submitted) AS oldest, 0 AS paused
+    FROM tasks WHERE claim IS NULL AND (due IS NULL OR due <= ?1) GROUP BY queue
     UNION ALL
-    SELECT queue, 0, count(*), 0, NULL FROM tasks WHERE claim IS NOT NULL GROUP BY queue
+    SELECT queue, 0, count(*), 0, 0, NULL, 0 FROM tasks WHERE claim IS NULL AND due > ?1
+    GROUP BY queue
     UNION ALL
-    SELECT queue, 0, 0, count(*), NULL FROM dead GROUP BY queue
+    SELECT queue, 0, 0, count(*), 0, NULL, 0 FROM tasks WHERE claim IS NOT NULL GROUP BY queue
+    UNION ALL
+    SELECT queue, 0, 0, 0, count(*), NULL, 0 FROM dead GROUP BY queue
+    UNION ALL
+    SELECT queue, 0, 0, 0, 0, NULL, 1 FROM queues WHERE paused
 )
 GROUP BY queue
 ORDER BY queue";
         let say = self.say();
         let mut statement = self.db.prepare_cached(QUEUES).map_err(&say)?;
         let rows = statement
-            .query_map([], |row| {
+            .query_map([now().0], |row| {
                 let name: String = row.get(0)?;
                 // Somebody else's row under a name that no command could use is not listed.
-                let queue = QueueName::parse(&name).ok();
-                Ok(queue.zip(Some((row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))))
+                let Ok(queue) = QueueName::parse(&name) else { return Ok(None) };
+                Ok(Some(QueueStatus {
+                    queue,
+                    waiting: row.get(1)?,
+                    delayed: row.get(2)?,
+                    in_flight: row.get(3)?,
+                    dead: row.get(4)?,
+                    oldest: row.get::<_, Option<i64>>(5)?.map(Timestamp),
+                    paused: row.get(6)?,
+                }))
             })
             .map_err(&say)?;
-        let rows = rows.collect::<Result<Vec<_>, _>>().map_err(&say)?;
-        let statuses = rows.into_iter().flatten().map(|(queue, row)| {
-            let (waiting, in_flight, dead, oldest): (_, _, _, Option<i64>) = row;
-            QueueStatus { queue, waiting, in_flight, dead, oldest: oldest.map(Timestamp) }
-        });
-        Ok(statuses.collect())
+        rows.filter_map(Result::transpose).collect::<Result<_, _>>().map_err(&say)
     }
 
     pub(super) fn list_waiting(
@@ -89,27 +127,63 @@ ORDER BY queue";
         queue: &QueueName,
         limit: u64,
     ) -> Result<Vec<WaitingTask>, TransportError> {
-        /// `?1` queue, `?2` at most; oldest first: id, submitted, attempt, payload.
+        /// `?1` queue, `?2` at most, `?3` now; in the order of claims: id, submitted, attempt,
+        /// priority, due, payload.
         const WAITING: &str = "
-SELECT id, submitted, attempt, payload
+SELECT id, submitted, attempt, priority, iif(due > ?3, due, NULL), payload
 FROM tasks
 WHERE queue = ?1 AND claim IS NULL
-ORDER BY id
+ORDER BY 5 NULLS FIRST, priority, id
 LIMIT ?2";
         let say = self.say();
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut statement = self.db.prepare_cached(WAITING).map_err(&say)?;
         let rows = statement
-            .query_map(params![queue.as_str(), limit], |row| {
+            .query_map(params![queue.as_str(), limit, now().0], |row| {
                 Ok(WaitingTask {
                     id: TaskId(row.get(0)?),
                     submitted: Timestamp(row.get(1)?),
                     attempt: row.get(2)?,
-                    payload: Payload::from_stored(row.get::<_, String>(3)?),
+                    priority: row.get(3)?,
+                    due: row.get::<_, Option<i64>>(4)?.map(Timestamp),
+                    payload: Payload::from_stored(row.get::<_, String>(5)?),
                 })
             })
             .map_err(&say)?;
         rows.collect::<Result<_, _>>().map_err(&say)
+    }
+
+    pub(super) fn set_paused(
+        &mut self,
+        queue: &QueueName,
+        paused: bool,
+    ) -> Result<(), TransportError> {
+        /// `?1` queue, `?2` whether.
+        const PAUSE: &str = "
+INSERT INTO queues (queue, paused) VALUES (?1, ?2)
+ON CONFLICT (queue) DO UPDATE SET paused = excluded.paused";
+        let say = self.say();
+        let change = self.write()?;
+        change.execute(PAUSE, params![queue.as_str(), paused]).map_err(&say)?;
+        change.commit().map_err(&say)?;
+        self.wake.touch([queue]);
+        Ok(())
+    }
+
+    pub(super) fn time_to_due(
+        &mut self,
+        queue: &QueueName,
+    ) -> Result<Option<Duration>, TransportError> {
+        /// `?1` queue.
+        const NEXT: &str = "
+SELECT min(due) FROM tasks WHERE queue = ?1 AND claim IS NULL AND due IS NOT NULL";
+        let due: Option<i64> = self
+            .db
+            .prepare_cached(NEXT)
+            .and_then(|mut statement| statement.query_row([queue.as_str()], |row| row.get(0)))
+            .map_err(self.say())?;
+        let wait = |due: i64| u64::try_from(due.saturating_sub(now().0)).unwrap_or_default();
+        Ok(due.map(|due| Duration::from_micros(wait(due))))
     }
 
     pub(super) fn delete_waiting(&mut self, queue: &QueueName) -> Result<u64, TransportError> {
@@ -120,58 +194,5 @@ LIMIT ?2";
         let count = change.execute(PURGE, [queue.as_str()]).map_err(&say)?;
         change.commit().map_err(&say)?;
         Ok(u64::try_from(count).unwrap_or(u64::MAX))
-    }
-
-    pub(super) fn list_dead(
-        &mut self,
-        queue: Option<&QueueName>,
-        limit: Option<u64>,
-    ) -> Result<Vec<DeadLetter>, TransportError> {
-        /// `?1` queue or NULL for all, `?2` at most (-1: no limit); the oldest death first: id,
-        /// queue, payload, submitted, died, attempts, reason, details.
-        const DEAD: &str = "
-SELECT id, queue, payload, submitted, died, attempts, reason, details
-FROM dead
-WHERE ?1 IS NULL OR queue = ?1
-ORDER BY letter
-LIMIT ?2";
-        let say = self.say();
-        let limit = limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
-        let mut statement = self.db.prepare_cached(DEAD).map_err(&say)?;
-        let rows = statement
-            .query_map(params![queue.map(QueueName::as_str), limit], |row| {
-                let queue: String = row.get(1)?;
-                let Ok(queue) = QueueName::parse(&queue) else { return Ok(None) };
-                let details: String = row.get(7)?;
-                Ok(Some(DeadLetter {
-                    id: TaskId(row.get(0)?),
-                    queue,
-                    payload: Payload::from_stored(row.get::<_, String>(2)?),
-                    submitted: Timestamp(row.get(3)?),
-                    died: Timestamp(row.get(4)?),
-                    attempts: row.get(5)?,
-                    death: Death {
-                        reason: row.get(6)?,
-                        details: serde_json::from_str(&details).unwrap_or_default(),
-                    },
-                }))
-            })
-            .map_err(&say)?;
-        rows.filter_map(Result::transpose).collect::<Result<_, _>>().map_err(&say)
-    }
-
-    pub(super) fn list_dead_details(
-        &mut self,
-        key: &str,
-    ) -> Result<BTreeSet<String>, TransportError> {
-        /// `?1` key.
-        const TEXTS: &str = "
-SELECT DISTINCT value
-FROM dead, json_each(details)
-WHERE key = ?1 AND type = 'text'";
-        let say = self.say();
-        let mut statement = self.db.prepare_cached(TEXTS).map_err(&say)?;
-        let rows = statement.query_map([key], |row| row.get(0)).map_err(&say)?;
-        rows.collect::<Result<_, _>>().map_err(&say)
     }
 }

@@ -8,7 +8,7 @@ use postgres::Client;
 use rex_test_support::pg::Database;
 use rex_test_support::server::Postgres;
 use rex_transport::contract::{all_done, numbers, queue, task, wait_for};
-use rex_transport::{Kind, Options, Owner, Transport, TransportError, open};
+use rex_transport::{Kind, Options, Owner, Transport, TransportError, Want, open};
 
 use super::{database, host, uri};
 
@@ -45,14 +45,14 @@ fn a_host_whose_connection_breaks_keeps_its_tasks() {
     let uri = uri(&database.uri());
     let (mut first, mut second) = (host(&uri, "a"), host(&uri, "b"));
     first.submit(&[task("foo", 1), task("foo", 2), task("foo", 3)]).unwrap();
-    let claim = first.claim(&queue("foo"), 2).unwrap().unwrap();
+    let claim = first.claim(&queue("foo"), &Want::tasks(2)).unwrap().unwrap();
     break_sessions(&mut database.connect());
     // The other host sees the lock free: within the grace it takes nothing.
     assert_eq!(again(&mut *second, |second| second.rescue()), 0);
     assert_eq!(again(&mut *first, |first| first.rescue()), 0);
     assert_eq!(second.rescue().unwrap(), 0);
     assert_eq!(first.finish(&all_done(&claim)).unwrap(), []);
-    assert_eq!(numbers(&first.claim(&queue("foo"), 9).unwrap().unwrap()), [3]);
+    assert_eq!(numbers(&first.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap()), [3]);
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn a_claim_whose_reply_was_lost_is_returned_later() {
     let Some(database) = database() else { return };
     let mut host = host(&uri(&database.uri()), "a");
     host.submit(&[task("foo", 1), task("foo", 2), task("bar", 3)]).unwrap();
-    let known = host.claim(&queue("foo"), 1).unwrap().unwrap();
+    let known = host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
     let mut admin = database.connect();
     break_sessions(&mut admin);
     // What a claim leaves that was committed while its reply was on the way.
@@ -73,9 +73,9 @@ fn a_claim_whose_reply_was_lost_is_returned_later() {
         )
         .unwrap();
     assert_eq!(again(&mut *host, |host| host.poll(&queue("bar"))), 1);
-    let lost = host.claim(&queue("foo"), 9).unwrap().unwrap();
+    let lost = host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
     assert_eq!(numbers(&lost), [2]);
-    assert!(host.claim(&queue("foo"), 9).unwrap().is_none());
+    assert!(host.claim(&queue("foo"), &Want::tasks(9)).unwrap().is_none());
     let both = [all_done(&known), all_done(&lost)].concat();
     assert_eq!(host.finish(&both).unwrap(), []);
     assert_eq!(claims(&database), 0);
@@ -86,7 +86,7 @@ fn a_finish_whose_reply_was_lost_counts_once() {
     let Some(database) = database() else { return };
     let mut host = host(&uri(&database.uri()), "a");
     host.submit(&[task("foo", 1), task("foo", 2)]).unwrap();
-    let claim = host.claim(&queue("foo"), 2).unwrap().unwrap();
+    let claim = host.claim(&queue("foo"), &Want::tasks(2)).unwrap().unwrap();
     let mut batch = all_done(&claim);
     batch[0].submits = vec![task("bar", 1)];
     let mut admin = database.connect();
@@ -102,7 +102,7 @@ fn a_finish_whose_reply_was_lost_counts_once() {
     assert_eq!(host.poll(&queue("bar")).unwrap(), 1);
     // Half of a claim.
     host.submit(&[task("foo", 3), task("foo", 4)]).unwrap();
-    let claim = host.claim(&queue("foo"), 2).unwrap().unwrap();
+    let claim = host.claim(&queue("foo"), &Want::tasks(2)).unwrap().unwrap();
     break_sessions(&mut admin);
     admin.batch_execute("UPDATE asynctask.rex_claims SET done = ids[1:1]").unwrap();
     assert_eq!(again(&mut *host, |host| host.finish(&all_done(&claim)[..1])), []);
@@ -117,14 +117,14 @@ fn a_takeover_while_the_connection_was_broken() {
     let uri = uri(&database.uri());
     let mut first = host(&uri, "a");
     first.submit(&[task("foo", 1)]).unwrap();
-    let claim = first.claim(&queue("foo"), 1).unwrap().unwrap();
+    let claim = first.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
     break_sessions(&mut database.connect());
     let owner = Some(Owner { id: "b".to_owned() });
     let grace = Duration::from_millis(20);
     let options = Options { owner, rescue_grace: grace, ..Options::default() };
     let mut second = open(&uri, &options).unwrap();
     wait_for("the rescue", || second.rescue().unwrap() == 1);
-    let taken = second.claim(&queue("foo"), 1).unwrap().unwrap();
+    let taken = second.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
     let refused = again(&mut *first, |first| first.finish(&all_done(&claim)));
     assert_eq!(refused, [claim.tasks[0].id]);
     assert_eq!(second.finish(&all_done(&taken)).unwrap(), []);
@@ -150,13 +150,13 @@ fn a_server_that_goes_away_and_comes_back() {
     let database = server.create_database();
     let mut host = host(&uri(&database.uri), "a");
     host.submit(&[task("foo", 1), task("foo", 2)]).unwrap();
-    let claim = host.claim(&queue("foo"), 1).unwrap().unwrap();
+    let claim = host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
     let (wake, woken) = crossbeam_channel::unbounded();
     let _watch = host.watch(wake).unwrap();
     for immediate in [false, true] {
         server.stop(immediate);
         assert_eq!(host.poll(&queue("foo")).unwrap_err().kind, Kind::Unreachable);
-        let error = host.claim(&queue("foo"), 1).unwrap_err();
+        let error = host.claim(&queue("foo"), &Want::tasks(1)).unwrap_err();
         assert_eq!(error.kind, Kind::Unreachable);
         assert!(error.text.starts_with("Failed to connect to the Postgres server:\n"), "{error}");
         server.restart();
@@ -167,7 +167,7 @@ fn a_server_that_goes_away_and_comes_back() {
         host.submit(&[task("bar", 1)]).unwrap();
         woken.recv_timeout(Duration::from_millis(100)).is_ok()
     });
-    assert_eq!(numbers(&host.claim(&queue("foo"), 9).unwrap().unwrap()), [2]);
+    assert_eq!(numbers(&host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap()), [2]);
 }
 
 /// Repeats a call until it succeeds, as a host does.
@@ -209,7 +209,10 @@ fn sessions_that_break_all_the_time_cost_and_double_nothing() {
                     let mut seen = Vec::new();
                     while finished.load(Ordering::SeqCst) < TASKS {
                         insist(|| host.rescue());
-                        let Some(claim) = insist(|| host.claim(&queue("foo"), 7)) else { continue };
+                        let Some(claim) = insist(|| host.claim(&queue("foo"), &Want::tasks(7)))
+                        else {
+                            continue;
+                        };
                         let mut batch = all_done(&claim);
                         for (one, number) in batch.iter_mut().zip(numbers(&claim)) {
                             one.submits = vec![task("bar", number)];
@@ -251,7 +254,7 @@ fn sessions_that_break_all_the_time_cost_and_double_nothing() {
     };
     assert!(in_order(seen), "every task was claimed once");
     let mut last = host(&address, "last");
-    let asked_for = last.claim(&queue("bar"), 9999).unwrap().unwrap();
+    let asked_for = last.claim(&queue("bar"), &Want::tasks(9999)).unwrap().unwrap();
     assert!(in_order(numbers(&asked_for)), "every submit was made once");
     assert_eq!(claims(&database), 1);
 }

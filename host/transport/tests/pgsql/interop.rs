@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use rex_transport::contract::{all_done, finished, numbers, queue, task};
-use rex_transport::{Death, Kind, Options, Outcome, Owner, open};
+use rex_transport::{DeadQuery, Death, Kind, Options, Outcome, Owner, Want, open};
 
 use super::{database, host, uri};
 
@@ -34,7 +34,7 @@ fn an_untouched_table_with_rows_is_taken_on() {
     .unwrap();
     let mut host = host(&uri(&database.uri()), "a");
     assert_eq!(host.poll(&queue("foo")).unwrap(), 3);
-    let claim = host.claim(&queue("foo"), 9).unwrap().unwrap();
+    let claim = host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
     assert_eq!(numbers(&claim), [1, 2, 3]);
     assert_eq!(claim.tasks[0].payload.as_str(), "{\"n\":1}", "the text is the producer's");
     host.finish(&all_done(&claim)).unwrap();
@@ -46,7 +46,7 @@ fn an_untouched_table_with_rows_is_taken_on() {
     old.execute(insert, &[&"foo", &"{\"n\": 4}"]).unwrap();
     assert_eq!(woken.recv_timeout(Duration::from_secs(20)).unwrap(), queue("foo"));
     drop(watch);
-    assert_eq!(numbers(&host.claim(&queue("foo"), 9).unwrap().unwrap()), [4]);
+    assert_eq!(numbers(&host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap()), [4]);
     let names: Vec<String> =
         host.queues().unwrap().iter().map(|status| status.queue.to_string()).collect();
     assert_eq!(names, ["foo"], "what no command could name is not listed");
@@ -57,7 +57,7 @@ fn what_we_submit_the_original_consumes() {
     let Some(database) = database() else { return };
     let mut host = host(&uri(&database.uri()), "a");
     host.submit(&[task("foo", 1), task("foo", 2), task("foo", 3)]).unwrap();
-    let claim = host.claim(&queue("foo"), 1).unwrap().unwrap();
+    let claim = host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
     let mut old = database.connect();
     let comment = "SELECT obj_description('asynctask'::regnamespace)";
     assert_eq!(old.query_one(comment, &[]).unwrap().get::<_, String>(0), "version: 1");
@@ -88,15 +88,15 @@ fn a_stuck_old_consumer_cannot_hang_us() {
     host.submit(&[task("foo", 1), task("bar", 2)]).unwrap();
     let mut old = database.connect();
     old.execute("SELECT pg_advisory_lock(1234567890, 200198069)", &[]).unwrap();
-    let error = host.claim(&queue("foo"), 1).unwrap_err();
+    let error = host.claim(&queue("foo"), &Want::tasks(1)).unwrap_err();
     assert_eq!(error.kind, Kind::Refused);
     assert!(error.text.contains("lock timeout"), "{error}");
     assert!(error.hint.unwrap().contains("lock"));
     // Other queues go on, and so does this one when the lock is free.
-    assert_eq!(numbers(&host.claim(&queue("bar"), 1).unwrap().unwrap()), [2]);
+    assert_eq!(numbers(&host.claim(&queue("bar"), &Want::tasks(1)).unwrap().unwrap()), [2]);
     drop(old);
     rex_transport::contract::wait_for("the lock", || {
-        host.claim(&queue("foo"), 1).is_ok_and(|claim| claim.is_some())
+        host.claim(&queue("foo"), &Want::tasks(1)).is_ok_and(|claim| claim.is_some())
     });
 }
 
@@ -107,7 +107,7 @@ fn another_master_lock_id() {
     host.submit(&[task("foo", 1)]).unwrap();
     let mut old = database.connect();
     old.execute("SELECT pg_advisory_lock(1234567890, 200198069)", &[]).unwrap();
-    assert!(host.claim(&queue("foo"), 1).unwrap().is_some());
+    assert!(host.claim(&queue("foo"), &Want::tasks(1)).unwrap().is_some());
 }
 
 #[test]
@@ -121,13 +121,13 @@ fn a_stored_payload_that_is_no_object_can_be_buried() {
     )
     .unwrap();
     assert_eq!(host.peek(&queue("foo"), 9).unwrap().len(), 3);
-    let claim = host.claim(&queue("foo"), 9).unwrap().unwrap();
+    let claim = host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
     let error = claim.tasks[0].payload.check().unwrap_err().to_string();
     assert_eq!(error, "Expected a mapping\nGot:\n    [1]");
     assert!(claim.tasks[1].payload.check().is_err() && claim.tasks[2].payload.check().is_ok());
     let death = Death { reason: error, details: serde_json::json!({}) };
     host.finish(&[finished(&claim, 0, Outcome::Dead(death))]).unwrap();
-    assert_eq!(host.dead_letters(None, None).unwrap()[0].payload.as_str(), "[1]");
+    assert_eq!(host.dead_letters(&DeadQuery::default()).unwrap()[0].payload.as_str(), "[1]");
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn the_table_of_the_first_release_is_moved() {
     )
     .unwrap();
     let mut host = host(&uri(&database.uri()), "a");
-    assert_eq!(numbers(&host.claim(&queue("foo"), 9).unwrap().unwrap()), [1, 2]);
+    assert_eq!(numbers(&host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap()), [1, 2]);
     let gone = "SELECT to_regclass('public.asynctask_queue') IS NULL";
     assert!(old.query_one(gone, &[]).unwrap().get::<_, bool>(0));
 }
@@ -153,12 +153,12 @@ fn an_id_that_was_given_out_again_costs_no_task() {
     let Some(database) = database() else { return };
     let mut host = host(&uri(&database.uri()), "a");
     host.submit(&[task("foo", 1)]).unwrap();
-    let claim = host.claim(&queue("foo"), 1).unwrap().unwrap();
+    let claim = host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
     let mut admin = database.connect();
     admin.batch_execute("TRUNCATE asynctask.asynctask_queue RESTART IDENTITY").unwrap();
     host.submit(&[task("foo", 2)]).unwrap();
     host.finish(&[finished(&claim, 0, Outcome::Released)]).unwrap();
-    assert_eq!(numbers(&host.claim(&queue("foo"), 9).unwrap().unwrap()), [2, 1]);
+    assert_eq!(numbers(&host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap()), [2, 1]);
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn a_claim_planned_on_an_empty_queue_goes_by_the_index_later() {
     producer.batch_execute("VACUUM ANALYZE asynctask.asynctask_queue").unwrap();
     // Often enough for the server to settle on one plan, while there is nothing.
     for _ in 0..10 {
-        assert!(host.claim(&queue("foo"), 1).unwrap().is_none());
+        assert!(host.claim(&queue("foo"), &Want::tasks(1)).unwrap().is_none());
     }
     producer
         .batch_execute(
@@ -183,7 +183,7 @@ fn a_claim_planned_on_an_empty_queue_goes_by_the_index_later() {
     let scans = "SELECT seq_tup_read FROM pg_stat_user_tables
         WHERE relname = 'asynctask_queue'";
     let before: i64 = producer.query_one(scans, &[]).unwrap().get(0);
-    assert_eq!(numbers(&host.claim(&queue("foo"), 1).unwrap().unwrap()), [1]);
+    assert_eq!(numbers(&host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap()), [1]);
     assert!(host.is_idle(&queue("none")).unwrap());
     // A session's figures are published when it ends, if not before.
     drop(host);

@@ -1,7 +1,7 @@
 //! What works with which rights, and what is said where they are missing.
 
 use rex_transport::contract::{all_done, numbers, queue, task};
-use rex_transport::{Kind, Options, Owner, open};
+use rex_transport::{DeadQuery, Kind, Options, Owner, Want, open};
 
 use super::{database, host, uri};
 
@@ -30,7 +30,7 @@ fn a_producer_needs_the_originals_table_alone() {
     let mut producer = open(&theirs, &Options::default()).unwrap();
     producer.submit(&[task("foo", 1)]).unwrap();
     assert_eq!(producer.poll(&queue("foo")).unwrap(), 1);
-    let error = producer.dead_letters(None, None).unwrap_err();
+    let error = producer.dead_letters(&DeadQuery::default()).unwrap_err();
     assert_eq!(error.kind, Kind::Refused);
     assert!(error.text.contains("permission denied for table rex_dead"), "{error}");
     assert!(error.hint.unwrap().contains("rights"));
@@ -46,8 +46,10 @@ fn without_rights_to_change_the_table_we_go_on() {
     open(&uri(&database.uri()), &Options::default()).unwrap();
     admin
         .batch_execute(&format!(
-            "DROP TABLE asynctask.rex_claims, asynctask.rex_owners, asynctask.rex_dead,
+            "DROP TABLE asynctask.rex_claims, asynctask.rex_owners, asynctask.rex_tasks,
+                 asynctask.rex_keys, asynctask.rex_queues, asynctask.rex_dead,
                  asynctask.rex_migrations;
+             DROP FUNCTION asynctask.rex_submit;
              CREATE ROLE {role} LOGIN;
              GRANT USAGE, CREATE ON SCHEMA asynctask TO {role};
              GRANT INSERT, SELECT, DELETE, UPDATE ON asynctask.asynctask_queue TO {role};
@@ -63,7 +65,7 @@ fn without_rights_to_change_the_table_we_go_on() {
     let watch = host.watch(wake).unwrap();
     host.submit(&[task("foo", 1)]).unwrap();
     assert_eq!(woken.recv_timeout(std::time::Duration::from_secs(20)).unwrap(), queue("foo"));
-    let claim = host.claim(&queue("foo"), 1).unwrap().unwrap();
+    let claim = host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
     assert_eq!(numbers(&claim), [1]);
     assert_eq!(host.finish(&all_done(&claim)).unwrap(), []);
     drop((watch, host));
@@ -91,7 +93,7 @@ fn additions_can_be_switched_off() {
     let options = Options { owner, additions: false, ..Options::default() };
     let mut host = open(&uri(&database.uri()), &options).unwrap();
     host.submit(&[task("foo", 1)]).unwrap();
-    assert_eq!(numbers(&host.claim(&queue("foo"), 1).unwrap().unwrap()), [1]);
+    assert_eq!(numbers(&host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap()), [1]);
     let added = "SELECT (SELECT count(*) FROM pg_trigger WHERE tgname = 'rex_notify')
         + (SELECT count(*) FROM pg_class WHERE relname = 'rex_queue_order')";
     assert_eq!(database.connect().query_one(added, &[]).unwrap().get::<_, i64>(0), 0);
@@ -115,7 +117,7 @@ fn a_changed_default_of_the_role_changes_nothing() {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let age = now.as_micros().abs_diff(submitted.0.unsigned_abs().into());
     assert!(age < 60_000_000, "{age} µs");
-    let claim = host.claim(&queue("foo"), 1).unwrap().unwrap();
+    let claim = host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
     assert_eq!(claim.tasks[0].submitted, submitted);
     assert_eq!(host.finish(&all_done(&claim)).unwrap(), []);
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rex_transport::contract::{all_done, numbers, owner, queue, task};
-use rex_transport::{Kind, NewTask, Options, Payload, TransportError, Uri, open};
+use rex_transport::{Kind, NewTask, Options, Payload, TransportError, Uri, Want, open};
 
 fn uri(path: &Path) -> Uri {
     Uri::parse(&format!("sqlite:{}", path.display())).unwrap()
@@ -117,7 +117,7 @@ fn a_full_disk_loses_nothing() {
     let mut stored = Vec::new();
     let error = loop {
         let number = stored.len() as u64;
-        let one = NewTask { queue: queue("foo"), payload: payload(number) };
+        let one = NewTask::plain(queue("foo"), payload(number));
         match host.submit(&[one]) {
             Ok(_) => stored.push(number),
             Err(error) => break error,
@@ -129,19 +129,22 @@ fn a_full_disk_loses_nothing() {
     assert!(error.is_retryable() && error.hint.is_some());
     assert_eq!(host.poll(&queue("foo")).unwrap(), stored.len() as u64);
     // A claim may fail for want of space, but takes nothing then.
-    let claim = match host.claim(&queue("foo"), 5) {
+    let claim = match host.claim(&queue("foo"), &Want::tasks(5)) {
         Ok(claim) => claim.unwrap(),
         Err(error) => {
             assert!(error.text.ends_with("the disk is full"), "{error}");
             assert_eq!(host.poll(&queue("foo")).unwrap(), stored.len() as u64);
             small.remount("size=4m");
-            host.claim(&queue("foo"), 5).unwrap().unwrap()
+            host.claim(&queue("foo"), &Want::tasks(5)).unwrap().unwrap()
         }
     };
     assert_eq!(numbers(&claim), stored[..5]);
     small.remount("size=4m");
     assert_eq!(host.finish(&all_done(&claim)).unwrap(), []);
-    assert_eq!(numbers(&host.claim(&queue("foo"), 9999).unwrap().unwrap()), stored[5..]);
+    assert_eq!(
+        numbers(&host.claim(&queue("foo"), &Want::tasks(9999)).unwrap().unwrap()),
+        stored[5..]
+    );
 }
 
 #[test]
@@ -218,7 +221,7 @@ fn what_was_submitted_survives_kill() {
         }
         child.wait().unwrap();
         let mut host = owner(&uri(&path));
-        let claim = host.claim(&queue("foo"), 99_999).unwrap().unwrap();
+        let claim = host.claim(&queue("foo"), &Want::tasks(99_999)).unwrap().unwrap();
         let there = numbers(&claim);
         assert!(there.len() as u64 > told.unwrap(), "{} of {told:?}", there.len());
         assert!(there.iter().copied().eq(0..there.len() as u64), "each once, in order");

@@ -1,0 +1,99 @@
+//! Dead letters: listed page by page, put back, discarded.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::failure::Trouble;
+use super::session::Session;
+use super::tasks::{limited, notify, submitted};
+use super::types::{JsonText, Micros, micros};
+use crate::{DeadLetter, DeadQuery, Death, LetterId, Payload, QueueName, TaskId};
+
+pub(super) fn list(session: &mut Session, query: &DeadQuery) -> Result<Vec<DeadLetter>, Trouble> {
+    /// `$1` queue or NULL for all, `$2` letter before the first, `$3` at most or NULL; the oldest
+    /// death first: letter, id, queue, payload, submitted, died, attempts, reason, details.
+    const DEAD: &str = "
+SELECT letter, id, queue_name, payload, date_submitted::timestamptz, died, attempts, reason,
+    details::text
+FROM asynctask.rex_dead
+WHERE ($1::text IS NULL OR queue_name = $1) AND letter > $2
+ORDER BY letter
+LIMIT $3";
+    let queue = query.queue.as_ref().map(QueueName::as_str);
+    let after = query.after.map_or(0, |letter| letter.0);
+    let rows = session.rows(DEAD, &[&queue, &after, &query.limit.map(limited)])?;
+    let letters = rows.iter().filter_map(|row| {
+        let details: &str = row.get(8);
+        Some(DeadLetter {
+            letter: LetterId(row.get(0)),
+            id: TaskId(row.get(1)),
+            queue: QueueName::parse(row.get(2)).ok()?,
+            payload: Payload::from_stored(row.get::<_, JsonText>(3).0),
+            submitted: submitted(row, 4),
+            died: row.get::<_, Micros>(5).0,
+            attempts: u32::try_from(row.get::<_, i32>(6)).unwrap_or_default(),
+            death: Death {
+                reason: row.get(7),
+                details: serde_json::from_str(details).unwrap_or_default(),
+            },
+        })
+    });
+    Ok(letters.collect())
+}
+
+pub(super) fn details(session: &mut Session, key: &str) -> Result<BTreeSet<String>, Trouble> {
+    /// `$1` key.
+    const TEXTS: &str = "
+SELECT DISTINCT details ->> $1
+FROM asynctask.rex_dead
+WHERE jsonb_typeof(details -> $1) = 'string'";
+    Ok(session.rows(TEXTS, &[&key])?.iter().map(|row| row.get(0)).collect())
+}
+
+/// Puts letters back into their queues, as tasks with attributes.
+pub(super) fn revive(session: &mut Session, letters: &[LetterId]) -> Result<u64, Trouble> {
+    /// `$1` letters: the queues of what went back, one row a task. Attempts are counted anew; what
+    /// was known of the earlier ones goes along.
+    const REVIVE: &str = "
+WITH back AS (
+    DELETE FROM asynctask.rex_dead
+    WHERE letter = ANY ($1)
+    RETURNING letter, id, queue_name, payload, date_submitted, priority,
+        (details -> 'attempts')::json AS history
+)
+INSERT INTO asynctask.rex_tasks (id, queue_name, payload, date_submitted, priority, history)
+SELECT
+    CASE
+        WHEN EXISTS (SELECT FROM asynctask.rex_tasks AS there WHERE there.id = back.id)
+            OR EXISTS (SELECT FROM back AS twin WHERE twin.id = back.id AND twin.letter < back.letter)
+        THEN nextval(pg_get_serial_sequence('asynctask.asynctask_queue', 'id'))
+        ELSE id
+    END,
+    queue_name, payload, date_submitted, priority, history
+FROM back
+ORDER BY letter
+RETURNING queue_name";
+    session.transaction(|session| {
+        let rows = session.rows(REVIVE, &[&numbers(letters)])?;
+        notify(session, rows.iter().map(|row| row.get(0)))?;
+        Ok(rows.len() as u64)
+    })
+}
+
+pub(super) fn discard(session: &mut Session, letters: &[LetterId]) -> Result<u64, Trouble> {
+    /// `$1` letters.
+    const DISCARD: &str = "DELETE FROM asynctask.rex_dead WHERE letter = ANY ($1)";
+    session.change(DISCARD, &[&numbers(letters)])
+}
+
+pub(super) fn forget(session: &mut Session, age: Duration) -> Result<u64, Trouble> {
+    /// `$1` microseconds.
+    const FORGET: &str = "
+DELETE FROM asynctask.rex_dead
+WHERE died < clock_timestamp() - $1::bigint * interval '1 microsecond'";
+    session.change(FORGET, &[&micros(age)])
+}
+
+fn numbers(letters: &[LetterId]) -> Vec<i64> {
+    letters.iter().map(|letter| letter.0).collect()
+}
