@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use rex_transport::DeadQuery;
 use serde_json::json;
 
 use super::Environment;
@@ -39,7 +40,7 @@ pub(crate) fn dlq(
     let queue = queue.as_deref().map(parse_queue).transpose()?;
     let mut transport = place::viewer(&common, &environment)?;
     let limit = limit.or(if json { None } else { Some(100) });
-    let letters = transport.dead_letters(queue.as_ref(), limit)?;
+    let letters = transport.dead_letters(&DeadQuery { queue, limit, after: None })?;
     if json {
         for letter in &letters {
             output.json(&json!({

@@ -53,8 +53,8 @@ pub(crate) fn submit(
     match (queue, args.payload.as_deref()) {
         (Some(queue), Some(text)) if text != "-" => {
             let payload = parse_payload(text, limit)?;
-            let ids = transport.submit(&[NewTask { queue: queue.clone(), payload }])?;
-            let id = ids.first().copied().unwrap_or(TaskId(0));
+            let ids = transport.submit(&[NewTask::plain(queue.clone(), payload)])?;
+            let id = ids.first().map_or(TaskId(0), |done| done.id);
             if args.json {
                 output.json(&json!({"id": id.0, "queue": queue.as_str()}))?;
             } else {
@@ -84,8 +84,8 @@ fn bulk(
     let mut flush = |batch: &mut Vec<NewTask>, output: &mut Output| -> Result<(), Failure> {
         let ids = transport.submit(batch)?;
         if show {
-            for (id, task) in ids.iter().zip(batch.iter()) {
-                output.json(&json!({"id": id.0, "queue": task.queue.as_str()}))?;
+            for (done, task) in ids.iter().zip(batch.iter()) {
+                output.json(&json!({"id": done.id.0, "queue": task.queue.as_str()}))?;
             }
         }
         count += batch.len() as u64;
@@ -122,13 +122,13 @@ fn bulk(
 
 fn parse_line(text: &str, queue: Option<&QueueName>, limit: usize) -> Result<NewTask, Failure> {
     if let Some(queue) = queue {
-        return Ok(NewTask { queue: queue.clone(), payload: parse_payload(text, limit)? });
+        return Ok(NewTask::plain(queue.clone(), parse_payload(text, limit)?));
     }
     let line: Line<'_> = serde_json::from_str(text).map_err(|error| {
         Failure::new(format!("expected {{\"queue\": …, \"payload\": {{…}}}}: {error}"))
     })?;
     let payload = line.payload.map_or("{}", RawValue::get);
-    Ok(NewTask { queue: parse_queue(&line.queue)?, payload: parse_payload(payload, limit)? })
+    Ok(NewTask::plain(parse_queue(&line.queue)?, parse_payload(payload, limit)?))
 }
 
 pub(super) fn parse_queue(name: &str) -> Result<QueueName, Failure> {

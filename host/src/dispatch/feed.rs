@@ -15,6 +15,8 @@ pub const WINDOW: Duration = Duration::from_millis(50);
 pub const LARGEST_WINDOW: usize = 512;
 /// Most bytes of payloads that are handed out at once; one task may have more.
 const LARGEST_BATCH: usize = 8 << 20;
+/// Most bytes of payloads that wait here for a process; one task may have more.
+const LARGEST_STOCK: usize = 32 << 20;
 /// A pace is believed step by step: one lucky sample must not flood a process.
 const GROWTH: usize = 4;
 
@@ -29,6 +31,8 @@ pub struct Claimed {
 #[derive(Debug, Default)]
 pub struct Feed {
     ready: VecDeque<Claimed>,
+    /// Bytes of their payloads.
+    bytes: usize,
     /// Seconds a task takes, smoothed; `None` until one was measured.
     pace: Option<f64>,
     window: usize,
@@ -37,11 +41,13 @@ pub struct Feed {
 impl Feed {
     pub fn add(&mut self, claim: Claim) {
         let id = claim.id;
+        self.bytes += claim.tasks.iter().map(|task| task.payload.len()).sum::<usize>();
         self.ready.extend(claim.tasks.into_iter().map(|task| Claimed { claim: id, task }));
     }
 
     /// Takes back tasks that were handed out and not started: they are older than what waits.
     pub fn put_back(&mut self, tasks: Vec<Claimed>) {
+        self.bytes += tasks.iter().map(|claimed| claimed.task.payload.len()).sum::<usize>();
         self.ready.extend(tasks);
         self.ready.make_contiguous().sort_by_key(|claimed| claimed.task.id);
     }
@@ -94,11 +100,19 @@ impl Feed {
             first || bytes <= LARGEST_BATCH
         };
         let count = self.ready.iter().take(count).take_while(fits).count();
-        self.ready.drain(..count).collect()
+        let taken: Vec<Claimed> = self.ready.drain(..count).collect();
+        self.bytes -= taken.iter().map(|claimed| claimed.task.payload.len()).sum::<usize>();
+        taken
+    }
+
+    /// Bytes of payloads that may be claimed now.
+    pub fn room(&self) -> usize {
+        LARGEST_STOCK.saturating_sub(self.bytes)
     }
 
     /// Takes everything: the queue is left.
     pub fn take_all(&mut self) -> Vec<Claimed> {
+        self.bytes = 0;
         self.ready.drain(..).collect()
     }
 }
@@ -109,23 +123,29 @@ mod tests {
 
     use rex_transport::{Claim, ClaimId, ClaimedTask, Payload, QueueName, TaskId, Timestamp};
 
-    use super::{Feed, LARGEST_WINDOW};
+    use super::{Feed, LARGEST_STOCK, LARGEST_WINDOW};
 
     fn feed(ids: std::ops::RangeInclusive<i64>) -> Feed {
         let mut feed = Feed::default();
-        feed.add(Claim {
-            id: ClaimId(1),
-            queue: QueueName::parse("foo").unwrap(),
-            tasks: ids
-                .map(|id| ClaimedTask {
-                    id: TaskId(id),
-                    attempt: 1,
-                    submitted: Timestamp(0),
-                    payload: Payload::empty(),
-                })
-                .collect(),
-        });
+        feed.add(claim(ids, &Payload::empty()));
         feed
+    }
+
+    fn claim(ids: std::ops::RangeInclusive<i64>, payload: &Payload) -> Claim {
+        let task = |id| ClaimedTask {
+            id: TaskId(id),
+            attempt: 1,
+            submitted: Timestamp(0),
+            payload: payload.clone(),
+            history: serde_json::Value::Null,
+        };
+        let queue = QueueName::parse("foo").unwrap();
+        Claim { id: ClaimId(1), queue, tasks: ids.map(task).collect() }
+    }
+
+    /// A payload of so many megabytes and a few bytes.
+    fn large(megabytes: usize) -> Payload {
+        Payload::from_stored(format!("{{\"x\": \"{}\"}}", "y".repeat(megabytes << 20)))
     }
 
     #[test]
@@ -165,20 +185,30 @@ mod tests {
 
     #[test]
     fn large_payloads_are_handed_out_a_few_at_a_time() {
-        let mut feed = feed(1..=10);
-        for claimed in &mut feed.ready {
-            let text = format!("{{\"x\": \"{}\"}}", "y".repeat(3 << 20));
-            claimed.task.payload = Payload::from_stored(text);
-        }
+        let mut feed = Feed::default();
+        feed.add(claim(1..=5, &large(3)));
+        feed.add(claim(6..=7, &large(9)));
         for _ in 0..10 {
             feed.measured(100, Duration::from_millis(1));
         }
         assert_eq!(feed.take(0, 1).len(), 2);
-        for claimed in &mut feed.ready {
-            let text = format!("{{\"x\": \"{}\"}}", "y".repeat(9 << 20));
-            claimed.task.payload = Payload::from_stored(text);
-        }
+        assert_eq!(feed.take(0, 1).len(), 2);
         assert_eq!(feed.take(0, 1).len(), 1);
+        assert_eq!(feed.take(0, 1).len(), 1, "one there is always");
+    }
+
+    #[test]
+    fn large_payloads_are_claimed_a_few_at_a_time() {
+        let mut feed = Feed::default();
+        assert_eq!(feed.room(), LARGEST_STOCK);
+        feed.add(claim(1..=3, &large(15)));
+        assert_eq!(feed.room(), 0);
+        let taken = feed.take(0, 1);
+        assert!(feed.room() < 3 << 20, "two are left");
+        feed.put_back(taken);
+        assert_eq!(feed.room(), 0);
+        feed.take_all();
+        assert_eq!(feed.room(), LARGEST_STOCK);
     }
 
     #[test]

@@ -146,6 +146,7 @@ mod tests {
                 id: TaskId(id),
                 attempt: 1,
                 submitted: Timestamp(0),
+                history: serde_json::Value::Null,
                 payload: Payload::empty(),
             },
         });

@@ -348,7 +348,7 @@ impl Host {
     fn on_reply(&mut self, reply: Reply) {
         let now = Instant::now();
         match reply {
-            Reply::Claimed { queue, claim } => self.on_claimed(&queue, claim, now),
+            Reply::Claimed { queue, claim, due } => self.on_claimed(&queue, claim, due, now),
             Reply::Refused { queue, reason, pause } => {
                 self.on_refused(&queue, &reason, now + pause);
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use rex_transport::{Finished, Outcome, QueueName};
+use rex_transport::{Finished, Outcome, QueueName, Want};
 
 use super::feed::Claimed;
 use super::store::{Order, Store};
@@ -40,11 +40,11 @@ impl Outbox {
         });
     }
 
-    pub(super) fn claim(&mut self, queue: QueueName, max: usize) {
+    pub(super) fn claim(&mut self, queue: QueueName, want: Want) {
         // What was finished is written first, so that a claim is one batch ahead at most.
         self.flush();
         self.claims += 1;
-        self.store.order(Order::Claim { queue, max });
+        self.store.order(Order::Claim { queue, want });
     }
 
     pub(super) fn ask_idle(&mut self, queue: QueueName) {

@@ -62,7 +62,7 @@ impl Host {
                 // The worker checked both; a process that sends others is not believed.
                 let accepted = match (target, payload) {
                     (Ok(queue), Ok(payload)) => {
-                        running.held.submit(seq, NewTask { queue, payload })
+                        running.held.submit(seq, NewTask::plain(queue, payload))
                     }
                     _ => false,
                 };

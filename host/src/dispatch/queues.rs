@@ -1,9 +1,9 @@
 //! The loop's dealings with queues: it claims tasks, hands them out, evens them out between
 //! processes, and sees when nothing is left to do.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use rex_transport::{Claim, Finished, Outcome, QueueName};
+use rex_transport::{Claim, Finished, Outcome, QueueName, Want};
 
 use super::feed::Claimed;
 use super::{Host, Phase, Queue, SlotId};
@@ -12,7 +12,13 @@ use crate::supervisor::{ProcessId, Slot};
 use crate::wire::ToWorker;
 
 impl Host {
-    pub(super) fn on_claimed(&mut self, name: &QueueName, claim: Option<Claim>, now: Instant) {
+    pub(super) fn on_claimed(
+        &mut self,
+        name: &QueueName,
+        claim: Option<Claim>,
+        due: Option<Duration>,
+        now: Instant,
+    ) {
         self.outbox.claimed();
         let Some(queue) = self.queues.get_mut(name) else {
             // The queue left the plan while the claim was under way.
@@ -54,7 +60,10 @@ impl Host {
                 });
                 queue.feed.add(claim);
             }
-            None => queue.empty_until = Some(now + self.plan.poll_interval),
+            None => {
+                let wait = due.unwrap_or(Duration::MAX).min(self.plan.poll_interval);
+                queue.empty_until = Some(now + wait);
+            }
         }
         self.dirty.insert(name.clone());
     }
@@ -157,9 +166,11 @@ impl Host {
             Some(_) => serving.len().saturating_sub(held + queue.feed.ready()),
         };
         let refused = queue.refused_until.is_some_and(|until| now < until);
-        if wanted > 0 && queue.empty_until.is_none() && !refused {
+        let bytes = queue.feed.room();
+        if wanted > 0 && bytes > 0 && queue.empty_until.is_none() && !refused {
             queue.claiming = true;
-            self.outbox.claim(name.clone(), wanted);
+            let want = Want { tasks: wanted, bytes, in_flight: None };
+            self.outbox.claim(name.clone(), want);
             return;
         }
         if queue.feed.ready() > 0 || queue.empty_until.is_none() {

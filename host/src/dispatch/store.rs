@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use rex_transport::{
-    Claim, Death, Finished, Kind, Outcome, QueueName, TaskId, Transport, TransportError,
+    Claim, Death, Finished, Kind, Outcome, QueueName, TaskId, Transport, TransportError, Want,
 };
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 pub enum Order {
     Claim {
         queue: QueueName,
-        max: usize,
+        want: Want,
     },
     Finish(Vec<Finished>),
     IsIdle(QueueName),
@@ -32,6 +32,8 @@ pub enum Reply {
     Claimed {
         queue: QueueName,
         claim: Option<Claim>,
+        /// Where there is none: how long until a task is due.
+        due: Option<Duration>,
     },
     /// The store would not give tasks of this queue now; it is not to be asked again for a while.
     Refused {
@@ -112,7 +114,7 @@ impl Worker {
             let reply = match self.inbox.recv_deadline(beat) {
                 Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => return,
-                Ok(Order::Claim { queue, max }) => self.claim(queue, max),
+                Ok(Order::Claim { queue, want }) => self.claim(queue, &want),
                 Ok(Order::Finish(finished)) => {
                     self.finish(finished).map(|lost| Reply::Finished { lost })
                 }
@@ -137,31 +139,27 @@ impl Worker {
 
     /// A claim that is refused is not repeated here: what keeps one queue locked must not hold up the
     /// others, nor the outcomes.
-    fn claim(&mut self, queue: QueueName, max: usize) -> Option<Reply> {
-        let (begun, mut max) = (Instant::now(), max);
-        loop {
-            let mut refusal = None;
-            let claim = self.persist(|transport| match transport.claim(&queue, max) {
-                Err(error) if matches!(error.kind, Kind::Refused | Kind::Invalid) => {
-                    refusal = Some(error);
-                    Ok(None)
-                }
-                result => result,
-            })?;
-            return Some(match refusal {
-                None => Reply::Claimed { queue, claim },
-                // Too much for one statement, as when payloads are very large.
-                Some(error) if error.kind == Kind::Invalid && max > 1 => {
-                    max = (max / 8).max(1);
-                    continue;
-                }
-                // Waiting for a lock takes this thread's time: most of it is for other queues.
-                Some(error) => {
-                    let pause = begun.elapsed() * 5;
-                    Reply::Refused { queue, reason: error.to_string(), pause }
-                }
-            });
+    fn claim(&mut self, queue: QueueName, want: &Want) -> Option<Reply> {
+        let begun = Instant::now();
+        let mut refusal = None;
+        let claim = self.persist(|transport| match transport.claim(&queue, want) {
+            Err(error) if matches!(error.kind, Kind::Refused | Kind::Invalid) => {
+                refusal = Some(error);
+                Ok(None)
+            }
+            result => result,
+        })?;
+        if let Some(error) = refusal {
+            // Waiting for a lock takes this thread's time: most of it is for other queues.
+            let pause = begun.elapsed() * 5;
+            return Some(Reply::Refused { queue, reason: error.to_string(), pause });
         }
+        // Delayed tasks and retries come at their time, not at the next poll after it.
+        let due = match &claim {
+            None => self.persist(|transport| transport.next_due(&queue))?,
+            Some(_) => None,
+        };
+        Some(Reply::Claimed { queue, claim, due })
     }
 
     /// Records outcomes. One that the store cannot take keeps no other from being recorded: it is
@@ -179,6 +177,11 @@ impl Worker {
         if let [only] = &mut finished[..] {
             only.outcome = Outcome::Dead(match &only.outcome {
                 Outcome::Dead(death) => in_ascii(death),
+                Outcome::Retry { after, history } => {
+                    let history = value_in_ascii(history);
+                    only.outcome = Outcome::Retry { after: *after, history };
+                    return self.persist(|transport| transport.finish(&finished));
+                }
                 Outcome::Done | Outcome::Released => {
                     tracing::error!(
                         "what task {} asks to be submitted is refused, so it is now a dead letter: \
@@ -245,15 +248,16 @@ impl Worker {
 
 /// A death in letters that every database can keep, whatever its encoding.
 fn in_ascii(death: &Death) -> Death {
-    fn value(given: &Value) -> Value {
-        match given {
-            Value::String(text) => Value::String(ascii(text)),
-            Value::Array(items) => items.iter().map(value).collect(),
-            Value::Object(map) => map.iter().map(|(k, v)| (ascii(k), value(v))).collect(),
-            other => other.clone(),
-        }
+    Death { reason: ascii(&death.reason), details: value_in_ascii(&death.details) }
+}
+
+fn value_in_ascii(given: &Value) -> Value {
+    match given {
+        Value::String(text) => Value::String(ascii(text)),
+        Value::Array(items) => items.iter().map(value_in_ascii).collect(),
+        Value::Object(map) => map.iter().map(|(k, v)| (ascii(k), value_in_ascii(v))).collect(),
+        other => other.clone(),
     }
-    Death { reason: ascii(&death.reason), details: value(&death.details) }
 }
 
 /// Other letters as `\u{20ac}`.
