@@ -6,11 +6,13 @@
 //! | `one` | one query, answered to a person: a format, the width, a pager |
 //! | `script` | statements from a file, in one transaction |
 //! | `batch` | JSON lines in, JSON lines out |
+//! | `interrupt` | Ctrl-C |
 //!
 //! The host mounts [`QueryArgs`] and calls [`run`]; nothing here ends the process.
 
 mod args;
 mod batch;
+mod interrupt;
 mod one;
 mod script;
 
@@ -20,6 +22,9 @@ pub use args::{OutputFormat, QueryArgs, Stage};
 pub use batch::batch;
 pub use script::statements;
 
+use rex_htsql::Params;
+
+use self::interrupt::Interrupt;
 use crate::session::{Config, Session};
 use crate::uri::{BadUri, Uri};
 
@@ -44,6 +49,9 @@ pub enum CommandError {
     Write(#[source] io::Error),
     #[error("failed to commit: {0}")]
     Commit(rex_htsql::Error),
+    /// The user pressed Ctrl-C.
+    #[error("interrupted")]
+    Interrupted,
 }
 
 impl CommandError {
@@ -67,13 +75,25 @@ pub struct Project {
 pub fn run(mut args: QueryArgs, project: Option<Project>) -> Result<(), CommandError> {
     let config = args.config(project)?;
     let mut session = Session::new(config).map_err(CommandError::Query)?;
+    let params = args.params()?;
+    let interrupt = Interrupt::listen(session.canceller());
+    let outcome = answer(&mut session, &params, &args, &interrupt);
+    // Whatever the server says of it, the user is who stopped it.
+    if outcome.is_err() && interrupt.is_raised() { Err(CommandError::Interrupted) } else { outcome }
+}
+
+fn answer(
+    session: &mut Session,
+    params: &Params,
+    args: &QueryArgs,
+    interrupt: &Interrupt,
+) -> Result<(), CommandError> {
     if args.batch {
         let input = io::BufReader::new(io::stdin().lock());
-        return batch(&mut session, input, io::stdout().lock(), args.commit);
+        return batch::interruptible(session, input, io::stdout().lock(), args.commit, interrupt);
     }
-    let params = args.params()?;
     if let Some(path) = &args.file {
-        return script::run(&mut session, path, &params, &args);
+        return script::run(session, path, params, args, interrupt);
     }
     let query = match &args.query {
         Some(query) if query != "-" => query.clone(),
@@ -88,5 +108,5 @@ pub fn run(mut args: QueryArgs, project: Option<Project>) -> Result<(), CommandE
             text.trim_end_matches(['\n', '\r']).to_string()
         }
     };
-    one::run(&mut session, &query, &params, &args)
+    one::run(session, &query, params, args, interrupt)
 }

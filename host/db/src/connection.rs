@@ -3,7 +3,9 @@
 //! A connection belongs to the single-threaded runtime of its session; whoever awaits here also
 //! drives the socket. Statements are sent with typed parameters in one round trip.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rex_htsql::plan::Statement;
@@ -92,11 +94,6 @@ impl Connection {
         self.client.is_closed()
     }
 
-    /// What stops the running statement from another thread.
-    pub(crate) fn canceller(&self) -> Canceller {
-        Canceller { token: self.client.cancel_token(), uri: self.uri.clone() }
-    }
-
     /// Runs a statement of a plan and streams its rows.
     pub(crate) async fn stream(
         &self,
@@ -149,36 +146,49 @@ pub(crate) fn bind(statement: &Statement) -> Vec<(TextParam, Type)> {
     statement.params.iter().map(bound).collect()
 }
 
-/// Stops the statement that a connection is running; may be sent to any thread.
-#[derive(Clone)]
-pub struct Canceller {
-    token: CancelToken,
-    uri: Uri,
-}
+/// Stops the statements that the connections of a session run; may be sent to any thread.
+#[derive(Clone, Default)]
+pub struct Canceller(Arc<Mutex<HashMap<usize, (CancelToken, Uri)>>>);
 
 impl fmt::Debug for Canceller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Canceller({})", self.uri)
+        f.debug_struct("Canceller").finish_non_exhaustive()
     }
 }
 
 impl Canceller {
-    /// Asks the server to stop; returns when it has been asked. What runs nothing ignores it.
+    fn tokens(&self) -> MutexGuard<'_, HashMap<usize, (CancelToken, Uri)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Knows the connection of a database from now on.
+    pub(crate) fn add(&self, database: usize, connection: &Connection) {
+        let token = connection.client.cancel_token();
+        self.tokens().insert(database, (token, connection.uri.clone()));
+    }
+
+    /// Asks the servers to stop; returns when they have been asked. A connection that runs nothing
+    /// ignores it.
     ///
     /// # Errors
-    /// The server could not be reached.
+    /// A server could not be reached.
     pub fn cancel(&self) -> Result<(), ConnectError> {
-        let failed = |reason: String| ConnectError::Connect { uri: self.uri.to_string(), reason };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| failed(error.to_string()))?;
-        runtime.block_on(async {
-            let sent = match tls::connector(&self.uri.tls) {
-                Ok(connector) if !self.uri.is_local() => self.token.cancel_query(connector).await,
-                _ => self.token.cancel_query(NoTls).await,
-            };
-            sent.map_err(|error| failed(driver::text(&error, "", 0)))
-        })
+        let tokens: Vec<(CancelToken, Uri)> = self.tokens().values().cloned().collect();
+        tokens.iter().map(|(token, uri)| cancel(token, uri)).fold(Ok(()), Result::and)
     }
+}
+
+fn cancel(token: &CancelToken, uri: &Uri) -> Result<(), ConnectError> {
+    let failed = |reason: String| ConnectError::Connect { uri: uri.to_string(), reason };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| failed(error.to_string()))?;
+    runtime.block_on(async {
+        let sent = match tls::connector(&uri.tls) {
+            Ok(connector) if !uri.is_local() => token.cancel_query(connector).await,
+            _ => token.cancel_query(NoTls).await,
+        };
+        sent.map_err(|error| failed(driver::text(&error, "", 0)))
+    })
 }

@@ -113,7 +113,7 @@ pub(crate) fn value(row: &Row, index: usize, domain: &Domain) -> Result<Value, D
                 Type::JSONB => bytes.get(1..).ok_or_else(malformed)?,
                 _ => bytes,
             };
-            Value::Json(serde_json::from_slice(text).map_err(|_| malformed())?)
+            Value::Json(String::from_utf8(text.to_vec()).map_err(|_| malformed())?)
         }
         Domain::Untyped | Domain::Text | Domain::Enum(_) | Domain::Opaque(_) => match *ty {
             Type::BOOL => Value::Text((bytes != [0]).to_string()),

@@ -16,7 +16,7 @@ use crate::product::Feed;
 /// The profile of a plan, as a JSON value.
 pub(crate) fn describe(plan: &Plan) -> Result<Feed, Error> {
     let profile = plan.profile().ok_or_else(|| Error::new("unsupported action"))?;
-    Ok(Feed::ready(Profile::bare(Domain::Json), Value::Json(profile_json(&profile))))
+    Ok(Feed::ready(Profile::bare(Domain::Json), Value::Json(profile_json(&profile).to_string())))
 }
 
 /// Turns the values of the column `on` into columns, filled from the column `by`; rows are grouped

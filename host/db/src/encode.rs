@@ -3,49 +3,82 @@
 //! Rows are arrays, a record an array in column order. Text, integers, booleans and NULL stand for
 //! themselves; what JSON has no type for is an object of one member that names the type.
 
+use std::io::{self, Write};
+
 use rex_htsql::Value;
 use rex_htsql::domain::Domain;
+use rex_htsql::json::compact;
 use rex_htsql::literal::{identity_text, plain_text};
 use rex_htsql::profile::Profile;
-use serde_json::{Map, Number, Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 
 /// A value of a domain.
 pub fn value_json(domain: &Domain, value: &Value) -> Json {
-    let text = || plain_text(domain, value).map_or(Json::Null, Json::String);
+    let mut text = Vec::new();
+    let written = write_value(&mut text, domain, value).map_err(serde_json::Error::io);
+    written.and_then(|()| serde_json::from_slice(&text)).unwrap_or(Json::Null)
+}
+
+/// Writes a value of a domain, without building it first.
+pub(crate) fn write_value(out: &mut dyn Write, domain: &Domain, value: &Value) -> io::Result<()> {
+    let text = || plain_text(domain, value);
     match (domain, value) {
-        (_, Value::Null) | (Domain::Void, _) => Json::Null,
-        (_, Value::Boolean(b)) => Json::Bool(*b),
-        (_, Value::Integer(i)) => Json::from(*i),
-        (_, Value::Decimal(_)) => json!({ "decimal": text() }),
-        (_, Value::Float(x)) => match Number::from_f64(*x) {
-            Some(number) => Json::Number(number),
-            None if x.is_nan() => json!({ "float": "nan" }),
-            None if *x > 0.0 => json!({ "float": "inf" }),
-            None => json!({ "float": "-inf" }),
-        },
-        (Domain::Date, Value::Text(_)) | (_, Value::Date(_)) => json!({ "date": text() }),
-        (Domain::Time, Value::Text(_)) | (_, Value::Time(_)) => json!({ "time": text() }),
+        (_, Value::Null) | (Domain::Void, _) => out.write_all(b"null"),
+        (_, Value::Boolean(b)) => write!(out, "{b}"),
+        (_, Value::Integer(i)) => write!(out, "{i}"),
+        (_, Value::Decimal(_)) => tagged(out, "decimal", text()),
+        (_, Value::Float(x)) if x.is_finite() => Ok(serde_json::to_writer(out, x)?),
+        (_, Value::Float(x)) if x.is_nan() => tagged(out, "float", Some("nan".into())),
+        (_, Value::Float(x)) => {
+            tagged(out, "float", Some(if *x > 0.0 { "inf" } else { "-inf" }.into()))
+        }
+        (Domain::Date, Value::Text(_)) | (_, Value::Date(_)) => tagged(out, "date", text()),
+        (Domain::Time, Value::Text(_)) | (_, Value::Time(_)) => tagged(out, "time", text()),
         (Domain::DateTime, Value::Text(_)) | (_, Value::DateTime(_)) => {
-            json!({ "datetime": text() })
+            tagged(out, "datetime", text())
         }
-        (Domain::Opaque(_), Value::Text(opaque)) => json!({ "opaque": opaque }),
-        (_, Value::Text(text)) => Json::String(text.clone()),
-        (_, Value::Json(document)) => json!({ "json": document }),
+        (Domain::Opaque(_), Value::Text(_)) => tagged(out, "opaque", text()),
+        (_, Value::Text(text)) => Ok(serde_json::to_writer(out, text)?),
+        (_, Value::Json(document)) => {
+            out.write_all(b"{\"json\":")?;
+            out.write_all(compact(document).as_bytes())?;
+            out.write_all(b"}")
+        }
         (Domain::Identity(domains), Value::Identity(labels)) => {
-            json!({ "id": identity_text(domains, labels) })
+            tagged(out, "id", identity_text(domains, labels))
         }
-        (_, Value::Identity(_)) => Json::Null,
+        (_, Value::Identity(_)) => out.write_all(b"null"),
         (Domain::Record(fields), Value::Record(values)) => {
-            let encode = |(field, value): (&Profile, &Value)| value_json(&field.domain, value);
-            Json::Array(fields.iter().zip(values).map(encode).collect())
+            let domains = fields.iter().map(|field| &field.domain);
+            array(out, domains.zip(values))
         }
         (Domain::List(item), Value::List(values)) => {
-            Json::Array(values.iter().map(|value| value_json(item, value)).collect())
+            array(out, values.iter().map(|value| (&**item, value)))
         }
         (_, Value::Record(values) | Value::List(values)) => {
-            Json::Array(values.iter().map(|value| value_json(&Domain::Untyped, value)).collect())
+            array(out, values.iter().map(|value| (&Domain::Untyped, value)))
         }
     }
+}
+
+fn tagged(out: &mut dyn Write, name: &str, text: Option<String>) -> io::Result<()> {
+    write!(out, "{{\"{name}\":")?;
+    serde_json::to_writer(&mut *out, &text)?;
+    out.write_all(b"}")
+}
+
+fn array<'a>(
+    out: &mut dyn Write,
+    items: impl Iterator<Item = (&'a Domain, &'a Value)>,
+) -> io::Result<()> {
+    out.write_all(b"[")?;
+    for (at, (domain, value)) in items.enumerate() {
+        if at > 0 {
+            out.write_all(b",")?;
+        }
+        write_value(out, domain, value)?;
+    }
+    out.write_all(b"]")
 }
 
 /// A profile: tag, header and domain.

@@ -12,6 +12,7 @@ use rex_htsql::{Error, Param, Params, Stage, Value};
 
 use crate::etl;
 use crate::fetch::{Access, Fetch};
+use crate::json_param::{Members, from_json, read};
 use crate::product::Feed;
 use crate::space::{DatabaseId, Space};
 
@@ -222,10 +223,10 @@ impl<'a> Run<'a> {
                 }
             }
             (Domain::Record(_), Value::Null) => return Ok(None),
-            (Domain::Json, Value::Json(serde_json::Value::Object(members))) => {
-                for (name, member) in members {
-                    let unfit = |_reason| marked(Error::new("Expected a record value"), &plan);
-                    params.set(&name, crate::json_param::from_json(member).map_err(unfit)?);
+            (Domain::Json, Value::Json(document)) => {
+                let unfit = |_reason| marked(Error::new("Expected a record value"), &plan);
+                for (name, member) in read::<Members>(&document).map_err(unfit)? {
+                    params.set(&name, from_json(member.get()).map_err(unfit)?);
                 }
             }
             _ => return Err(marked(Error::new("Expected a record value"), &plan)),

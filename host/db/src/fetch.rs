@@ -11,6 +11,7 @@ use tokio_postgres::Row;
 
 use crate::connection::Connection;
 use crate::decode::{self, DecodeError};
+use crate::product::Room;
 use crate::rows::Rows;
 
 /// How the statements of a plan may use the connection.
@@ -204,8 +205,11 @@ impl Fetch {
         let plan = self.plan.clone();
         let Some(segment) = plan.segments.get(index) else { return Err(misplanned()) };
         let mut items = Vec::new();
+        let mut room = Room::default();
         while let Some(row) = self.take(index, segment, parent).await? {
-            items.push(self.build(&segment.item, Some(&row)).await?);
+            let item = self.build(&segment.item, Some(&row)).await?;
+            room.take(&item)?;
+            items.push(item);
         }
         Ok(Value::List(items))
     }

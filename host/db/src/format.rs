@@ -89,20 +89,3 @@ impl<W: Write> Sink for Printer<W> {
         self.format = format;
     }
 }
-
-/// The text of a whole answer.
-pub(crate) fn to_string(format: Format, profile: &Profile, data: &Value) -> io::Result<String> {
-    let mut printer = Printer::new(format, None, Vec::new());
-    let is_list = matches!(data, Value::List(_));
-    printer.begin(profile, is_list)?;
-    match data {
-        Value::List(items) => {
-            for item in items {
-                printer.item(item.clone())?;
-            }
-        }
-        single => printer.item(single.clone())?,
-    }
-    String::from_utf8(printer.finish()?)
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
-}

@@ -1,71 +1,99 @@
 //! JSON values as parameters of a query.
+//!
+//! They are read piece by piece from their text, so that a number keeps all its digits.
+
+use std::collections::BTreeMap;
 
 use rex_htsql::domain::Domain;
 use rex_htsql::literal;
 use rex_htsql::{Param, Value};
-use serde_json::{Map, Value as Json};
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+/// The members of a JSON object by name, their values as text.
+pub(crate) type Members = BTreeMap<String, Box<RawValue>>;
 
 /// A plain JSON value as a parameter: a string is untyped and adapts to its use, an array is a
-/// list, an object a JSON document.
+/// list, an object a JSON document, a number an integer, a float where it has a point or an
+/// exponent, and a decimal where it is longer than the integers of the database.
 ///
 /// # Errors
-/// The items of an array are of several domains.
-pub fn from_json(json: Json) -> Result<Param, String> {
-    Ok(match json {
-        Json::Null => Param::null(),
-        Json::Bool(b) => Param { domain: Domain::Boolean, value: Value::Boolean(b) },
-        Json::Number(number) => match number.as_i64() {
-            Some(i) => Param { domain: Domain::Integer, value: Value::Integer(i) },
-            None => {
-                let x = number.as_f64().unwrap_or(f64::NAN);
-                Param { domain: Domain::Float, value: Value::Float(x) }
-            }
-        },
-        Json::String(text) => Param::text(text),
-        Json::Array(items) => {
-            list(items.into_iter().map(from_json).collect::<Result<Vec<_>, _>>()?)?
-        }
-        document => Param { domain: Domain::Json, value: Value::Json(document) },
-    })
+/// The text is no JSON value, or the items of an array are of several domains.
+pub fn from_json(text: &str) -> Result<Param, String> {
+    param(text, false)
 }
 
 /// A parameter of the batch protocol: as [`from_json`], with `{"$decimal"|"$date"|"$time"|
 /// "$datetime": text}` for what JSON has no type for.
 ///
 /// # Errors
-/// What is wrong with the text of a typed parameter, or with a mixed list.
-pub fn from_typed_json(json: Json) -> Result<Param, String> {
-    match json {
-        Json::Object(members) => typed(members),
-        Json::Array(items) => {
-            let items = items.into_iter().map(from_typed_json).collect::<Result<Vec<_>, _>>()?;
-            list(items)
-        }
-        plain => from_json(plain),
-    }
+/// As [`from_json`], or what is wrong with the text of a typed parameter.
+pub fn from_typed_json(text: &str) -> Result<Param, String> {
+    param(text, true)
 }
 
-fn typed(members: Map<String, Json>) -> Result<Param, String> {
-    let single = if members.len() == 1 { members.iter().next() } else { None };
-    let Some((Some(kind), content)) = single.map(|(name, v)| (name.strip_prefix('$'), v)) else {
-        return Ok(Param { domain: Domain::Json, value: Value::Json(Json::Object(members)) });
+/// Reads a piece of JSON.
+pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
+fn param(text: &str, typed: bool) -> Result<Param, String> {
+    let text = text.trim_ascii();
+    Ok(match text.bytes().next() {
+        Some(b'n') => read::<()>(text).map(|()| Param::null())?,
+        Some(b't' | b'f') => Param { domain: Domain::Boolean, value: Value::Boolean(read(text)?) },
+        Some(b'"') => Param::text(read::<String>(text)?),
+        Some(b'[') => {
+            let items: Vec<Box<RawValue>> = read(text)?;
+            list(items.iter().map(|item| param(item.get(), typed)).collect::<Result<_, _>>()?)?
+        }
+        Some(b'{') => {
+            let members: Members = read(text)?;
+            match members.iter().next() {
+                Some((name, content)) if typed && members.len() == 1 && name.starts_with('$') => {
+                    named(name, content.get())?
+                }
+                _ => document(text),
+            }
+        }
+        _ => number(read::<Box<RawValue>>(text)?.get())?,
+    })
+}
+
+fn document(text: &str) -> Param {
+    Param { domain: Domain::Json, value: Value::Json(text.to_string()) }
+}
+
+fn number(text: &str) -> Result<Param, String> {
+    let domain = if text.contains(['.', 'e', 'E']) {
+        Domain::Float
+    } else if text.parse::<i64>().is_ok() {
+        Domain::Integer
+    } else {
+        Domain::Decimal
     };
+    let value = literal::parse(&domain, text)?;
+    Ok(Param { domain, value })
+}
+
+/// `{"$date": "2010-04-15"}` and the like.
+fn named(kind: &str, content: &str) -> Result<Param, String> {
     let domain = match kind {
-        "decimal" => Domain::Decimal,
-        "float" => Domain::Float,
-        "date" => Domain::Date,
-        "time" => Domain::Time,
-        "datetime" => Domain::DateTime,
-        "integer" => Domain::Integer,
-        "boolean" => Domain::Boolean,
-        "text" => Domain::Text,
-        "json" => return Ok(Param { domain: Domain::Json, value: Value::Json(content.clone()) }),
-        other => return Err(format!("`${other}` is not a type of parameters")),
+        "$decimal" => Domain::Decimal,
+        "$float" => Domain::Float,
+        "$date" => Domain::Date,
+        "$time" => Domain::Time,
+        "$datetime" => Domain::DateTime,
+        "$integer" => Domain::Integer,
+        "$boolean" => Domain::Boolean,
+        "$text" => Domain::Text,
+        "$json" => return Ok(document(content)),
+        other => return Err(format!("`{other}` is not a type of parameters")),
     };
-    let text = match content {
-        Json::String(text) => text.clone(),
-        Json::Null => return Ok(Param { domain, value: Value::Null }),
-        other => other.to_string(),
+    let text = match content.bytes().next() {
+        Some(b'n') => return Ok(Param { domain, value: Value::Null }),
+        Some(b'"') => read(content)?,
+        _ => content.to_string(),
     };
     let value = literal::parse(&domain, &text)?;
     Ok(Param { domain, value })
@@ -91,4 +119,28 @@ fn list(items: Vec<Param>) -> Result<Param, String> {
         })
         .collect::<Result<Vec<_>, _>>()?;
     Ok(Param { domain: Domain::List(Box::new(domain)), value: Value::List(values) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_keep_their_digits() {
+        let integer = |text| from_json(text).unwrap();
+        assert_eq!(integer("-9223372036854775808").value, Value::Integer(i64::MIN));
+        let long = Value::Decimal("99999999999999999999".to_string());
+        assert_eq!(integer("99999999999999999999").value, long);
+        assert_eq!(integer(" 0.5 ").value, Value::Float(0.5));
+        assert!(from_json("1e999").is_err());
+        let document = r#"{"n": 99999999999999999999, "d": 1.50}"#;
+        assert_eq!(from_typed_json(document).unwrap().value, Value::Json(document.to_string()));
+    }
+
+    #[test]
+    fn what_is_no_value_is_refused() {
+        for text in ["", "oops", "[1", "nul", "truth", "01", "{\"$nope\": 1}", "[1, true]"] {
+            assert!(from_typed_json(text).is_err(), "{text}");
+        }
+    }
 }

@@ -9,6 +9,7 @@
 //! | `exec` | each kind of plan to a feed of items |
 //! | `rows`, `fetch`, `product` | rows of statements, nested into values, item by item |
 //! | `etl` | the commands that write |
+//! | `transaction_control` | what plain SQL may not do within a shared transaction |
 //! | `describe` | the commands `describe` and `pivot` |
 //! | `params`, `decode`, `driver` | values and errors between the server and HTSQL |
 //! | `json_param`, `encode`, `format` | values between HTSQL and the outside: JSON, tables, CSV |
@@ -35,6 +36,7 @@ mod rows;
 mod session;
 mod space;
 mod tls;
+mod transaction_control;
 mod uri;
 
 #[cfg(feature = "testing")]

@@ -8,6 +8,7 @@ use rex_htsql::Value;
 use rex_htsql::domain::Domain;
 use rex_htsql::literal::plain_text;
 use rex_htsql::plan::SqlType;
+use rex_htsql::value::{Date, DateTime};
 use tokio_postgres::types::{Format, IsNull, ToSql, Type};
 
 /// A parameter as text; `None` is NULL.
@@ -25,9 +26,18 @@ impl TextParam {
 pub(crate) fn scalar_text(value: &Value) -> Option<String> {
     match value {
         Value::Float(x) => Some(float_text(*x)),
+        Value::Date(date) if date.year < 1 => Some(format!("{} BC", before_christ(*date))),
+        Value::DateTime(stamp) if stamp.date.year < 1 => {
+            Some(format!("{} BC", DateTime { date: before_christ(stamp.date), ..*stamp }))
+        }
         // The domain matters to identities only, which are no parameters.
         value => plain_text(&Domain::Untyped, value),
     }
+}
+
+/// The date with its year as the server counts those before year 1: there is no year 0.
+fn before_christ(date: Date) -> Date {
+    Date { year: 1 - date.year, ..date }
 }
 
 fn float_text(x: f64) -> String {

@@ -19,6 +19,32 @@ pub struct Product {
     pub rendered: Option<String>,
 }
 
+/// What a list that is held as a whole may take in memory.
+const MAX_LIST: usize = 512 << 20;
+
+/// The memory that is left for a list.
+pub(crate) struct Room(usize);
+
+impl Default for Room {
+    fn default() -> Room {
+        Room(MAX_LIST)
+    }
+}
+
+impl Room {
+    /// Counts an item in.
+    pub(crate) fn take(&mut self, item: &Value) -> Result<(), Error> {
+        let Some(left) = self.0.checked_sub(item.size()) else {
+            let limit = MAX_LIST >> 20;
+            return Err(Error::new(format!(
+                "A list that is not streamed is limited to {limit} MB"
+            )));
+        };
+        self.0 = left;
+        Ok(())
+    }
+}
+
 /// An answer that is read item by item.
 pub(crate) struct Feed {
     pub(crate) profile: Profile,
@@ -91,7 +117,9 @@ impl Feed {
     pub(crate) async fn collect(mut self) -> Result<(Profile, Value), Error> {
         let data = if self.is_list() {
             let mut items = Vec::new();
+            let mut room = Room::default();
             while let Some(item) = self.next().await? {
+                room.take(&item)?;
                 items.push(item);
             }
             Value::List(items)

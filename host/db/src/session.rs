@@ -12,8 +12,10 @@ use rex_htsql::{Error, Lens, Naming, Params, Value};
 use crate::connection::Canceller;
 use crate::driver;
 use crate::exec::{Run, writes};
+use crate::format::Printer;
 use crate::product::{Feed, Product};
 use crate::space::{MAIN, Space};
+use crate::transaction_control::transaction_control;
 use crate::uri::Uri;
 
 /// A database to reach by a command of its name (`/:rexdb`).
@@ -89,13 +91,18 @@ impl Session {
         let space = &self.space;
         self.runtime.block_on(async {
             within(space, self.grouped, async {
-                let (plan, feed) = start(space, query, params).await?;
-                let format = format_of(&plan);
-                let (profile, data) = feed.collect().await?;
-                let Some(format) = format else {
+                let (plan, mut feed) = start(space, query, params).await?;
+                let Some(format) = format_of(&plan) else {
+                    let (profile, data) = feed.collect().await?;
                     return Ok(Product { profile: Some(profile), data, rendered: None });
                 };
-                let text = crate::format::to_string(format, &profile, &data).map_err(unwritten)?;
+                let mut printer = Printer::new(format, None, Vec::new());
+                printer.begin(&feed.profile, feed.is_list()).map_err(unwritten)?;
+                while let Some(item) = feed.next().await? {
+                    printer.item(item).map_err(unwritten)?;
+                }
+                let text = printer.finish().map_err(unwritten)?;
+                let text = String::from_utf8_lossy(&text).into_owned();
                 Ok(Product { profile: None, data: Value::Null, rendered: Some(text) })
             })
             .await
@@ -167,8 +174,12 @@ impl Session {
     /// Runs plain SQL statements on the main database; for set-up. Catalogs are read anew.
     ///
     /// # Errors
-    /// The server's text.
+    /// The server's text; a statement that would end a shared transaction.
     pub fn execute_sql(&mut self, sql: &str) -> Result<(), Error> {
+        if let Some(command) = transaction_control(sql).filter(|_| self.grouped) {
+            let reason = "the transaction is shared, and ends as a whole";
+            return Err(Error::of(Kind::Query, format!("{command} is refused: {reason}")));
+        }
         let space = &self.space;
         let done = self.runtime.block_on(within(space, self.grouped, async {
             if self.grouped {
@@ -201,14 +212,9 @@ impl Session {
         self.runtime.block_on(self.space.end(commit))
     }
 
-    /// What stops the running query of the main database from another thread; connects first where
-    /// there is no connection.
-    ///
-    /// # Errors
-    /// There is no connecting.
-    pub fn canceller(&mut self) -> Result<Canceller, Error> {
-        let connection = self.runtime.block_on(self.space.connection(MAIN))?;
-        Ok(connection.canceller())
+    /// What stops a running query, wherever it runs, from another thread.
+    pub fn canceller(&self) -> Canceller {
+        self.space.canceller()
     }
 
     /// Forgets the catalogs, so that the next query sees a changed schema.

@@ -9,7 +9,7 @@ use rex_htsql::catalog::Catalog;
 use rex_htsql::error::Kind;
 use rex_htsql::{Env, Error, Gateways, Naming};
 
-use crate::connection::Connection;
+use crate::connection::{Canceller, Connection};
 use crate::introspect::introspect;
 use crate::uri::Uri;
 
@@ -22,6 +22,7 @@ pub(crate) const MAIN: DatabaseId = 0;
 pub(crate) struct Space {
     databases: Vec<Database>,
     statement_timeout: Option<Duration>,
+    canceller: Canceller,
     /// The gateway that a compilation asked for before it was introspected.
     missing: Mutex<Option<DatabaseId>>,
 }
@@ -71,7 +72,8 @@ impl Space {
                 in_transaction: AtomicBool::new(false),
             })
             .collect();
-        Space { databases, statement_timeout, missing: Mutex::new(None) }
+        let canceller = Canceller::default();
+        Space { databases, statement_timeout, canceller, missing: Mutex::new(None) }
     }
 
     fn database(&self, id: DatabaseId) -> Result<&Database, Error> {
@@ -95,6 +97,7 @@ impl Space {
             .await
             .map(Arc::new)
             .map_err(|error| Error::of(Kind::Database, chain(&error)))?;
+        self.canceller.add(id, &opened);
         *lock(&database.connection) = Some(opened.clone());
         Ok(opened)
     }
@@ -102,6 +105,11 @@ impl Space {
     /// The connection of a database where it has one.
     pub(crate) fn open_connection(&self, id: DatabaseId) -> Option<Arc<Connection>> {
         lock(&self.databases.get(id)?.connection).clone()
+    }
+
+    /// What stops the statements that run, on any database.
+    pub(crate) fn canceller(&self) -> Canceller {
+        self.canceller.clone()
     }
 
     /// The catalog of a database.

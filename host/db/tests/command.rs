@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use rex_db::command::batch;
+use rex_db::command::{CommandError, batch};
 use rex_db::testing::Server;
 use rex_db::{Config, Session, Uri};
 use rex_htsql::{Naming, Params, Value};
@@ -139,7 +139,7 @@ fn statements_can_be_stopped() {
     session.produce("/school", &Params::new()).unwrap();
 
     let mut session = session_at(&server.uri("small"), None);
-    let canceller = session.canceller().unwrap();
+    let canceller = session.canceller();
     let start = Instant::now();
     let (stopped, was_stopped) = std::sync::mpsc::channel();
     let other = std::thread::spawn(move || {
@@ -204,4 +204,107 @@ fn nested_segments_come_in_portions() {
     assert_eq!(counts, [1000, 1000]);
     // The transaction of the fetch is over.
     session.produce("insert(school:={code:='x', name:='x'})", &Params::new()).unwrap();
+}
+
+const DEFERRED: &str = r#"{"sql": "CREATE TABLE late (id int PRIMARY KEY,
+    after int REFERENCES late DEFERRABLE INITIALLY DEFERRED)"}"#;
+
+#[test]
+fn a_commit_that_fails_is_told_on_the_next_answer_or_at_the_end() {
+    let server = server();
+    let mut session = session_at(&server.uri("small"), None);
+    let deferred = DEFERRED.replace('\n', " ");
+    let insert =
+        |row: &str, group: &str| format!("{{\"sql\": \"INSERT INTO late VALUES ({row})\"{group}}}");
+    let lines = [
+        deferred,
+        insert("1, 9", ", \"group\": \"one\""),
+        insert("2, 2", ", \"group\": \"two\""),
+        insert("3, 9", ""),
+        insert("4, 9", ", \"group\": 5"),
+    ];
+    let mut out = Vec::new();
+    let ended = batch(&mut session, lines.join("\n").as_bytes(), &mut out, true);
+    assert!(matches!(ended, Err(CommandError::Commit(_))), "{ended:?}");
+    let text = String::from_utf8(out).unwrap();
+    let told: Vec<Json> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(told.len(), 6, "{text}");
+    assert_eq!(told[1], json!({"ok": null}));
+    assert_eq!(told[2]["ok"], json!(null));
+    assert_eq!(told[2]["uncommitted"]["group"], json!("one"));
+    assert!(told[3]["error"].as_str().unwrap().contains("violates foreign key"), "{text}");
+    assert_eq!(told[5]["uncommitted"]["group"], json!(5));
+    let kept = session.produce("/late{id}", &Params::new()).unwrap().data;
+    assert_eq!(kept, Value::List(vec![Value::Record(vec![Value::Integer(2)])]));
+}
+
+#[test]
+fn no_line_ends_the_transaction_of_its_group() {
+    let server = server();
+    let mut session = session_at(&server.uri("small"), None);
+    let insert = |code: &str, end: &str| {
+        format!("{{\"sql\": \"INSERT INTO school VALUES ('{code}', 'x'){end}\", \"group\": 1}}")
+    };
+    let lines = [
+        insert("a", ""),
+        insert("b", "; commit"),
+        r#"{"sql": "rollback", "group": 1}"#.to_string(),
+        r#"{"query": "count(school)", "group": 1}"#.to_string(),
+        r#"{"sql": "END"}"#.to_string(),
+        r#"{"query": "count(school)"}"#.to_string(),
+    ];
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let told = answers(&mut session, &lines, false);
+    let reason = "is refused: the transaction is shared, and ends as a whole";
+    for (at, command) in [(1, "COMMIT"), (2, "ROLLBACK"), (4, "END")] {
+        assert_eq!(told[at]["error"], json!(format!("{command} {reason}")));
+    }
+    assert_eq!(told[3]["ok"], json!(3));
+    assert_eq!(told[5]["ok"], json!(2));
+}
+
+#[test]
+fn parameters_keep_what_they_are() {
+    let server = server();
+    let mut session = session_at(&server.uri("small"), None);
+    let lines = [
+        r#"{"query": "/{$i, $j}", "params": {"i": 99999999999999999999,
+            "j": {"n": [99999999999999999999, 1.50]}}}"#,
+        r#"{"query": "/{$x}", "params": {"x": "it's\u0000"}}"#,
+        r#"{"query": "/{1}", "params": {"unused": ["\u0000"]}}"#,
+        r#"{"query": "/{$d, date(-1,1,1), datetime(0,2,1)}", "params": {"d": 1e3}}"#,
+        r#"{"query": "do($d := date(-1,2,3), $t := datetime(0,1,2), {$d+1, $t})"}"#,
+    ]
+    .map(|line| line.replace('\n', " "));
+    let mut out = Vec::new();
+    batch(&mut session, lines.join("\n").as_bytes(), &mut out, false).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    let exact = r#"{"ok":[[{"decimal":"99999999999999999999"},{"json":{"n":[99999999999999999999,1.50]}}]],"#;
+    assert!(text.starts_with(exact), "{text}");
+    let told: Vec<Json> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let nil = "a string should not contain a NIL character: ";
+    assert_eq!(told[1]["error"], json!(format!("{nil}\"it's\\x00\"")));
+    assert_eq!(told[2]["error"], json!(format!("{nil}'\\x00'")));
+    let dates = json!([[1000.0, {"date": "-0001-01-01"}, {"datetime": "0000-02-01 00:00:00"}]]);
+    assert_eq!(told[3]["ok"], dates);
+    let later = json!([{"date": "-0001-02-04"}, {"datetime": "0000-01-02 00:00:00"}]);
+    assert_eq!(told[4]["ok"], later);
+}
+
+#[test]
+fn answers_that_are_held_whole_are_bounded() {
+    let server = server();
+    let mut session = session_at(&server.uri("small"), None);
+    let many = "CREATE VIEW many AS SELECT repeat('x', 1000000) AS t FROM generate_series(1, 600)";
+    session.execute_sql(many).unwrap();
+    let told = answers(
+        &mut session,
+        &[r#"{"query": "/many"}"#, r#"{"query": "/many.limit(2)/:csv"}"#],
+        false,
+    );
+    let error = told[0]["error"].as_str().unwrap();
+    assert!(error.contains("an answer on one line is limited to 256 MB"), "{error}");
+    assert_eq!(told[1]["rendered"].as_str().unwrap().len(), 2_000_007);
+    let error = session.produce("{/many}", &Params::new()).unwrap_err().to_string();
+    assert!(error.starts_with("A list that is not streamed is limited to 512 MB"), "{error}");
 }

@@ -43,7 +43,7 @@ impl Bench {
         let mut given = Params::new();
         if let Json::Object(params) = params {
             for (name, value) in params {
-                given.set(&name, from_typed_json(value).unwrap());
+                given.set(&name, from_typed_json(&value.to_string()).unwrap());
             }
         }
         let product = self.session.produce(query, &given).map_err(|error| error.to_string())?;
@@ -143,4 +143,40 @@ fn a_reference_locates_by_a_whole_identity() {
         bench.check_error(query, json!({}), "Found ill-formed locator");
     }
     bench.check_error("/class[$c] :given $c:=[art.2]", json!({}), "Found ill-formed locator");
+}
+
+#[test]
+fn an_entity_that_is_null_is_named_so() {
+    let mut bench = Bench::new();
+    let error = bench.run("update(school:={null(), name:='x'})", json!({})).unwrap_err();
+    assert!(error.starts_with("Unable to find an entity:\n    school[null]\n"), "{error}");
+}
+
+#[test]
+fn values_turn_into_columns_by_pivot() {
+    let mut bench = Bench::new();
+    bench.check(
+        "/pivot(/course{school_code, no, size})",
+        json!({}),
+        json!([["art", 10, 20], ["law", 30, null]]),
+    );
+    bench.check(
+        "/pivot(/course{no, size, school_code}, -1, 1)",
+        json!({}),
+        json!([[1, 10, 30], [2, 20, null]]),
+    );
+    bench.check("/pivot(/course{no, size}?false())", json!({}), json!([]));
+    for (query, error) in [
+        ("/pivot()", "Expected 1 to 3 arguments"),
+        ("/pivot(/course, 'x')", "Expected an integer"),
+        ("/pivot(/course, 4)", "'on' is out of range"),
+        ("/pivot(/course, 0, -5)", "'by' is out of range"),
+        ("/pivot(/course, 1, 1)", "'on' and 'by' should not coincide"),
+        ("/pivot(count(course))", "Expected a list of records; got integer"),
+        ("/pivot(/course{no, /class})", "Cannot use pivot with:"),
+        ("/pivot(/course{school_code, {no, size}, title})", "Cannot pivot on type:"),
+        ("/pivot(/course{school_code, size}{school_code, 1, size})", "Got duplicate row"),
+    ] {
+        bench.check_error(query, json!({}), error);
+    }
 }

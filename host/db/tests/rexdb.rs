@@ -49,7 +49,7 @@ fn run(session: &mut Session, query: &str, params: Json) -> Result<Json, String>
     let mut given = Params::new();
     if let Json::Object(params) = params {
         for (name, value) in params {
-            given.set(&name, from_typed_json(value).unwrap());
+            given.set(&name, from_typed_json(&value.to_string()).unwrap());
         }
     }
     let product = session.produce(query, &given).map_err(|error| error.to_string())?;

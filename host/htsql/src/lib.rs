@@ -26,6 +26,7 @@ pub mod error;
 pub mod etl;
 mod fetch;
 mod func;
+pub mod json;
 pub mod literal;
 pub mod name;
 pub mod plan;
@@ -78,13 +79,15 @@ pub struct Env<'a> {
 /// Compiles a query. `params` are the values of its `$name` references.
 ///
 /// # Errors
-/// The layered text of the first error found, with the place in the query marked.
+/// The layered text of the first error found, with the place in the query marked; a parameter that
+/// the database has no value for.
 pub fn compile(
     text: &str,
     catalog: &Catalog,
     env: &Env<'_>,
     params: &Params,
 ) -> Result<Plan, Error> {
+    params.check()?;
     let syn = syn::parse(text)?;
     command::recognize(&syn, env)?.compile(catalog, env, params)
 }

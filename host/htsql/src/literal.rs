@@ -48,8 +48,8 @@ pub fn parse(domain: &Domain, text: &str) -> Result<Value, String> {
         Domain::Date => parse_date(text).map(Value::Date),
         Domain::Time => parse_time(text).map(Value::Time),
         Domain::DateTime => parse_datetime(text).map(Value::DateTime),
-        Domain::Json => serde_json::from_str(text)
-            .map(Value::Json)
+        Domain::Json => serde_json::from_str::<serde::de::IgnoredAny>(text)
+            .map(|_valid| Value::Json(text.to_string()))
             .map_err(|error| format!("invalid JSON literal: {error}")),
         Domain::Identity(labels) => parse_identity(labels, text),
         Domain::Void | Domain::Entity | Domain::Record(_) | Domain::List(_) => {
@@ -407,7 +407,7 @@ pub fn plain_text(domain: &Domain, value: &Value) -> Option<String> {
         Value::Date(date) => date.to_string(),
         Value::Time(time) => time.to_string(),
         Value::DateTime(stamp) => stamp.to_string(),
-        Value::Json(json) => json.to_string(),
+        Value::Json(document) => crate::json::compact(document),
         Value::Identity(labels) => match domain {
             Domain::Identity(domains) => return identity_text(domains, labels),
             _ => return None,
@@ -483,7 +483,8 @@ pub fn dump(domain: &Domain, value: &Value) -> String {
 
 impl std::fmt::Display for Date {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:04}-{:02}-{:02}", self.year, self.month, self.day)
+        let sign = if self.year < 0 { "-" } else { "" };
+        write!(f, "{sign}{:04}-{:02}-{:02}", self.year.unsigned_abs(), self.month, self.day)
     }
 }
 

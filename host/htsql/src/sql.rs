@@ -164,9 +164,9 @@ impl Writer<'_> {
     }
 
     /// A table whose rows come with the statement.
-    fn given(&mut self, table: &Table, rows: &serde_json::Value, alias: u32) {
+    fn given(&mut self, table: &Table, rows: &str, alias: u32) {
         self.put("jsonb_to_recordset(");
-        self.param(SqlType::Jsonb, Value::Json(rows.clone()));
+        self.param(SqlType::Jsonb, Value::Json(rows.to_string()));
         let column = |column: &Column| format!("{} {}", name(&column.name), column.sql_type);
         let columns: Vec<String> = table.columns.iter().map(column).collect();
         let _ = write!(self.sql, ") AS t{alias}({})", columns.join(", "));

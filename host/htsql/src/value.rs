@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::domain::Domain;
+use crate::error::Error;
 use crate::name::to_name;
 
 /// One value of any domain.
@@ -21,11 +22,37 @@ pub enum Value {
     Date(Date),
     Time(Time),
     DateTime(DateTime),
-    Json(serde_json::Value),
+    /// The text of a document, as it was given: numbers keep all their digits.
+    Json(String),
     /// Labels of an identity, nested as its domain is.
     Identity(Vec<Value>),
     Record(Vec<Value>),
     List(Vec<Value>),
+}
+
+impl Value {
+    /// A text with a NUL character in it.
+    fn nul_text(&self) -> Option<&str> {
+        match self {
+            Value::Text(text) if text.contains('\0') => Some(text),
+            Value::Record(values) | Value::List(values) | Value::Identity(values) => {
+                values.iter().find_map(Value::nul_text)
+            }
+            _ => None,
+        }
+    }
+
+    /// What the value takes in memory, roughly, in bytes.
+    pub fn size(&self) -> usize {
+        let own = size_of::<Value>();
+        match self {
+            Value::Text(text) | Value::Decimal(text) | Value::Json(text) => own + text.len(),
+            Value::Record(values) | Value::List(values) | Value::Identity(values) => {
+                own + values.iter().map(Value::size).sum::<usize>()
+            }
+            _ => own,
+        }
+    }
 }
 
 /// A day of the proleptic Gregorian calendar.
@@ -53,6 +80,24 @@ pub struct DateTime {
     pub time: Time,
     /// Minutes east of UTC; `None` for a timestamp without time zone.
     pub offset: Option<i32>,
+}
+
+/// A text as Python shows it.
+fn python_quote(text: &str) -> String {
+    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    let mut out = String::from(quote);
+    for c in text.chars() {
+        match c {
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if c == quote || c == '\\' => out.extend(['\\', c]),
+            c if c.is_ascii_control() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push(quote);
+    out
 }
 
 /// A value with its domain: a parameter of a query or a `$reference` set by a command.
@@ -91,6 +136,17 @@ impl Params {
     /// The parameter of that (normalised) name.
     pub fn get(&self, name: &str) -> Option<&Param> {
         self.0.get(name)
+    }
+
+    /// Refuses what no text of the database can hold.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        match self.0.values().find_map(|param| param.value.nul_text()) {
+            Some(text) => {
+                let quote = python_quote(text);
+                Err(Error::new(format!("a string should not contain a NIL character: {quote}")))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Names and parameters in name order.

@@ -29,6 +29,12 @@ pub(crate) fn query(command: QueryCommand, environment: Environment) -> Result<E
             failure.code = 2;
             Err(failure)
         }
+        Err(CommandError::Interrupted) => {
+            let mut failure = Failure::new("interrupted");
+            // As a shell tells of a process that Ctrl-C ended.
+            failure.code = 130;
+            Err(failure)
+        }
         Err(error) => Err(Failure::new(super::failure::chain(&error))),
     }
 }

@@ -185,21 +185,23 @@ impl QueryArgs {
     pub(super) fn params(&self) -> Result<Params, CommandError> {
         let mut params = Params::new();
         for text in &self.params {
-            let Some((name, value)) = text.split_once('=') else {
+            let given = text.split_once('=').filter(|(name, _)| !matches!(*name, "" | ":" | "$"));
+            let Some((name, value)) = given else {
                 let message = format!("parameter `{text}` is not of the form NAME=VALUE");
                 return Err(CommandError::Usage(message));
             };
-            let bad = |reason: String| {
-                CommandError::Usage(format!("parameter `{name}` is not a value: {reason}"))
+            let (name, is_json) = match name.strip_suffix(':') {
+                None => (name, false),
+                Some(name) => (name, true),
             };
-            let (name, param) = match name.strip_suffix(':') {
-                None => (name, Param::text(value)),
-                Some(name) => {
-                    let json = serde_json::from_str(value).map_err(|e| bad(e.to_string()))?;
-                    (name, from_typed_json(json).map_err(bad)?)
-                }
+            let name = name.strip_prefix('$').unwrap_or(name);
+            let param = match is_json {
+                false => Param::text(value),
+                true => from_typed_json(value).map_err(|reason| {
+                    CommandError::Usage(format!("parameter `{name}` is not a value: {reason}"))
+                })?,
             };
-            params.set(name.trim_start_matches('$'), param);
+            params.set(name, param);
         }
         Ok(params)
     }

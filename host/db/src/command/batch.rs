@@ -2,23 +2,33 @@
 //!
 //! In: `{"query": text, "params": {…}, "group": …}` or `{"sql": text, "group": …}`. Consecutive
 //! lines of one group share a transaction, with a savepoint a line; a line without a group has a
-//! transaction of its own. Transactions are rolled back unless told to commit.
+//! transaction of its own. Transactions are rolled back unless told to commit, and no line may end
+//! one itself.
 //!
 //! Out: `{"ok": …, "columns": …}` (with `"rendered"` after a format command), or
-//! `{"error": text}`.
+//! `{"error": text}`. Where the commit of a group fails, its lines have been answered: the next
+//! answer, or one line more at the end, then has `"uncommitted": {"group": …, "error": text}`.
 
-use std::io::{BufRead, Write};
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use rex_htsql::Params;
 use rex_htsql::domain::Domain;
-use serde_json::{Map, Value as Json, json};
+use rex_htsql::plan::Format;
+use rex_htsql::profile::Profile;
+use rex_htsql::{Error, Params, Value};
+use serde_json::value::RawValue;
+use serde_json::{Value as Json, json};
 
 use super::CommandError;
-use crate::encode::{profile_json, value_json};
-use crate::json_param::from_typed_json;
-use crate::product::Product;
-use crate::session::Session;
+use super::interrupt::Interrupt;
+use crate::encode::{profile_json, write_value};
+use crate::format::Printer;
+use crate::json_param::{Members, from_typed_json, read};
+use crate::session::{Session, Sink};
+
+/// The longest answer: it is whole or an error, so it is held until it is complete.
+const MAX_ANSWER: usize = 256 << 20;
 
 /// A line of input.
 enum Line {
@@ -26,128 +36,258 @@ enum Line {
     Sql(String),
 }
 
+/// The transaction that lines share.
+struct Group {
+    name: Json,
+}
+
 /// Answers every line of `input` on `out`, each as soon as it is known.
 ///
 /// # Errors
-/// Input or output failed, or a commit did: the lines of its group had been answered by then.
+/// Input or output failed, a commit did, or the user interrupted.
 pub fn batch(
+    session: &mut Session,
+    input: impl BufRead,
+    out: impl Write,
+    commit: bool,
+) -> Result<(), CommandError> {
+    interruptible(session, input, out, commit, &Interrupt::default())
+}
+
+/// As [`batch`], until an interrupt.
+pub(super) fn interruptible(
     session: &mut Session,
     mut input: impl BufRead,
     mut out: impl Write,
     commit: bool,
+    interrupt: &Interrupt,
 ) -> Result<(), CommandError> {
-    let unread = |source| CommandError::Read { path: "-".to_string(), source };
-    let mut group: Option<Json> = None;
-    let mut open = false;
-    let mut uncommitted = None;
+    let mut group: Option<Group> = None;
+    let mut failures = Failures::default();
     let mut bytes = Vec::new();
-    loop {
+    while !interrupt.is_raised() {
         bytes.clear();
+        let unread = |source| CommandError::Read { path: "-".to_string(), source };
         if input.read_until(b'\n', &mut bytes).map_err(unread)? == 0 {
             break;
         }
-        let (line, named) = read(&bytes);
-        if open && (named.is_none() || named != group) {
-            open = false;
-            keep_first(&mut uncommitted, session.end(commit));
+        let (line, named) = read_line(&bytes);
+        if group.as_ref().map(|group| &group.name) != named.as_ref() {
+            failures.keep(end(session, group.take(), commit));
         }
-        if !open {
+        if group.is_none() {
             session.begin();
-            open = true;
         }
         let mut answer = match line {
-            Err(reason) => json!({ "error": reason }),
+            Err(reason) => refusal(&reason),
             Ok(line) => answer(session, line),
         };
-        if named.is_none() {
-            // A transaction of its own: whether it holds is part of the answer.
-            open = false;
-            let failed = answer.get("error").is_some();
-            if let Err(error) = session.end(commit && !failed) {
-                answer = json!({ "error": error.to_string() });
+        match named {
+            Some(name) => group = Some(Group { name }),
+            None => {
+                // A transaction of its own: whether it holds is part of the answer.
+                if let Err(error) = session.end(commit && !answer.is_error) {
+                    answer = refusal(&error.to_string());
+                }
             }
         }
-        group = named;
-        let written = serde_json::to_writer(&mut out, &answer).map_err(std::io::Error::from);
-        written
-            .and_then(|()| out.write_all(b"\n"))
-            .and_then(|()| out.flush())
-            .map_err(CommandError::Write)?;
+        failures.tell(&mut answer.text);
+        answer.text.push(b'\n');
+        out.write_all(&answer.text).and_then(|()| out.flush()).map_err(CommandError::Write)?;
     }
-    if open {
-        keep_first(&mut uncommitted, session.end(commit));
+    let commit = commit && !interrupt.is_raised();
+    failures.keep(end(session, group.take(), commit));
+    if let Some(told) = failures.untold.take() {
+        let line = json!({ "uncommitted": told });
+        writeln!(out, "{line}").and_then(|()| out.flush()).map_err(CommandError::Write)?;
     }
-    uncommitted.map_or(Ok(()), |error| Err(CommandError::Commit(error)))
+    if interrupt.is_raised() {
+        return Err(CommandError::Interrupted);
+    }
+    failures.first.map_or(Ok(()), |error| Err(CommandError::Commit(error)))
 }
 
-fn keep_first(kept: &mut Option<rex_htsql::Error>, outcome: Result<(), rex_htsql::Error>) {
-    if let (None, Err(error)) = (&kept, outcome) {
-        *kept = Some(error);
+/// Ends the transaction of a group.
+fn end(session: &mut Session, group: Option<Group>, commit: bool) -> Result<(), (Json, Error)> {
+    match group {
+        Some(group) => session.end(commit).map_err(|error| (group.name, error)),
+        None => Ok(()),
+    }
+}
+
+/// Groups that could not be committed.
+#[derive(Default)]
+struct Failures {
+    first: Option<Error>,
+    /// What no answer has told yet.
+    untold: Option<Json>,
+}
+
+impl Failures {
+    fn keep(&mut self, outcome: Result<(), (Json, Error)>) {
+        if let Err((group, error)) = outcome {
+            self.untold = Some(json!({ "group": group, "error": error.to_string() }));
+            self.first.get_or_insert(error);
+        }
+    }
+
+    /// Adds what is untold to an answer.
+    fn tell(&mut self, answer: &mut Vec<u8>) {
+        if let Some(told) = self.untold.take() {
+            answer.pop();
+            answer.extend_from_slice(format!(",\"uncommitted\":{told}}}").as_bytes());
+        }
     }
 }
 
 /// The line and its group, which counts even where the line is bad.
-fn read(bytes: &[u8]) -> (Result<Line, String>, Option<Json>) {
-    let mut members: Map<String, Json> = match serde_json::from_slice(bytes) {
-        Ok(Json::Object(members)) => members,
-        Ok(_) => return (Err("the line is not a JSON object".to_string()), None),
-        Err(error) => return (Err(format!("the line is not JSON: {error}")), None),
+fn read_line(bytes: &[u8]) -> (Result<Line, String>, Option<Json>) {
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => return (Err(format!("the line is not UTF-8: {error}")), None),
     };
-    let group = members.remove("group").filter(|group| *group != Json::Null);
-    (parse(members), group)
-}
-
-fn parse(mut members: Map<String, Json>) -> Result<Line, String> {
-    if let Some(sql) = members.remove("sql") {
-        return match sql {
-            Json::String(sql) => Ok(Line::Sql(sql)),
-            _ => Err("`sql` is not a text".to_string()),
+    if !text.trim_start().starts_with('{') {
+        return match read::<Box<RawValue>>(text) {
+            Ok(_other) => (Err("the line is not a JSON object".to_string()), None),
+            Err(reason) => (Err(format!("the line is not JSON: {reason}")), None),
         };
     }
-    let Some(Json::String(text)) = members.remove("query") else {
+    let mut members: Members = match read(text) {
+        Ok(members) => members,
+        Err(reason) => return (Err(format!("the line is not JSON: {reason}")), None),
+    };
+    let group = members.remove("group").and_then(|group| read::<Json>(group.get()).ok());
+    (parse(&members), group.filter(|group| *group != Json::Null))
+}
+
+fn parse(members: &Members) -> Result<Line, String> {
+    if let Some(sql) = members.get("sql") {
+        return read(sql.get()).map(Line::Sql).map_err(|_| "`sql` is not a text".to_string());
+    }
+    let text = members.get("query").and_then(|query| read::<String>(query.get()).ok());
+    let Some(text) = text else {
         return Err("the line has neither a `query` nor `sql`".to_string());
     };
     let mut params = Params::new();
-    match members.remove("params") {
-        None | Some(Json::Null) => {}
-        Some(Json::Object(given)) => {
-            for (name, value) in given {
-                let param = from_typed_json(value)
-                    .map_err(|reason| format!("parameter `{name}`: {reason}"))?;
-                params.set(&name, param);
-            }
+    if let Some(given) = members.get("params") {
+        let given: Option<BTreeMap<String, Box<RawValue>>> =
+            read(given.get()).map_err(|_| "`params` is not an object".to_string())?;
+        for (name, value) in given.unwrap_or_default() {
+            let param = from_typed_json(value.get())
+                .map_err(|reason| format!("parameter `{name}`: {reason}"))?;
+            params.set(&name, param);
         }
-        Some(_) => return Err("`params` is not an object".to_string()),
     }
     Ok(Line::Query { text, params })
 }
 
-fn answer(session: &mut Session, line: Line) -> Json {
+/// An answer without its end of line: an object.
+struct Answer {
+    text: Vec<u8>,
+    is_error: bool,
+}
+
+fn refusal(reason: &str) -> Answer {
+    Answer { text: json!({ "error": reason }).to_string().into_bytes(), is_error: true }
+}
+
+fn answer(session: &mut Session, line: Line) -> Answer {
     let worked = catch_unwind(AssertUnwindSafe(|| match line {
-        Line::Sql(sql) => session.execute_sql(&sql).map(|()| json!({ "ok": null })),
-        Line::Query { text, params } => session.produce(&text, &params).map(|p| encode(&p)),
+        Line::Sql(sql) => session.execute_sql(&sql).map(|()| b"{\"ok\":null}".to_vec()),
+        Line::Query { text, params } => {
+            let mut encoder = Encoder::default();
+            session.stream(&text, &params, &mut encoder)?;
+            encoder.finish().map_err(|error| Error::new(error.to_string()))
+        }
     }));
     match worked {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => json!({ "error": error.to_string() }),
+        Ok(Ok(text)) => Answer { text, is_error: false },
+        Ok(Err(error)) => refusal(&error.to_string()),
         Err(_panic) => {
             // What the line did cannot be told apart, so its whole transaction goes.
             let undone = session.end(false);
             session.begin();
             let lost = undone.err().map(|error| format!(": {error}")).unwrap_or_default();
-            json!({ "error": format!("the query made the program fail{lost}") })
+            refusal(&format!("the query made the program fail{lost}"))
         }
     }
 }
 
-fn encode(product: &Product) -> Json {
-    let domain = product.profile.as_ref().map_or(&Domain::Void, |profile| &profile.domain);
-    let mut answer = json!({
-        "ok": value_json(domain, &product.data),
-        "columns": product.profile.as_ref().map_or(Json::Null, profile_json),
-    });
-    if let (Some(text), Some(members)) = (&product.rendered, answer.as_object_mut()) {
-        members.insert("rendered".to_string(), Json::String(text.clone()));
+/// Writes an answer as its items come.
+#[derive(Default)]
+struct Encoder {
+    out: Bounded,
+    profile: Option<Profile>,
+    is_list: bool,
+    n_items: usize,
+    rendered: Option<Printer<Bounded>>,
+}
+
+impl Encoder {
+    fn finish(mut self) -> io::Result<Vec<u8>> {
+        let out = &mut self.out;
+        if let Some(printer) = self.rendered.take() {
+            let text = printer.finish()?.0;
+            out.write_all(b"{\"ok\":null,\"columns\":null,\"rendered\":")?;
+            serde_json::to_writer(&mut *out, &String::from_utf8_lossy(&text))?;
+        } else {
+            if self.is_list {
+                out.write_all(b"]")?;
+            }
+            let columns = self.profile.as_ref().map_or(Json::Null, profile_json);
+            write!(out, ",\"columns\":{columns}")?;
+        }
+        out.write_all(b"}")?;
+        Ok(self.out.0)
     }
-    answer
+}
+
+impl Sink for Encoder {
+    fn begin(&mut self, profile: &Profile, is_list: bool) -> io::Result<()> {
+        if let Some(printer) = &mut self.rendered {
+            return printer.begin(profile, is_list);
+        }
+        self.profile = Some(profile.clone());
+        self.is_list = is_list;
+        self.out.write_all(if is_list { b"{\"ok\":[" } else { b"{\"ok\":" })
+    }
+
+    fn item(&mut self, value: Value) -> io::Result<()> {
+        if let Some(printer) = &mut self.rendered {
+            return printer.item(value);
+        }
+        let Some(profile) = &self.profile else { return Ok(()) };
+        let domain = match &profile.domain {
+            Domain::List(item) if self.is_list => item,
+            domain => domain,
+        };
+        if self.n_items > 0 {
+            self.out.write_all(b",")?;
+        }
+        self.n_items += 1;
+        write_value(&mut self.out, domain, &value)
+    }
+
+    fn format(&mut self, format: Format) {
+        self.rendered = Some(Printer::new(format, None, Bounded::default()));
+    }
+}
+
+/// A text of limited length.
+#[derive(Default)]
+struct Bounded(Vec<u8>);
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_ANSWER {
+            let message = format!("an answer on one line is limited to {} MB", MAX_ANSWER >> 20);
+            return Err(io::Error::other(message));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

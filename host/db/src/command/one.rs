@@ -8,6 +8,7 @@ use rex_htsql::plan::Format;
 use rex_htsql::profile::Profile;
 use rex_htsql::{Params, Value};
 
+use super::interrupt::Interrupt;
 use super::{CommandError, QueryArgs};
 use crate::format::Printer;
 use crate::session::{Session, Sink};
@@ -17,19 +18,21 @@ pub(super) fn run(
     query: &str,
     params: &Params,
     args: &QueryArgs,
+    interrupt: &Interrupt,
 ) -> Result<(), CommandError> {
     if let Some(stage) = args.explain {
         let text = session.explain(query, stage.lens(), params).map_err(CommandError::Query)?;
         let mut out = io::stdout().lock();
         return writeln!(out, "{}", text.trim_end()).map_err(CommandError::Write);
     }
-    print(args, |sink| session.stream(query, params, sink))
+    print(args, interrupt, |sink| session.stream(query, params, sink))
 }
 
 /// Prints what `work` hands over. The pager starts with the first of it, so that an error before
 /// is seen plainly.
 pub(super) fn print(
     args: &QueryArgs,
+    interrupt: &Interrupt,
     work: impl FnOnce(&mut dyn Sink) -> Result<(), rex_htsql::Error>,
 ) -> Result<(), CommandError> {
     let on_terminal = io::stdout().is_terminal();
@@ -46,6 +49,7 @@ pub(super) fn print(
         printer: None,
         pager: None,
         failure: None,
+        interrupt: interrupt.clone(),
     };
     let worked = work(&mut answer);
     if let Some(failure) = answer.failure.take() {
@@ -75,6 +79,7 @@ struct Answer {
     printer: Option<Printer<Box<dyn Write>>>,
     pager: Option<Child>,
     failure: Option<io::Error>,
+    interrupt: Interrupt,
 }
 
 impl Answer {
@@ -124,6 +129,9 @@ impl Sink for Answer {
     }
 
     fn item(&mut self, value: Value) -> io::Result<()> {
+        if self.interrupt.is_raised() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         let started = self.start();
         let written = match &mut self.printer {
             Some(printer) => started.and_then(|()| printer.item(value)),

@@ -9,6 +9,7 @@ use rex_htsql::plan::Format;
 use rex_htsql::profile::Profile;
 use rex_htsql::{Error, Params, Value};
 
+use super::interrupt::Interrupt;
 use super::{CommandError, QueryArgs, one};
 use crate::session::{Session, Sink};
 
@@ -65,6 +66,7 @@ pub(super) fn run(
     path: &Path,
     params: &Params,
     args: &QueryArgs,
+    interrupt: &Interrupt,
 ) -> Result<(), CommandError> {
     let name = path.display().to_string();
     let script = std::fs::read_to_string(path)
@@ -72,8 +74,11 @@ pub(super) fn run(
     let all = statements(&name, &script).map_err(CommandError::Query)?;
     let Some((last, before)) = all.split_last() else { return Ok(()) };
     session.begin();
-    let outcome = one::print(args, |sink| {
+    let outcome = one::print(args, interrupt, |sink| {
         for statement in before {
+            if interrupt.is_raised() {
+                break;
+            }
             session
                 .stream(&statement.text, params, &mut Nowhere)
                 .map_err(|error| located(error, &name, statement))?;

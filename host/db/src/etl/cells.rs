@@ -3,7 +3,7 @@
 
 use rex_htsql::clarify::Conversion;
 use rex_htsql::domain::Domain;
-use rex_htsql::literal::{dump, identity_text};
+use rex_htsql::literal::identity_text;
 use rex_htsql::plan::FieldTarget;
 use rex_htsql::{Error, Value};
 
@@ -62,10 +62,7 @@ pub(super) fn row_name(label: &str, domain: &Domain, identity: &Value) -> String
         (Domain::Identity(domains), Value::Identity(labels)) => identity_text(domains, labels),
         _ => None,
     };
-    match id {
-        Some(id) => format!("{label}[{id}]"),
-        None => format!("{label}{}", dump(domain, identity)),
-    }
+    format!("{label}[{}]", id.as_deref().unwrap_or("null"))
 }
 
 /// The name of a field as errors print it.

@@ -121,7 +121,7 @@ impl Reader {
                 Ok(Some(record)) => {
                     self.number += 1;
                     if record != Value::Null {
-                        bytes += size(&record);
+                        bytes += record.size();
                         batch.records.push(Numbered { number: self.number, record });
                     }
                 }
@@ -136,18 +136,6 @@ impl Reader {
             }
         }
         batch
-    }
-}
-
-/// What a value takes, roughly.
-fn size(value: &Value) -> usize {
-    match value {
-        Value::Text(text) | Value::Decimal(text) => 32 + text.len(),
-        Value::Record(values) | Value::List(values) | Value::Identity(values) => {
-            32 + values.iter().map(size).sum::<usize>()
-        }
-        Value::Json(json) => 64 + json.to_string().len(),
-        _ => 32,
     }
 }
 

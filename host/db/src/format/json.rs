@@ -5,11 +5,12 @@ use std::io::{self, Write};
 
 use rex_htsql::Value;
 use rex_htsql::domain::Domain;
+use rex_htsql::json::pretty;
 use rex_htsql::literal::plain_text;
 use rex_htsql::profile::Profile;
 
 use super::{Formatter, grid};
-use crate::encode::{profile_json, value_json};
+use crate::encode::{profile_json, write_value};
 
 /// Records as objects, indented by two.
 #[derive(Default)]
@@ -78,10 +79,7 @@ fn write(out: &mut dyn Write, domain: &Domain, value: &Value, indent: usize) -> 
             out.write_all(plain_text(domain, value).unwrap_or_default().as_bytes())
         }
         (_, Value::Float(_)) => out.write_all(b"null"),
-        (_, Value::Json(document)) => {
-            let text = serde_json::to_string_pretty(document)?;
-            out.write_all(text.replace('\n', &format!("\n{close}")).as_bytes())
-        }
+        (_, Value::Json(document)) => out.write_all(pretty(document, indent).as_bytes()),
         (Domain::Record(fields), Value::Record(values)) => {
             let mut first = true;
             for ((name, field), value) in names(fields).iter().zip(fields.iter()).zip(values) {
@@ -133,7 +131,7 @@ impl Formatter for Raw {
             out.write_all(if self.n_items == 0 { b"\n    " } else { b",\n    " })?;
         }
         self.n_items += 1;
-        write!(out, "{}", value_json(domain, value))
+        write_value(out, domain, value)
     }
 
     fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {

@@ -203,6 +203,16 @@ fn pad(text: &str, width: usize, right: bool) -> String {
     if right { format!("{blanks}{text}") } else { format!("{text}{blanks}") }
 }
 
+/// Where the first character is that does not fit a width.
+fn overflow(text: &str, width: usize) -> Option<usize> {
+    let mut taken = 0;
+    let wide = text.char_indices().find(|(_, c)| {
+        taken += char_width(*c);
+        taken > width
+    });
+    wide.map(|(at, _)| at)
+}
+
 /// A text in lines no wider than `width`: at its own line breaks, then at blanks, else anywhere.
 /// Control characters become blanks.
 fn wrap(text: &str, width: usize) -> Vec<String> {
@@ -211,16 +221,7 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
     for source in text.split('\n') {
         let source: String = source.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let mut rest = source.trim_end();
-        while display_width(rest) > width {
-            let mut taken = 0;
-            let mut cut = rest.len();
-            for (at, c) in rest.char_indices() {
-                taken += char_width(c);
-                if taken > width {
-                    cut = at;
-                    break;
-                }
-            }
+        while let Some(cut) = overflow(rest, width) {
             // The next character may be the blank to break at.
             let mut cut = cut.max(rest.chars().next().map_or(1, char::len_utf8));
             if !rest[cut..].starts_with(' ')

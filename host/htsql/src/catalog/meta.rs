@@ -14,7 +14,7 @@ use crate::domain::Domain;
 /// The catalog that describes another one, in stock naming.
 pub(super) fn describe(catalog: &Catalog) -> Catalog {
     let rows = rows(catalog);
-    let [table, field, column, link] = rows.map(Json::Array);
+    let [table, field, column, link] = rows.map(|rows| Json::Array(rows).to_string());
     let tables = vec![
         Table {
             columns: columns("table_name:text! name:text! domain:text! is_mandatory:bool!"),
@@ -51,7 +51,7 @@ pub(super) fn describe(catalog: &Catalog) -> Catalog {
     Catalog::new(Database { schemas: vec![schema] }, Naming::Stock)
 }
 
-fn given(name: &str, rows: Json) -> Table {
+fn given(name: &str, rows: String) -> Table {
     Table { name: name.into(), rows: Some(rows), ..Table::default() }
 }
 

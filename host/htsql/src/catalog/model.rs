@@ -34,9 +34,9 @@ pub struct Table {
     pub unique_keys: Vec<UniqueKey>,
     /// By oid; those whose target is not among the tables are left out.
     pub foreign_keys: Vec<ForeignKey>,
-    /// The rows (an array of objects by column) of a table that no database has: a statement
+    /// The rows of a table that no database has, a JSON array of objects by column: a statement
     /// brings them along.
-    pub rows: Option<serde_json::Value>,
+    pub rows: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
