@@ -3,8 +3,8 @@
 //! Modules in reading order: `settings` and `plugins` say what is to run, `cli::run` puts both
 //! together into a `dispatch::plan`, `dispatch` is the loop that feeds tasks to worker processes,
 //! `supervisor` keeps those alive, `worker` is what they do, `wire` and `page` are what both sides
-//! share; `control` and `cli` are how people reach a running host; `log`, `state` and `clock` serve
-//! all of them.
+//! share; `control` and `cli` are how people reach a running host; `log`, `state`, `clock` and `shed`
+//! serve all of them.
 
 pub mod cli;
 mod clock;
@@ -14,6 +14,7 @@ mod log;
 mod page;
 pub mod plugins;
 pub mod settings;
+mod shed;
 mod state;
 mod supervisor;
 mod wire;

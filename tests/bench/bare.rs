@@ -85,14 +85,14 @@ pub(crate) fn deaths(library: &Path, count: usize) -> Vec<Duration> {
     times
 }
 
-/// Resident bytes of a child that waits, with the library open or without any.
-pub(crate) fn resident(library: Option<&Path>) -> u64 {
+/// Bytes of a child that waits, with the library open or without any, as the kernel names them.
+pub(crate) fn memory(library: Option<&Path>, name: &str) -> u64 {
     let mut child = spawn("wait", library);
     read_time(&mut child);
     let process = Process::find(i32::try_from(child.id()).expect("a pid fits"));
-    let resident = process.and_then(|process| process.resident());
+    let memory = process.and_then(|process| process.memory(name));
     end(child);
-    resident.expect("the kernel accounts it")
+    memory.expect("the kernel accounts it")
 }
 
 fn end(mut child: Child) {

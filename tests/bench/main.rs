@@ -142,21 +142,25 @@ fn memory(library: &Path) {
     host.wait_output("Starting; queue=crash");
     let status = env.rex_host(&["status", "--json"]).json_lines().remove(0);
     let pid = status["queues"][0]["processes"][0]["pid"].as_i64().expect("a pid");
-    let resident = |pid: i32| {
+    let worker = i32::try_from(pid).expect("it fits");
+    let memory = |pid: i32, name: &str| {
         let process = Process::find(pid).expect("it runs");
-        process.resident().expect("the kernel accounts it")
+        process.memory(name).expect("the kernel accounts it")
     };
-    let figures = [
-        ("resident memory of the host", resident(host.pid()), bare::resident(None)),
-        (
-            "resident memory of an idle worker",
-            resident(i32::try_from(pid).expect("it fits")),
-            bare::resident(Some(library)),
-        ),
-    ];
+    // What is resident is mostly code that all processes share; what is anonymous is each one's own.
+    let kinds = [("resident", "VmRSS"), ("anonymous", "RssAnon")];
+    let figures = kinds.into_iter().flat_map(|(kind, name)| {
+        let host = (memory(host.pid(), name), bare::memory(None, name));
+        let worker = (memory(worker, name), bare::memory(Some(library), name));
+        [
+            (format!("{kind} memory of the host"), host),
+            (format!("{kind} memory of an idle worker"), worker),
+        ]
+    });
+    let figures: Vec<_> = figures.collect();
     env.rex_host(&["stop"]).ok();
     host.wait_ok();
-    for (figure, measured, limit) in figures {
+    for (figure, (measured, limit)) in figures {
         let mb = |bytes: u64| format!("{:.2} MB", bytes as f64 / 1e6);
         let ratio = measured as f64 / limit as f64;
         println!("{figure:<44} {:>12} {:>12} {ratio:>7.2}", mb(measured), mb(limit));

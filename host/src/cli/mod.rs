@@ -27,6 +27,7 @@ use self::failure::Failure;
 use self::output::Output;
 use self::place::Place;
 use crate::log::Format;
+use crate::plugins::probe;
 use crate::worker;
 
 /// Runs background tasks in worker plugins, a process each, and loses none
@@ -62,12 +63,6 @@ enum Command {
     Reload(operate::ReloadArgs),
     /// Have the running host finish what it is at and end
     Stop(operate::StopArgs),
-    /// One worker: started by the host
-    #[command(hide = true)]
-    WorkerProcess(worker::WorkerArgs),
-    /// One look at one plugin: started by the host
-    #[command(hide = true)]
-    ProbePlugin { path: PathBuf },
 }
 
 /// What the process was started with; read once.
@@ -94,18 +89,16 @@ impl Environment {
 /// The program, in the spelling of the name it was called by.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let name = arguments.first().and_then(|path| Path::new(path).file_name());
-    // The host calls itself by its file's name, whichever that is.
-    let by_host = arguments.get(1).is_some_and(|word| HIDDEN.iter().any(|hidden| word == hidden));
-    if name == Some(OsStr::new("rex")) && !by_host {
-        original(&arguments)
-    } else {
-        native(arguments)
+    // How the host calls itself, by whichever name: before anything that would cost each worker time
+    // and memory.
+    match arguments.get(1).and_then(|word| word.to_str()) {
+        Some(worker::SUBCOMMAND) => return worker::main(&arguments[2..]),
+        Some(probe::SUBCOMMAND) => return plugin::probe(&arguments[2..]),
+        _ => {}
     }
+    let name = arguments.first().and_then(|path| Path::new(path).file_name());
+    if name == Some(OsStr::new("rex")) { original(&arguments) } else { native(arguments) }
 }
-
-/// The subcommands that only the host calls.
-const HIDDEN: [&str; 2] = ["worker-process", "probe-plugin"];
 
 fn native(arguments: Vec<OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
@@ -152,11 +145,7 @@ fn original(arguments: &[OsString]) -> ExitCode {
 }
 
 fn obey(command: Command, output: &mut Output) -> Result<ExitCode, Failure> {
-    let environment = match command {
-        Command::WorkerProcess(args) => return Ok(worker::main(&args)),
-        Command::ProbePlugin { path } => return Ok(plugin::probe(&path)),
-        _ => Environment::read()?,
-    };
+    let environment = Environment::read()?;
     match command {
         Command::Run(args) => run::run(args, environment).map(ExitCode::from),
         Command::Submit(args) => submit::submit(args, environment, output),
@@ -167,6 +156,5 @@ fn obey(command: Command, output: &mut Output) -> Result<ExitCode, Failure> {
         Command::Status(args) => operate::status(&args, environment, output),
         Command::Reload(args) => operate::reload(&args, environment, output),
         Command::Stop(args) => operate::stop(&args, environment, output),
-        Command::WorkerProcess(_) | Command::ProbePlugin { .. } => Ok(ExitCode::SUCCESS),
     }
 }

@@ -1,6 +1,7 @@
 //! `rex-host plugin`: what is in the plugin directory, whether a file is a good plugin, and the
 //! beginning of a new one.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -54,8 +55,9 @@ pub(crate) fn run(
 }
 
 /// The hidden subcommand that looks at one plugin.
-pub(crate) fn probe(path: &Path) -> ExitCode {
-    match probe::answer(path) {
+pub(crate) fn probe(arguments: &[OsString]) -> ExitCode {
+    let [path] = arguments else { return ExitCode::from(2) };
+    match probe::answer(Path::new(path)) {
         Ok(()) => ExitCode::SUCCESS,
         // Nobody waits for the answer any more.
         Err(_) => ExitCode::FAILURE,

@@ -16,6 +16,7 @@ use crate::dispatch::{self, Fresh, Setup};
 use crate::log::{Console, Filter, Format, MASTER};
 use crate::plugins::{Catalog, Finder, PluginFile, new_refusals, watch};
 use crate::settings::{self, QueueSettings, Settings};
+use crate::shed::Program;
 
 #[derive(clap::Args)]
 pub(crate) struct RunArgs {
@@ -334,26 +335,28 @@ impl Rereader {
             tracing::debug!("cannot note which plugins are in service: {error}");
         }
         let started = std::thread::Builder::new().name("tidy".to_owned()).spawn(move || {
-            let in_letters = reader
-                .place
-                .settings()
-                .and_then(|settings| reader.place.open(&settings, None))
-                .and_then(|mut transport| Ok(transport.dead_details("plugin_hash")?));
-            // Without the store's word nothing is removed.
-            let (Ok(in_letters), Some(copies)) = (in_letters, reader.finder.copies()) else {
-                return;
-            };
-            let in_force =
-                lock(&catalog).plugins.iter().map(|p| p.hash.clone()).collect::<Vec<_>>();
-            let keep: HashSet<String> =
-                in_letters.into_iter().chain(in_force).chain(used).collect();
-            if let Err(error) = copies.remove_unused(&keep) {
-                tracing::debug!("cannot remove old copies of plugins: {error}");
-            }
+            remove_unused_copies(&reader, &catalog, used);
+            // Neither this nor what was read before it is needed until the next reload.
+            Program::as_loaded().shed();
         });
         if let Err(error) = started {
             tracing::debug!("cannot remove old copies of plugins: {error}");
         }
+    }
+}
+
+fn remove_unused_copies(reader: &Reader, catalog: &Mutex<Catalog>, used: Vec<String>) {
+    let in_letters = reader
+        .place
+        .settings()
+        .and_then(|settings| reader.place.open(&settings, None))
+        .and_then(|mut transport| Ok(transport.dead_details("plugin_hash")?));
+    // Without the store's word nothing is removed.
+    let (Ok(in_letters), Some(copies)) = (in_letters, reader.finder.copies()) else { return };
+    let in_force: Vec<String> = lock(catalog).plugins.iter().map(|p| p.hash.clone()).collect();
+    let keep: HashSet<String> = in_letters.into_iter().chain(in_force).chain(used).collect();
+    if let Err(error) = copies.remove_unused(&keep) {
+        tracing::debug!("cannot remove old copies of plugins: {error}");
     }
 }
 

@@ -41,6 +41,7 @@ use self::running::Running;
 use self::store::{Reply, Store};
 use crate::control;
 use crate::log::{Console, MASTER};
+use crate::shed::Program;
 use crate::supervisor::slot::Event as SlotEvent;
 use crate::supervisor::{Event, Policy, Poller, ProcessId, Slot, Spawner};
 
@@ -97,6 +98,7 @@ pub fn run(setup: Setup, plan: Plan, transport: Box<dyn Transport>) -> io::Resul
         reloads_wanted: VecDeque::new(),
         phase: Phase::Working,
         quiet: false,
+        settling: true,
         standby_after: Instant::now(),
         started: Instant::now(),
         dirty: BTreeSet::new(),
@@ -127,6 +129,8 @@ struct Host {
     phase: Phase,
     /// No new claims: an operator said so by signal.
     quiet: bool,
+    /// A plan came into force, and not all of its workers serve yet.
+    settling: bool,
     /// No standby is started before then.
     standby_after: Instant,
     started: Instant,
@@ -251,8 +255,18 @@ impl Host {
         self.enforce_time_limits(now);
         self.serve_queues(now);
         self.keep_standbys(now);
+        self.settle_down();
         self.outbox.flush();
         self.advance_phase(now);
+    }
+
+    /// Once all workers serve, what was needed to get there is let go of.
+    fn settle_down(&mut self) {
+        let serves = |seat: &Seat| matches!(seat.slot, Slot::Serving { .. });
+        if self.settling && self.slots.values().all(serves) {
+            self.settling = false;
+            Program::as_loaded().shed();
+        }
     }
 
     fn next_deadline(&self, now: Instant) -> Option<Instant> {

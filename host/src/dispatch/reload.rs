@@ -153,6 +153,7 @@ impl Host {
         }
         self.setup.console.set_filter(plan.filter.clone());
         self.plan = plan;
+        self.settling = true;
     }
 
     /// New slots for a queue; each old one ends when a new one serves.

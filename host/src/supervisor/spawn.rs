@@ -19,6 +19,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::exit::{Exit, How};
 use crate::page::Page;
+use crate::worker;
 
 /// A process of this host; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -63,10 +64,9 @@ impl Spawner {
         let host = rustix::process::getpid();
         let child = Command::new(PROGRAM)
             .arg0("rex-host")
-            .arg("worker-process")
-            .args(["--page", &page_fd.as_raw_fd().to_string()])
-            .args(["--host", &host.as_raw_nonzero().to_string()])
-            .args(["--queue", queue])
+            .args([worker::SUBCOMMAND, queue])
+            .arg(host.as_raw_nonzero().to_string())
+            .arg(page_fd.as_raw_fd().to_string())
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(child_stdout)
             .stderr(child_stderr)

@@ -9,6 +9,7 @@ mod inbox;
 pub(crate) mod leash;
 mod link;
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -25,25 +26,18 @@ use self::inbox::{Inbox, Next};
 use self::link::Link;
 use crate::page::Page;
 use crate::plugins;
+use crate::shed::Program;
 use crate::wire::{Answer, Frames, Start, Task, ToWorker};
 
-/// The hidden subcommand's arguments, as `supervisor/spawn.rs` writes them.
-#[derive(Debug, clap::Args)]
-pub struct WorkerArgs {
-    /// Descriptor of the progress page
-    #[arg(long)]
-    page: i32,
-    /// Process id of the host
-    #[arg(long)]
-    host: i32,
-    /// What this process is for, to be read in `ps`
-    #[arg(long)]
-    queue: String,
-}
+/// The hidden subcommand. Its arguments, as `supervisor/spawn.rs` writes them: what the process is
+/// for, to be read in `ps`; the host's process id; the descriptor of the progress page.
+pub const SUBCOMMAND: &str = "worker-process";
 
 /// Runs until the host says stop or is gone. The socket is standard input.
-pub fn main(args: &WorkerArgs) -> ExitCode {
-    match run(args) {
+pub fn main(arguments: &[OsString]) -> ExitCode {
+    let number = |at: usize| arguments.get(at)?.to_str()?.parse().ok();
+    let (Some(host), Some(page)) = (number(1), number(2)) else { return ExitCode::from(2) };
+    match run(host, page) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => ExitCode::SUCCESS,
         Err(error) => {
@@ -59,9 +53,10 @@ fn complain(error: &io::Error) {
     let _ = writeln!(io::stderr(), "worker process: {error}");
 }
 
-fn run(args: &WorkerArgs) -> io::Result<()> {
-    leash::bind(args.host)?;
-    let (socket, page) = (leash::take_stdin()?, leash::inherited(args.page)?);
+fn run(host: i32, page: i32) -> io::Result<()> {
+    let program = Program::as_loaded();
+    leash::bind(host)?;
+    let (socket, page) = (leash::take_stdin()?, leash::inherited(page)?);
     let page = Page::map(page.as_fd())?;
     let mut incoming = Incoming { socket: socket.try_clone()?, frames: Frames::default() };
 
@@ -75,6 +70,7 @@ fn run(args: &WorkerArgs) -> io::Result<()> {
         Err(error) => return link.send(0, Answer::Unfit(error.to_string())),
     };
     link.send(0, Answer::Loaded)?;
+    program.shed();
 
     let start = match incoming.next()? {
         ToWorker::Start(start) => start,
@@ -89,6 +85,7 @@ fn run(args: &WorkerArgs) -> io::Result<()> {
         return link.send_in_order(Answer::Unfit(failure.last_line()));
     }
     link.send_in_order(Answer::Ready)?;
+    program.shed();
 
     let inbox = Arc::new(Inbox::new(link));
     let reader = Arc::clone(&inbox);

@@ -358,10 +358,11 @@ impl Process {
         Process::find(self.pid).is_some_and(|now| now.started == self.started)
     }
 
-    /// Resident memory in bytes, as the kernel accounts it.
-    pub fn resident(&self) -> Option<u64> {
+    /// Memory in bytes, as the kernel accounts it under this name: `VmRSS` all that is resident,
+    /// `RssAnon` what no other process and no file has.
+    pub fn memory(&self, name: &str) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
         line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kb| kb * 1024)
     }
 

@@ -44,6 +44,12 @@ impl Trouble {
         }
     }
 
+    /// Another session kept a lock for longer than the lock timeout.
+    pub(super) fn is_lock_timeout(&self) -> bool {
+        matches!(self, Trouble::Database(error)
+            if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE))
+    }
+
     pub(super) fn say(self, label: &str) -> TransportError {
         match self {
             Trouble::Said(error) => error,

@@ -8,6 +8,8 @@
 //!
 //! Taking back deletes the owner's row, which is the fence: see `pgsql.rs`.
 
+use std::time::{Duration, Instant};
+
 use super::Pgsql;
 use super::failure::Trouble;
 use super::locks::owner_key;
@@ -16,6 +18,9 @@ use super::tasks;
 use super::types::micros;
 use crate::process::Process;
 use crate::{Kind, TransportError};
+
+/// How long to wait for the end of this owner's former session: a busy server gets round to it.
+const FORMER: Duration = Duration::from_secs(10);
 
 /// Another owner as one look found it.
 struct Other {
@@ -78,8 +83,15 @@ WHERE locktype = 'advisory' AND objsubid = 1 AND granted AND pid <> pg_backend_p
                 let text = format!("An owner named \"{id}\" already works on these queues");
                 return Err(TransportError::new(Kind::Config, text).into());
             }
-            session.rows(END_FORMER, &[&key])?;
-            session.one(WAIT, &[&key])?;
+            let deadline = Instant::now() + FORMER;
+            loop {
+                session.rows(END_FORMER, &[&key])?;
+                match session.one(WAIT, &[&key]) {
+                    Err(trouble) if trouble.is_lock_timeout() && Instant::now() < deadline => {}
+                    Err(trouble) => return Err(trouble),
+                    Ok(_) => break,
+                }
+            }
         }
         self.enter(session)
     }

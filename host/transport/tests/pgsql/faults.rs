@@ -1,6 +1,7 @@
 //! Broken connections, killed sessions, a server that goes away: nothing is lost, nothing is done
 //! twice.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use rex_test_support::pg::Database;
 use rex_test_support::server::Postgres;
 use rex_transport::contract::{all_done, numbers, queue, task, wait_for};
 use rex_transport::{Kind, Options, Owner, Transport, TransportError, Want, open};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{database, host, uri};
 
@@ -53,6 +55,54 @@ fn a_host_whose_connection_breaks_keeps_its_tasks() {
     assert_eq!(second.rescue().unwrap(), 0);
     assert_eq!(first.finish(&all_done(&claim)).unwrap(), []);
     assert_eq!(numbers(&first.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap()), [3]);
+}
+
+/// A server process that is stopped until this is dropped.
+struct Stopped(Pid);
+
+impl Stopped {
+    fn stop(pid: i32) -> Stopped {
+        let stopped = Stopped(Pid::from_raw(pid).unwrap());
+        kill_process(stopped.0, Signal::STOP).unwrap();
+        stopped
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        kill_process(self.0, Signal::CONT).unwrap();
+    }
+}
+
+/// It is told to end, and a busy server takes longer for that than one waits for other locks.
+#[test]
+fn a_host_waits_for_the_end_of_its_former_session() {
+    let Some(database) = database() else { return };
+    let uri = uri(&database.uri());
+    let _former = host(&uri, "a");
+    let mut admin = database.connect();
+    let mut locks = |granted: bool| {
+        let locks = "SELECT pid, query_start::text FROM pg_locks JOIN pg_stat_activity USING (pid)
+            WHERE locktype = 'advisory' AND granted = $1 AND datname = current_database()";
+        admin.query(locks, &[&granted]).unwrap()
+    };
+    let stopped = Stopped::stop(locks(true)[0].get(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut waits = BTreeSet::new();
+            wait_for("the host to wait twice", || {
+                waits.extend(locks(false).iter().map(|row| row.get::<_, String>(1)));
+                waits.len() > 1
+            });
+            drop(stopped);
+        });
+        let options = Options {
+            owner: Some(Owner { id: "a".to_owned() }),
+            lock_timeout: Duration::from_millis(100),
+            ..Options::default()
+        };
+        open(&uri, &options).unwrap();
+    });
 }
 
 #[test]
