@@ -112,8 +112,11 @@ fn tasks_of_an_old_producer_are_worked_as_they_come() {
     let slow = "asynctask_workers_poll_interval=60000";
     let host = env.start(&["run", "rex.asynctask_demo", "--set", &set, "--set", slow]);
     host.wait_output("FOO processed: {'b': [1, 2.5, None, True, \"it's é\"], 'a': 1}");
-    client.execute(insert, &[&r#"{"later": true}"#]).unwrap();
-    host.wait_output("FOO processed: {'later': True}");
+    // Each comes while the host is finding out that there is no more.
+    for n in 0..200 {
+        client.execute(insert, &[&format!("{{\"later\": {n}}}")]).unwrap();
+        host.wait_output(&format!("FOO processed: {{'later': {n}}}"));
+    }
     env.rex_host(&["stop"]).ok();
     host.wait_ok();
     let left = client.query("select 1 from asynctask.asynctask_queue", &[]).unwrap();

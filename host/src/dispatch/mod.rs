@@ -167,6 +167,7 @@ struct Seat {
 }
 
 /// One queue that is worked.
+#[derive(Default)]
 struct Queue {
     feed: Feed,
     limiter: Option<Limiter>,
@@ -174,6 +175,8 @@ struct Queue {
     claiming: bool,
     /// The last claim found nothing: not to be repeated before then, unless notified.
     empty_until: Option<Instant>,
+    /// Word of tasks has come since the last claim was begun.
+    woken: bool,
     /// The last claim was refused: not to be repeated before then, whatever happens.
     refused_until: Option<Instant>,
     /// Whether the store was asked if the queue is idle, and its processes told to end if so.
@@ -404,7 +407,7 @@ impl Host {
 
     fn on_wake(&mut self, name: &QueueName) {
         if let Some(queue) = self.queues.get_mut(name) {
-            queue.empty_until = None;
+            queue.wake();
             self.dirty.insert(name.clone());
         }
     }

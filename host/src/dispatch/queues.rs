@@ -11,6 +11,25 @@ use crate::supervisor::slot::Event as SlotEvent;
 use crate::supervisor::{ProcessId, Slot};
 use crate::wire::ToWorker;
 
+impl Queue {
+    /// Tasks may have come.
+    pub(super) fn wake(&mut self) {
+        self.empty_until = None;
+        self.woken = true;
+    }
+
+    fn begin_claim(&mut self) {
+        self.claiming = true;
+        self.woken = false;
+    }
+
+    /// The store has nothing; to be asked again then. Word that came while it was looking may be of
+    /// tasks that it had not seen.
+    fn found_nothing(&mut self, again: Instant) {
+        self.empty_until = (!self.woken).then_some(again);
+    }
+}
+
 impl Host {
     pub(super) fn on_claimed(
         &mut self,
@@ -62,7 +81,7 @@ impl Host {
             }
             None => {
                 let wait = due.unwrap_or(Duration::MAX).min(self.plan.poll_interval);
-                queue.empty_until = Some(now + wait);
+                queue.found_nothing(now + wait);
             }
         }
         self.dirty.insert(name.clone());
@@ -88,7 +107,7 @@ impl Host {
                 self.step(seat, SlotEvent::Stop { deadline: None, empty: true }, now);
             }
         } else {
-            queue.empty_until = Some(now + self.plan.poll_interval);
+            queue.found_nothing(now + self.plan.poll_interval);
         }
     }
 
@@ -168,7 +187,7 @@ impl Host {
         let refused = queue.refused_until.is_some_and(|until| now < until);
         let bytes = queue.feed.room();
         if wanted > 0 && bytes > 0 && queue.empty_until.is_none() && !refused {
-            queue.claiming = true;
+            queue.begin_claim();
             let want = Want { tasks: wanted, bytes, in_flight: None };
             self.outbox.claim(name.clone(), want);
             return;
@@ -232,5 +251,30 @@ impl Host {
             Some(queue) if self.phase == Phase::Working => queue.feed.put_back(tasks),
             _ => tasks.into_iter().for_each(|claimed| self.outbox.release(claimed)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::Queue;
+
+    #[test]
+    fn word_that_comes_during_a_claim_counts() {
+        let again = Instant::now();
+        let mut queue = Queue::default();
+        queue.begin_claim();
+        queue.found_nothing(again);
+        assert_eq!(queue.empty_until, Some(again));
+        queue.wake();
+        assert_eq!(queue.empty_until, None);
+        queue.begin_claim();
+        queue.wake();
+        queue.found_nothing(again);
+        assert_eq!(queue.empty_until, None, "what came may be what the claim has not seen");
+        queue.begin_claim();
+        queue.found_nothing(again);
+        assert_eq!(queue.empty_until, Some(again));
     }
 }

@@ -7,10 +7,9 @@ use std::time::Instant;
 use crossbeam_channel::Sender;
 use rex_transport::QueueName;
 
-use super::feed::Feed;
 use super::limiter::Limiter;
 use super::plan::{Plan, QueuePlan};
-use super::{Host, Phase, Queue, Seat, SlotId};
+use super::{Host, Phase, Seat, SlotId};
 use crate::control::Answer;
 use crate::supervisor::Slot;
 use crate::supervisor::slot::Event as SlotEvent;
@@ -158,15 +157,7 @@ impl Host {
 
     /// New slots for a queue; each old one ends when a new one serves.
     fn replace(&mut self, name: &QueueName, plan: &Arc<QueuePlan>, old: Vec<SlotId>, now: Instant) {
-        let queue = self.queues.entry(name.clone()).or_insert_with(|| Queue {
-            feed: Feed::default(),
-            limiter: None,
-            claiming: false,
-            empty_until: None,
-            refused_until: None,
-            asked_idle: false,
-            retired: false,
-        });
+        let queue = self.queues.entry(name.clone()).or_default();
         queue.retired = false;
         queue.limiter = plan.rate.map(|rate| {
             let same = queue.limiter.take().filter(|limiter| limiter.is(rate.calls, rate.period));
