@@ -8,6 +8,7 @@ mod crashing;
 mod readme;
 mod refusals;
 mod reload;
+mod schedules;
 mod seed_asynctask;
 mod sharing;
 mod store;

@@ -4,6 +4,7 @@
 //! end in the same functions. `place` finds what a command works on (settings, state, plugins,
 //! transport), `output` is the only file that prints, `failure` says what went wrong.
 
+mod cron;
 mod dlq;
 mod failure;
 mod operate;
@@ -52,6 +53,9 @@ enum Command {
     /// Look at dead letters: tasks that failed for good
     #[command(subcommand)]
     Dlq(dlq::DlqCommand),
+    /// Look at schedules: tasks that the clock submits
+    #[command(subcommand)]
+    Cron(cron::CronCommand),
     /// Look at plugins, check one, or begin a new one
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
@@ -151,6 +155,7 @@ fn obey(command: Command, output: &mut Output) -> Result<ExitCode, Failure> {
         Command::Submit(args) => submit::submit(args, environment, output),
         Command::Queue(command) => queue::queue(command, environment, output),
         Command::Dlq(command) => dlq::dlq(command, environment, output),
+        Command::Cron(command) => cron::cron(command, environment, output),
         Command::Plugin(command) => plugin::run(command, environment, output),
         Command::Query(command) => query::query(*command, environment),
         Command::Status(args) => operate::status(&args, environment, output),

@@ -11,6 +11,7 @@ use super::failure::Failure;
 use super::output;
 use super::place::{Common, Place};
 use crate::control;
+use crate::cron::{Entry, Scheduler, Schedules};
 use crate::dispatch::plan::{Plan, PluginCopy, QueuePlan, Rate};
 use crate::dispatch::{self, Fresh, Setup};
 use crate::log::{Console, Filter, Format, MASTER};
@@ -126,9 +127,14 @@ pub(crate) fn host(place: Place, request: &Request) -> Result<u8, Failure> {
     let control = control::serve(&socket).map_err(|error| {
         Failure::new(format!("cannot listen on `{}`", socket.display())).because(&error)
     })?;
-    if request.scheduler {
-        tracing::info!(logger = MASTER, "No schedules configured -- not starting scheduler");
-    }
+    let scheduler = if request.scheduler {
+        if plan.schedules.entries.is_empty() {
+            tracing::info!(logger = MASTER, "No schedules configured -- not starting scheduler");
+        }
+        Some(scheduler(&place, &settings, &plan.schedules)?)
+    } else {
+        None
+    };
     let reader = Arc::new(Rereader {
         transport: settings.transport,
         catalog: Arc::new(Mutex::new(catalog)),
@@ -138,6 +144,7 @@ pub(crate) fn host(place: Place, request: &Request) -> Result<u8, Failure> {
     let setup = Setup {
         console,
         halt_when_empty: request.halt_when_empty,
+        scheduler,
         original: request.original,
         replan: Arc::new(move || reader.replan()),
         control,
@@ -149,6 +156,21 @@ pub(crate) fn host(place: Place, request: &Request) -> Result<u8, Failure> {
         .map_err(|error| Failure::new("the host cannot run").because(&error))?;
     tracing::info!(logger = MASTER, "Complete");
     Ok(0)
+}
+
+/// What fires schedules, on a connection of its own; a store that keeps none is refused at once.
+fn scheduler(
+    place: &Place,
+    settings: &Settings,
+    schedules: &Schedules,
+) -> Result<Scheduler, Failure> {
+    let mut transport = place.open(settings, None)?;
+    if let Some(entry) = schedules.entries.first() {
+        let now = jiff::Timestamp::now().as_microsecond();
+        transport.last_occasion(&entry.key, rex_transport::Timestamp(now))?;
+    }
+    Scheduler::start(transport)
+        .map_err(|error| Failure::new("cannot start a thread").because(&error))
 }
 
 /// Tells this run of this host from all others, in words that lead an operator to it.
@@ -193,22 +215,22 @@ impl Reader {
         let workers: Vec<String> = catalog.worker_names().into_iter().map(str::to_owned).collect();
         let settings = settings::resolve(&self.place.sources, &self.place.globals, &workers)
             .map_err(|error| Failure::from(error).configuration())?;
-        if let Some(schedule) = settings.schedules.first() {
-            let what = schedule.worker.as_ref().or(schedule.ctl.as_ref());
-            return Err(Failure::new(format!(
-                "asynctask_scheduled_workers: schedules are not supported yet (the first is for {})",
-                what.map_or("nothing", String::as_str)
-            ))
-            .hint("set it to [] and let the original's scheduler submit the tasks")
-            .configuration());
-        }
+        let schedules = schedules(&settings)?;
         let mut queues = BTreeMap::new();
         for queue in &settings.queues {
             let plan = queue_plan(queue, catalog)?;
             queues.insert(plan.queue.clone(), Arc::new(plan));
         }
+        for entry in &schedules.entries {
+            if !queues.contains_key(&entry.queue) {
+                let queue = QueueSettings::plain(entry.queue.as_str(), &entry.worker);
+                let plan = queue_plan(&queue, catalog)?;
+                queues.insert(plan.queue.clone(), Arc::new(plan));
+            }
+        }
         let plan = Plan {
             queues,
+            schedules,
             poll_interval: settings.poll_interval,
             drain_timeout: settings.drain_timeout,
             payload_limit: usize::try_from(settings.payload_limit).unwrap_or(usize::MAX),
@@ -227,6 +249,23 @@ impl Reader {
         };
         Ok((plan, settings))
     }
+}
+
+fn schedules(settings: &Settings) -> Result<Schedules, Failure> {
+    let bad = |text: String| {
+        let setting = "While validating setting:\n    asynctask_scheduled_workers";
+        Failure::new(format!("{text}\n{setting}")).configuration()
+    };
+    if let Some(ctl) = settings.schedules.iter().find_map(|schedule| schedule.ctl.as_ref()) {
+        return Err(bad(format!("Commands cannot be scheduled yet:\n    {ctl}"))
+            .hint("schedule a worker, or let the original's scheduler submit the task"));
+    }
+    let entries = settings.schedules.iter().map(|schedule| Entry::of(schedule).map(Arc::new));
+    Ok(Schedules {
+        entries: entries.collect::<Result<_, _>>().map_err(bad)?,
+        zone: settings.timezone.clone(),
+        misfire: settings.misfire,
+    })
 }
 
 fn queue_plan(settings: &QueueSettings, catalog: &Catalog) -> Result<QueuePlan, Failure> {

@@ -40,6 +40,7 @@ use self::reload::{Replan, Replanned};
 use self::running::Running;
 use self::store::{Reply, Store};
 use crate::control;
+use crate::cron::Scheduler;
 use crate::log::{Console, MASTER};
 use crate::shed::Program;
 use crate::supervisor::slot::Event as SlotEvent;
@@ -50,6 +51,8 @@ pub struct Setup {
     pub console: Console,
     /// End when there is nothing left to do.
     pub halt_when_empty: bool,
+    /// What fires schedules, if this host does; gone once it was told to stop.
+    pub scheduler: Option<Scheduler>,
     /// The original's spelling of the command line: only its own lines where it has some.
     pub original: bool,
     /// Makes a new plan from what is on disk now; runs on a thread of its own.
@@ -99,6 +102,7 @@ pub fn run(setup: Setup, plan: Plan, transport: Box<dyn Transport>) -> io::Resul
         phase: Phase::Working,
         quiet: false,
         settling: true,
+        reschedule: false,
         standby_after: Instant::now(),
         started: Instant::now(),
         dirty: BTreeSet::new(),
@@ -131,6 +135,8 @@ struct Host {
     quiet: bool,
     /// A plan came into force, and not all of its workers serve yet.
     settling: bool,
+    /// The scheduler has not been given the plan's schedules yet.
+    reschedule: bool,
     /// No standby is started before then.
     standby_after: Instant,
     started: Instant,
@@ -255,6 +261,12 @@ impl Host {
         for id in due {
             self.step(id, SlotEvent::Tick, now);
         }
+        // After the launches, as in the original.
+        if std::mem::take(&mut self.reschedule)
+            && let Some(scheduler) = &self.setup.scheduler
+        {
+            scheduler.set(self.plan.schedules.clone());
+        }
         self.enforce_time_limits(now);
         self.serve_queues(now);
         self.keep_standbys(now);
@@ -343,6 +355,7 @@ impl Host {
     fn stop(&mut self, now: Instant) {
         match self.phase {
             Phase::Working => {
+                self.stop_scheduler();
                 tracing::debug!(logger = MASTER, "Termination received; shutting down children");
                 let deadline = now + self.plan.drain_timeout;
                 self.phase = Phase::Draining { deadline };
@@ -359,6 +372,18 @@ impl Host {
                 self.phase = Phase::Closing { drained, give_up_at: now + LAST_CALL };
             }
             Phase::Closed => {}
+        }
+    }
+
+    fn stop_scheduler(&mut self) {
+        let Some(scheduler) = self.setup.scheduler.take() else { return };
+        let ran = !self.plan.schedules.entries.is_empty();
+        if ran {
+            tracing::debug!(logger = MASTER, "Termination received; shutting down scheduler");
+        }
+        scheduler.stop();
+        if ran {
+            tracing::debug!(logger = MASTER, "Scheduler dead");
         }
     }
 

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use rex_transport::QueueName;
 
+use crate::cron::Schedules;
 use crate::log::Filter;
 
 /// Everything that a reload may change.
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub queues: BTreeMap<QueueName, Arc<QueuePlan>>,
+    pub schedules: Schedules,
     /// How often an empty queue is asked again when no notification comes.
     pub poll_interval: Duration,
     /// How long a task in hand may take after the host was told to stop.

@@ -123,6 +123,9 @@ impl Host {
         }
         let gone = self.plan.queues.keys().filter(|name| !plan.queues.contains_key(*name));
         lines.extend(gone.map(|name| format!("queue {name}: is left")));
+        if self.plan.schedules != plan.schedules {
+            lines.push(format!("schedules: {} are in force", plan.schedules.entries.len()));
+        }
         lines
     }
 
@@ -153,6 +156,7 @@ impl Host {
         self.setup.console.set_filter(plan.filter.clone());
         self.plan = plan;
         self.settling = true;
+        self.reschedule = true;
     }
 
     /// New slots for a queue; each old one ends when a new one serves.

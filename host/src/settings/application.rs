@@ -78,13 +78,24 @@ impl Application {
     /// # Errors
     /// As [`Application::load`].
     pub fn settings(&self, workers: Workers<'_>) -> Result<Settings, Error> {
+        let skipped = ["asynctask_workers", "asynctask_scheduled_workers"];
+        self.validated(workers, if workers.is_some() { &[] } else { &skipped })
+    }
+
+    /// As [`Application::settings`] without workers, but with the schedules.
+    ///
+    /// # Errors
+    /// As [`Application::load`].
+    pub fn schedules(&self) -> Result<Settings, Error> {
+        self.validated(None, &["asynctask_workers"])
+    }
+
+    fn validated(&self, workers: Workers<'_>, skipped: &[&str]) -> Result<Settings, Error> {
         let mut values = Map::new();
         for setting in settings() {
             let raw = self.merged.iter().find(|(name, ..)| *name == setting.name);
-            let names_workers = setting.name == "asynctask_workers"
-                || setting.name == "asynctask_scheduled_workers";
             let value = match raw {
-                Some((_, value, _)) if workers.is_some() || !names_workers => setting
+                Some((_, value, _)) if !skipped.contains(&setting.name) => setting
                     .validate(value, workers)
                     .map_err(|error| self.about(during(&setting, error)))?,
                 _ => setting.default.clone(),

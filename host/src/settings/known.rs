@@ -1,9 +1,12 @@
 //! The settings there are: name, what a value must be, default, and how values of several sources
 //! are merged. One table; `settings/default.yaml` shows the same to users and a test compares them.
 
+use jiff::tz::TimeZone;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::error::Error;
+use super::typed::Schedule;
 use super::validate::{Field, Record, Val};
 
 /// A setting.
@@ -116,6 +119,14 @@ pub fn settings() -> Vec<Setting> {
             })
             .merged(Merge::Concat)
         },
+        Setting {
+            extra: check_timezone,
+            ..Setting::new("asynctask_timezone", json!(null), |_| Val::maybe(Val::Str))
+        },
+        Setting::new("asynctask_misfire", json!("once"), |_| {
+            Val::Choice(["once", "all", "skip"].map(str::to_owned).to_vec())
+        }),
+        Setting::new("asynctask_misfire_grace", json!(300), |_| Val::Seconds { min: 0.0 }),
         Setting::new("asynctask_drain_timeout", json!(30), |_| Val::Seconds { min: 0.0 }),
         Setting::new("asynctask_payload_limit", json!(16 << 20), |_| Val::Bytes { min: 2 }),
         Setting::new("asynctask_output_limit", json!(1 << 20), |_| Val::Bytes { min: 0 }),
@@ -204,12 +215,35 @@ fn check_schedules(value: &Value) -> Result<(), Error> {
         } else if SCHEDULE_FIELDS.iter().all(|name| item[name].is_null()) {
             "Must specify some property of the schedule"
         } else {
+            check_times(item).map_err(|error| at(n, error))?;
             continue;
         };
-        let item = format!("#{}", n + 1);
-        return Err(Error::new(wrong).guard("While validating sequence item", item));
+        return Err(at(n, Error::new(wrong)));
     }
     Ok(())
+}
+
+fn at(n: usize, error: Error) -> Error {
+    error.guard("While validating sequence item", format!("#{}", n + 1))
+}
+
+/// The original finds out only when it runs.
+fn check_times(item: &Value) -> Result<(), Error> {
+    let schedule = Schedule::deserialize(item).map_err(|error| Error::new(error.to_string()))?;
+    schedule.cron().map(|_| ()).map_err(|error| {
+        Error::new(error.to_string()).guard("While validating field:", error.field)
+    })
+}
+
+fn check_timezone(value: &Value) -> Result<(), Error> {
+    match value.as_str().map(TimeZone::get) {
+        Some(Err(_)) => Err(Error::new(
+            "Expected a time zone that this machine knows, such as \
+                                        Europe/Berlin",
+        )
+        .guard("Got:", rex_plugin_api::pyrepr::repr(value))),
+        _ => Ok(()),
+    }
 }
 
 /// A database as a URI, a record, or the configuration of which `htsql.db` is one.

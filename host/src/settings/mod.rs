@@ -21,7 +21,7 @@ pub use application::{Application, Effective};
 pub use error::Error;
 pub use globals::{GLOBALS, Global, Globals, Sources, Takes};
 pub use secret::mask;
-pub use typed::{Level, QueueSettings, Schedule, Settings};
+pub use typed::{Level, Misfire, MisfirePolicy, QueueSettings, Schedule, Settings};
 
 /// Reads and validates every setting. `workers` are the names that settings may refer to, in the
 /// order in which errors list them.
@@ -43,6 +43,14 @@ pub fn resolve(
 /// As [`resolve`].
 pub fn resolve_transport(sources: &Sources, globals: &Globals) -> Result<Settings, Error> {
     Application::load(sources, globals)?.settings(None)
+}
+
+/// The schedules alone; whatever names a worker is not checked.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn resolve_schedules(sources: &Sources, globals: &Globals) -> Result<Settings, Error> {
+    Application::load(sources, globals)?.schedules()
 }
 
 #[cfg(test)]

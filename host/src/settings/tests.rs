@@ -104,6 +104,8 @@ fn without_project_the_defaults_hold() {
             database: None,
             queues: vec![],
             schedules: vec![],
+            timezone: jiff::tz::TimeZone::system(),
+            misfire: Misfire { policy: MisfirePolicy::Once, grace: Duration::from_secs(300) },
             poll_interval: Duration::from_millis(500),
             check_child_interval: Duration::from_millis(1000),
             log_level: Level::Info,

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use rex_cron::{Cron, CronError, Field};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -19,6 +23,9 @@ pub struct Settings {
     pub queues: Vec<QueueSettings>,
     /// In the order of the application's sources.
     pub schedules: Vec<Schedule>,
+    /// Where clocks show the times of schedules.
+    pub timezone: TimeZone,
+    pub misfire: Misfire,
     pub poll_interval: Duration,
     pub check_child_interval: Duration,
     /// The root logger's.
@@ -58,6 +65,22 @@ pub struct QueueSettings {
     pub settings: Map<String, Value>,
 }
 
+impl QueueSettings {
+    /// A queue that only a worker is known for.
+    pub fn plain(queue: &str, worker: &str) -> QueueSettings {
+        QueueSettings {
+            queue: queue.to_owned(),
+            worker: worker.to_owned(),
+            rate_max_calls: None,
+            rate_period: None,
+            processes: 1,
+            timeout: None,
+            memory_limit: None,
+            settings: Map::new(),
+        }
+    }
+}
+
 /// A task to be submitted by the clock. The time fields are an integer, an expression, or null.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Schedule {
@@ -74,6 +97,72 @@ pub struct Schedule {
     /// `YYYY-MM-DDTHH:MM:SS[.FFFFFF]` in UTC.
     pub start_date: Option<String>,
     pub end_date: Option<String>,
+}
+
+impl Schedule {
+    /// The time fields, null where they are not given.
+    pub fn times(&self) -> [(Field, &Value); 8] {
+        [
+            (Field::Year, &self.year),
+            (Field::Month, &self.month),
+            (Field::Day, &self.day),
+            (Field::Week, &self.week),
+            (Field::DayOfWeek, &self.day_of_week),
+            (Field::Hour, &self.hour),
+            (Field::Minute, &self.minute),
+            (Field::Second, &self.second),
+        ]
+    }
+
+    /// When it is due.
+    ///
+    /// # Errors
+    /// In the original's words.
+    pub fn cron(&self) -> Result<Cron, CronError> {
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let given = self.times().into_iter().filter(|(_, value)| !value.is_null());
+        let texts: Vec<(Field, String)> =
+            given.map(|(field, value)| (field, text(value))).collect();
+        let given: Vec<(Field, &str)> =
+            texts.iter().map(|(field, text)| (*field, text.as_str())).collect();
+        let moment = |text: &Option<String>| text.as_deref().and_then(moment);
+        Ok(Cron::parse(&given)?.between(moment(&self.start_date), moment(&self.end_date)))
+    }
+}
+
+/// A validated date and time, which is in UTC.
+fn moment(text: &str) -> Option<Timestamp> {
+    let date: DateTime = text.parse().ok()?;
+    date.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
+}
+
+/// What is done about occasions that passed while no host was there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Misfire {
+    pub policy: MisfirePolicy,
+    /// How late an occasion may be fired.
+    pub grace: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MisfirePolicy {
+    /// Several missed occasions are made up for by one.
+    Once,
+    /// Each is made up for.
+    All,
+    /// None is.
+    Skip,
+}
+
+/// The machine's own, where none is named.
+fn timezone(name: Option<String>) -> Result<TimeZone, Error> {
+    match name {
+        None => Ok(TimeZone::system()),
+        Some(name) => TimeZone::get(&name).map_err(|error| {
+            Error::new(error.to_string()).guard("While validating setting:", "asynctask_timezone")
+        }),
+    }
 }
 
 /// A log level, from the least to the most severe.
@@ -135,6 +224,11 @@ impl Settings {
             database,
             queues,
             schedules: read.take("asynctask_scheduled_workers")?,
+            timezone: timezone(read.take("asynctask_timezone")?)?,
+            misfire: Misfire {
+                policy: read.take("asynctask_misfire")?,
+                grace: read.seconds("asynctask_misfire_grace")?,
+            },
             poll_interval: read.millis("asynctask_workers_poll_interval")?,
             check_child_interval: read.millis("asynctask_workers_check_child_interval")?,
             // Python's root logger without level logs everything.

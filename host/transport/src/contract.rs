@@ -6,6 +6,8 @@
 
 #![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test suite fails by panic")]
 
+mod schedules;
+
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -20,6 +22,8 @@ use crate::{
     Attributes, Claim, DeadQuery, Death, Due, Features, Finished, Kind, NewTask, Options, Outcome,
     Owner, Payload, QueueName, TaskId, Timestamp, Transport, Uri, Want, open,
 };
+
+pub use schedules::{an_occasion_is_recorded_once, one_of_many_hosts_records_an_occasion};
 
 /// Makes a test of every check; `$fresh` is what [`contract::Store`](crate::contract::Store) has
 /// under that name.
@@ -39,6 +43,7 @@ macro_rules! keeps_the_contract {
             retries_keep_their_place a_unique_task_is_there_once a_paused_queue_gives_nothing
             no_more_in_flight_than_allowed attributes_survive_their_owner dead_letters_come_back
             dead_letters_are_deleted what_it_cannot_do_is_refused
+            an_occasion_is_recorded_once one_of_many_hosts_records_an_occasion
         );
 
         /// Not a check: the process that `a_killed_owner_is_rescued_at_once` kills.

@@ -14,7 +14,8 @@
 //!
 //! `address.rs`, `tls.rs`, `connect.rs`: to the server. `session.rs`: one connection and its
 //! statements. `schema.rs`, `additions.rs`: the tables. `tasks.rs`: submit and lists. `claims.rs`,
-//! `marks.rs`, `finish.rs`, `dead.rs`: the road of a task. `owners.rs`: who lives. `watch.rs`: word of new tasks.
+//! `marks.rs`, `finish.rs`, `dead.rs`: the road of a task. `schedules.rs`: what was due. `owners.rs`:
+//! who lives. `watch.rs`: word of new tasks.
 
 mod additions;
 mod address;
@@ -26,6 +27,7 @@ mod finish;
 mod locks;
 mod marks;
 mod owners;
+mod schedules;
 mod schema;
 mod session;
 mod tasks;
@@ -40,8 +42,8 @@ use crossbeam_channel::Sender;
 
 use crate::{
     Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, Kind, LetterId, NewTask, Options,
-    QueueName, QueueStatus, Submitted, TaskId, Transport, TransportError, Uri, WaitingTask, Want,
-    Watch,
+    QueueName, QueueStatus, Submitted, TaskId, Timestamp, Transport, TransportError, Uri,
+    WaitingTask, Want, Watch,
 };
 use address::Address;
 use failure::Trouble;
@@ -218,6 +220,23 @@ impl Transport for Pgsql {
 
     fn watch(&self, wake: Sender<QueueName>) -> Result<Option<Watch>, TransportError> {
         watch::start(&self.address, wake).map(Some)
+    }
+
+    fn last_occasion(
+        &mut self,
+        schedule: &str,
+        since: Timestamp,
+    ) -> Result<Timestamp, TransportError> {
+        self.with_session(|_, session| schedules::last(session, schedule, since))
+    }
+
+    fn record_occasion(
+        &mut self,
+        schedule: &str,
+        at: Timestamp,
+        tasks: &[NewTask],
+    ) -> Result<bool, TransportError> {
+        self.with_session(|_, session| schedules::record(session, schedule, at, tasks))
     }
 
     fn close(&mut self) -> Result<(), TransportError> {

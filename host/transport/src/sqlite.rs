@@ -7,12 +7,14 @@
 //! `queue.db.wake/`, one file for each queue, touched on every submit.
 //!
 //! `schema.rs` makes the tables, `tasks.rs` puts in and looks, `claims.rs` takes and finishes,
-//! `dead.rs` keeps what failed, `owners.rs` proves who lives, `wake.rs` tells of new tasks, `failure.rs` words what went wrong.
+//! `dead.rs` keeps what failed, `schedules.rs` remembers what was due, `owners.rs` proves who lives,
+//! `wake.rs` tells of new tasks, `failure.rs` words what went wrong.
 
 mod claims;
 mod dead;
 mod failure;
 mod owners;
+mod schedules;
 mod schema;
 mod tasks;
 mod wake;
@@ -174,6 +176,23 @@ impl Transport for Sqlite {
 
     fn watch(&self, wake: Sender<QueueName>) -> Result<Option<Watch>, TransportError> {
         self.wake.watch(wake).map(Some)
+    }
+
+    fn last_occasion(
+        &mut self,
+        schedule: &str,
+        since: Timestamp,
+    ) -> Result<Timestamp, TransportError> {
+        self.last(schedule, since)
+    }
+
+    fn record_occasion(
+        &mut self,
+        schedule: &str,
+        at: Timestamp,
+        tasks: &[NewTask],
+    ) -> Result<bool, TransportError> {
+        self.record_due(schedule, at, tasks)
     }
 
     fn close(&mut self) -> Result<(), TransportError> {

@@ -7,7 +7,7 @@ use crossbeam_channel::Sender;
 
 use crate::{
     Claim, DeadLetter, DeadQuery, Finished, Kind, LetterId, NewTask, QueueName, QueueStatus,
-    Submitted, TaskId, TransportError, WaitingTask, Want,
+    Submitted, TaskId, Timestamp, TransportError, WaitingTask, Want,
 };
 
 /// A connection to a store of tasks, used from one thread at a time.
@@ -113,6 +113,29 @@ pub trait Transport: Send {
     /// never, a fallback poll must do without it.
     fn watch(&self, wake: Sender<QueueName>) -> Result<Option<Watch>, TransportError>;
 
+    /// The last occasion of `schedule` that any host recorded; one that none has seen begins with
+    /// `since`. Only of a store with [`Features::schedules`].
+    fn last_occasion(
+        &mut self,
+        schedule: &str,
+        since: Timestamp,
+    ) -> Result<Timestamp, TransportError> {
+        let _ = (schedule, since);
+        Err(cannot(&self.label(), "keep schedules"))
+    }
+
+    /// Records that `schedule` was due at `at` and submits `tasks`, all in one transaction, unless a
+    /// host did so already for this occasion or a later one: `false` then, and nothing is written.
+    fn record_occasion(
+        &mut self,
+        schedule: &str,
+        at: Timestamp,
+        tasks: &[NewTask],
+    ) -> Result<bool, TransportError> {
+        let _ = (schedule, at, tasks);
+        Err(cannot(&self.label(), "keep schedules"))
+    }
+
     /// Gives up ownership: what is still claimed goes back at once. The last call of an owner.
     fn close(&mut self) -> Result<(), TransportError>;
 
@@ -133,12 +156,20 @@ pub struct Features {
     pub pause: bool,
     /// [`Want::in_flight`].
     pub in_flight: bool,
+    /// [`Transport::record_occasion`].
+    pub schedules: bool,
 }
 
 impl Features {
     /// All there is.
-    pub const ALL: Features =
-        Features { priorities: true, delays: true, unique: true, pause: true, in_flight: true };
+    pub const ALL: Features = Features {
+        priorities: true,
+        delays: true,
+        unique: true,
+        pause: true,
+        in_flight: true,
+        schedules: true,
+    };
 }
 
 /// The refusal of what a kind of store cannot do: `{label} cannot {what}`.

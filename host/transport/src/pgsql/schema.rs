@@ -8,8 +8,10 @@ use super::session::Session;
 use crate::{Kind, TransportError};
 
 /// Our steps: name and statements; an entry is never changed once released, only added to.
-const STEPS: [(&str, &str); 1] =
-    [("owners, claims, attributes and dead letters", include_str!("steps/1.sql"))];
+const STEPS: [(&str, &str); 2] = [
+    ("owners, claims, attributes and dead letters", include_str!("steps/1.sql")),
+    ("schedules", include_str!("steps/2.sql")),
+];
 
 /// Sees that all tables are there; reads only when they are.
 pub(super) fn prepare(

@@ -12,7 +12,7 @@ use crate::TransportError;
 const APPLICATION: i32 = 0x7265_7871;
 
 /// One entry a version; never changed once released, only added to.
-const STEPS: [&str; 1] = [
+const STEPS: [&str; 2] = [
     // 1: tasks with their attributes and their claim, claims with their owner, dead letters.
     "
 CREATE TABLE owners (
@@ -59,6 +59,12 @@ CREATE TABLE dead (
 ) STRICT;
 CREATE INDEX dead_of_queue ON dead (queue, letter);
 CREATE INDEX dead_by_age ON dead (died);",
+    // 2: the last occasion of each schedule.
+    "
+CREATE TABLE schedules (
+    schedule TEXT PRIMARY KEY,
+    occasion INTEGER NOT NULL
+) STRICT;",
 ];
 
 const VERSION: &str = "SELECT user_version, application_id, (SELECT count(*) FROM sqlite_schema)

@@ -48,7 +48,7 @@ fn without_rights_to_change_the_table_we_go_on() {
         .batch_execute(&format!(
             "DROP TABLE asynctask.rex_claims, asynctask.rex_owners, asynctask.rex_tasks,
                  asynctask.rex_keys, asynctask.rex_queues, asynctask.rex_dead,
-                 asynctask.rex_migrations;
+                 asynctask.rex_schedules, asynctask.rex_migrations;
              DROP FUNCTION asynctask.rex_submit;
              CREATE ROLE {role} LOGIN;
              GRANT USAGE, CREATE ON SCHEMA asynctask TO {role};

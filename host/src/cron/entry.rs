@@ -1,0 +1,168 @@
+//! One schedule as settings give it, and what follows from it: queue, payload, names.
+
+use jiff::civil::DateTime;
+use rex_cron::Cron;
+use rex_plugin_api::pyrepr::{repr, repr_map};
+use rex_transport::{NewTask, Payload, QueueName};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::settings::Schedule;
+
+/// A schedule that was understood.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    pub queue: QueueName,
+    /// The worker that gets its tasks.
+    pub worker: String,
+    /// The worker's name or the command, as configured.
+    pub what: String,
+    /// The time fields that are given, as configured.
+    pub fields: Map<String, Value>,
+    /// Tells it from all others in the store: equal schedules are one.
+    pub key: String,
+    pub cron: Cron,
+    payload: Value,
+}
+
+/// The worker that runs commands.
+pub const CTL_EXECUTOR: &str = "ctl_executor";
+
+impl Entry {
+    /// Takes a validated schedule.
+    ///
+    /// # Errors
+    /// When its worker's name makes no queue name.
+    pub fn of(schedule: &Schedule) -> Result<Entry, String> {
+        let repr = record(schedule);
+        let hash: String = Sha256::digest(&repr).iter().map(|byte| format!("{byte:02x}")).collect();
+        let (queue, worker, what, payload) = match (&schedule.worker, &schedule.ctl) {
+            (Some(worker), _) => {
+                (format!("scheduled_0_{worker}"), worker.as_str(), worker, json!({}))
+            }
+            (None, Some(ctl)) => {
+                let queue = format!("scheduled_0_ctl_{}", &hash[..8]);
+                (queue, CTL_EXECUTOR, ctl, json!({"command": ctl}))
+            }
+            (None, None) => return Err("Must specify one of 'worker' or 'ctl'".to_owned()),
+        };
+        Ok(Entry {
+            queue: QueueName::parse(&queue).map_err(|error| error.to_string())?,
+            worker: worker.to_owned(),
+            what: what.clone(),
+            fields: given(schedule),
+            key: format!("{queue} {}", &hash[..16]),
+            cron: schedule.cron().map_err(|error| error.to_string())?,
+            payload,
+        })
+    }
+
+    /// The task of one occasion.
+    pub fn task(&self) -> NewTask {
+        // An object of one short text is below every limit.
+        let text = self.payload.to_string();
+        let payload = Payload::parse(&text, usize::MAX).unwrap_or_else(|_| Payload::empty());
+        NewTask::plain(self.queue.clone(), payload)
+    }
+
+    /// `{'second': '*/2'}`.
+    pub fn times(&self) -> String {
+        repr_map(&self.fields)
+    }
+}
+
+fn given(schedule: &Schedule) -> Map<String, Value> {
+    let given = schedule.times().into_iter().filter(|(_, value)| !value.is_null());
+    given.map(|(field, value)| (field.name().to_owned(), value.clone())).collect()
+}
+
+/// As Python shows the original's record: the names of queues are made of it.
+fn record(schedule: &Schedule) -> String {
+    let text = |text: &Option<String>| repr(&json!(text));
+    let date = |text: &Option<String>| text.as_deref().map_or("None".to_owned(), date_repr);
+    let mut fields = vec![("worker", text(&schedule.worker)), ("ctl", text(&schedule.ctl))];
+    fields.extend(schedule.times().map(|(field, value)| (field.name(), repr(value))));
+    fields.push(("start_date", date(&schedule.start_date)));
+    fields.push(("end_date", date(&schedule.end_date)));
+    let fields: Vec<String> =
+        fields.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+    format!("Record({})", fields.join(", "))
+}
+
+/// `datetime.datetime(2020, 1, 2, 3, 4, 5)`; seconds and microseconds only as far as there are any.
+fn date_repr(text: &str) -> String {
+    let Ok(date) = text.parse::<DateTime>() else { return repr(&json!(text)) };
+    let mut parts = vec![
+        i32::from(date.year()),
+        i32::from(date.month()),
+        i32::from(date.day()),
+        i32::from(date.hour()),
+        i32::from(date.minute()),
+        i32::from(date.second()),
+        date.subsec_nanosecond() / 1000,
+    ];
+    while parts.len() > 5 && parts.last() == Some(&0) {
+        parts.pop();
+    }
+    let parts: Vec<String> = parts.iter().map(i32::to_string).collect();
+    format!("datetime.datetime({})", parts.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn schedule(given: Value) -> Schedule {
+        let mut all = json!({
+            "worker": null, "ctl": null, "year": null, "month": null, "day": null, "week": null,
+            "day_of_week": null, "hour": null, "minute": null, "second": null, "start_date": null,
+            "end_date": null,
+        });
+        for (name, value) in given.as_object().unwrap() {
+            all[name] = value.clone();
+        }
+        serde_json::from_value(all).unwrap()
+    }
+
+    #[test]
+    fn queues_are_named_as_the_original_names_them() {
+        let queue = |given| Entry::of(&schedule(given)).unwrap().queue.to_string();
+        assert_eq!(
+            record(&schedule(json!({"ctl": "demo-noisy-task", "hour": "*/3"}))),
+            "Record(worker=None, ctl='demo-noisy-task', year=None, month=None, day=None, week=None, \
+             day_of_week=None, hour='*/3', minute=None, second=None, start_date=None, end_date=None)"
+        );
+        assert_eq!(
+            queue(json!({"ctl": "demo-noisy-task", "hour": "*/3"})),
+            "scheduled_0_ctl_12bcbf45"
+        );
+        let dated = json!({
+            "ctl": "demo-noisy-task --x", "minute": 0, "start_date": "2020-01-02T03:04:05",
+        });
+        assert_eq!(queue(dated), "scheduled_0_ctl_76cf57b6");
+        assert_eq!(
+            queue(json!({"worker": "job_queuer", "second": "*/5"})),
+            "scheduled_0_job_queuer"
+        );
+    }
+
+    #[test]
+    fn dates_are_shown_as_far_as_they_are_told() {
+        for (text, expected) in [
+            ("2020-01-02T00:00:00", "datetime.datetime(2020, 1, 2, 0, 0)"),
+            ("2020-01-02T00:00:00.000500", "datetime.datetime(2020, 1, 2, 0, 0, 0, 500)"),
+        ] {
+            assert_eq!(date_repr(text), expected);
+        }
+    }
+
+    #[test]
+    fn a_task_says_what_is_to_be_done() {
+        let task = |given| Entry::of(&schedule(given)).unwrap().task();
+        assert_eq!(task(json!({"worker": "foo", "hour": 1})).payload.as_str(), "{}");
+        let command = task(json!({"ctl": "x --y", "hour": 1}));
+        assert_eq!(command.payload.as_str(), "{\"command\": \"x --y\"}");
+    }
+}
