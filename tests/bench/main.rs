@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its figures")]
 
 mod bare;
+mod stores;
 
 use std::path::Path;
 use std::time::Duration;
@@ -32,6 +33,7 @@ fn main() {
     deaths(&library);
     memory(&library);
     reload(&library);
+    stores::stores(&library);
 }
 
 fn row(figure: &str, measured: Duration, limit: Duration) {

@@ -14,6 +14,7 @@ mod sharing;
 mod store;
 mod supervision;
 mod tidy;
+mod transports;
 
 /// A file that nobody lists is a test that nobody runs.
 #[test]

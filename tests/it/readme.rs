@@ -59,7 +59,7 @@ fn every_command_works() {
     command.env("PATH", format!("{}:{path}", dist().join("bin").display()));
     command.env("KEPT", target_dir().join("new")).env("CARGO_TARGET_DIR", target_dir().join("new"));
     command.env("DATABASE", database.uri());
-    for variable in ["REX_DIST", "REX_TEST_PG"] {
+    for variable in ["REX_DIST", "REX_TEST_PG", "REX_TEST_AMQP"] {
         command.env_remove(variable);
     }
     let done = process::run_within(std::time::Duration::from_secs(900), command, "");

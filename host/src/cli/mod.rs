@@ -16,6 +16,7 @@ mod queue;
 pub mod rex;
 mod run;
 mod submit;
+mod transfer;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -47,7 +48,7 @@ enum Command {
     Run(run::RunArgs),
     /// Put tasks into a queue
     Submit(submit::SubmitArgs),
-    /// Look at queues, or empty one
+    /// Look at queues, empty or move one
     #[command(subcommand)]
     Queue(queue::QueueCommand),
     /// Look at dead letters: tasks that failed for good

@@ -183,7 +183,8 @@ impl Place {
     }
 }
 
-fn options(settings: &Settings, owner: Option<Owner>) -> Options {
+/// How a transport is to behave.
+pub(crate) fn options(settings: &Settings, owner: Option<Owner>) -> Options {
     Options {
         owner,
         rescue_grace: settings.rescue_grace,
@@ -204,6 +205,7 @@ pub(crate) fn submitter(
 ) -> Result<(Settings, Box<dyn Transport>), Failure> {
     let place = common.place(environment)?;
     let settings = place.settings()?;
+    refuse_memory(settings.transport.as_deref())?;
     let transport = place.open(&settings, None).map_err(Failure::plain)?;
     Ok((settings, transport))
 }
@@ -217,5 +219,21 @@ pub(crate) fn viewer(
     environment: &Environment,
 ) -> Result<Box<dyn Transport>, Failure> {
     let place = common.place(environment)?;
-    place.open_existing(&place.settings()?).map_err(Failure::plain)
+    let settings = place.settings()?;
+    refuse_memory(settings.transport.as_deref())?;
+    place.open_existing(&settings).map_err(Failure::plain)
+}
+
+/// A command that ends with its process has nothing to do with a store in memory.
+///
+/// # Errors
+/// When the address is one.
+pub(crate) fn refuse_memory(uri: Option<&str>) -> Result<(), Failure> {
+    if uri.is_some_and(|uri| uri.trim_start().starts_with("localmem:")) {
+        return Err(Failure::new(
+            "a localmem:// queue lives in one process: no command reaches it",
+        )
+        .hint("name a store that programs share, such as sqlite:/PATH/TO/FILE"));
+    }
+    Ok(())
 }

@@ -11,6 +11,7 @@ use super::failure::Failure;
 use super::output::Output;
 use super::place::{self, Common};
 use super::submit::parse_queue;
+use super::transfer;
 use crate::clock;
 
 #[derive(clap::Subcommand)]
@@ -41,6 +42,19 @@ pub(crate) enum QueueCommand {
         /// Do it; without this, only say how many there are
         #[arg(long)]
         yes: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Move all waiting tasks of a queue to another transport
+    #[command(name = "move")]
+    Move {
+        queue: String,
+        /// Transport to take the tasks from
+        #[arg(long, value_name = "URI")]
+        from: String,
+        /// Transport to put them into
+        #[arg(long, value_name = "URI")]
+        to: String,
         #[command(flatten)]
         common: Common,
     },
@@ -120,6 +134,12 @@ pub(crate) fn queue(
             }
             let count = transport.purge(&queue)?;
             output.line(format_args!("{count} tasks deleted from queue {queue}"))?;
+        }
+        QueueCommand::Move { queue, from, to, common } => {
+            let queue = parse_queue(&queue)?;
+            let settings = common.place(&environment)?.settings()?;
+            let count = transfer::transfer(&settings, &from, &to, &queue)?;
+            output.line(format_args!("{count} tasks moved from queue {queue}"))?;
         }
     }
     output.finish()

@@ -174,7 +174,7 @@ fn scheduler(
 }
 
 /// Tells this run of this host from all others, in words that lead an operator to it.
-fn owner_id() -> String {
+pub(super) fn owner_id() -> String {
     let machine = rustix::system::uname();
     let host = machine.nodename().to_string_lossy();
     format!("{host}:{}:{}", std::process::id(), crate::page::monotonic_ns())

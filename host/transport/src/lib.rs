@@ -14,8 +14,12 @@ mod task;
 mod transport;
 mod uri;
 
+pub mod amqp;
 pub mod contract;
+pub mod filesys;
+pub mod localmem;
 pub mod pgsql;
+pub mod redis;
 pub mod sqlite;
 
 pub use error::{Kind, TransportError};

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::{Transport, TransportError, Uri, pgsql, sqlite};
+use crate::{Transport, TransportError, Uri, amqp, filesys, localmem, pgsql, redis, sqlite};
 
 /// Who claims. Without one a transport submits, lists and purges only.
 #[derive(Debug, Clone)]
@@ -51,6 +51,10 @@ pub fn open(uri: &Uri, options: &Options) -> Result<Box<dyn Transport>, Transpor
     match uri.scheme() {
         "pgsql" => Ok(Box::new(pgsql::Pgsql::open(uri, options)?)),
         "sqlite" => Ok(Box::new(sqlite::Sqlite::open(uri, options)?)),
+        "redis" => Ok(Box::new(redis::Redis::open(uri, options)?)),
+        "amqp" => Ok(Box::new(amqp::Amqp::open(uri, options)?)),
+        "filesys" => Ok(Box::new(filesys::FileSys::open(uri, options)?)),
+        "localmem" => Ok(Box::new(localmem::LocalMem::open(uri, options)?)),
         _ => Err(uri.unknown()),
     }
 }

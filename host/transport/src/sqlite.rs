@@ -13,7 +13,7 @@
 mod claims;
 mod dead;
 mod failure;
-mod owners;
+pub(crate) mod owners;
 mod schedules;
 mod schema;
 mod tasks;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 
 use crate::{
-    Claim, DeadLetter, DeadQuery, Finished, Kind, LetterId, NewTask, QueueName, QueueStatus,
-    Submitted, TaskId, Timestamp, TransportError, WaitingTask, Want,
+    Claim, DeadLetter, DeadQuery, Due, Finished, Kind, LetterId, NewTask, Outcome, QueueName,
+    QueueStatus, Submitted, TaskId, Timestamp, TransportError, WaitingTask, Want,
 };
 
 /// A connection to a store of tasks, used from one thread at a time.
@@ -170,6 +170,47 @@ impl Features {
         in_flight: true,
         schedules: true,
     };
+}
+
+impl Features {
+    /// Refuses tasks with attributes that a store named `label` does not have.
+    ///
+    /// # Errors
+    /// `Invalid`, for the first of them.
+    pub(crate) fn allow<'a>(
+        self,
+        label: &str,
+        tasks: impl IntoIterator<Item = &'a NewTask>,
+    ) -> Result<(), TransportError> {
+        for NewTask { attributes, .. } in tasks {
+            if attributes.priority != 0 && !self.priorities {
+                return Err(cannot(label, "give tasks a priority"));
+            }
+            if attributes.due != Due::Now && !self.delays {
+                return Err(cannot(label, "delay a task"));
+            }
+            if attributes.unique.is_some() && !self.unique {
+                return Err(cannot(label, "keep a task unique"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses outcomes that a store named `label` cannot record.
+    ///
+    /// # Errors
+    /// `Invalid`, for the first of them.
+    pub(crate) fn allow_outcomes(
+        self,
+        label: &str,
+        finished: &[Finished],
+    ) -> Result<(), TransportError> {
+        let mut outcomes = finished.iter().map(|one| &one.outcome);
+        if !self.delays && outcomes.any(|outcome| matches!(outcome, Outcome::Retry { .. })) {
+            return Err(cannot(label, "try a task again"));
+        }
+        self.allow(label, finished.iter().flat_map(|one| &one.submits))
+    }
 }
 
 /// The refusal of what a kind of store cannot do: `{label} cannot {what}`.

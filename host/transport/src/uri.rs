@@ -123,6 +123,20 @@ impl Uri {
         Ok(parts)
     }
 
+    /// Reads the rest as `//HOST[:PORT][/PATH]`, where a lone word is the host and not, as for
+    /// databases, the path; the path is [`Parts::database`].
+    pub(crate) fn network(&self) -> Result<Parts, TransportError> {
+        let (address, query) = split_query(self.rest());
+        match address.strip_prefix("//") {
+            None => Err(self.bad("it does not begin with //")),
+            Some(host) if host.contains('/') => self.server(),
+            Some(_) => {
+                let text = format!("{}:{address}/?{query}", self.scheme());
+                Uri { text, colon: self.colon }.server()
+            }
+        }
+    }
+
     /// Reads the rest as a path with options.
     pub(crate) fn path(&self) -> Result<(String, Vec<(String, String)>), TransportError> {
         let (path, query) = split_query(self.rest());
@@ -202,7 +216,10 @@ fn unknown(masked: &str) -> TransportError {
         Kind::Config,
         format!("\"{masked}\" does not resolve to a known AsyncTransport"),
     )
-    .with_hint("known are pgsql://USER@HOST/DATABASE and sqlite:/PATH/TO/FILE")
+    .with_hint(
+        "known are pgsql://USER@HOST/DATABASE, sqlite:/PATH/TO/FILE, redis://HOST, \
+         amqp://USER:PASSWORD@HOST, filesys:/PATH/TO/DIRECTORY and localmem://",
+    )
 }
 
 fn split_query(text: &str) -> (&str, &str) {

@@ -26,7 +26,7 @@ pub(super) struct Registered {
     file: OwnerFile,
 }
 
-struct OwnerFile {
+pub(crate) struct OwnerFile {
     path: PathBuf,
     file: File,
 }
@@ -175,7 +175,7 @@ pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-pub(super) fn make_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
     match fs::create_dir(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         done => done,
@@ -214,7 +214,7 @@ WHERE claim IN (SELECT id FROM claims WHERE owner = ?1)";
 
 impl OwnerFile {
     /// Makes and locks the file; `WouldBlock` when a living owner holds it.
-    fn create(path: PathBuf) -> io::Result<OwnerFile> {
+    pub(crate) fn create(path: PathBuf) -> io::Result<OwnerFile> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let file = OpenOptions::new()
@@ -236,14 +236,19 @@ impl OwnerFile {
     }
 
     /// Leaves a sign of life. That it cannot be written must not stop a host that works.
-    fn beat(&self) {
+    pub(crate) fn beat(&self) {
         let sign = format!("{} {:020}\n", machine().unwrap_or_default(), uptime().as_micros());
         if let Err(error) = self.file.write_at(sign.as_bytes(), 0) {
             tracing::debug!("no sign of life in {}: {error}", self.path.display());
         }
     }
 
-    fn remove(self) {
+    /// Whether nobody has taken this owner for dead and its file away.
+    pub(crate) fn is_in_place(&self) -> bool {
+        is_at(&self.file, &self.path)
+    }
+
+    pub(crate) fn remove(self) {
         if is_at(&self.file, &self.path) {
             // A file left behind is swept by the next owner.
             let _left = fs::remove_file(&self.path);
@@ -252,7 +257,7 @@ impl OwnerFile {
 }
 
 /// That an owner is dead or stopped for too long.
-enum Proof {
+pub(crate) enum Proof {
     NoFile,
     /// The owner's file, its lock now ours.
     Free(File),
@@ -261,7 +266,7 @@ enum Proof {
 }
 
 impl Proof {
-    fn bury(self, path: &Path) {
+    pub(crate) fn bury(self, path: &Path) {
         let ours = match &self {
             Proof::NoFile => false,
             Proof::Free(file) => is_at(file, path),
@@ -274,7 +279,7 @@ impl Proof {
     }
 }
 
-fn proof_of_death(path: &Path, timeout: Duration) -> Option<Proof> {
+pub(crate) fn proof_of_death(path: &Path, timeout: Duration) -> Option<Proof> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Some(Proof::NoFile),
@@ -294,7 +299,7 @@ fn proof_of_death(path: &Path, timeout: Duration) -> Option<Proof> {
     }
 }
 
-fn is_at(file: &File, path: &Path) -> bool {
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), fs::metadata(path)) {
         (Ok(file), Ok(named)) => file.ino() == named.ino() && file.dev() == named.dev(),
         _ => false,
@@ -308,7 +313,7 @@ fn uptime() -> Duration {
 }
 
 /// An id as a file's name: what is no letter, digit, `.` or `-` becomes `_` and two hex digits.
-fn file_name(id: &str) -> String {
+pub(crate) fn file_name(id: &str) -> String {
     let mut name = String::from("o");
     for byte in id.bytes() {
         match byte {

@@ -1,0 +1,70 @@
+//! Moving what waits from one transport to another. A batch is claimed at the source, submitted at
+//! the target, and only then finished at the source: an interruption leaves its tasks claimed, and
+//! the next host or move takes them back. At most the batch in hand is then moved twice.
+
+use std::time::{Duration, Instant};
+
+use rex_transport::{Finished, NewTask, Outcome, Owner, QueueName, Uri, Want};
+
+use super::failure::Failure;
+use super::place::{options, refuse_memory};
+use super::run::owner_id;
+use crate::settings::Settings;
+
+/// How many tasks an interruption can double.
+const BATCH: usize = 200;
+/// How often the source sees that we live.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// Returns how many tasks were moved.
+///
+/// # Errors
+/// When either transport cannot be used; nothing is lost then.
+pub(super) fn transfer(
+    settings: &Settings,
+    from: &str,
+    to: &str,
+    queue: &QueueName,
+) -> Result<u64, Failure> {
+    refuse_memory(Some(from))?;
+    refuse_memory(Some(to))?;
+    let (from, to) = (Uri::parse(from)?, Uri::parse(to)?);
+    if from == to {
+        return Err(Failure::new(format!("both transports are {from}"))
+            .hint("name the transport to leave with --from and the new one with --to"));
+    }
+    let owner = Owner { id: owner_id() };
+    let mut source = rex_transport::open(&from, &options(settings, Some(owner)))?;
+    let mut target = rex_transport::open(&to, &options(settings, None))?;
+    let mut count = 0;
+    let mut beat = Instant::now();
+    loop {
+        // Also what an interrupted move has left behind.
+        if beat <= Instant::now() {
+            source.rescue()?;
+            beat = Instant::now() + BEAT;
+        }
+        let Some(claim) = source.claim(queue, &Want::tasks(BATCH))? else { break };
+        let tasks: Vec<NewTask> = claim
+            .tasks
+            .iter()
+            .map(|task| NewTask::plain(queue.clone(), task.payload.clone()))
+            .collect();
+        if let Err(error) = target.submit(&tasks) {
+            // Whether the target has them is not known; the source still does.
+            source.close()?;
+            return Err(error.into());
+        }
+        let done = claim.tasks.iter().map(|task| Finished {
+            claim: claim.id,
+            task: task.id,
+            outcome: Outcome::Done,
+            submits: Vec::new(),
+        });
+        let done: Vec<Finished> = done.collect();
+        source.finish(&done)?;
+        count += done.len() as u64;
+    }
+    source.close()?;
+    Ok(count)
+}

@@ -1,0 +1,220 @@
+//! AMQP 0-9-1 as RabbitMQ speaks it: the original's queues, so that old producers and consumers work
+//! beside us.
+//!
+//! A queue is a durable direct exchange, a durable queue and a binding, all of one name; a message's
+//! body is the payload's text. A claimed task is a message that was got and not acknowledged: when
+//! its host dies or loses its connection, the broker itself puts it back into its old place, at
+//! once, which is why `rescue` has nothing to give back and why what was running then runs again.
+//! Outcomes and submits are one transaction of the protocol (`tx.commit`, answered when all is on
+//! disk): all or none as long as the broker lives, and at least once whatever happens.
+//!
+//! The protocol tells neither which queues there are nor what others hold, so there are queues of
+//! ours that old consumers do not know: `rex.queues` has the names, a host consumes from the always
+//! empty `rex.busy.QUEUE` while it holds tasks, `rex.dead.QUEUE` has the dead letters. Ids and dates
+//! are in each message's properties; a message without them gets an id when it is claimed.
+//!
+//! `link.rs`: the connection. `failure.rs`: what went wrong. `message.rs`: tasks and letters as
+//! messages. `claims.rs`: submit, take and finish. `lists.rs`: looks. `watch.rs`: word of new tasks.
+
+mod claims;
+mod failure;
+mod link;
+mod lists;
+mod message;
+mod watch;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+
+use crate::{
+    Claim, ClaimId, DeadLetter, DeadQuery, Finished, Kind, LetterId, NewTask, Options, QueueName,
+    QueueStatus, Submitted, TaskId, Timestamp, Transport, TransportError, Uri, WaitingTask, Want,
+    Watch, cannot,
+};
+use link::{Address, Link};
+use message::{Ids, Message};
+
+/// A store in an AMQP broker.
+pub struct Amqp {
+    address: Address,
+    link: Option<Link>,
+    /// Whether this may claim: not from the start or not after `close`.
+    may_own: bool,
+    ids: Ids,
+    /// What was got over this link and not acknowledged.
+    held: BTreeMap<ClaimId, Held>,
+    /// Queues in which this host holds tasks, with the consumer that says so.
+    busy: HashMap<QueueName, String>,
+    /// Queues that were declared over this link and whose name is in `rex.queues`.
+    declared: HashSet<QueueName>,
+}
+
+struct Held {
+    queue: QueueName,
+    tasks: BTreeMap<TaskId, HeldTask>,
+}
+
+struct HeldTask {
+    tag: u64,
+    message: Message,
+}
+
+impl Amqp {
+    /// Connects to `amqp://USER:PASSWORD@HOST[:PORT][/VHOST]`.
+    ///
+    /// # Errors
+    /// `Config` for an ill-formed address, `Unreachable` with the original's `Failed to connect to
+    /// the AMQP server:`, `Refused` where the login or the virtual host is refused.
+    pub fn open(uri: &Uri, options: &Options) -> Result<Amqp, TransportError> {
+        let mut amqp = Amqp {
+            address: Address::resolve(uri)?,
+            link: None,
+            may_own: options.owner.is_some(),
+            ids: Ids::new(),
+            held: BTreeMap::new(),
+            busy: HashMap::new(),
+            declared: HashSet::new(),
+        };
+        amqp.with_link(|_, _| Ok(()))?;
+        Ok(amqp)
+    }
+
+    /// Runs a piece of work on the connection, a new one if the last broke. With a connection goes
+    /// all that was held over it: the broker has put it back.
+    fn with_link<T>(
+        &mut self,
+        work: impl FnOnce(&mut Amqp, &Link) -> Result<T, amqprs::error::Error>,
+    ) -> Result<T, TransportError> {
+        let link = match self.link.take() {
+            Some(link) if link.is_open() => link,
+            _ => {
+                self.held.clear();
+                self.busy.clear();
+                self.declared.clear();
+                Link::connect(&self.address)?
+            }
+        };
+        match work(self, &link) {
+            Ok(value) => {
+                self.link = Some(link);
+                Ok(value)
+            }
+            // Nobody knows what the broker made of it: the link goes, and what it held goes back.
+            Err(error) => {
+                let said = failure::say(&self.address, &error, link.reason());
+                link.close();
+                Err(said)
+            }
+        }
+    }
+
+    fn owner_or_refuse(&self) -> Result<(), TransportError> {
+        if self.may_own {
+            return Ok(());
+        }
+        let text = "This transport was opened without an owner: it cannot claim";
+        Err(TransportError::new(Kind::Invalid, text))
+    }
+}
+
+impl Transport for Amqp {
+    fn submit(&mut self, tasks: &[NewTask]) -> Result<Vec<Submitted>, TransportError> {
+        self.features().allow(&self.label(), tasks)?;
+        if tasks.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.with_link(|amqp, link| amqp.add(link, tasks))
+    }
+
+    fn poll(&mut self, queue: &QueueName) -> Result<u64, TransportError> {
+        self.with_link(|amqp, link| amqp.count_waiting(link, queue))
+    }
+
+    fn queues(&mut self) -> Result<Vec<QueueStatus>, TransportError> {
+        self.with_link(|amqp, link| amqp.list_queues(link))
+    }
+
+    fn peek(&mut self, queue: &QueueName, limit: u64) -> Result<Vec<WaitingTask>, TransportError> {
+        self.with_link(|amqp, link| amqp.list_waiting(link, queue, limit))
+    }
+
+    fn purge(&mut self, queue: &QueueName) -> Result<u64, TransportError> {
+        self.with_link(|amqp, link| amqp.delete_waiting(link, queue))
+    }
+
+    fn dead_letters(&mut self, query: &DeadQuery) -> Result<Vec<DeadLetter>, TransportError> {
+        self.with_link(|amqp, link| amqp.list_dead(link, query))
+    }
+
+    fn revive(&mut self, letters: &[LetterId]) -> Result<u64, TransportError> {
+        let letters: HashSet<&LetterId> = letters.iter().collect();
+        self.with_link(|amqp, link| {
+            amqp.settle_all_dead(link, true, |letter| letters.contains(&letter.letter))
+        })
+    }
+
+    fn discard(&mut self, letters: &[LetterId]) -> Result<u64, TransportError> {
+        let letters: HashSet<&LetterId> = letters.iter().collect();
+        self.with_link(|amqp, link| {
+            amqp.settle_all_dead(link, false, |letter| letters.contains(&letter.letter))
+        })
+    }
+
+    fn forget_dead(&mut self, age: Duration) -> Result<u64, TransportError> {
+        let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+        let than = Timestamp(message::now().saturating_sub(age));
+        self.with_link(|amqp, link| amqp.delete_old_dead(link, than))
+    }
+
+    fn claim(&mut self, queue: &QueueName, want: &Want) -> Result<Option<Claim>, TransportError> {
+        self.owner_or_refuse()?;
+        if want.in_flight.is_some() {
+            return Err(cannot(&self.label(), "limit how many tasks of a queue are in flight"));
+        }
+        self.with_link(|amqp, link| amqp.take(link, queue, want))
+    }
+
+    fn finish(&mut self, finished: &[Finished]) -> Result<Vec<TaskId>, TransportError> {
+        self.owner_or_refuse()?;
+        self.features().allow_outcomes(&self.label(), finished)?;
+        if finished.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.with_link(|amqp, link| amqp.record(link, finished))
+    }
+
+    /// The broker gives back by itself; this finds out whether it still is there.
+    fn rescue(&mut self) -> Result<u64, TransportError> {
+        self.with_link(|_, link| link.count(message::QUEUES).map(|_| 0))
+    }
+
+    fn is_idle(&mut self, queue: &QueueName) -> Result<bool, TransportError> {
+        self.with_link(|amqp, link| {
+            // In this order: a host shows itself before it takes the first task.
+            let waiting = amqp.count_waiting(link, queue)?;
+            let (_, hosts) = link.count(&message::busy(queue))?;
+            Ok(waiting == 0 && hosts == 0)
+        })
+    }
+
+    fn watch(&self, wake: Sender<QueueName>) -> Result<Option<Watch>, TransportError> {
+        watch::start(&self.address, wake).map(Some)
+    }
+
+    fn close(&mut self) -> Result<(), TransportError> {
+        if self.held.values().any(|held| !held.tasks.is_empty()) {
+            self.with_link(|amqp, link| amqp.release_all(link))?;
+        }
+        self.may_own = false;
+        if let Some(link) = self.link.take() {
+            link.close();
+        }
+        Ok(())
+    }
+
+    fn label(&self) -> String {
+        format!("AmqpAsyncTransport({})", self.address.shown)
+    }
+}

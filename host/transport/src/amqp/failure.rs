@@ -1,0 +1,82 @@
+//! What a broker's refusals mean to a host, and how the original's client words that a broker
+//! cannot be reached.
+
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use amqprs::error::Error;
+
+use super::link::Address;
+use crate::{Kind, TransportError};
+
+/// An error of a piece of work; `reason` is what the broker said when it closed the channel.
+pub(super) fn say(address: &Address, error: &Error, reason: Option<String>) -> TransportError {
+    let (head, kind, text) = match reason {
+        Some(reason) => ("The AMQP server refused:", Kind::Refused, reason),
+        None => ("Lost the connection to the AMQP server:", Kind::Unreachable, error.to_string()),
+    };
+    let hint = match &text {
+        text if text.contains("PRECONDITION_FAILED") => Some(
+            "a queue or exchange of that name is there with other properties; remove it, or have \
+             it made as the original does: durable, direct",
+        ),
+        text if text.contains("ACCESS_REFUSED") => {
+            Some("the user needs to configure, write and read in this virtual host")
+        }
+        _ => None,
+    };
+    let said = TransportError::new(kind, format!("{head}\n    {text}\nOn:\n    {}", address.shown));
+    match hint {
+        Some(hint) => said.with_hint(hint),
+        None => said,
+    }
+}
+
+/// A failure to connect, in the words of the original's client.
+pub(super) fn failed(address: &Address, error: &Error) -> TransportError {
+    let (kind, reason) = match unreachable(address) {
+        Some(reason) => (Kind::Unreachable, reason),
+        None => {
+            let text = error.to_string();
+            let refused = text.contains("ACCESS_REFUSED") || text.contains("NOT_ALLOWED");
+            (if refused { Kind::Refused } else { Kind::Unreachable }, text)
+        }
+    };
+    TransportError::new(kind, format!("Failed to connect to the AMQP server:\n    {reason}"))
+}
+
+/// Why no connection can be made, with the system's error number: found by trying once more, because
+/// the driver does not keep it.
+fn unreachable(address: &Address) -> Option<String> {
+    let plain = |error: &std::io::Error| {
+        let text = error.to_string();
+        text.split(" (os error").next().unwrap_or(&text).to_owned()
+    };
+    match (address.host.as_str(), address.port).to_socket_addrs() {
+        Ok(resolved) => {
+            let timeout = Duration::from_secs(10);
+            let mut last = None;
+            for at in resolved {
+                match TcpStream::connect_timeout(&at, timeout) {
+                    Ok(_) => return None,
+                    Err(error) => last = Some(error),
+                }
+            }
+            let error = last?;
+            Some(match error.raw_os_error() {
+                Some(number) => format!("[Errno {number}] {}", plain(&error)),
+                None => plain(&error),
+            })
+        }
+        Err(error) => {
+            let text = plain(&error);
+            let text = text.rsplit(": ").next().unwrap_or(&text);
+            let number = match text {
+                "Temporary failure in name resolution" => -3,
+                "No address associated with hostname" => -5,
+                _ => -2,
+            };
+            Some(format!("[Errno {number}] {text}"))
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! The connection: where it goes, its two channels, and calls that wait for their answer.
+//!
+//! `plain` declares and counts, `work` is in transaction mode and does all that must not be lost.
+//! The driver is asynchronous; its runtime lives inside and nobody outside sees it.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use amqprs::callbacks::ChannelCallback;
+use amqprs::channel::{
+    BasicCancelArguments, BasicConsumeArguments, BasicGetArguments, BasicNackArguments,
+    BasicPublishArguments, Channel, ExchangeDeclareArguments, QueueBindArguments,
+    QueueDeclareArguments,
+};
+use amqprs::connection::{Connection, OpenConnectionArguments};
+use amqprs::error::Error;
+use amqprs::{Ack, BasicProperties, Cancel, CloseChannel, GetOk, Nack, Return};
+use tokio::runtime::Runtime;
+
+use super::failure;
+use super::message::{QUEUES, WAKE};
+use crate::{Kind, QueueName, TransportError, Uri};
+
+/// A broker that says nothing for so long is gone.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// A look at a long queue takes a while.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(600);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Where the broker is; holds the password, so it has no `Debug`.
+#[derive(Clone)]
+pub(super) struct Address {
+    pub(super) host: String,
+    pub(super) port: u16,
+    user: String,
+    password: String,
+    vhost: String,
+    /// The URI without password.
+    pub(super) shown: String,
+}
+
+impl Address {
+    pub(super) fn resolve(uri: &Uri) -> Result<Address, TransportError> {
+        let parts = uri.network()?;
+        if let Some((name, _)) = parts.query.first() {
+            return Err(uri.bad(format!("unknown option {name}")));
+        }
+        let address = Address {
+            host: parts.host.unwrap_or_else(|| "localhost".to_owned()),
+            port: parts.port.unwrap_or(5672),
+            user: parts.user.unwrap_or_else(|| "guest".to_owned()),
+            password: parts.password.unwrap_or_else(|| "guest".to_owned()),
+            vhost: parts.database.unwrap_or_else(|| "/".to_owned()),
+            shown: uri.to_string(),
+        };
+        // The protocol's short strings.
+        if [&address.user, &address.vhost].iter().any(|text| text.len() > 255) {
+            return Err(uri.bad("user or virtual host is longer than 255 bytes"));
+        }
+        Ok(address)
+    }
+
+    pub(super) async fn open(&self, name: &str) -> Result<Connection, Error> {
+        let mut arguments =
+            OpenConnectionArguments::new(&self.host, self.port, &self.user, &self.password);
+        arguments.virtual_host(&self.vhost).connection_name(name).heartbeat(30);
+        within(CONNECT_TIMEOUT, Connection::open(&arguments)).await
+    }
+}
+
+/// An open connection.
+pub(super) struct Link {
+    /// This and the next are `None` only while it is closed.
+    runtime: Option<Runtime>,
+    open: Option<Open>,
+    reason: Reason,
+}
+
+struct Open {
+    connection: Connection,
+    plain: Channel,
+    work: Channel,
+}
+
+/// What the broker said when it closed a channel.
+#[derive(Clone, Default)]
+struct Reason(Arc<Mutex<Option<String>>>);
+
+impl Link {
+    pub(super) fn connect(address: &Address) -> Result<Link, TransportError> {
+        let runtime = runtime()?;
+        let opened = runtime.block_on(async {
+            let connection = address.open("rex-host").await?;
+            let reason = Reason::default();
+            let plain = connection.open_channel(None).await?;
+            plain.register_callback(reason.clone()).await?;
+            let work = connection.open_channel(None).await?;
+            work.register_callback(reason.clone()).await?;
+            within(ANSWER_TIMEOUT, async {
+                work.tx_select().await?;
+                let mut wake = ExchangeDeclareArguments::new(WAKE, "fanout");
+                plain.exchange_declare(wake.durable(true).finish()).await?;
+                plain.queue_declare(QueueDeclareArguments::durable_client_named(QUEUES)).await
+            })
+            .await?;
+            Ok((connection, plain, work, reason))
+        });
+        match opened {
+            Ok((connection, plain, work, reason)) => {
+                let open = Some(Open { connection, plain, work });
+                Ok(Link { runtime: Some(runtime), open, reason })
+            }
+            Err(error) => {
+                runtime.shutdown_background();
+                Err(failure::failed(address, &error))
+            }
+        }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| {
+            open.connection.is_open() && open.plain.is_open() && open.work.is_open()
+        })
+    }
+
+    fn open(&self) -> Result<&Open, Error> {
+        self.open.as_ref().ok_or_else(closed)
+    }
+
+    pub(super) fn plain(&self) -> Result<&Channel, Error> {
+        Ok(&self.open()?.plain)
+    }
+
+    pub(super) fn work(&self) -> Result<&Channel, Error> {
+        Ok(&self.open()?.work)
+    }
+
+    pub(super) fn reason(&self) -> Option<String> {
+        self.reason.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Waits for an answer of the broker.
+    pub(super) fn wait<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        match &self.runtime {
+            Some(runtime) => runtime.block_on(within(ANSWER_TIMEOUT, call)),
+            None => Err(closed()),
+        }
+    }
+
+    /// Makes a queue of ours if it is missing, and tells how many messages and consumers it has.
+    pub(super) fn count(&self, name: &str) -> Result<(u64, u64), Error> {
+        let declared =
+            self.plain()?.queue_declare(QueueDeclareArguments::durable_client_named(name));
+        let (_, messages, consumers) = self.wait(declared)?.unwrap_or_default();
+        Ok((u64::from(messages), u64::from(consumers)))
+    }
+
+    /// Makes a queue as the original's client does, and tells how many messages wait in it.
+    pub(super) fn declare(&self, queue: &QueueName) -> Result<u64, Error> {
+        let name = queue.as_str();
+        let mut exchange = ExchangeDeclareArguments::new(name, "direct");
+        self.wait(self.plain()?.exchange_declare(exchange.durable(true).finish()))?;
+        let (messages, _) = self.count(name)?;
+        self.wait(self.plain()?.queue_bind(QueueBindArguments::new(name, name, name)))?;
+        Ok(messages)
+    }
+
+    /// Gets messages of a queue, not acknowledged: up to `max`, and until they have `bytes`.
+    pub(super) fn get(
+        &self,
+        channel: &Channel,
+        queue: &str,
+        max: u64,
+        bytes: usize,
+    ) -> Result<Vec<(GetOk, BasicProperties, Vec<u8>)>, Error> {
+        let (mut got, mut size) = (Vec::new(), 0);
+        while (got.len() as u64) < max && size < bytes {
+            match self.wait(channel.basic_get(BasicGetArguments::new(queue)))? {
+                Some(message) => {
+                    size += message.2.len();
+                    got.push(message);
+                }
+                None => break,
+            }
+        }
+        Ok(got)
+    }
+
+    /// Adds a message to the running transaction.
+    pub(super) fn publish(
+        &self,
+        exchange: &str,
+        key: &str,
+        properties: BasicProperties,
+        body: Vec<u8>,
+    ) -> Result<(), Error> {
+        let to = BasicPublishArguments::new(exchange, key);
+        self.wait(self.work()?.basic_publish(properties, body, to))
+    }
+
+    pub(super) fn commit(&self) -> Result<(), Error> {
+        self.wait(self.work()?.tx_commit())
+    }
+
+    /// Starts to consume a queue in which nothing ever is.
+    pub(super) fn show_busy(&self, queue: &str) -> Result<String, Error> {
+        self.count(queue)?;
+        let consume = self.plain()?.basic_consume_rx(BasicConsumeArguments::new(queue, ""));
+        Ok(self.wait(consume)?.0)
+    }
+
+    pub(super) fn show_free(&self, consumer: &str) -> Result<(), Error> {
+        self.wait(self.plain()?.basic_cancel(BasicCancelArguments::new(consumer))).map(|_| ())
+    }
+
+    /// Shows the first messages of a queue that is there: gets them over a channel of its own and
+    /// puts them back.
+    pub(super) fn look(
+        &self,
+        queue: &str,
+        limit: u64,
+    ) -> Result<Vec<(BasicProperties, Vec<u8>)>, Error> {
+        let (Some(runtime), open) = (&self.runtime, self.open()?) else { return Err(closed()) };
+        runtime.block_on(within(LOOK_TIMEOUT, async {
+            let channel = open.connection.open_channel(None).await?;
+            channel.register_callback(self.reason.clone()).await?;
+            let (mut seen, mut last) = (Vec::new(), None);
+            while (seen.len() as u64) < limit {
+                let got = channel.basic_get(BasicGetArguments::new(queue)).await?;
+                let Some((got, properties, body)) = got else { break };
+                last = Some(got.delivery_tag());
+                seen.push((properties, body));
+            }
+            if let Some(last) = last {
+                channel.basic_nack(BasicNackArguments::new(last, true, true)).await?;
+            }
+            // An answer from the queue itself: by now all is back in its place.
+            channel.queue_declare(QueueDeclareArguments::durable_client_named(queue)).await?;
+            channel.close().await?;
+            Ok(seen)
+        }))
+    }
+
+    /// Ends the connection in good order if the broker answers soon.
+    pub(super) fn close(self) {
+        if let (Some(runtime), Some(open)) = (&self.runtime, &self.open) {
+            let closing = within(Duration::from_secs(2), open.connection.clone().close());
+            // That it is gone already is no trouble.
+            let _closed = runtime.block_on(closing);
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // The driver's values say goodbye by tasks of the runtime.
+            let inside = runtime.enter();
+            self.open = None;
+            drop(inside);
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn closed() -> Error {
+    Error::ConnectionUseError("the link is closed".to_owned())
+}
+
+pub(super) fn runtime() -> Result<Runtime, TransportError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("amqp")
+        .enable_all()
+        .build()
+        .map_err(|error| TransportError::new(Kind::Refused, error.to_string()))
+}
+
+pub(super) async fn within<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    match tokio::time::timeout(limit, call).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Error::NetworkError(format!("no answer within {} s", limit.as_secs()))),
+    }
+}
+
+#[async_trait::async_trait]
+impl ChannelCallback for Reason {
+    async fn close(&mut self, _: &Channel, close: CloseChannel) -> Result<(), Error> {
+        let text = format!("({}) {}", close.reply_code(), close.reply_text());
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+        Ok(())
+    }
+
+    async fn cancel(&mut self, _: &Channel, _: Cancel) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn flow(&mut self, _: &Channel, active: bool) -> Result<bool, Error> {
+        Ok(active)
+    }
+
+    async fn publish_ack(&mut self, _: &Channel, _: Ack) {}
+
+    async fn publish_nack(&mut self, _: &Channel, _: Nack) {}
+
+    async fn publish_return(&mut self, _: &Channel, _: Return, _: BasicProperties, _: Vec<u8>) {}
+}

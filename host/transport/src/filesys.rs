@@ -1,0 +1,244 @@
+//! Queues as directories: the original's files, so that old producers and consumers share them.
+//!
+//! A waiting task is `DIR/QUEUE/NUMBER`, a JSON object around its payload; `.index` says which
+//! numbers wait, `.lock` is locked (`flock`) by whoever changes any of them. All else is ours, in
+//! `DIR/.rex`, where the original does not look because no queue can be named so: a claim is a
+//! directory into which the task files are renamed, a dead letter a file. A task's id is the time at
+//! which its file was last changed, so old producers' tasks have one as well and it survives every
+//! renaming.
+//!
+//! Every file is written beside its place, synced and renamed. A change of several steps leaves a
+//! mark while it lasts; whoever finds the mark under the lock counts the files anew, so that a crash
+//! in the middle loses nothing. Owners prove that they live by a locked file, as for `sqlite:`.
+//!
+//! `disk.rs`: files, written and locked. `index.rs`: which numbers wait. `queue.rs`: one queue under
+//! its lock. `claims.rs`: take and finish. `lists.rs`: looks. `owners.rs`: who lives. `watch.rs`:
+//! word of new tasks.
+
+mod claims;
+mod disk;
+mod index;
+mod lists;
+mod owners;
+mod queue;
+mod watch;
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+
+use crate::{
+    Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, Kind, LetterId, NewTask, Options,
+    QueueName, QueueStatus, Submitted, TaskId, Transport, TransportError, Uri, WaitingTask, Want,
+    Watch,
+};
+use owners::Registered;
+
+/// How long to wait for a queue's lock at least: many hosts and submitters take turns at it, each for
+/// no longer than a few files are synced.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// A store in a directory.
+pub struct FileSys {
+    place: Place,
+    /// Who claims here; `None` from the start or after `close`.
+    owner_id: Option<String>,
+    owner: Option<Registered>,
+    /// Claims that `claim` has returned and that are not finished: their queue and directory.
+    held: HashMap<ClaimId, (QueueName, PathBuf)>,
+    /// Whether a claim may have been made without having been returned.
+    doubt: bool,
+    owner_timeout: Duration,
+}
+
+/// Where the files are and how they are made.
+#[derive(Clone)]
+struct Place {
+    root: PathBuf,
+    file_mode: u32,
+    /// How long to wait for a queue's lock; `None` for ever.
+    lock_timeout: Option<Duration>,
+}
+
+impl FileSys {
+    /// Opens `filesys:/DIR[?lock_timeout=SECONDS&file_mode=0600]`.
+    ///
+    /// # Errors
+    /// `Config` for an ill-formed address, `Refused` when the directory is missing or not ours to
+    /// use.
+    pub fn open(uri: &Uri, options: &Options) -> Result<FileSys, TransportError> {
+        let (path, query) = uri.path()?;
+        let root = std::path::absolute(&path).map_err(|error| uri.bad(error))?;
+        let lock_timeout = Some(options.lock_timeout.max(BUSY));
+        let mut place = Place { root, file_mode: 0o600, lock_timeout };
+        for (name, value) in query {
+            match name.as_str() {
+                "lock_timeout" => {
+                    let seconds: i64 =
+                        value.parse().map_err(|_| uri.bad("lock_timeout is not a number"))?;
+                    // A negative one waits for ever, as for the original.
+                    place.lock_timeout = u64::try_from(seconds).ok().map(Duration::from_secs);
+                }
+                "file_mode" => {
+                    place.file_mode = u32::from_str_radix(&value, 8)
+                        .ok()
+                        .filter(|mode| *mode <= 0o777)
+                        .ok_or_else(|| uri.bad("file_mode is not an octal mode"))?;
+                }
+                _ => return Err(uri.bad(format!("unknown option {name}"))),
+            }
+        }
+        disk::check(&place)?;
+        let mut files = FileSys {
+            place,
+            owner_id: options.owner.as_ref().map(|owner| owner.id.clone()),
+            owner: None,
+            held: HashMap::new(),
+            doubt: false,
+            owner_timeout: options.owner_timeout,
+        };
+        if files.owner_id.is_some() {
+            files.owner()?;
+        }
+        Ok(files)
+    }
+}
+
+impl FileSys {
+    fn remove_dead(&self, chosen: impl Fn(LetterId) -> bool) -> Result<u64, TransportError> {
+        let mut count = 0;
+        for dead in lists::dead(&self.place, None)? {
+            if chosen(dead.letter) {
+                count += u64::from(disk::remove(&dead.path)?);
+            }
+        }
+        Ok(count)
+    }
+}
+
+impl Place {
+    /// The queue's directory, which the original uses.
+    fn queue(&self, queue: &QueueName) -> PathBuf {
+        self.root.join(queue.as_str())
+    }
+
+    fn ours(&self) -> PathBuf {
+        self.root.join(".rex")
+    }
+
+    /// What is ours of a queue: claims, dead letters, files not yet complete.
+    fn ours_of(&self, queue: &QueueName) -> PathBuf {
+        self.ours().join("queues").join(queue.as_str())
+    }
+}
+
+impl Transport for FileSys {
+    fn features(&self) -> Features {
+        Features { delays: true, pause: true, in_flight: true, ..Features::default() }
+    }
+
+    fn submit(&mut self, tasks: &[NewTask]) -> Result<Vec<Submitted>, TransportError> {
+        self.features().allow(&self.label(), tasks)?;
+        queue::submit(&self.place, tasks)
+    }
+
+    fn poll(&mut self, queue: &QueueName) -> Result<u64, TransportError> {
+        lists::count(&self.place, queue)
+    }
+
+    fn queues(&mut self) -> Result<Vec<QueueStatus>, TransportError> {
+        lists::queues(&self.place)
+    }
+
+    fn peek(&mut self, queue: &QueueName, limit: u64) -> Result<Vec<WaitingTask>, TransportError> {
+        lists::peek(&self.place, queue, limit)
+    }
+
+    fn purge(&mut self, queue: &QueueName) -> Result<u64, TransportError> {
+        if !self.place.queue(queue).is_dir() {
+            return Ok(0);
+        }
+        queue::Queue::lock(&self.place, queue)?.purge()
+    }
+
+    fn pause(&mut self, queue: &QueueName, paused: bool) -> Result<(), TransportError> {
+        queue::Queue::lock(&self.place, queue)?.pause(paused)
+    }
+
+    fn dead_letters(&mut self, query: &DeadQuery) -> Result<Vec<DeadLetter>, TransportError> {
+        lists::dead_letters(&self.place, query)
+    }
+
+    /// The task is back before its letter is gone: a crash between leaves both.
+    fn revive(&mut self, letters: &[LetterId]) -> Result<u64, TransportError> {
+        let wanted: HashSet<&LetterId> = letters.iter().collect();
+        let mut count = 0;
+        for dead in lists::dead(&self.place, None)? {
+            if !wanted.contains(&dead.letter) {
+                continue;
+            }
+            let queue = queue::Queue::lock(&self.place, &dead.queue)?;
+            let Some(letter) = dead.read()? else { continue };
+            let history = letter.death.details["attempts"].clone();
+            queue.revive(letter.id, &letter.payload, history)?;
+            count += u64::from(disk::remove(&dead.path)?);
+        }
+        Ok(count)
+    }
+
+    fn discard(&mut self, letters: &[LetterId]) -> Result<u64, TransportError> {
+        let wanted: HashSet<&LetterId> = letters.iter().collect();
+        self.remove_dead(|letter| wanted.contains(&letter))
+    }
+
+    fn forget_dead(&mut self, age: Duration) -> Result<u64, TransportError> {
+        let age = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
+        let before = queue::now_nanos().saturating_sub(age);
+        self.remove_dead(|letter| letter.0 < before)
+    }
+
+    fn claim(&mut self, queue: &QueueName, want: &Want) -> Result<Option<Claim>, TransportError> {
+        self.take(queue, want)
+    }
+
+    fn next_due(&mut self, queue: &QueueName) -> Result<Option<Duration>, TransportError> {
+        lists::next_due(&self.place, queue)
+    }
+
+    fn finish(&mut self, finished: &[Finished]) -> Result<Vec<TaskId>, TransportError> {
+        self.features().allow_outcomes(&self.label(), finished)?;
+        self.record(finished)
+    }
+
+    fn rescue(&mut self) -> Result<u64, TransportError> {
+        self.take_back()
+    }
+
+    fn is_idle(&mut self, queue: &QueueName) -> Result<bool, TransportError> {
+        // In this order: a task goes from the queue into a claim.
+        let nothing =
+            lists::is_paused(&self.place, queue) || lists::count(&self.place, queue)? == 0;
+        Ok(nothing && lists::in_flight(&self.place, queue)?.is_none())
+    }
+
+    fn watch(&self, wake: Sender<QueueName>) -> Result<Option<Watch>, TransportError> {
+        watch::start(&self.place, wake).map(Some)
+    }
+
+    fn close(&mut self) -> Result<(), TransportError> {
+        self.unregister()
+    }
+
+    fn label(&self) -> String {
+        "FileSysAsyncTransport".to_owned()
+    }
+}
+
+fn not_an_owner() -> TransportError {
+    TransportError::new(
+        Kind::Invalid,
+        "This transport was opened without an owner: it cannot claim",
+    )
+}

@@ -1,0 +1,224 @@
+//! Taking tasks and recording what became of them. A claim is the directory
+//! `.rex/queues/QUEUE/claims/CLAIM.OWNER`; what is no longer in it is no longer its owner's.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::queue::{self, Queue};
+use super::{FileSys, disk, index, lists};
+use crate::{
+    Claim, ClaimId, ClaimedTask, Death, Finished, NewTask, Outcome, QueueName, TaskId,
+    TransportError, Want,
+};
+
+/// A dead letter as its file has it.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Letter {
+    pub(super) id: i64,
+    pub(super) submitted: i64,
+    pub(super) died: i64,
+    pub(super) attempts: u32,
+    pub(super) death: Death,
+    pub(super) payload: String,
+}
+
+impl FileSys {
+    pub(super) fn take(
+        &mut self,
+        name: &QueueName,
+        want: &Want,
+    ) -> Result<Option<Claim>, TransportError> {
+        let owner = self.owner()?;
+        if self.doubt
+            && let Some(claim) = self.find_unreturned(&owner, name)?
+        {
+            return Ok(Some(claim));
+        }
+        // Asked without the lock, so that polling an empty queue holds nobody up.
+        let directory = self.place.queue(name);
+        let is_empty = || -> Result<bool, TransportError> {
+            Ok(index::read(&directory)? == Some(index::EMPTY)
+                && lists::next_due(&self.place, name)?.is_none_or(|wait| !wait.is_zero()))
+        };
+        if want.tasks == 0 || !directory.is_dir() || is_empty()? {
+            return Ok(None);
+        }
+        let place = self.place.clone();
+        let queue = Queue::lock(&place, name)?;
+        if queue.is_paused() {
+            return Ok(None);
+        }
+        queue.ripen()?;
+        let room = match want.in_flight {
+            Some(limit) => {
+                let flying = lists::in_flight(&place, name)?.unwrap_or(0);
+                limit.saturating_sub(usize::try_from(flying).unwrap_or(usize::MAX))
+            }
+            None => want.tasks,
+        };
+        let mut found = queue.waiting(want.tasks.min(room))?;
+        queue.keep_first_bytes(&mut found, want.bytes)?;
+        if found.is_empty() {
+            return Ok(None);
+        }
+        let id = ClaimId(queue::next_id(queue::now_nanos(), name).0);
+        let directory = queue.ours.join("claims").join(format!("{}.{owner}", id.0));
+        self.doubt = true;
+        queue.take(&found, &directory)?;
+        drop(queue);
+        let claim = read(id, name, &directory)?;
+        self.doubt = false;
+        self.held.insert(id, (name.clone(), directory));
+        Ok(claim)
+    }
+
+    /// A claim of ours that was made although the call that made it failed.
+    fn find_unreturned(
+        &mut self,
+        owner: &str,
+        name: &QueueName,
+    ) -> Result<Option<Claim>, TransportError> {
+        for queue in lists::names(&self.place)? {
+            for (id, holder, directory) in lists::claims(&self.place, &queue)? {
+                if holder != owner || self.held.contains_key(&id) {
+                    continue;
+                }
+                if queue != *name {
+                    return Ok(None);
+                }
+                // Its lock first: a change that failed in the middle is mended by that.
+                drop(Queue::lock(&self.place, &queue)?);
+                let claim = read(id, name, &directory)?;
+                if claim.is_some() {
+                    self.held.insert(id, (queue, directory));
+                    return Ok(claim);
+                }
+                let _empty = fs::remove_dir(&directory);
+            }
+        }
+        self.doubt = false;
+        Ok(None)
+    }
+
+    /// New tasks are written first, then the dead letters, then the tasks are gone: a crash between
+    /// runs a task again rather than losing one.
+    pub(super) fn record(&mut self, finished: &[Finished]) -> Result<Vec<TaskId>, TransportError> {
+        self.owner()?;
+        let claimed = finished.iter().filter_map(|one| self.held.get(&one.claim));
+        let submits = finished.iter().flat_map(|one| &one.submits).map(|task| &task.queue);
+        let names: BTreeSet<QueueName> =
+            claimed.map(|(name, _)| name).chain(submits).cloned().collect();
+        let place = self.place.clone();
+        let submits: Vec<&NewTask> = finished.iter().flat_map(|one| &one.submits).collect();
+        let staged = queue::stage(&place, &submits)?;
+        let mut staged = staged.iter();
+        let mut queues = Vec::new();
+        for name in &names {
+            queues.push(Queue::lock(&place, name)?);
+        }
+        let (mut lost, mut held, mut asked) = (Vec::new(), Vec::new(), Vec::new());
+        let mut seen = HashSet::new();
+        for one in finished {
+            let submits = one.submits.iter().zip(staged.by_ref().take(one.submits.len()));
+            let submits: Vec<_> = submits.collect();
+            match self.held.get(&one.claim) {
+                Some((name, directory)) if directory.is_dir() => {
+                    let file = directory.join(one.task.0.to_string());
+                    // Without a file it was recorded before, and nothing changes.
+                    if seen.insert(file.clone()) && file.exists() {
+                        held.push((one, name, file));
+                        asked.extend(submits);
+                    }
+                }
+                _ => lost.push(one.task),
+            }
+        }
+        queue::add(&queues, &asked)?;
+        for queue in &queues {
+            let mine = held.iter().filter(|(_, name, _)| **name == queue.name);
+            let (mut back, mut gone) = (Vec::new(), Vec::new());
+            for (one, _, file) in mine {
+                match &one.outcome {
+                    Outcome::Done => gone.push(file),
+                    Outcome::Released => back.push((one.task, file.clone())),
+                    Outcome::Retry { after, history } => {
+                        queue.retry(one.task, file, *after, history)?;
+                    }
+                    Outcome::Dead(death) => {
+                        self.bury(queue, one.task, file, death)?;
+                        gone.push(file);
+                    }
+                }
+            }
+            queue.put_back(back)?;
+            queue.ripen()?;
+            let mut directories = BTreeSet::new();
+            for file in gone {
+                disk::remove(file)?;
+                directories.extend(file.parent());
+            }
+            for directory in directories {
+                disk::sync_directory(directory)?;
+            }
+        }
+        for one in finished {
+            if let Some((_, directory)) = self.held.get(&one.claim) {
+                // Fails as long as a task is in it.
+                let _some_left = fs::remove_dir(directory);
+                if !directory.exists() {
+                    self.held.remove(&one.claim);
+                }
+            }
+        }
+        Ok(lost)
+    }
+
+    fn bury(
+        &self,
+        queue: &Queue<'_>,
+        task: TaskId,
+        file: &Path,
+        death: &Death,
+    ) -> Result<(), TransportError> {
+        let now = queue::now_nanos();
+        let content = queue::content(file)?;
+        let letter = Letter {
+            id: task.0,
+            submitted: queue::submitted(task).0,
+            died: now / 1000,
+            attempts: content.attempt,
+            death: death.clone(),
+            payload: content.payload.as_str().to_owned(),
+        };
+        let text = serde_json::to_string(&letter).unwrap_or_default();
+        // Named by the letter's id, which is the time, so that names sort as deaths do.
+        let number = queue::next_id(now, &queue.name).0;
+        let path = queue.ours.join("dead").join(format!("{number:020}.{}.json", task.0));
+        disk::replace(&self.place, &path, &queue.ours.join("part.letter"), text.as_bytes())
+    }
+}
+
+/// The tasks in a claim's directory.
+fn read(id: ClaimId, name: &QueueName, directory: &Path) -> Result<Option<Claim>, TransportError> {
+    let mut tasks = Vec::new();
+    for (task, path) in files(directory)? {
+        let queue::Content { payload, attempt, history } = queue::content(&path)?;
+        let submitted = queue::submitted(task);
+        tasks.push(ClaimedTask { id: task, attempt, submitted, payload, history });
+    }
+    Ok((!tasks.is_empty()).then(|| Claim { id, queue: name.clone(), tasks }))
+}
+
+/// The task files of a claim, oldest first.
+pub(super) fn files(directory: &Path) -> Result<Vec<(TaskId, PathBuf)>, TransportError> {
+    let names = disk::names(directory)?;
+    let mut files: Vec<(TaskId, PathBuf)> = names
+        .iter()
+        .filter_map(|name| Some((TaskId(name.parse().ok()?), directory.join(name))))
+        .collect();
+    files.sort_unstable_by_key(|(id, _)| *id);
+    Ok(files)
+}

@@ -1,0 +1,169 @@
+//! Files: made, written so that a crash leaves the old or the new one, locked, and what went wrong
+//! with them in words.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use super::Place;
+use crate::{Kind, TransportError};
+
+/// An error about a path, its reason as the original prints it.
+pub(super) fn failed(path: &Path) -> impl Fn(io::Error) -> TransportError + '_ {
+    move |error| {
+        let text = error.to_string();
+        let plain = text.split(" (os error").next().unwrap_or(&text);
+        let reason = match error.raw_os_error() {
+            Some(number) => format!("[Errno {number}] {plain}: '{}'", path.display()),
+            None => format!("{plain}: '{}'", path.display()),
+        };
+        let hint = match error.kind() {
+            ErrorKind::PermissionDenied => Some("it must be writable for this user"),
+            ErrorKind::StorageFull => Some("free some space on its disk"),
+            _ => None,
+        };
+        let said = TransportError::new(
+            Kind::Refused,
+            format!("Failed to use the queue directory:\n    {reason}"),
+        )
+        .with_source(error);
+        match hint {
+            Some(hint) => said.with_hint(hint),
+            None => said,
+        }
+    }
+}
+
+/// Whether the store's directory can be used at all.
+pub(super) fn check(place: &Place) -> Result<(), TransportError> {
+    let found = fs::metadata(&place.root).map_err(failed(&place.root))?;
+    if !found.is_dir() {
+        return Err(failed(&place.root)(Errno::NOTDIR.into()));
+    }
+    Ok(())
+}
+
+/// Makes a directory and those above it, as far as they are missing.
+pub(super) fn make_directory(place: &Place, path: &Path) -> Result<(), TransportError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    // Who may write into it must be able to enter it.
+    let mode = place.file_mode | 0o100;
+    DirBuilder::new().recursive(true).mode(mode).create(path).map_err(failed(path))?;
+    path.parent().map_or(Ok(()), sync_directory)
+}
+
+/// Writes a new file and syncs it unless many follow, which [`sync_all`] does together.
+pub(super) fn write_new(
+    place: &Place,
+    path: &Path,
+    bytes: &[u8],
+    sync: bool,
+) -> Result<File, TransportError> {
+    let write = || {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(place.file_mode)
+            .open(path)?;
+        file.write_all(bytes)?;
+        if sync {
+            file.sync_all()?;
+        }
+        Ok(file)
+    };
+    write().map_err(failed(path))
+}
+
+/// Replaces a file as a whole.
+pub(super) fn replace(
+    place: &Place,
+    path: &Path,
+    part: &Path,
+    bytes: &[u8],
+) -> Result<(), TransportError> {
+    write_new(place, part, bytes, true)?;
+    rename(part, path)?;
+    path.parent().map_or(Ok(()), sync_directory)
+}
+
+pub(super) fn rename(from: &Path, to: &Path) -> Result<(), TransportError> {
+    fs::rename(from, to).map_err(failed(from))
+}
+
+/// Removes a file; whether there was one.
+pub(super) fn remove(path: &Path) -> Result<bool, TransportError> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(failed(path)(error)),
+    }
+}
+
+pub(super) fn sync_directory(path: &Path) -> Result<(), TransportError> {
+    File::open(path).and_then(|directory| directory.sync_all()).map_err(failed(path))
+}
+
+/// Syncs everything on the file system of `path`.
+pub(super) fn sync_all(path: &Path) -> Result<(), TransportError> {
+    File::open(path).and_then(|directory| Ok(rustix::fs::syncfs(&directory)?)).map_err(failed(path))
+}
+
+/// The names in a directory; none if it is not there.
+pub(super) fn names(path: &Path) -> Result<Vec<String>, TransportError> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed(path))?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        // A name that is no UTF-8 is none of ours and none of the original's.
+        names.extend(entry.map_err(failed(path))?.file_name().into_string().ok());
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Takes the lock that the original takes; it is free again when the file is dropped.
+pub(super) fn lock(path: PathBuf, timeout: Option<Duration>) -> Result<File, TransportError> {
+    let begun = Instant::now();
+    let mut wait = Duration::from_millis(1);
+    loop {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o644)
+            .open(&path)
+            .map_err(failed(&path))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {
+                // Some lock libraries remove the file when they are done with it.
+                let (locked, named) = (file.metadata(), fs::metadata(&path));
+                if let (Ok(locked), Ok(named)) = (locked, named)
+                    && (locked.ino(), locked.dev()) == (named.ino(), named.dev())
+                {
+                    return Ok(file);
+                }
+                continue;
+            }
+            Err(Errno::WOULDBLOCK) => {}
+            Err(error) => return Err(failed(&path)(error.into())),
+        }
+        if timeout.is_some_and(|timeout| begun.elapsed() >= timeout) {
+            let text = format!("The file lock '{}' could not be acquired.", path.display());
+            return Err(TransportError::new(Kind::Refused, text)
+                .with_hint("an old consumer that hangs may hold it; see lslocks"));
+        }
+        std::thread::sleep(wait);
+        wait = (wait * 2).min(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,186 @@
+//! Looks at what is there, without the lock: counts, tasks that wait, claims, dead letters.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::claims::{Letter, files};
+use super::{Place, disk, index, queue};
+use crate::{
+    ClaimId, DeadLetter, DeadQuery, LetterId, Payload, QueueName, QueueStatus, TaskId, Timestamp,
+    TransportError, WaitingTask,
+};
+
+pub(super) fn count(place: &Place, name: &QueueName) -> Result<u64, TransportError> {
+    let directory = place.queue(name);
+    let indexed = match index::read(&directory)? {
+        Some(index) => index.len(),
+        None => index::guess(&directory)?.len() as u64,
+    };
+    Ok(indexed + delayed(place, name)?.0)
+}
+
+/// How many tasks are due that waited for their time, and how many still wait for it.
+fn delayed(place: &Place, name: &QueueName) -> Result<(u64, u64), TransportError> {
+    let now = queue::now_nanos() / 1000;
+    let tasks = queue::delayed(&place.ours_of(name))?;
+    let ripe = tasks.iter().filter(|task| task.due <= now).count();
+    Ok((ripe as u64, (tasks.len() - ripe) as u64))
+}
+
+/// How long until the first of the tasks is due that wait for their time.
+pub(super) fn next_due(
+    place: &Place,
+    name: &QueueName,
+) -> Result<Option<Duration>, TransportError> {
+    let now = queue::now_nanos() / 1000;
+    let tasks = queue::delayed(&place.ours_of(name))?;
+    let wait = |due: i64| Duration::from_micros(u64::try_from(due - now).unwrap_or(0));
+    Ok(tasks.first().map(|task| wait(task.due)))
+}
+
+pub(super) fn is_paused(place: &Place, name: &QueueName) -> bool {
+    place.ours_of(name).join("paused").exists()
+}
+
+/// The queues of which there is anything.
+pub(super) fn names(place: &Place) -> Result<BTreeSet<QueueName>, TransportError> {
+    let mut names = disk::names(&place.root)?;
+    names.extend(disk::names(&place.ours().join("queues"))?);
+    Ok(names.iter().filter_map(|name| QueueName::parse(name).ok()).collect())
+}
+
+/// A queue's claims: number, owner, directory.
+pub(super) fn claims(
+    place: &Place,
+    name: &QueueName,
+) -> Result<Vec<(ClaimId, String, PathBuf)>, TransportError> {
+    let directory = place.ours_of(name).join("claims");
+    let claim = |name: &String| {
+        let (id, owner) = name.split_once('.')?;
+        Some((ClaimId(id.parse().ok()?), owner.to_owned(), directory.join(name)))
+    };
+    Ok(disk::names(&directory)?.iter().filter_map(claim).collect())
+}
+
+/// How many tasks are claimed; `None` when no claim is there or being made.
+pub(super) fn in_flight(place: &Place, name: &QueueName) -> Result<Option<u64>, TransportError> {
+    let claims = claims(place, name)?;
+    let mut count = 0;
+    for (.., directory) in &claims {
+        count += files(directory)?.len() as u64;
+    }
+    Ok((!claims.is_empty()).then_some(count))
+}
+
+pub(super) fn queues(place: &Place) -> Result<Vec<QueueStatus>, TransportError> {
+    let mut statuses = Vec::new();
+    for name in names(place)? {
+        let oldest = queue::waiting(&place.queue(&name), &name, 1)?;
+        let status = QueueStatus {
+            waiting: count(place, &name)?,
+            delayed: delayed(place, &name)?.1,
+            in_flight: in_flight(place, &name)?.unwrap_or(0),
+            dead: disk::names(&place.ours_of(&name).join("dead"))?.len() as u64,
+            oldest: oldest.first().map(queue::Found::submitted),
+            paused: is_paused(place, &name),
+            queue: name,
+        };
+        let tasks = status.waiting + status.delayed + status.in_flight + status.dead;
+        if tasks > 0 || status.paused {
+            statuses.push(status);
+        }
+    }
+    Ok(statuses)
+}
+
+pub(super) fn peek(
+    place: &Place,
+    name: &QueueName,
+    limit: u64,
+) -> Result<Vec<WaitingTask>, TransportError> {
+    let directory = place.queue(name);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let now = queue::now_nanos() / 1000;
+    let waiting = queue::waiting(&directory, name, limit)?;
+    let waiting = waiting.iter().map(|at| (at.id, 0, directory.join(at.number.to_string())));
+    let delayed = queue::delayed(&place.ours_of(name))?;
+    let delayed = delayed.into_iter().map(|task| (task.id, task.due, task.path));
+    let mut tasks = Vec::new();
+    for (id, due, path) in waiting.chain(delayed).take(limit) {
+        let queue::Content { payload, attempt, .. } = match queue::content(&path) {
+            // Taken between the two looks.
+            Err(_) if !path.exists() => continue,
+            content => content?,
+        };
+        let due = Some(Timestamp(due)).filter(|due| due.0 > now);
+        let submitted = queue::submitted(id);
+        tasks.push(WaitingTask { id, submitted, attempt, priority: 0, due, payload });
+    }
+    Ok(tasks)
+}
+
+/// A dead letter's file.
+pub(super) struct Dead {
+    pub(super) letter: LetterId,
+    pub(super) queue: QueueName,
+    pub(super) path: PathBuf,
+}
+
+/// The dead letters of one queue or of all, oldest death first.
+pub(super) fn dead(place: &Place, of: Option<&QueueName>) -> Result<Vec<Dead>, TransportError> {
+    let names = match of {
+        Some(name) => BTreeSet::from([name.clone()]),
+        None => names(place)?,
+    };
+    let mut found = Vec::new();
+    for queue in names {
+        let directory = place.ours_of(&queue).join("dead");
+        for name in disk::names(&directory)? {
+            let Some(Ok(number)) = name.split('.').next().map(str::parse) else { continue };
+            let (letter, path) = (LetterId(number), directory.join(name));
+            found.push(Dead { letter, queue: queue.clone(), path });
+        }
+    }
+    found.sort_unstable_by_key(|dead| dead.letter);
+    Ok(found)
+}
+
+impl Dead {
+    /// `None` for what is no letter, or was taken away since.
+    pub(super) fn read(&self) -> Result<Option<DeadLetter>, TransportError> {
+        let text = match fs::read(&self.path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            text => text.map_err(disk::failed(&self.path))?,
+        };
+        let Ok(letter) = serde_json::from_slice::<Letter>(&text) else { return Ok(None) };
+        Ok(Some(DeadLetter {
+            letter: self.letter,
+            id: TaskId(letter.id),
+            queue: self.queue.clone(),
+            payload: Payload::from_stored(letter.payload),
+            submitted: Timestamp(letter.submitted),
+            died: Timestamp(letter.died),
+            attempts: letter.attempts,
+            death: letter.death,
+        }))
+    }
+}
+
+pub(super) fn dead_letters(
+    place: &Place,
+    query: &DeadQuery,
+) -> Result<Vec<DeadLetter>, TransportError> {
+    let limit = query.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+    let mut letters = Vec::new();
+    for dead in dead(place, query.queue.as_ref())? {
+        if letters.len() >= limit {
+            break;
+        }
+        if query.after.is_none_or(|after| dead.letter > after) {
+            letters.extend(dead.read()?);
+        }
+    }
+    Ok(letters)
+}

@@ -1,0 +1,146 @@
+//! Who lives: each owner keeps a file in `.rex/owners` locked, as for `sqlite:`. A claim's directory
+//! bears its owner's name; an owner that was taken for dead goes on under a new one, so that what it
+//! claimed before is refused.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::queue::Queue;
+use super::{FileSys, claims, disk, lists, not_an_owner};
+use crate::sqlite::owners::{OwnerFile, Proof, file_name, proof_of_death};
+use crate::{Kind, TransportError};
+
+/// No submit takes so long.
+const ABANDONED: Duration = Duration::from_secs(3600);
+
+/// This owner, as long as it is registered.
+pub(super) struct Registered {
+    name: String,
+    generation: u32,
+    file: OwnerFile,
+}
+
+impl FileSys {
+    /// This owner's name in the files; registers it if need be.
+    pub(super) fn owner(&mut self) -> Result<String, TransportError> {
+        let id = self.owner_id.as_ref().ok_or_else(not_an_owner)?;
+        let generation = match &self.owner {
+            Some(me) if me.file.is_in_place() => return Ok(me.name.clone()),
+            Some(me) => me.generation + 1,
+            None => 0,
+        };
+        let name = file_name(&format!("{id}/{generation}"));
+        self.held.clear();
+        self.owner = None;
+        let directory = self.owners_directory();
+        disk::make_directory(&self.place, &directory)?;
+        let path = directory.join(&name);
+        let file = OwnerFile::create(path.clone()).map_err(|error| {
+            if error.kind() == ErrorKind::WouldBlock {
+                let text = format!("An owner named \"{id}\" already works on these queues");
+                return TransportError::new(Kind::Config, text);
+            }
+            disk::failed(&path)(error)
+        })?;
+        file.beat();
+        self.owner = Some(Registered { name: name.clone(), generation, file });
+        self.sweep(&name)?;
+        Ok(name)
+    }
+
+    /// Gives back what dead owners held.
+    pub(super) fn take_back(&mut self) -> Result<u64, TransportError> {
+        let me = if self.owner_id.is_some() { Some(self.owner()?) } else { None };
+        if let Some(me) = &self.owner {
+            me.file.beat();
+        }
+        let mut dead: Vec<(String, Option<Proof>)> = Vec::new();
+        let mut count = 0;
+        for queue in lists::names(&self.place)? {
+            for (_, owner, directory) in lists::claims(&self.place, &queue)? {
+                if me.as_ref() == Some(&owner) {
+                    continue;
+                }
+                // Its lock, once ours, is held until its file is gone.
+                if !dead.iter().any(|(name, _)| *name == owner) {
+                    let path = self.owners_directory().join(&owner);
+                    dead.push((owner.clone(), proof_of_death(&path, self.owner_timeout)));
+                }
+                if dead.iter().any(|(name, proof)| *name == owner && proof.is_some()) {
+                    count += self.give_back(&queue, &directory)?;
+                }
+            }
+        }
+        for (owner, proof) in dead {
+            if let Some(proof) = proof {
+                proof.bury(&self.owners_directory().join(owner));
+            }
+        }
+        Ok(count)
+    }
+
+    fn give_back(
+        &self,
+        queue: &crate::QueueName,
+        directory: &std::path::Path,
+    ) -> Result<u64, TransportError> {
+        let queue = Queue::lock(&self.place, queue)?;
+        let files = claims::files(directory)?;
+        let count = files.len() as u64;
+        queue.put_back(files)?;
+        // Gone already, or somebody put something into it: the next look tells.
+        let _gone = fs::remove_dir(directory);
+        Ok(count)
+    }
+
+    pub(super) fn unregister(&mut self) -> Result<(), TransportError> {
+        if let Some(me) = &self.owner {
+            let name = me.name.clone();
+            for queue in lists::names(&self.place)? {
+                for (_, owner, directory) in lists::claims(&self.place, &queue)? {
+                    if owner == name {
+                        self.give_back(&queue, &directory)?;
+                    }
+                }
+            }
+        }
+        if let Some(me) = self.owner.take() {
+            me.file.remove();
+        }
+        self.owner_id = None;
+        self.held.clear();
+        Ok(())
+    }
+
+    /// Removes files of dead owners that hold nothing, and what killed producers never finished.
+    fn sweep(&self, me: &str) -> Result<(), TransportError> {
+        let mut holders = Vec::new();
+        for queue in lists::names(&self.place)? {
+            holders.extend(lists::claims(&self.place, &queue)?.into_iter().map(|(_, o, _)| o));
+        }
+        let directory = self.owners_directory();
+        for name in disk::names(&directory)? {
+            if name == me || holders.contains(&name) {
+                continue;
+            }
+            let path = directory.join(&name);
+            if let Some(proof) = proof_of_death(&path, Duration::MAX) {
+                proof.bury(&path);
+            }
+        }
+        let new = self.place.ours().join("new");
+        for path in disk::names(&new)?.iter().map(|name| new.join(name)) {
+            let age = fs::metadata(&path).and_then(|file| file.modified()).map(|at| at.elapsed());
+            if age.is_ok_and(|age| age.is_ok_and(|age| age > ABANDONED)) {
+                disk::remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn owners_directory(&self) -> PathBuf {
+        self.place.ours().join("owners")
+    }
+}

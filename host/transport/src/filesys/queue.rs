@@ -1,0 +1,499 @@
+//! One queue under its lock: tasks in, out and back. Every change of several steps is marked while
+//! it lasts.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::index::{self, EMPTY, Index};
+use super::{Place, disk};
+use crate::{Due, NewTask, Payload, QueueName, Submitted, TaskId, Timestamp, TransportError};
+
+/// From so many files on one sync of the file system costs less than one of each.
+const MANY: usize = 16;
+
+/// A queue whose lock is ours until this is dropped.
+pub(super) struct Queue<'a> {
+    pub(super) name: QueueName,
+    place: &'a Place,
+    directory: PathBuf,
+    pub(super) ours: PathBuf,
+    _lock: File,
+}
+
+/// A task that waits, found by its number.
+pub(super) struct Found {
+    pub(super) number: u64,
+    pub(super) id: TaskId,
+}
+
+impl Found {
+    pub(super) fn submitted(&self) -> Timestamp {
+        submitted(self.id)
+    }
+}
+
+/// A task file that is written and synced, but in no queue yet; gone with this if it stays so.
+pub(super) struct Staged {
+    path: PathBuf,
+    file: File,
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        let _moved_by_now = fs::remove_file(&self.path);
+    }
+}
+
+/// Adds tasks to their queues, all of which are locked before the first file is in its place.
+pub(super) fn submit(place: &Place, tasks: &[NewTask]) -> Result<Vec<Submitted>, TransportError> {
+    let tasks: Vec<&NewTask> = tasks.iter().collect();
+    let staged = stage(place, &tasks)?;
+    let names: BTreeSet<&QueueName> = tasks.iter().map(|task| &task.queue).collect();
+    let mut queues = Vec::new();
+    for name in names {
+        queues.push(Queue::lock(place, name)?);
+    }
+    let pairs: Vec<(&NewTask, &Staged)> = tasks.into_iter().zip(&staged).collect();
+    let ids = add(&queues, &pairs)?;
+    Ok(ids.into_iter().map(|id| Submitted { id, existed: false }).collect())
+}
+
+/// Writes what takes its time before any lock is held.
+pub(super) fn stage(place: &Place, tasks: &[&NewTask]) -> Result<Vec<Staged>, TransportError> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    if tasks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let directory = place.ours().join("new");
+    disk::make_directory(place, &directory)?;
+    let mut staged = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = directory.join(format!("{}.{number}", std::process::id()));
+        let text = format!("{{\"payload\": {}}}", task.payload);
+        let file = disk::write_new(place, &path, text.as_bytes(), tasks.len() < MANY)?;
+        staged.push(Staged { path, file });
+    }
+    if tasks.len() >= MANY {
+        disk::sync_all(&directory)?;
+    }
+    Ok(staged)
+}
+
+/// Adds staged tasks to queues that are locked already; ids in the order given.
+pub(super) fn add(
+    queues: &[Queue<'_>],
+    tasks: &[(&NewTask, &Staged)],
+) -> Result<Vec<TaskId>, TransportError> {
+    let mut ids = vec![TaskId(0); tasks.len()];
+    let now = now_nanos();
+    let mut last = now;
+    for queue in queues {
+        let mine: Vec<usize> =
+            (0..tasks.len()).filter(|at| tasks[*at].0.queue == queue.name).collect();
+        if mine.is_empty() {
+            continue;
+        }
+        let before = queue.index()?;
+        last = last.max(queue.id_of(before.end)?.map_or(0, |id| id.0));
+        let start = if before.is_empty() { 1 } else { before.start };
+        let (mut end, mut delayed) = (before.end, false);
+        for at in mine {
+            let id = next_id(last, &queue.name);
+            last = id.0;
+            ids[at] = id;
+            let Staged { path, file } = tasks[at].1;
+            file.set_modified(time(id)).map_err(disk::failed(path))?;
+            let due = match tasks[at].0.attributes.due {
+                Due::Now => 0,
+                Due::In(wait) => after(now, wait),
+                Due::At(time) => time.0,
+            };
+            if due > now / 1000 {
+                disk::rename(path, &queue.delayed(id, due)?)?;
+                delayed = true;
+                continue;
+            }
+            end += 1;
+            disk::rename(path, &queue.file(end))?;
+        }
+        if delayed {
+            disk::sync_directory(&queue.ours.join("delayed"))?;
+        }
+        // With the index, which is synced with its directory, they are there, all at once.
+        queue.write_index(Index { start, end })?;
+    }
+    Ok(ids)
+}
+
+impl<'a> Queue<'a> {
+    /// Makes the directories if they are missing, and mends what a crash has left.
+    pub(super) fn lock(place: &'a Place, name: &QueueName) -> Result<Queue<'a>, TransportError> {
+        let (directory, ours) = (place.queue(name), place.ours_of(name));
+        for needed in [&directory, &ours, &ours.join("claims"), &ours.join("dead")] {
+            disk::make_directory(place, needed)?;
+        }
+        let lock = disk::lock(directory.join(".lock"), place.lock_timeout)?;
+        let queue = Queue { name: name.clone(), place, directory, ours, _lock: lock };
+        // Behind a mark every numbered file waits: a change was cut off in its middle.
+        if queue.mark().exists() {
+            queue.mend(&index::numbers(&queue.directory)?)?;
+        } else if index::read(&queue.directory)?.is_none() {
+            queue.mend(&index::guess(&queue.directory)?)?;
+        }
+        Ok(queue)
+    }
+
+    /// Where a task waits for its time, in microseconds.
+    fn delayed(&self, id: TaskId, due: i64) -> Result<PathBuf, TransportError> {
+        let directory = self.ours.join("delayed");
+        disk::make_directory(self.place, &directory)?;
+        Ok(directory.join(format!("{due:020}.{}", id.0)))
+    }
+
+    /// Makes waiting what is due by now.
+    pub(super) fn ripen(&self) -> Result<(), TransportError> {
+        let now = now_nanos() / 1000;
+        let ripe = delayed(&self.ours)?.into_iter().filter(|task| task.due <= now);
+        self.put_back(ripe.map(|task| (task.id, task.path)).collect())
+    }
+
+    /// Moves a claimed task to where it waits for its next attempt.
+    pub(super) fn retry(
+        &self,
+        id: TaskId,
+        file: &Path,
+        wait: Duration,
+        history: &Value,
+    ) -> Result<(), TransportError> {
+        let task = content(file)?;
+        let tried = Tried { attempt: task.attempt + 1, history: history.clone() };
+        self.write_task(file, &task.payload, &tried)?;
+        disk::rename(file, &self.delayed(id, after(now_nanos(), wait))?)?;
+        disk::sync_directory(&self.ours.join("delayed"))
+    }
+
+    /// Puts a task back that is nowhere but in a dead letter.
+    pub(super) fn revive(
+        &self,
+        id: TaskId,
+        payload: &Payload,
+        history: Value,
+    ) -> Result<(), TransportError> {
+        let file = self.ours.join(format!("back.{}", id.0));
+        self.write_task(&file, payload, &Tried { attempt: 1, history })?;
+        self.put_back(vec![(id, file)])
+    }
+
+    fn write_task(
+        &self,
+        file: &Path,
+        payload: &Payload,
+        tried: &Tried,
+    ) -> Result<(), TransportError> {
+        let tried = serde_json::to_string(tried).unwrap_or_default();
+        let text = format!("{{\"payload\": {payload}, \"rex\": {tried}}}");
+        disk::replace(self.place, file, &self.ours.join("part.task"), text.as_bytes())
+    }
+
+    fn paused(&self) -> PathBuf {
+        self.ours.join("paused")
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused().exists()
+    }
+
+    pub(super) fn pause(&self, paused: bool) -> Result<(), TransportError> {
+        if paused {
+            disk::write_new(self.place, &self.paused(), b"", true)?;
+        } else {
+            disk::remove(&self.paused())?;
+            // Written anew, so that whoever watches looks.
+            self.write_index(self.index()?)?;
+        }
+        disk::sync_directory(&self.ours)
+    }
+
+    fn file(&self, number: u64) -> PathBuf {
+        self.directory.join(number.to_string())
+    }
+
+    fn mark(&self) -> PathBuf {
+        self.ours.join("changing")
+    }
+
+    /// Sound since the lock was taken.
+    fn index(&self) -> Result<Index, TransportError> {
+        Ok(index::read(&self.directory)?.unwrap_or(EMPTY))
+    }
+
+    fn write_index(&self, index: Index) -> Result<(), TransportError> {
+        index::write(self.place, &self.directory, &self.ours.join("index"), index)
+    }
+
+    /// Makes a change of several steps, marked until all is on disk.
+    fn change<T>(
+        &self,
+        steps: impl FnOnce() -> Result<T, TransportError>,
+    ) -> Result<T, TransportError> {
+        disk::write_new(self.place, &self.mark(), b"", false)?;
+        disk::sync_directory(&self.ours)?;
+        let value = steps()?;
+        disk::remove(&self.mark())?;
+        Ok(value)
+    }
+
+    /// Makes these the tasks that wait, without gaps, in this order.
+    fn mend(&self, numbers: &[u64]) -> Result<(), TransportError> {
+        let first = numbers.first().copied().unwrap_or(1);
+        for (number, from) in (first..).zip(numbers) {
+            if number != *from {
+                disk::rename(&self.file(*from), &self.file(number))?;
+            }
+        }
+        let len = u64::try_from(numbers.len()).unwrap_or(u64::MAX);
+        self.write_index(Index::of(first, len))?;
+        disk::remove(&self.mark())?;
+        Ok(())
+    }
+
+    /// The oldest tasks that wait.
+    pub(super) fn waiting(&self, most: usize) -> Result<Vec<Found>, TransportError> {
+        waiting(&self.directory, &self.name, most)
+    }
+
+    /// Leaves as many as have no more than that, and the one that passes it.
+    pub(super) fn keep_first_bytes(
+        &self,
+        tasks: &mut Vec<Found>,
+        most: usize,
+    ) -> Result<(), TransportError> {
+        let (mut kept, mut bytes) = (0, 0);
+        while kept < tasks.len() && bytes < most as u64 {
+            let path = self.file(tasks[kept].number);
+            bytes += fs::metadata(&path).map_err(disk::failed(&path))?.len();
+            kept += 1;
+        }
+        tasks.truncate(kept);
+        Ok(())
+    }
+
+    fn id_of(&self, number: u64) -> Result<Option<TaskId>, TransportError> {
+        id_of(&self.file(number), &self.name)
+    }
+
+    /// Moves tasks into a claim's directory, each named by its id.
+    pub(super) fn take(&self, tasks: &[Found], claim: &Path) -> Result<(), TransportError> {
+        let Some(last) = tasks.last() else { return Ok(()) };
+        let end = self.index()?.end;
+        // Marked for a crash of this process only: after one of the machine the index may name files
+        // that are gone, which whoever reads it notices.
+        disk::write_new(self.place, &self.mark(), b"", false)?;
+        disk::make_directory(self.place, claim)?;
+        for task in tasks {
+            disk::rename(&self.file(task.number), &claim.join(task.id.0.to_string()))?;
+        }
+        disk::sync_directory(claim)?;
+        let rest = Index { start: last.number + 1, end };
+        self.write_index(if rest.start > end { EMPTY } else { rest })?;
+        disk::remove(&self.mark())?;
+        Ok(())
+    }
+
+    /// Puts claimed tasks into their old places.
+    pub(super) fn put_back(&self, mut back: Vec<(TaskId, PathBuf)>) -> Result<(), TransportError> {
+        let Some(youngest) = back.iter().map(|(id, _)| *id).max() else { return Ok(()) };
+        self.change(|| {
+            for (id, path) in &back {
+                let opened = File::options().write(true).open(path);
+                opened.and_then(|f| f.set_modified(time(*id))).map_err(disk::failed(path))?;
+            }
+            let mut waits = self.index()?;
+            let room = back.len() as u64;
+            if !waits.is_empty() && waits.start <= room {
+                waits = self.shift(waits, room)?;
+            }
+            // What waits and is older than some that come back goes between them.
+            let mut older = 0;
+            if !waits.is_empty() {
+                for found in waiting(&self.directory, &self.name, usize::MAX)? {
+                    if found.id > youngest {
+                        break;
+                    }
+                    back.push((found.id, self.file(found.number)));
+                    older += 1;
+                }
+            }
+            back.sort_unstable_by_key(|(id, _)| *id);
+            let start = if waits.is_empty() { 1 } else { waits.start - room };
+            for (number, (_, path)) in (start..).zip(&back) {
+                // A file moves to its own number or a lower one that is free by now.
+                if *path != self.file(number) {
+                    disk::rename(path, &self.file(number))?;
+                }
+            }
+            self.write_index(Index::of(
+                start,
+                waits.len().saturating_sub(older) + back.len() as u64,
+            ))
+        })
+    }
+
+    /// Gives all that waits higher numbers, so that there is room before.
+    fn shift(&self, waits: Index, room: u64) -> Result<Index, TransportError> {
+        // Some more, so that the next ones find room too.
+        let by = room + 1000;
+        for number in (waits.start..=waits.end).rev() {
+            if self.file(number).exists() {
+                disk::rename(&self.file(number), &self.file(number + by))?;
+            }
+        }
+        let shifted = Index { start: waits.start + by, end: waits.end + by };
+        self.write_index(shifted)?;
+        Ok(shifted)
+    }
+
+    pub(super) fn purge(&self) -> Result<u64, TransportError> {
+        let tasks = self.waiting(usize::MAX)?;
+        let later = delayed(&self.ours)?;
+        self.change(|| {
+            for task in &later {
+                disk::remove(&task.path)?;
+            }
+            for task in &tasks {
+                disk::remove(&self.file(task.number))?;
+            }
+            self.write_index(EMPTY)
+        })?;
+        Ok((tasks.len() + later.len()) as u64)
+    }
+}
+
+/// The oldest tasks that wait in a directory. Ids ascend, whatever the files' times say.
+pub(super) fn waiting(
+    directory: &Path,
+    name: &QueueName,
+    most: usize,
+) -> Result<Vec<Found>, TransportError> {
+    let numbers: Box<dyn Iterator<Item = u64>> = match index::read(directory)? {
+        Some(index) if index.is_empty() => Box::new(std::iter::empty()),
+        Some(index) => Box::new(index.start..=index.end),
+        None => Box::new(index::guess(directory)?.into_iter()),
+    };
+    let mut found: Vec<Found> = Vec::new();
+    let mut last = 0;
+    for number in numbers {
+        if found.len() >= most {
+            break;
+        }
+        let Some(id) = id_of(&directory.join(number.to_string()), name)? else { continue };
+        let id = if id.0 > last { id } else { next_id(last, name) };
+        last = id.0;
+        found.push(Found { number, id });
+    }
+    Ok(found)
+}
+
+/// A task that waits for its time.
+pub(super) struct Delayed {
+    pub(super) id: TaskId,
+    /// Microseconds since 1970.
+    pub(super) due: i64,
+    pub(super) path: PathBuf,
+}
+
+/// The tasks of a queue that wait for their time, by that time.
+pub(super) fn delayed(ours: &Path) -> Result<Vec<Delayed>, TransportError> {
+    let directory = ours.join("delayed");
+    let task = |name: &String| {
+        let (due, id) = name.split_once('.')?;
+        let (due, id) = (due.parse().ok()?, TaskId(id.parse().ok()?));
+        Some(Delayed { id, due, path: directory.join(name) })
+    };
+    Ok(disk::names(&directory)?.iter().filter_map(task).collect())
+}
+
+/// What a task file has beside the payload when the task was tried before.
+#[derive(Serialize, Deserialize)]
+struct Tried {
+    attempt: u32,
+    history: Value,
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    payload: &'a RawValue,
+    rex: Option<Tried>,
+}
+
+/// What is in a task file.
+pub(super) struct Content {
+    pub(super) payload: Payload,
+    pub(super) attempt: u32,
+    pub(super) history: Value,
+}
+
+/// Reads a task file. A payload of `null`, which the original takes for an empty queue, is `{}`; what
+/// is no such file goes on as it is and becomes a dead letter.
+pub(super) fn content(path: &Path) -> Result<Content, TransportError> {
+    let bytes = fs::read(path).map_err(disk::failed(path))?;
+    let Ok(Envelope { payload, rex }) = serde_json::from_slice::<Envelope<'_>>(&bytes) else {
+        let payload = Payload::from_stored(String::from_utf8_lossy(&bytes).into_owned());
+        return Ok(Content { payload, attempt: 1, history: Value::Null });
+    };
+    let payload = match payload.get() {
+        "null" => Payload::empty(),
+        text => Payload::from_stored(text),
+    };
+    let (attempt, history) = rex.map_or((1, Value::Null), |tried| (tried.attempt, tried.history));
+    Ok(Content { payload, attempt, history })
+}
+
+pub(super) fn submitted(id: TaskId) -> Timestamp {
+    Timestamp(id.0 / 1000)
+}
+
+/// Ids are nanoseconds, their last ten bits the queue's, so that queues do not give the same.
+fn id_of(path: &Path, name: &QueueName) -> Result<Option<TaskId>, TransportError> {
+    match fs::metadata(path) {
+        Ok(found) => {
+            let nanos = found.mtime().saturating_mul(1_000_000_000) + found.mtime_nsec();
+            Ok(Some(TaskId(nanos & !1023 | bits(name))))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(disk::failed(path)(error)),
+    }
+}
+
+/// The first id of this queue after a moment.
+pub(super) fn next_id(after: i64, name: &QueueName) -> TaskId {
+    TaskId(((after & !1023) + 1024) | bits(name))
+}
+
+fn bits(name: &QueueName) -> i64 {
+    name.as_str().bytes().fold(7, |sum: i64, byte| (sum * 31 + i64::from(byte)) & 1023)
+}
+
+fn time(id: TaskId) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_nanos(id.0.unsigned_abs())
+}
+
+pub(super) fn now_nanos() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// So long after a moment in nanoseconds, in microseconds.
+fn after(nanos: i64, wait: Duration) -> i64 {
+    (nanos / 1000).saturating_add(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,176 @@
+-- What every script shares: names of keys, and the tasks' identities.
+-- ARGV[1] key prefix, ARGV[2] database.
+local P, DB = ARGV[1], ARGV[2]
+local R = P .. ':rex:'
+
+-- The original's list of a queue: payloads, nothing else.
+local function list(queue) return P .. '_' .. queue end
+
+-- Beside it, in the same order: "ID SUBMITTED ATTEMPT DIGEST" of each task.
+local function meta(queue) return R .. 'meta:' .. queue end
+
+local function now()
+  local time = redis.call('TIME')
+  return string.format('%d%06d', time[1], time[2])
+end
+
+local function digest(payload) return string.sub(redis.sha1hex(payload), 1, 16) end
+
+local function tell(queue) redis.pcall('PUBLISH', R .. 'wake@' .. DB, queue) end
+
+-- Old producers push and old consumers pop without our metas. Makes the first `count` metas those of
+-- the first `count` payloads: what we do not know gets an identity, what is gone loses it.
+local function adopt(queue, count)
+  local payloads = redis.call('LRANGE', list(queue), 0, count - 1)
+  if #payloads == 0 then
+    redis.call('DEL', meta(queue))
+    return payloads, {}
+  end
+  local known = redis.call('LRANGE', meta(queue), 0, count + 99)
+  local metas, at, drift, time = {}, 1, false, nil
+  for i, payload in ipairs(payloads) do
+    local sum, hit = digest(payload), nil
+    for j = at, math.min(at + 99, #known) do
+      if string.sub(known[j], -16) == sum then hit = j break end
+    end
+    if hit then
+      drift = drift or hit ~= i
+      metas[i], at = known[hit], hit + 1
+    else
+      drift, time = true, time or now()
+      metas[i] = redis.call('INCR', R .. 'id') .. ' ' .. time .. ' 1 ' .. sum
+    end
+  end
+  local surplus = redis.call('LLEN', meta(queue)) - (at - 1)
+      - (redis.call('LLEN', list(queue)) - #payloads)
+  if drift or surplus > 0 then
+    redis.call('LTRIM', meta(queue), at - 1 + math.max(surplus, 0), -1)
+    for i = #metas, 1, -1 do redis.call('LPUSH', meta(queue), metas[i]) end
+  end
+  return payloads, metas
+end
+
+-- Tasks that wait for their time: numbers by it, and "SUBMITTED ATTEMPT PAYLOAD" by number.
+local function due(queue) return R .. 'due:' .. queue end
+local function later(queue) return R .. 'later:' .. queue end
+
+local function delay(queue, id, head, payload, at)
+  redis.call('ZADD', due(queue), string.format('%.0f', at), id)
+  redis.call('HSET', later(queue), id, head .. ' ' .. payload)
+end
+
+-- When: nothing for now, `+MICROSECONDS` from now, or MICROSECONDS.
+local function push(queue, payload, time, when)
+  local id = redis.call('INCR', R .. 'id')
+  if when ~= '' then
+    local at = tonumber(when)
+    if string.sub(when, 1, 1) == '+' then at = at + tonumber(time) end
+    if at > tonumber(time) then
+      delay(queue, id, time .. ' 1', payload, at)
+      return id
+    end
+  end
+  redis.call('RPUSH', list(queue), payload)
+  redis.call('RPUSH', meta(queue), id .. ' ' .. time .. ' 1 ' .. digest(payload))
+  return id
+end
+
+-- Puts claimed tasks back into their old places; each is {number, "ID SUBMITTED ATTEMPT", payload}.
+local function put_back(queue, tasks)
+  local youngest = 0
+  for _, task in ipairs(tasks) do youngest = math.max(youngest, task[1]) end
+  -- What waits already and is older than some that come back.
+  while true do
+    local head = redis.call('LINDEX', meta(queue), 0)
+    local payload = redis.call('LINDEX', list(queue), 0)
+    if not head or not payload then break end
+    local id = tonumber(string.match(head, '^%d+'))
+    if id > youngest or string.sub(head, -16) ~= digest(payload) then break end
+    redis.call('LPOP', meta(queue))
+    redis.call('LPOP', list(queue))
+    tasks[#tasks + 1] = { id, string.sub(head, 1, -18), payload }
+  end
+  table.sort(tasks, function(a, b) return a[1] > b[1] end)
+  for _, task in ipairs(tasks) do
+    redis.call('LPUSH', list(queue), task[3])
+    redis.call('LPUSH', meta(queue), task[2] .. ' ' .. digest(task[3]))
+  end
+  tell(queue)
+end
+
+-- Makes waiting what is due by now.
+local function ripen(queue)
+  local ids, tasks = redis.call('ZRANGEBYSCORE', due(queue), '-inf', now()), {}
+  if #ids == 0 then return end
+  for _, id in ipairs(ids) do
+    local value = redis.call('HGET', later(queue), id)
+    if value then
+      local head, payload = string.match(value, '^(%d+ %d+) (.*)$')
+      tasks[#tasks + 1] = { tonumber(id), id .. ' ' .. head, payload }
+    end
+    redis.call('ZREM', due(queue), id)
+    redis.call('HDEL', later(queue), id)
+  end
+  put_back(queue, tasks)
+end
+
+local function waiting(queue)
+  return redis.call('LLEN', list(queue)) + redis.call('ZCOUNT', due(queue), '-inf', now())
+end
+
+local function is_paused(queue)
+  return redis.call('SISMEMBER', R .. 'paused', queue) == 1
+end
+
+-- What is known of earlier attempts, as JSON, by a task's number.
+local function remember(id, history)
+  if history ~= '' then redis.call('HSET', R .. 'history', id, history) end
+end
+
+-- Takes a dead letter away; returns what it was.
+local function exhume(letter)
+  local row = redis.call('HGET', R .. 'dead', letter)
+  if not row then return nil end
+  redis.call('HDEL', R .. 'dead', letter)
+  local queue = string.match(row, '^%d+ (%S+)')
+  if redis.call('HINCRBY', R .. 'deaths', queue, -1) <= 0 then
+    redis.call('HDEL', R .. 'deaths', queue)
+  end
+  return row
+end
+
+-- A claimed task is the field ID of the hash `claim:CLAIM`: "SUBMITTED ATTEMPT PAYLOAD".
+local function claim_key(claim) return R .. 'claim:' .. claim end
+
+local function landed(queue, count)
+  if redis.call('HINCRBY', R .. 'inflight', queue, -count) <= 0 then
+    redis.call('HDEL', R .. 'inflight', queue)
+  end
+end
+
+-- Puts all of a claim back; returns how many tasks.
+local function give_back(claim, queue)
+  local fields = redis.call('HGETALL', claim_key(claim))
+  local tasks = {}
+  for i = 1, #fields, 2 do
+    local head, payload = string.match(fields[i + 1], '^(%d+ %d+) (.*)$')
+    tasks[#tasks + 1] = { tonumber(fields[i]), fields[i] .. ' ' .. head, payload }
+  end
+  redis.call('DEL', claim_key(claim))
+  redis.call('HDEL', R .. 'claims', claim)
+  local count = #tasks
+  landed(queue, count)
+  put_back(queue, tasks)
+  return count
+end
+
+-- Ends an owner; its claims go back.
+local function end_owner(owner)
+  redis.call('HDEL', R .. 'owners', owner)
+  local claims, count = redis.call('HGETALL', R .. 'claims'), 0
+  for i = 1, #claims, 2 do
+    local holder, queue = string.match(claims[i + 1], '^(%d+) (.*)$')
+    if holder == owner then count = count + give_back(claims[i], queue) end
+  end
+  return count
+end

@@ -1,0 +1,128 @@
+//! Connections, and what Redis's errors mean to a host: is the server away, or does it refuse.
+
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use redis::{Client, Connection, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisError};
+
+use super::address::{Address, Place};
+use crate::{Kind, TransportError};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A script over a large batch may take a while; a server that says nothing for so long is gone.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+pub(super) fn connect(address: &Address) -> Result<Connection, TransportError> {
+    let place = match &address.place {
+        Place::Tcp { host, port } => ConnectionAddr::Tcp(host.clone(), *port),
+        Place::Socket(path) => ConnectionAddr::Unix(path.clone()),
+    };
+    let failed = |error: RedisError| failed(address, error);
+    let info = place.into_connection_info().map_err(failed)?;
+    let mut login = info.redis_settings().clone().set_db(address.db);
+    if let Some(user) = &address.user {
+        login = login.set_username(user);
+    }
+    if let Some(password) = &address.password {
+        login = login.set_password(password);
+    }
+    let client = Client::open(info.set_redis_settings(login)).map_err(failed)?;
+    let mut connection = client.get_connection_with_timeout(CONNECT_TIMEOUT).map_err(failed)?;
+    connection.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(failed)?;
+    connection.set_write_timeout(Some(ANSWER_TIMEOUT)).map_err(failed)?;
+    redis::cmd("PING").query::<()>(&mut connection).map_err(failed)?;
+    Ok(connection)
+}
+
+/// Whether nobody knows how the last command ended, or the server is about to be of use again.
+pub(super) fn is_away(error: &RedisError) -> bool {
+    error.is_io_error()
+        || error.is_connection_dropped()
+        || error.is_unrecoverable_error()
+        || matches!(error.code(), Some("LOADING" | "MASTERDOWN" | "TRYAGAIN" | "CLUSTERDOWN"))
+        || matches!(error.kind(), ErrorKind::Parse)
+}
+
+pub(super) fn is_gone(error: &RedisError) -> bool {
+    error.code() == Some("REXGONE")
+}
+
+pub(super) fn say(address: &Address, error: RedisError) -> TransportError {
+    let (head, kind) = if is_away(&error) {
+        ("Lost the connection to the Redis server:", Kind::Unreachable)
+    } else {
+        ("The Redis server refused:", Kind::Refused)
+    };
+    let hint = match error.code() {
+        Some("OOM") => Some("the server is at its maxmemory; give it more, or drain some queues"),
+        Some("MISCONF") => Some("the server cannot write its data to disk; see its log"),
+        Some("READONLY") => Some("this server is a replica; connect to the primary"),
+        Some("NOPERM") => Some("the user lacks rights on the keys of this prefix, or on scripts"),
+        Some("CROSSSLOT" | "MOVED") => Some("a Redis Cluster cannot be used; use a single server"),
+        _ => None,
+    };
+    let text = format!("{head}\n    {}\nOn:\n    {}", worded(&error), address.label());
+    let said = TransportError::new(kind, text).with_source(error);
+    match hint {
+        Some(hint) => said.with_hint(hint),
+        None => said,
+    }
+}
+
+/// A failure to connect, in the words of the original's client.
+fn failed(address: &Address, error: RedisError) -> TransportError {
+    let (kind, reason) = if error.is_io_error() {
+        (Kind::Unreachable, reason(address).unwrap_or_else(|| worded(&error)))
+    } else if is_away(&error) {
+        (Kind::Unreachable, worded(&error))
+    } else {
+        (Kind::Refused, worded(&error))
+    };
+    TransportError::new(kind, format!("Failed to connect to the Redis server:\n    {reason}"))
+        .with_source(error)
+}
+
+/// Why the server cannot be reached, with the system's error number: found by trying once more,
+/// because the driver does not keep it.
+fn reason(address: &Address) -> Option<String> {
+    match &address.place {
+        Place::Socket(path) => {
+            let error = UnixStream::connect(path).err()?;
+            let number = error.raw_os_error()?;
+            let path = path.display();
+            Some(format!("Error {number} connecting to unix socket: {path}. {}.", plain(&error)))
+        }
+        Place::Tcp { host, port } => {
+            let at = format!("{host}:{port}");
+            let resolved = match (host.as_str(), *port).to_socket_addrs() {
+                Ok(resolved) => resolved,
+                Err(error) => {
+                    let text = plain(&error);
+                    let text = text.rsplit(": ").next().unwrap_or(&text);
+                    let number = match text {
+                        "Temporary failure in name resolution" => -3,
+                        "No address associated with hostname" => -5,
+                        _ => -2,
+                    };
+                    return Some(format!("Error {number} connecting to {at}. {text}."));
+                }
+            };
+            let error = resolved
+                .filter_map(|at| TcpStream::connect_timeout(&at, CONNECT_TIMEOUT).err())
+                .next_back()?;
+            let number = error.raw_os_error()?;
+            Some(format!("Error {number} connecting to {at}. {}.", plain(&error)))
+        }
+    }
+}
+
+/// The system's text alone: `Connection refused`.
+fn plain(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
+}
+
+fn worded(error: &RedisError) -> String {
+    error.to_string().replace('\n', "\n    ")
+}

@@ -1,0 +1,114 @@
+//! A broker that is away, crashes or cuts us off; hosts that die while they hold tasks.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use rex_test_support::amqp::{RabbitMq, fresh};
+use rex_test_support::proxy::Proxy;
+use rex_transport::contract::{all_done, numbers, owner, queue, task, wait_for};
+use rex_transport::{Kind, Options, TransportError, Uri, Want, open};
+
+fn fails(uri: &str) -> TransportError {
+    match open(&Uri::parse(uri).unwrap(), &Options::default()) {
+        Ok(transport) => panic!("{uri} opens as {}", transport.label()),
+        Err(error) => error,
+    }
+}
+
+#[test]
+fn the_originals_words() {
+    let error = fails("amqp://me:secret@127.0.0.1:1");
+    assert_eq!(error.kind, Kind::Unreachable);
+    assert_eq!(
+        error.text,
+        "Failed to connect to the AMQP server:\n    [Errno 111] Connection refused"
+    );
+    assert_eq!(fails("amqp://h?x=1").kind, Kind::Config);
+    let Some(uri) = fresh(0) else { return };
+    let error = fails(&uri.replace("rex:rex", "rex:wrong"));
+    assert!(error.text.starts_with("Failed to connect to the AMQP server:\n    "), "{error}");
+    assert!(!error.text.contains("wrong"), "{error}");
+    let label = owner(&Uri::parse(&uri).unwrap()).label();
+    assert_eq!(label, format!("AmqpAsyncTransport({})", uri.replace("rex:rex", "rex:***")));
+}
+
+#[test]
+fn the_broker_gives_back_what_a_killed_host_held() {
+    let Some(uri) = fresh(0) else { return };
+    let uri_text = uri.clone();
+    let mut other = owner(&Uri::parse(&uri).unwrap());
+    let ids: Vec<_> = other
+        .submit(&[task("foo", 1), task("foo", 2)])
+        .unwrap()
+        .iter()
+        .map(|done| done.id)
+        .collect();
+    let mut doomed = Command::new(std::env::current_exe().unwrap())
+        .args(["contract::doomed_owner", "--exact", "--nocapture"])
+        .env("REX_CONTRACT_DOOMED", uri_text)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(doomed.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("claimed 2")), "the doomed owner claims");
+    assert_eq!(other.poll(&queue("foo")).unwrap(), 0);
+    assert!(!other.is_idle(&queue("foo")).unwrap(), "it holds tasks");
+    doomed.kill().unwrap();
+    doomed.wait().unwrap();
+    wait_for("the tasks", || other.poll(&queue("foo")).unwrap() == 2);
+    let claim = other.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
+    assert_eq!(claim.tasks.iter().map(|task| task.id).collect::<Vec<_>>(), ids);
+}
+
+#[test]
+fn a_lost_connection_gives_back_and_is_made_again() {
+    let Some(uri) = fresh(0) else { return };
+    let address = uri.split('@').nth(1).unwrap().split('/').next().unwrap();
+    let proxy = Proxy::to(address);
+    let through = uri.replace(address, proxy.address());
+    let mut host = owner(&Uri::parse(&through).unwrap());
+    host.submit(&[task("foo", 1), task("foo", 2)]).unwrap();
+    let claim = host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
+    proxy.cut();
+    wait_for("the loss", || match host.rescue() {
+        Ok(_) => false,
+        Err(error) => {
+            assert!(error.is_retryable(), "{error}");
+            true
+        }
+    });
+    let error = host.finish(&all_done(&claim)).unwrap_err();
+    assert!(error.is_retryable(), "{error}");
+    proxy.restore();
+    let mut late = all_done(&claim);
+    late[0].submits = vec![task("bar", 1)];
+    assert_eq!(host.finish(&late).unwrap(), [claim.tasks[0].id], "it was given back");
+    assert_eq!(host.poll(&queue("bar")).unwrap(), 0);
+    wait_for("the tasks", || host.poll(&queue("foo")).unwrap() == 2);
+    let again = host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
+    assert_eq!(numbers(&again), [1, 2]);
+    assert_eq!(host.finish(&all_done(&again)).unwrap(), []);
+}
+
+#[test]
+fn a_crash_of_the_broker_loses_nothing() {
+    let Some(mut broker) = RabbitMq::start() else { return };
+    let uri = Uri::parse(&broker.uri).unwrap();
+    let mut host = owner(&uri);
+    host.submit(&[task("foo", 1), task("foo", 2), task("foo", 3)]).unwrap();
+    let done = host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
+    assert_eq!(host.finish(&all_done(&done)).unwrap(), []);
+    host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
+    broker.crash();
+    wait_for("the loss", || host.poll(&queue("foo")).is_err());
+    broker.restart();
+    let mut waiting = 0;
+    wait_for("the broker", || {
+        waiting = host.poll(&queue("foo")).unwrap_or(0);
+        waiting > 0
+    });
+    let claim = host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
+    // That a task was done the broker may not have written yet; then it comes again.
+    assert!(numbers(&claim).ends_with(&[2, 3]), "{claim:?}");
+    assert_eq!(host.finish(&all_done(&claim)).unwrap(), []);
+}

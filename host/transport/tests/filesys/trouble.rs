@@ -1,0 +1,152 @@
+//! Files that the original has left, that a crash has left, and locks that nobody gives back.
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use rex_transport::contract::{all_done, numbers, owner, queue, task};
+use rex_transport::{Kind, NewTask, Options, Uri, Want, open};
+use rustix::fs::{FlockOperation, flock};
+
+fn uri(directory: &Path, options: &str) -> Uri {
+    Uri::parse(&format!("filesys:{}{options}", directory.display())).unwrap()
+}
+
+fn index(directory: &Path) -> String {
+    fs::read_to_string(directory.join("foo/.index")).unwrap()
+}
+
+#[test]
+fn the_originals_layout() {
+    let store = tempfile::tempdir().unwrap();
+    let mut host = owner(&uri(store.path(), ""));
+    host.submit(&[task("foo", 1), task("foo", 2)]).unwrap();
+    let foo = store.path().join("foo");
+    assert_eq!(index(store.path()), "1,2");
+    assert_eq!(fs::read_to_string(foo.join("1")).unwrap(), r#"{"payload": {"n": 1}}"#);
+    assert_eq!(fs::read(foo.join(".lock")).unwrap(), b"");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&foo), mode(&foo.join("1"))), (0o700, 0o600));
+    let claim = host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
+    assert_eq!(index(store.path()), "2,2");
+    host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
+    assert_eq!(index(store.path()), "0,0");
+    host.finish(&all_done(&claim)).unwrap();
+    let mut names: Vec<_> = fs::read_dir(&foo).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, [".index", ".lock"], "nothing of ours is in the original's directory");
+
+    let mut wide = owner(&uri(store.path(), "?file_mode=0640"));
+    wide.submit(&[task("bar", 1)]).unwrap();
+    assert_eq!(mode(&store.path().join("bar")), 0o740);
+    assert_eq!(mode(&store.path().join("bar/1")), 0o640);
+}
+
+#[test]
+fn what_the_original_has_left() {
+    let store = tempfile::tempdir().unwrap();
+    let mut host = owner(&uri(store.path(), ""));
+    let foo = store.path().join("foo");
+    fs::create_dir(&foo).unwrap();
+    let write = |name: &str, text: &str| fs::write(foo.join(name), text).unwrap();
+    // `0,0` written over `10,10`.
+    write(".index", "0,010");
+    assert_eq!(host.poll(&queue("foo")).unwrap(), 0);
+    assert!(host.claim(&queue("foo"), &Want::tasks(9)).unwrap().is_none());
+    assert_eq!(index(store.path()), "0,0", "whoever looks mends it");
+    // What its producer makes of that, once and twice.
+    write("11", r#"{"payload": {"n": 11}}"#);
+    write(".index", "1,110");
+    assert_eq!(host.poll(&queue("foo")).unwrap(), 1);
+    assert_eq!(numbers(&host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap()), [11]);
+    write("18", r#"{"payload": {"n": 18}}"#);
+    write("188", r#"{"payload": {"n": 188}}"#);
+    write(".index", "1,188");
+    assert_eq!(host.poll(&queue("foo")).unwrap(), 2);
+    assert_eq!(host.peek(&queue("foo"), 9).unwrap().len(), 2);
+    assert_eq!(numbers(&host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap()), [18]);
+    assert_eq!(index(store.path()), "19,19");
+    assert_eq!(numbers(&host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap()), [188]);
+    // No index, or none that can be read, and files.
+    for torn in ["", "7", "\0\0\0", "9,3"] {
+        write("7", r#"{"payload": {"n": 7}}"#);
+        write(".index", torn);
+        assert_eq!(
+            numbers(&host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap()),
+            [7],
+            "{torn:?}"
+        );
+    }
+    // A consumer that died behind its back, a payload of nothing, a torn one.
+    write("4", r#"{"payload": null}"#);
+    write("5", r#"{"paylo"#);
+    write(".index", "3,5");
+    let claim = host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
+    assert_eq!(claim.tasks[0].payload.as_str(), "{}");
+    assert!(claim.tasks[1].payload.check().is_err());
+    assert_eq!(index(store.path()), "0,0");
+}
+
+#[test]
+fn a_crash_in_the_middle_of_a_change_loses_nothing() {
+    let store = tempfile::tempdir().unwrap();
+    let mut host = owner(&uri(store.path(), ""));
+    let tasks: Vec<NewTask> = (1..=5).map(|n| task("foo", n)).collect();
+    host.submit(&tasks).unwrap();
+    let foo = store.path().join("foo");
+    // As when a claim was cut off behind its first step, or a shift between two of its own.
+    fs::write(store.path().join(".rex/queues/foo/changing"), "").unwrap();
+    fs::write(foo.join(".index"), "4,5").unwrap();
+    fs::rename(foo.join("5"), foo.join("1005")).unwrap();
+    assert_eq!(
+        numbers(&host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap()),
+        [1, 2, 3, 4, 5]
+    );
+    assert!(!store.path().join(".rex/queues/foo/changing").exists());
+}
+
+#[test]
+fn old_places_that_are_taken() {
+    let store = tempfile::tempdir().unwrap();
+    let mut host = owner(&uri(store.path(), ""));
+    host.submit(&[task("foo", 1), task("foo", 2)]).unwrap();
+    host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
+    // The queue ran empty: its numbers begin at 1 again.
+    host.submit(&[task("foo", 3)]).unwrap();
+    assert_eq!(index(store.path()), "1,1");
+    host.close().unwrap();
+    let mut other = owner(&uri(store.path(), ""));
+    assert_eq!(numbers(&other.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap()), [1, 2, 3]);
+}
+
+#[test]
+fn a_lock_that_nobody_gives_back() {
+    let store = tempfile::tempdir().unwrap();
+    let mut host = owner(&uri(store.path(), "?lock_timeout=0"));
+    host.submit(&[task("foo", 1)]).unwrap();
+    let lock = File::open(store.path().join("foo/.lock")).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    let error = host.claim(&queue("foo"), &Want::tasks(1)).unwrap_err();
+    assert_eq!(error.kind, Kind::Refused, "{error}");
+    assert!(error.text.contains("/foo/.lock' could not be acquired."), "{error}");
+    assert_eq!(host.poll(&queue("foo")).unwrap(), 1, "counting takes no lock");
+    drop(lock);
+    assert_eq!(numbers(&host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap()), [1]);
+}
+
+#[test]
+fn refusals() {
+    let store = tempfile::tempdir().unwrap();
+    let fails = |uri: Uri| match open(&uri, &Options::default()) {
+        Ok(_) => panic!("{uri} opens"),
+        Err(error) => error,
+    };
+    for bad in ["?lock_timeout=x", "?file_mode=9", "?file_mode=7777", "?other=1"] {
+        assert_eq!(fails(uri(store.path(), bad)).kind, Kind::Config, "{bad}");
+    }
+    let missing = store.path().join("missing");
+    let error = fails(uri(&missing, ""));
+    assert_eq!(error.kind, Kind::Refused);
+    let reason = format!("[Errno 2] No such file or directory: '{}'", missing.display());
+    assert!(error.text.contains(&reason), "{error}");
+}

@@ -1,0 +1,121 @@
+//! Old producers and consumers beside us: Python programs on other people's client libraries, each
+//! transport in both directions, with payloads that are easy to spoil.
+
+#![expect(clippy::unwrap_used, reason = "tests fail by panic")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rex_test_support::pg::Database;
+use rex_test_support::process::run;
+use rex_test_support::redis::Redis;
+use rex_test_support::{amqp, python};
+use rex_transport::contract::{all_done, owner, queue, wait_for};
+use rex_transport::{NewTask, Payload, Uri, Want};
+
+struct Client {
+    python: PathBuf,
+    uri: String,
+}
+
+impl Client {
+    fn run(&self, action: &[&str], input: &str) -> String {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/client.py");
+        let mut command = Command::new(&self.python);
+        command.arg(script).arg(&self.uri).args(action);
+        run(command, input).ok()
+    }
+
+    fn put(&self, texts: &[String]) {
+        let lines: Vec<String> =
+            texts.iter().map(|text| format!("{}\n", serde_json::json!(text))).collect();
+        self.run(&["put", "foo"], &lines.concat());
+    }
+
+    fn get(&self, count: usize) -> Vec<String> {
+        let lines = self.run(&["get", "foo", &count.to_string()], "");
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn count(&self) -> String {
+        self.run(&["count", "foo"], "").trim_end().to_owned()
+    }
+}
+
+/// Payloads as the original writes them.
+fn texts() -> Vec<String> {
+    let megabyte = format!("{{\"text\": \"{}\"}}", "x".repeat(1 << 20));
+    let texts = [
+        "{}",
+        r#"{"a": {"z": 1, "a": 2}, "b": [1, 2.5, null, true, "it's \u00e9"]}"#,
+        r#"{"quotes": "' \" \\ \n", "\u4f60": "\ud83d\ude00"}"#,
+        &megabyte,
+        r#"{"last": 1}"#,
+    ];
+    texts.map(str::to_owned).to_vec()
+}
+
+fn both_directions(uri: &str) {
+    let Some(python) = python::with_clients() else { return };
+    let client = Client { python, uri: uri.to_owned() };
+    let mut host = owner(&Uri::parse(uri).unwrap());
+    let (name, texts) = (queue("foo"), texts());
+    // Ours to theirs.
+    let tasks: Vec<NewTask> = texts
+        .iter()
+        .map(|text| NewTask::plain(name.clone(), Payload::parse(text, 2 << 20).unwrap()))
+        .collect();
+    host.submit(&tasks).unwrap();
+    assert_eq!(client.count(), "5");
+    assert!(client.get(9) == texts, "what they read is what we wrote");
+    assert_eq!(host.poll(&name).unwrap(), 0);
+    // Theirs to ours, more than ten to make the original's index longer.
+    let many: Vec<String> = texts.iter().cycle().take(15).cloned().collect();
+    client.put(&many);
+    wait_for("their tasks", || host.poll(&name).unwrap() == 15);
+    let claim = host.claim(&name, &Want::tasks(99)).unwrap().unwrap();
+    assert!(claim.tasks.iter().map(|task| task.payload.as_str()).eq(&many));
+    assert_eq!(client.get(9), Vec::<String>::new(), "claimed tasks are out of their sight");
+    // What we give back they get, and the other way round, in turns on one queue.
+    host.close().unwrap();
+    let mut host = owner(&Uri::parse(uri).unwrap());
+    assert!(client.get(5) == many[..5]);
+    let claim = host.claim(&name, &Want::tasks(3)).unwrap().unwrap();
+    assert!(claim.tasks.iter().map(|task| task.payload.as_str()).eq(&many[5..8]));
+    assert_eq!(host.finish(&all_done(&claim)).unwrap(), []);
+    host.submit(&tasks[..1]).unwrap();
+    client.put(&texts[1..2]);
+    let rest: Vec<String> = many[8..].iter().chain(&texts[..2]).cloned().collect();
+    // No more than there is: the original itself fails on the index that its draining leaves.
+    assert!(client.get(rest.len()) == rest);
+    client.put(&texts[..2]);
+    wait_for("their tasks", || host.poll(&name).unwrap() == 2);
+    let claim = host.claim(&name, &Want::tasks(99)).unwrap().unwrap();
+    assert!(claim.tasks.iter().map(|task| task.payload.as_str()).eq(&texts[..2]));
+    assert_eq!(host.finish(&all_done(&claim)).unwrap(), []);
+    assert!(host.is_idle(&name).unwrap());
+}
+
+#[test]
+fn pgsql() {
+    let database = Database::new();
+    both_directions(&database.uri());
+}
+
+#[test]
+fn redis() {
+    let Some(server) = Redis::start() else { return };
+    both_directions(&server.uri());
+}
+
+#[test]
+fn amqp() {
+    let Some(uri) = amqp::fresh(40) else { return };
+    both_directions(&uri);
+}
+
+#[test]
+fn filesys() {
+    let store = tempfile::tempdir().unwrap();
+    both_directions(&format!("filesys:{}", store.path().display()));
+}

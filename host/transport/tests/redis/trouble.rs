@@ -1,0 +1,101 @@
+//! A server that is away, crashes, or has something else in it.
+
+use rex_test_support::redis::Redis;
+use rex_transport::contract::{all_done, numbers, owner, queue, task};
+use rex_transport::{Kind, Options, TransportError, Uri, Want, open};
+
+fn fails(uri: &str) -> TransportError {
+    match open(&Uri::parse(uri).unwrap(), &Options::default()) {
+        Ok(transport) => panic!("{uri} opens as {}", transport.label()),
+        Err(error) => error,
+    }
+}
+
+#[test]
+fn the_originals_words() {
+    let error = fails("redis://127.0.0.1:1");
+    assert_eq!(error.kind, Kind::Unreachable);
+    assert_eq!(
+        error.text,
+        "Failed to connect to the Redis server:\n    \
+         Error 111 connecting to 127.0.0.1:1. Connection refused."
+    );
+    let error = fails("redis:///no/such.sock");
+    assert_eq!(
+        error.text,
+        "Failed to connect to the Redis server:\n    \
+         Error 2 connecting to unix socket: /no/such.sock. No such file or directory."
+    );
+    for bad in ["redis://h?db=x", "redis://h?key_prefix=A", "redis://h?nothing=1", "redis:x"] {
+        assert_eq!(fails(bad).kind, Kind::Config, "{bad}");
+    }
+    let secret = fails("redis://me:secret@127.0.0.1:1?db=x");
+    assert!(!secret.text.contains("secret"), "{secret}");
+}
+
+#[test]
+fn a_crash_of_the_server_loses_nothing() {
+    let Some(server) = Redis::start() else { return };
+    let uri = Uri::parse(&server.uri()).unwrap();
+    let mut host = owner(&uri);
+    host.submit(&[task("foo", 1), task("foo", 2), task("foo", 3)]).unwrap();
+    let claim = host.claim(&queue("foo"), &Want::tasks(2)).unwrap().unwrap();
+    server.crash();
+    let error = host.finish(&all_done(&claim)).unwrap_err();
+    assert!(error.is_retryable(), "{error}");
+    let error = host.claim(&queue("foo"), &Want::tasks(2)).unwrap_err();
+    assert!(error.is_retryable(), "{error}");
+    server.restart();
+    // The host keeps its claim and its name.
+    assert_eq!(host.rescue().unwrap(), 0);
+    assert_eq!(host.finish(&all_done(&claim)).unwrap(), []);
+    assert_eq!(numbers(&host.claim(&queue("foo"), &Want::tasks(2)).unwrap().unwrap()), [3]);
+}
+
+#[test]
+fn a_socket_and_a_prefix() {
+    let Some(server) = Redis::start() else { return };
+    let socket = format!("redis://{}?key_prefix=mine", server.socket().display());
+    let mut host = owner(&Uri::parse(&socket).unwrap());
+    assert_eq!(host.label(), format!("RedisAsyncTransport({})", server.socket().display()));
+    host.submit(&[task("foo", 1)]).unwrap();
+    assert_eq!(server.command(&["lrange", "mine_foo", "0", "-1"]), r#"{"n": 1}"#);
+    // Another prefix is another store.
+    let mut other = owner(&Uri::parse(&server.uri()).unwrap());
+    assert_eq!(other.poll(&queue("foo")).unwrap(), 0);
+    assert!(other.queues().unwrap().is_empty());
+}
+
+#[test]
+fn old_clients_in_between() {
+    let Some(server) = Redis::start() else { return };
+    let mut host = owner(&Uri::parse(&server.uri()).unwrap());
+    let ids: Vec<_> = host
+        .submit(&[task("foo", 1), task("foo", 2)])
+        .unwrap()
+        .iter()
+        .map(|done| done.id)
+        .collect();
+    server.command(&["rpush", "asynctask_foo", r#"{"n": 3}"#]);
+    host.submit(&[task("foo", 4)]).unwrap();
+    assert_eq!(server.command(&["lpop", "asynctask_foo"]), r#"{"n": 1}"#);
+    let seen = host.peek(&queue("foo"), 9).unwrap();
+    assert_eq!(seen[0].id, ids[1], "who is gone takes nobody's identity along");
+    let claim = host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
+    assert_eq!(numbers(&claim), [2, 3, 4]);
+    assert_eq!(claim.tasks[1].id, seen[1].id, "what peek has shown is what claim takes");
+    assert_eq!(host.finish(&all_done(&claim)).unwrap(), []);
+    let left = server.command(&["keys", "*meta*"]);
+    assert_eq!(left, "", "nothing is left behind");
+}
+
+#[test]
+fn something_else_under_the_key_is_refused() {
+    let Some(server) = Redis::start() else { return };
+    server.command(&["set", "asynctask_foo", "text"]);
+    let mut host = owner(&Uri::parse(&server.uri()).unwrap());
+    let error = host.submit(&[task("foo", 1)]).unwrap_err();
+    assert_eq!(error.kind, Kind::Refused, "{error}");
+    assert!(error.text.contains("WRONGTYPE"), "{error}");
+    assert_eq!(server.command(&["get", "asynctask_foo"]), "text");
+}

@@ -1,0 +1,192 @@
+//! The stores that old applications may use, through the real program: hosts that are killed at any
+//! moment, a server that crashes under a host, and moving a queue from one store to another.
+
+use std::collections::BTreeMap;
+
+use rex_test_support::amqp;
+use rex_test_support::env::Env;
+use rex_test_support::process::{Running, wait_for};
+use rex_test_support::redis::Redis;
+use serde_json::{Value, json};
+
+use crate::crashing::{self, recorded};
+
+fn on(uri: &str) -> Vec<String> {
+    vec!["--set".to_owned(), format!("asynctask_transport={uri}")]
+}
+
+fn submit(env: &Env, uri: &str, tasks: impl Iterator<Item = Value>) {
+    let lines: String = tasks.map(|task| format!("{task}\n")).collect();
+    let store = on(uri);
+    let args = ["submit", "crash", "-"].into_iter().chain(store.iter().map(String::as_str));
+    env.rex_host_with(&args.collect::<Vec<_>>(), &lines).ok();
+}
+
+fn start(env: &Env, uri: &str, more: &[&str]) -> Running {
+    let store = on(uri);
+    let args = store.iter().map(String::as_str).chain(more.iter().copied());
+    crashing::start(env, &json!({"crash": {"processes": 2}}), &args.collect::<Vec<_>>())
+}
+
+fn list(env: &Env, uri: &str, command: &[&str]) -> Vec<Value> {
+    let store = on(uri);
+    let args = command.iter().copied().chain(["--json"]).chain(store.iter().map(String::as_str));
+    env.rex_host(&args.collect::<Vec<_>>()).json_lines()
+}
+
+fn done(env: &Env) -> usize {
+    recorded(&env.path("record")).values().filter(|(_, done)| *done > 0).count()
+}
+
+/// Kills one host after the other in the middle of its work; the last one finds the rest.
+fn loses_nothing(env: &Env, uri: &str) {
+    const TASKS: usize = 120;
+    let record = env.path("record");
+    let task = |n| json!({"how": "work", "ms": 2, "n": n, "record": record});
+    submit(env, uri, (0..TASKS).map(task));
+    for round in 1..4 {
+        let host = start(env, uri, &[]);
+        wait_for("some tasks", || done(env) >= round * 20);
+        host.signal(libc::SIGKILL);
+        host.wait();
+    }
+    let output = start(env, uri, &["--halt-when-empty"]).wait_ok();
+    assert_eq!(done(env), TASKS, "{output}");
+    assert_eq!(list(env, uri, &["queue", "list"]), Vec::<Value>::new(), "{output}");
+    // Who was killed with its host is not to blame.
+    assert_eq!(list(env, uri, &["dlq", "list"]), Vec::<Value>::new());
+}
+
+/// A failure's way to the dead letters.
+fn buries(env: &Env, uri: &str) {
+    submit(env, uri, std::iter::once(json!({"how": "exit3", "n": 7})));
+    start(env, uri, &["--halt-when-empty"]).wait_ok();
+    let letters = list(env, uri, &["dlq", "list"]);
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    assert_eq!((&letters[0]["queue"], &letters[0]["payload"]["n"]), (&json!("crash"), &json!(7)));
+}
+
+#[test]
+fn killed_hosts_on_redis() {
+    let Some(server) = Redis::start() else { return };
+    let env = crashing::env();
+    loses_nothing(&env, &server.uri());
+    buries(&env, &server.uri());
+}
+
+#[test]
+fn killed_hosts_on_amqp() {
+    let Some(uri) = amqp::fresh(45) else { return };
+    let env = crashing::env();
+    loses_nothing(&env, &uri);
+    buries(&env, &uri);
+}
+
+#[test]
+fn killed_hosts_on_filesys() {
+    let env = crashing::env();
+    std::fs::create_dir(env.path("queues")).expect("the folder is ours");
+    let uri = format!("filesys:{}", env.path("queues").display());
+    loses_nothing(&env, &uri);
+    buries(&env, &uri);
+}
+
+#[test]
+fn a_redis_server_crashes_under_a_host() {
+    let Some(server) = Redis::start() else { return };
+    let (env, uri) = (crashing::env(), server.uri());
+    let record = env.path("record");
+    let task = |n: usize| json!({"how": "work", "ms": 2, "n": n, "record": record});
+    submit(&env, &uri, (0..100).map(task));
+    let host = start(&env, &uri, &["--halt-when-empty"]);
+    wait_for("some tasks", || done(&env) >= 20);
+    server.crash();
+    server.restart();
+    let output = host.wait_ok();
+    assert_eq!(done(&env), 100, "{output}");
+    assert_eq!(list(&env, &uri, &["queue", "list"]), Vec::<Value>::new(), "{output}");
+}
+
+#[test]
+fn an_unreachable_server_in_the_originals_words() {
+    let env = Env::new();
+    let fails = |uri: &str| {
+        let store = on(uri);
+        env.rex_host(&["submit", "foo", "{}", &store[0], &store[1]]).fails(1)
+    };
+    let text = fails("redis://127.0.0.1:1");
+    assert!(text.contains("Failed to connect to the Redis server:"), "{text}");
+    assert!(text.contains("Error 111 connecting to 127.0.0.1:1. Connection refused."), "{text}");
+    let text = fails("amqp://me:secret@127.0.0.1:1");
+    assert!(text.contains("Failed to connect to the AMQP server:"), "{text}");
+    assert!(text.contains("[Errno 111] Connection refused"), "{text}");
+    assert!(!text.contains("secret"), "{text}");
+    let text = fails("nothing:x");
+    assert!(text.contains("\"nothing:x\" does not resolve to a known AsyncTransport"), "{text}");
+    // What would be gone with the command is refused.
+    let text = fails("localmem://");
+    assert!(text.contains("lives in one process"), "{text}");
+}
+
+fn moving(from: &str, to: &str) -> Vec<String> {
+    ["queue", "move", "crash", "--from", from, "--to", to].map(str::to_owned).to_vec()
+}
+
+/// How often each task waits at `uri`.
+fn waiting(env: &Env, uri: &str) -> BTreeMap<i64, usize> {
+    let mut counts = BTreeMap::new();
+    for task in list(env, uri, &["queue", "peek", "crash"]) {
+        *counts.entry(task["payload"]["n"].as_i64().expect("a number")).or_default() += 1;
+    }
+    counts
+}
+
+/// Moves a queue, killed midway, and again to its end.
+fn moves(env: &Env, from: &str, to: &str) {
+    const TASKS: i64 = 3000;
+    submit(env, from, (0..TASKS).map(|n| json!({"n": n})));
+    let args = moving(from, to);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let first = env.start(&args);
+    wait_for("the first tasks at the target", || !waiting(env, to).is_empty());
+    first.signal(libc::SIGKILL);
+    first.wait();
+    // Whatever state it was in: each task is somewhere.
+    let said = env.rex_host(&args).ok();
+    assert!(said.contains("tasks moved from queue crash"), "{said}");
+    let arrived = waiting(env, to);
+    assert_eq!(arrived.len() as i64, TASKS, "none is lost");
+    let doubled = arrived.values().filter(|count| **count > 1).count();
+    assert!(doubled <= 200 && arrived.values().all(|count| *count <= 2), "{doubled} doubled");
+    assert_eq!(list(env, from, &["queue", "list"]), Vec::<Value>::new());
+}
+
+#[test]
+fn a_killed_move_from_the_embedded_kind_to_redis_loses_nothing() {
+    let Some(server) = Redis::start() else { return };
+    let env = crashing::env();
+    moves(&env, &format!("sqlite:{}", env.path("old.db").display()), &server.uri());
+}
+
+#[test]
+fn a_killed_move_from_redis_to_files_loses_nothing() {
+    let Some(server) = Redis::start() else { return };
+    let env = crashing::env();
+    std::fs::create_dir(env.path("queues")).expect("the folder is ours");
+    moves(&env, &server.uri(), &format!("filesys:{}", env.path("queues").display()));
+}
+
+#[test]
+fn a_move_to_amqp_and_refusals() {
+    let Some(uri) = amqp::fresh(45) else { return };
+    let env = crashing::env();
+    let old = format!("sqlite:{}", env.path("old.db").display());
+    submit(&env, &old, (0..300).map(|n| json!({"n": n})));
+    let args = moving(&old, &uri);
+    env.rex_host(&args.iter().map(String::as_str).collect::<Vec<_>>()).ok();
+    assert_eq!(waiting(&env, &uri).len(), 300);
+    for (from, to) in [(&old, &old), (&old, &"localmem://".to_owned())] {
+        let args = moving(from, to);
+        env.rex_host(&args.iter().map(String::as_str).collect::<Vec<_>>()).fails(1);
+    }
+}
