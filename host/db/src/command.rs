@@ -102,8 +102,8 @@ fn answer(
         }
         _ => {
             let mut text = String::new();
-            io::stdin()
-                .read_to_string(&mut text)
+            interrupt
+                .waiting(|| io::stdin().read_to_string(&mut text))
                 .map_err(|source| CommandError::Read { path: "-".to_string(), source })?;
             text.trim_end_matches(['\n', '\r']).to_string()
         }

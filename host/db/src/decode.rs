@@ -128,11 +128,13 @@ pub(crate) fn value(row: &Row, index: usize, domain: &Domain) -> Result<Value, D
 }
 
 fn text<'a>(ty: &Type, bytes: &'a [u8], index: usize) -> Result<&'a str, DecodeError> {
-    let textual = [Type::TEXT, Type::VARCHAR, Type::BPCHAR, Type::NAME, Type::UNKNOWN].contains(ty)
-        || matches!(ty.kind(), Kind::Enum(_));
-    std::str::from_utf8(bytes).map_err(|_| match textual {
-        true => DecodeError::Encoding { index },
-        false => DecodeError::Type { index, ty: ty.name().to_string(), domain: "text" },
+    std::str::from_utf8(bytes).map_err(|_| {
+        match [Type::TEXT, Type::VARCHAR, Type::BPCHAR, Type::NAME, Type::UNKNOWN].contains(ty)
+            || matches!(ty.kind(), Kind::Enum(_))
+        {
+            true => DecodeError::Encoding { index },
+            false => DecodeError::Type { index, ty: ty.name().to_string(), domain: "text" },
+        }
     })
 }
 

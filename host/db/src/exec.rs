@@ -14,7 +14,7 @@ use crate::etl;
 use crate::fetch::{Access, Fetch};
 use crate::json_param::{Members, from_json, read};
 use crate::product::Feed;
-use crate::space::{DatabaseId, Space};
+use crate::space::{DatabaseId, MAIN, Space};
 
 /// Where and how a plan runs.
 #[derive(Clone, Copy)]
@@ -74,7 +74,7 @@ impl<'a> Run<'a> {
     async fn unmarked(self, plan: &Plan, params: &Params) -> Result<Feed, Error> {
         match plan {
             Plan::Skip => Ok(void()),
-            Plan::Fetch(fetch) => self.fetch(Arc::new(fetch.clone())).await,
+            Plan::Fetch(fetch) => self.fetch(fetch.clone()).await,
             Plan::Format { feed, .. } => self.plan(feed, params).await,
             Plan::Sql { feed, .. } => {
                 Ok(Feed::ready(Profile::bare(Domain::Text), Value::Text(sql_text(feed))))
@@ -146,7 +146,8 @@ impl<'a> Run<'a> {
             return Ok(Feed::ready(plan.profile.clone(), Value::Null));
         }
         let connection = self.space.connection(self.database).await?;
-        if self.writes {
+        // A transaction that lines share may write to a gateway later on.
+        if self.writes || (self.database != MAIN && self.space.in_transaction(MAIN)) {
             self.space.begin(self.database).await?;
         }
         let access = match self.space.in_transaction(self.database) {
@@ -157,7 +158,7 @@ impl<'a> Run<'a> {
         let profile = plan.profile.clone();
         let mark = plan.mark.clone();
         if Fetch::needs_transaction(&plan, access) {
-            self.space.note_transaction(self.database);
+            self.space.note_reading(self.database);
         }
         let fetch = Fetch::start(&connection, plan, access).await?;
         Ok(Feed::fetch(profile, self.database, fetch, &mark))

@@ -267,7 +267,10 @@ fn flat(shape: &Shape, row: Option<&Row>) -> Result<Value, DecodeError> {
             if !is_there(*indicator, row)? {
                 return Ok(Value::Null);
             }
-            let values = fields.iter().map(|field| flat(field, row)).collect::<Result<_, _>>()?;
+            let mut values = Vec::with_capacity(fields.len());
+            for field in fields {
+                values.push(flat(field, row)?);
+            }
             Ok(Value::Record(values))
         }
         Shape::Identity { labels } => {

@@ -230,9 +230,8 @@ impl std::fmt::Debug for Session {
 }
 
 /// Compiles a query and starts it.
-async fn start(space: &Space, query: &str, params: &Params) -> Result<(Plan, Feed), Error> {
-    let plan =
-        space.compile(MAIN, |catalog, env| rex_htsql::compile(query, catalog, env, params)).await?;
+async fn start(space: &Space, query: &str, params: &Params) -> Result<(Arc<Plan>, Feed), Error> {
+    let plan = space.plan(query, params).await?;
     let run = Run { space, database: MAIN, writes: writes(&plan), busy: None, meta: false };
     let feed = run.plan(&plan, params).await?;
     Ok((plan, feed))

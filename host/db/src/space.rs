@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rex_htsql::catalog::Catalog;
 use rex_htsql::error::Kind;
-use rex_htsql::{Env, Error, Gateways, Naming};
+use rex_htsql::{Env, Error, Gateways, Naming, Params, Plan};
 
 use crate::connection::{Canceller, Connection};
 use crate::introspect::introspect;
@@ -18,11 +18,16 @@ pub(crate) type DatabaseId = usize;
 
 pub(crate) const MAIN: DatabaseId = 0;
 
+/// Plans that are remembered, and the longest query of one, in bytes.
+const MAX_KEPT_PLANS: usize = 32;
+const MAX_KEPT_QUERY: usize = 4096;
+
 /// All databases of a session.
 pub(crate) struct Space {
     databases: Vec<Database>,
     statement_timeout: Option<Duration>,
     canceller: Canceller,
+    plans: Mutex<Vec<(String, Arc<Plan>)>>,
     /// The gateway that a compilation asked for before it was introspected.
     missing: Mutex<Option<DatabaseId>>,
 }
@@ -35,6 +40,8 @@ struct Database {
     connection: Mutex<Option<Arc<Connection>>>,
     catalog: Mutex<Option<Arc<Catalog>>>,
     in_transaction: AtomicBool,
+    /// The transaction only reads, so that its end needs no answer.
+    only_reads: AtomicBool,
 }
 
 impl Database {
@@ -70,10 +77,12 @@ impl Space {
                 connection: Mutex::new(None),
                 catalog: Mutex::new(None),
                 in_transaction: AtomicBool::new(false),
+                only_reads: AtomicBool::new(false),
             })
             .collect();
         let canceller = Canceller::default();
-        Space { databases, statement_timeout, canceller, missing: Mutex::new(None) }
+        let (plans, missing) = (Mutex::default(), Mutex::new(None));
+        Space { databases, statement_timeout, canceller, plans, missing }
     }
 
     fn database(&self, id: DatabaseId) -> Result<&Database, Error> {
@@ -131,6 +140,28 @@ impl Space {
         for database in &self.databases {
             *lock(&database.catalog) = None;
         }
+        lock(&self.plans).clear();
+    }
+
+    /// Compiles a query for the main database. Short ones without parameters are remembered, as
+    /// long as the catalogs are.
+    pub(crate) async fn plan(&self, query: &str, params: &Params) -> Result<Arc<Plan>, Error> {
+        let is_kept = query.len() <= MAX_KEPT_QUERY && params.iter().next().is_none();
+        if is_kept && let Some((_, plan)) = lock(&self.plans).iter().find(|(text, _)| text == query)
+        {
+            return Ok(plan.clone());
+        }
+        let compile =
+            |catalog: &Catalog, env: &Env<'_>| rex_htsql::compile(query, catalog, env, params);
+        let plan = Arc::new(self.compile(MAIN, compile).await?);
+        if is_kept {
+            let mut plans = lock(&self.plans);
+            if plans.len() >= MAX_KEPT_PLANS {
+                plans.remove(0);
+            }
+            plans.push((query.to_string(), plan.clone()));
+        }
+        Ok(plan)
     }
 
     /// Compiles with the catalog of a database, introspecting the gateways that turn out to be
@@ -156,10 +187,11 @@ impl Space {
         self.databases.get(id).is_some_and(|database| database.is_open())
     }
 
-    /// Notes that a transaction was begun by other means.
-    pub(crate) fn note_transaction(&self, id: DatabaseId) {
+    /// Notes that a transaction that only reads was begun by other means.
+    pub(crate) fn note_reading(&self, id: DatabaseId) {
         if let Some(database) = self.databases.get(id) {
             database.mark(true);
+            database.only_reads.store(true, Ordering::Relaxed);
         }
     }
 
@@ -184,6 +216,12 @@ impl Space {
             }
             let connection = lock(&database.connection).clone();
             let Some(connection) = connection else { continue };
+            if database.only_reads.swap(false, Ordering::Relaxed) {
+                connection.send("ROLLBACK");
+                // The connection writes it now; locks are not kept until the next statement.
+                tokio::task::yield_now().await;
+                continue;
+            }
             let ended = connection.run(if commit { "COMMIT" } else { "ROLLBACK" }).await;
             if commit && ended.is_err() {
                 commit = false;

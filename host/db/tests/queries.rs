@@ -126,6 +126,11 @@ fn for_runs_once_an_item_or_field() {
         json!([{"id": "m1"}, {"id": "m2"}]),
     );
     bench.check("with({a:=1,b:=2}, $a+$b)", json!({}), json!(3));
+    bench.check(
+        "for($i:=/course{school:=school.id(), no}?size>10, with($i, course[$school.$no]{title}))",
+        json!({}),
+        json!([["Paint"], ["Torts"]]),
+    );
     bench.check("with(school['none'], insert(school:={code:=$code}))", json!({}), json!(null));
     bench.check_error("with($x, 1)", json!({"x": 1}), "Expected a record value");
 }

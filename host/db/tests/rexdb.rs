@@ -212,6 +212,17 @@ fn inventory() {
 }
 
 #[test]
+fn a_shared_transaction_may_write_to_a_gateway_that_it_read() {
+    let Some(mut bench) = Bench::new() else { return };
+    let mart = &mut bench.mart;
+    mart.begin();
+    check(mart, "/job{code, /job_rexmart_create}/:rexdb", json!({}), json!([]));
+    let job = "rexdb(insert(job:={owner:='me', type:='rexmart-create', payload:=$p}))";
+    check(mart, job, json!({"p": {}}), json!({"id": "1"}));
+    mart.end(false).unwrap();
+}
+
+#[test]
 fn gateways() {
     let Some(mut bench) = Bench::new() else { return };
     let Bench { mart, server, .. } = &mut bench;

@@ -325,7 +325,9 @@ impl Command {
         let part = |command: &Command| command.compile(catalog, env, params).map(Box::new);
         Ok(match &self.0.verb {
             Verb::Skip => Plan::Skip,
-            Verb::Fetch => Plan::Fetch(fetch::compile(&self.0.syn, mark, catalog, params)?),
+            Verb::Fetch => {
+                Plan::Fetch(Arc::new(fetch::compile(&self.0.syn, mark, catalog, params)?))
+            }
             Verb::Format(format, feed) => Plan::Format { format: *format, feed: part(feed)?, mark },
             Verb::Sql(feed) => Plan::Sql { feed: part(feed)?, mark },
             Verb::Describe(feed) => Plan::Describe { feed: part(feed)?, mark },

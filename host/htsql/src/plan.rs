@@ -9,6 +9,8 @@
 //! Errors at run time are finished with `Error::at(Stage::Processing, &mark)`, where `mark` is the
 //! one of the innermost plan node being run.
 
+use std::sync::Arc;
+
 use crate::clarify::Conversion;
 use crate::command::Command;
 use crate::domain::Domain;
@@ -22,7 +24,7 @@ use crate::value::Value;
 pub enum Plan {
     /// A lone `/`: the product is void, no data.
     Skip,
-    Fetch(FetchPlan),
+    Fetch(Arc<FetchPlan>),
     /// Runs `feed` and prints its product in a format.
     Format {
         format: Format,

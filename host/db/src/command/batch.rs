@@ -68,7 +68,8 @@ pub(super) fn interruptible(
     while !interrupt.is_raised() {
         bytes.clear();
         let unread = |source| CommandError::Read { path: "-".to_string(), source };
-        if input.read_until(b'\n', &mut bytes).map_err(unread)? == 0 {
+        let read = interrupt.waiting(|| input.read_until(b'\n', &mut bytes));
+        if read.map_err(unread)? == 0 {
             break;
         }
         let (line, named) = read_line(&bytes);

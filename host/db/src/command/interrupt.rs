@@ -1,5 +1,5 @@
 //! Ctrl-C: the first stops the statement that runs on the server and what would come after it, the
-//! second ends the process.
+//! second ends the process. While only input is waited for, the first does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,11 +12,25 @@ use crate::connection::Canceller;
 
 /// Whether the user asked to stop.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Interrupt(Arc<AtomicBool>);
+pub(super) struct Interrupt(Arc<Flags>);
+
+#[derive(Debug, Default)]
+struct Flags {
+    raised: AtomicBool,
+    waiting: AtomicBool,
+}
 
 impl Interrupt {
     pub(super) fn is_raised(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.raised.load(Ordering::Relaxed)
+    }
+
+    /// Waits for input, which Ctrl-C ends together with the process.
+    pub(super) fn waiting<T>(&self, wait: impl FnOnce() -> T) -> T {
+        self.0.waiting.store(true, Ordering::Relaxed);
+        let came = wait();
+        self.0.waiting.store(false, Ordering::Relaxed);
+        came
     }
 
     /// Listens for Ctrl-C from now on, for as long as the process lives. Where the system gives no
@@ -27,7 +41,8 @@ impl Interrupt {
         let Ok(mut signals) = Signals::new([SIGINT]) else { return interrupt };
         let listen = move || {
             for signal in signals.forever() {
-                if raised.0.swap(true, Ordering::Relaxed) {
+                let again = raised.0.raised.swap(true, Ordering::Relaxed);
+                if again || raised.0.waiting.load(Ordering::Relaxed) {
                     let _ended = emulate_default_handler(signal);
                 }
                 // Without an answer from the server the second Ctrl-C is the way out.

@@ -123,7 +123,7 @@ fn feed(sql: &str, domains: &[Domain]) -> (Box<Plan>, Domain) {
         }],
         mark: mark(),
     };
-    (Box::new(Plan::Fetch(plan)), record)
+    (Box::new(Plan::Fetch(plan.into())), record)
 }
 
 fn etl(

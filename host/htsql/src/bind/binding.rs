@@ -184,6 +184,8 @@ pub(crate) enum Recipe {
     Bound(Bound),
     /// Keeps the syntax of the use.
     Closed(Box<Recipe>),
+    /// A field of a record under its name.
+    Named(String, Box<Recipe>),
     Ambiguous(Vec<String>),
 }
 

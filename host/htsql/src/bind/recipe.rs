@@ -24,7 +24,13 @@ pub(super) fn embed(param: &Param) -> Recipe {
             fields
                 .iter()
                 .zip(values)
-                .map(|(field, v)| embed(&Param { domain: field.domain.clone(), value: v.clone() }))
+                .map(|(field, v)| {
+                    let value = embed(&Param { domain: field.domain.clone(), value: v.clone() });
+                    match &field.tag {
+                        Some(tag) => Recipe::Named(tag.clone(), Box::new(value)),
+                        None => value,
+                    }
+                })
                 .collect(),
         ),
         (Domain::Identity(labels), Value::Identity(values)) => Recipe::Identity(
@@ -113,6 +119,11 @@ impl Binder<'_> {
             Recipe::Closed(recipe) => {
                 let bound = self.apply(scope, recipe, syn)?;
                 self.decorate(Kind::Alias, &bound, syn)
+            }
+            Recipe::Named(name, recipe) => {
+                let bound = self.apply(scope, recipe, syn)?;
+                let name = Syn::new(tree::Kind::Ident { name: name.clone() }, syn.mark().clone());
+                self.decorate(Kind::Alias, &bound, &name)
             }
             Recipe::Ambiguous(choices) => {
                 let error = Error::quoting("Found ambiguous name", syn.to_string());
