@@ -34,7 +34,9 @@ pub(super) fn say(address: &Address, error: &Error, reason: Option<String>) -> T
 
 /// A failure to connect, in the words of the original's client.
 pub(super) fn failed(address: &Address, error: &Error) -> TransportError {
-    let (kind, reason) = match unreachable(address) {
+    let unreachable = unreachable(address);
+    let answers = unreachable.is_none();
+    let (kind, reason) = match unreachable {
         Some(reason) => (Kind::Unreachable, reason),
         None => {
             let text = error.to_string();
@@ -42,7 +44,13 @@ pub(super) fn failed(address: &Address, error: &Error) -> TransportError {
             (if refused { Kind::Refused } else { Kind::Unreachable }, text)
         }
     };
-    TransportError::new(kind, format!("Failed to connect to the AMQP server:\n    {reason}"))
+    let error =
+        TransportError::new(kind, format!("Failed to connect to the AMQP server:\n    {reason}"));
+    if answers {
+        // The broker may hang up instead of giving a reason.
+        return error.with_hint("check the user, the password and the virtual host");
+    }
+    error
 }
 
 /// Why no connection can be made, with the system's error number: found by trying once more, because

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use rex_test_support::amqp::{RabbitMq, fresh};
 use rex_test_support::proxy::Proxy;
@@ -28,6 +29,7 @@ fn the_originals_words() {
     let error = fails(&uri.replace("rex:rex", "rex:wrong"));
     assert!(error.text.starts_with("Failed to connect to the AMQP server:\n    "), "{error}");
     assert!(!error.text.contains("wrong"), "{error}");
+    assert!(error.hint.unwrap().contains("password"));
     let label = owner(&Uri::parse(&uri).unwrap()).label();
     assert_eq!(label, format!("AmqpAsyncTransport({})", uri.replace("rex:rex", "rex:***")));
 }
@@ -99,6 +101,8 @@ fn a_crash_of_the_broker_loses_nothing() {
     let done = host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
     assert_eq!(host.finish(&all_done(&done)).unwrap(), []);
     host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
+    let (wake, woken) = crossbeam_channel::unbounded();
+    let _watch = host.watch(wake).unwrap();
     broker.crash();
     wait_for("the loss", || host.poll(&queue("foo")).is_err());
     broker.restart();
@@ -111,4 +115,8 @@ fn a_crash_of_the_broker_loses_nothing() {
     // That a task was done the broker may not have written yet; then it comes again.
     assert!(numbers(&claim).ends_with(&[2, 3]), "{claim:?}");
     assert_eq!(host.finish(&all_done(&claim)).unwrap(), []);
+    wait_for("word of a task", || {
+        host.submit(&[task("bar", 1)]).unwrap();
+        woken.recv_timeout(Duration::from_millis(100)).is_ok()
+    });
 }

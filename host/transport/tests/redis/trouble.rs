@@ -1,7 +1,9 @@
 //! A server that is away, crashes, or has something else in it.
 
+use std::time::Duration;
+
 use rex_test_support::redis::Redis;
-use rex_transport::contract::{all_done, numbers, owner, queue, task};
+use rex_transport::contract::{all_done, numbers, owner, queue, task, wait_for};
 use rex_transport::{Kind, Options, TransportError, Uri, Want, open};
 
 fn fails(uri: &str) -> TransportError {
@@ -40,6 +42,8 @@ fn a_crash_of_the_server_loses_nothing() {
     let mut host = owner(&uri);
     host.submit(&[task("foo", 1), task("foo", 2), task("foo", 3)]).unwrap();
     let claim = host.claim(&queue("foo"), &Want::tasks(2)).unwrap().unwrap();
+    let (wake, woken) = crossbeam_channel::unbounded();
+    let _watch = host.watch(wake).unwrap();
     server.crash();
     let error = host.finish(&all_done(&claim)).unwrap_err();
     assert!(error.is_retryable(), "{error}");
@@ -50,6 +54,10 @@ fn a_crash_of_the_server_loses_nothing() {
     assert_eq!(host.rescue().unwrap(), 0);
     assert_eq!(host.finish(&all_done(&claim)).unwrap(), []);
     assert_eq!(numbers(&host.claim(&queue("foo"), &Want::tasks(2)).unwrap().unwrap()), [3]);
+    wait_for("word of a task", || {
+        host.submit(&[task("bar", 1)]).unwrap();
+        woken.recv_timeout(Duration::from_millis(100)).is_ok()
+    });
 }
 
 #[test]
