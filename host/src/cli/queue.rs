@@ -138,8 +138,12 @@ pub(crate) fn queue(
         QueueCommand::Move { queue, from, to, common } => {
             let queue = parse_queue(&queue)?;
             let settings = common.place(&environment)?.settings()?;
-            let count = transfer::transfer(&settings, &from, &to, &queue)?;
-            output.line(format_args!("{count} tasks moved from queue {queue}"))?;
+            let moved = transfer::transfer(&settings, &from, &to, &queue)?;
+            output.line(format_args!("{} tasks moved from queue {queue}", moved.count))?;
+            if moved.left > 0 {
+                let left = moved.left;
+                output.line(format_args!("{left} delayed tasks stay until their time has come"))?;
+            }
         }
     }
     output.finish()

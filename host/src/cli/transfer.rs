@@ -16,7 +16,13 @@ const BATCH: usize = 200;
 /// How often the source sees that we live.
 const BEAT: Duration = Duration::from_secs(1);
 
-/// Returns how many tasks were moved.
+pub(super) struct Moved {
+    pub(super) count: u64,
+    /// Tasks that stay because their time has not come.
+    pub(super) left: u64,
+}
+
+/// Moves what is due.
 ///
 /// # Errors
 /// When either transport cannot be used; nothing is lost then.
@@ -25,7 +31,7 @@ pub(super) fn transfer(
     from: &str,
     to: &str,
     queue: &QueueName,
-) -> Result<u64, Failure> {
+) -> Result<Moved, Failure> {
     refuse_memory(Some(from))?;
     refuse_memory(Some(to))?;
     let (from, to) = (Uri::parse(from)?, Uri::parse(to)?);
@@ -36,6 +42,13 @@ pub(super) fn transfer(
     let owner = Owner { id: owner_id() };
     let mut source = rex_transport::open(&from, &options(settings, Some(owner)))?;
     let mut target = rex_transport::open(&to, &options(settings, None))?;
+    let status = source.queues()?.into_iter().find(|status| status.queue == *queue);
+    if status.is_some_and(|status| status.paused) {
+        return Err(Failure::new(format!(
+            "queue {queue} is paused at {from}: nothing can be taken"
+        ))
+        .hint("resume it first"));
+    }
     let mut count = 0;
     let mut beat = Instant::now();
     loop {
@@ -65,6 +78,8 @@ pub(super) fn transfer(
         source.finish(&done)?;
         count += done.len() as u64;
     }
+    let status = source.queues()?.into_iter().find(|status| status.queue == *queue);
+    let left = status.map_or(0, |status| status.delayed);
     source.close()?;
-    Ok(count)
+    Ok(Moved { count, left })
 }
