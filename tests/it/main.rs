@@ -15,6 +15,7 @@ mod store;
 mod supervision;
 mod tidy;
 mod transports;
+mod work;
 
 /// A file that nobody lists is a test that nobody runs.
 #[test]

@@ -17,6 +17,7 @@ pub mod rex;
 mod run;
 mod submit;
 mod transfer;
+mod work;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -46,6 +47,11 @@ struct Cli {
 enum Command {
     /// Work on the configured queues until told to stop
     Run(run::RunArgs),
+    /// Work on one queue until it is empty
+    ///
+    /// May run beside a host and beside the same for other queues: its name is work-QUEUE, unless
+    /// --name gives it another.
+    Work(work::WorkArgs),
     /// Put tasks into a queue
     Submit(submit::SubmitArgs),
     /// Look at queues, empty or move one
@@ -142,6 +148,7 @@ fn original(arguments: &[OsString]) -> ExitCode {
             watch: false,
             format: Format::Text,
             original: true,
+            only: None,
         };
         run::host(Place::find(sources, &environment)?, &request).map_err(Into::into)
     };
@@ -153,6 +160,7 @@ fn obey(command: Command, output: &mut Output) -> Result<ExitCode, Failure> {
     let environment = Environment::read()?;
     match command {
         Command::Run(args) => run::run(args, environment).map(ExitCode::from),
+        Command::Work(args) => work::work(args, environment, output),
         Command::Submit(args) => submit::submit(args, environment, output),
         Command::Queue(command) => queue::queue(command, environment, output),
         Command::Dlq(command) => dlq::dlq(command, environment, output),

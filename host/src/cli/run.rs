@@ -13,7 +13,7 @@ use super::place::{Common, Place};
 use crate::control;
 use crate::cron::{Entry, Scheduler, Schedules};
 use crate::dispatch::plan::{Plan, PluginCopy, QueuePlan, Rate};
-use crate::dispatch::{self, Fresh, Setup};
+use crate::dispatch::{self, Counts, Fresh, Setup};
 use crate::log::{Console, Filter, Format, MASTER};
 use crate::plugins::{Catalog, Finder, PluginFile, new_refusals, watch};
 use crate::settings::{self, QueueSettings, Settings};
@@ -52,6 +52,15 @@ pub(crate) struct Request {
     pub(crate) format: Format,
     /// The original's spelling.
     pub(crate) original: bool,
+    /// Work on one queue alone.
+    pub(crate) only: Option<Only>,
+}
+
+/// One queue, and which worker works it if not the configured one.
+#[derive(Clone)]
+pub(crate) struct Only {
+    pub(crate) queue: QueueName,
+    pub(crate) worker: Option<String>,
 }
 
 pub(crate) fn run(args: RunArgs, environment: Environment) -> Result<u8, Failure> {
@@ -70,6 +79,7 @@ pub(crate) fn run(args: RunArgs, environment: Environment) -> Result<u8, Failure
         watch: args.watch,
         format: args.log_format,
         original: false,
+        only: None,
     };
     host(place, &request)
 }
@@ -79,6 +89,14 @@ pub(crate) fn run(args: RunArgs, environment: Environment) -> Result<u8, Failure
 /// # Errors
 /// When it cannot start.
 pub(crate) fn host(place: Place, request: &Request) -> Result<u8, Failure> {
+    serve(place, request).map(|_| 0)
+}
+
+/// Runs a host until it ends; returns what it did.
+///
+/// # Errors
+/// When it cannot start.
+pub(crate) fn serve(place: Place, request: &Request) -> Result<Counts, Failure> {
     let quiet = request.quiet || place.globals.quiet;
     let filter = Filter {
         level: Level::Info,
@@ -111,12 +129,13 @@ pub(crate) fn host(place: Place, request: &Request) -> Result<u8, Failure> {
     for plugin in &catalog.plugins {
         warn_of(plugin);
     }
-    let reader = Reader { place, finder, quiet, original: request.original };
+    let (original, only) = (request.original, request.only.clone());
+    let reader = Reader { place, finder, quiet, original, only };
     let (plan, settings) = reader.plan(&catalog)?;
     console.set_filter(plan.filter.clone());
     if plan.queues.is_empty() {
         tracing::info!(logger = MASTER, "No workers configured; terminating.");
-        return Ok(0);
+        return Ok(Counts::default());
     }
 
     let place = reader.place.clone();
@@ -152,10 +171,10 @@ pub(crate) fn host(place: Place, request: &Request) -> Result<u8, Failure> {
         label,
         instance: place.state.instance.clone(),
     };
-    dispatch::run(setup, plan, transport)
+    let counts = dispatch::run(setup, plan, transport)
         .map_err(|error| Failure::new("the host cannot run").because(&error))?;
     tracing::info!(logger = MASTER, "Complete");
-    Ok(0)
+    Ok(counts)
 }
 
 /// What fires schedules, on a connection of its own; a store that keeps none is refused at once.
@@ -167,7 +186,12 @@ fn scheduler(
     let mut transport = place.open(settings, None)?;
     if let Some(entry) = schedules.entries.first() {
         let now = jiff::Timestamp::now().as_microsecond();
-        transport.last_occasion(&entry.key, rex_transport::Timestamp(now))?;
+        let seen = transport.last_occasion(&entry.key, rex_transport::Timestamp(now));
+        seen.map_err(|error| {
+            let is_final = error.kind == rex_transport::Kind::Invalid;
+            let failure = Failure::from(error);
+            if is_final { failure.configuration() } else { failure }
+        })?;
     }
     Scheduler::start(transport)
         .map_err(|error| Failure::new("cannot start a thread").because(&error))
@@ -208,6 +232,7 @@ struct Reader {
     finder: Finder,
     quiet: bool,
     original: bool,
+    only: Option<Only>,
 }
 
 impl Reader {
@@ -227,6 +252,10 @@ impl Reader {
                 let plan = queue_plan(&queue, catalog)?;
                 queues.insert(plan.queue.clone(), Arc::new(plan));
             }
+        }
+        if let Some(only) = &self.only {
+            let plan = Arc::new(only.plan(&queues, catalog)?);
+            queues = BTreeMap::from([(only.queue.clone(), plan)]);
         }
         let plan = Plan {
             queues,
@@ -248,6 +277,37 @@ impl Reader {
             },
         };
         Ok((plan, settings))
+    }
+}
+
+impl Only {
+    /// In the original's words where there is nothing to be done.
+    fn plan(
+        &self,
+        configured: &BTreeMap<QueueName, Arc<QueuePlan>>,
+        catalog: &Catalog,
+    ) -> Result<QueuePlan, Failure> {
+        let configured = configured.get(&self.queue).map(|plan| QueuePlan::clone(plan));
+        let Some(worker) = &self.worker else {
+            return configured.ok_or_else(|| {
+                Failure::new(format!("Cannot identify worker for queue \"{}\"", self.queue))
+                    .hint("name one with --worker, or the --project that has this queue")
+            });
+        };
+        if catalog.worker(worker).is_none() {
+            return Err(Failure::new(format!("Worker \"{worker}\" does not exist"))
+                .hint("`rex-host plugin list` shows the workers there are"));
+        }
+        let other = queue_plan(&QueueSettings::plain(self.queue.as_str(), worker), catalog)?;
+        Ok(match configured {
+            Some(plan) => QueuePlan {
+                worker: other.worker,
+                logger: other.logger,
+                plugin: other.plugin,
+                ..plan
+            },
+            None => other,
+        })
     }
 }
 

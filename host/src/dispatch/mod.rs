@@ -67,12 +67,13 @@ pub struct Setup {
 }
 
 pub use reload::Fresh;
+pub use status::Counts;
 
-/// Runs until told to stop or, with `halt_when_empty`, until the queues are empty.
+/// Runs until told to stop or, with `halt_when_empty`, until the queues are empty; says what it did.
 ///
 /// # Errors
 /// When the kernel refuses what no host can do without.
-pub fn run(setup: Setup, plan: Plan, transport: Box<dyn Transport>) -> io::Result<()> {
+pub fn run(setup: Setup, plan: Plan, transport: Box<dyn Transport>) -> io::Result<Counts> {
     let (wake, woken) = crossbeam_channel::unbounded();
     let _watch = match transport.watch(wake) {
         Ok(watch) => watch,
@@ -109,7 +110,8 @@ pub fn run(setup: Setup, plan: Plan, transport: Box<dyn Transport>) -> io::Resul
         counts: status::Counts::default(),
     };
     host.apply(plan, Instant::now());
-    host.main_loop(&events, &replies, &woken, &plans)
+    host.main_loop(&events, &replies, &woken, &plans)?;
+    Ok(host.counts)
 }
 
 /// How long the store is given to record what it can when everything else was told to end now.

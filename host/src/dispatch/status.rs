@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use super::{Host, Phase};
 use crate::control::{Answer, Call, Request};
 
-/// Since the start.
+/// Tasks since the start.
 #[derive(Debug, Default)]
-pub(super) struct Counts {
-    pub(super) done: u64,
-    pub(super) failed: u64,
+pub struct Counts {
+    pub done: u64,
+    pub failed: u64,
 }
 
 impl Host {

@@ -1,0 +1,53 @@
+//! One queue, drained once.
+
+use rex_test_support::env::Env;
+
+use crate::store::Store;
+
+#[test]
+fn a_queue_is_drained_and_counted() {
+    let env = Env::new();
+    Store::Embedded.submit(&env, "foo", &["{\"n\": 1}", "{\"n\": 2}"]);
+    let demo = ["--project", "rex.asynctask_demo"];
+    let output = env.rex_host(&[&["work", "foo"], &demo[..]].concat()).ok();
+    assert!(output.contains("FOO processed: {'n': 1}\n"), "{output}");
+    assert!(output.ends_with("2 tasks done in queue foo\n"), "{output}");
+
+    Store::Embedded.submit(&env, "foo", &["{}"]);
+    let bar = ["work", "foo", "--worker", "demo_bar_worker"];
+    let output = env.rex_host(&[&bar, &demo[..]].concat()).ok();
+    assert!(
+        output.contains("BAR processed: {}\n") && output.ends_with("1 tasks done in queue foo\n")
+    );
+
+    // A queue that no project has.
+    Store::Embedded.submit(&env, "mine", &["{}", "{}"]);
+    let quiet = ["work", "mine", "--worker", "demo_logging_worker", "--quiet"];
+    assert_eq!(env.rex_host(&quiet).ok(), "2 tasks done in queue mine\n");
+}
+
+#[test]
+fn a_queue_is_drained_beside_a_running_host() {
+    let env = Env::new();
+    let host = env.start(&["run", "rex.asynctask_demo"]);
+    host.wait_output("Starting; queue=foo");
+    Store::Embedded.submit(&env, "mine", &["{}"]);
+    let output = env.rex_host(&["work", "mine", "--worker", "demo_bar_worker"]).ok();
+    assert!(output.ends_with("1 tasks done in queue mine\n"), "{output}");
+    env.rex_host(&["stop"]).ok();
+    assert!(!host.wait_ok().contains("BAR"));
+}
+
+#[test]
+fn what_cannot_be_worked_is_said() {
+    let env = Env::new();
+    let error = env.rex_host(&["work", "mine"]).fails(1);
+    assert!(error.contains("error: Cannot identify worker for queue \"mine\"\nhint: "), "{error}");
+    let error = env.rex_host(&["work", "mine", "--worker", "nobody"]).fails(1);
+    assert!(error.contains("error: Worker \"nobody\" does not exist\nhint: "), "{error}");
+    env.rex_host(&["work", "Bad Name"]).fails(1);
+
+    Store::Embedded.submit(&env, "mine", &["{\"error\": true}", "{}"]);
+    let error = env.rex_host(&["work", "mine", "--worker", "demo_error_worker"]).fails(1);
+    assert!(error.contains("error: 1 tasks failed\nhint: "), "{error}");
+}
