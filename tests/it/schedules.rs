@@ -40,6 +40,19 @@ fn a_schedule_is_fired_in_the_originals_words() {
 }
 
 #[test]
+fn a_store_that_keeps_no_schedules_has_one_host_fire_them() {
+    let env = Env::new();
+    std::fs::create_dir(env.path("queues")).unwrap();
+    let set = format!("asynctask_transport=filesys:{}", env.path("queues").display());
+    let sets = ["--set", &set, "--set", EVERY_SECOND];
+    let host = env.start(&[&["run", "rex.asynctask_demo", "--scheduler"], &sets[..]].concat());
+    host.wait_output("keeps no schedules: --scheduler is for one host only");
+    host.wait_output("FOO processed: {}");
+    host.signal(libc::SIGTERM);
+    host.wait_ok();
+}
+
+#[test]
 fn without_schedules_there_is_no_scheduler() {
     let env = Env::new();
     let output = env

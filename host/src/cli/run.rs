@@ -177,21 +177,19 @@ pub(crate) fn serve(place: Place, request: &Request) -> Result<Counts, Failure> 
     Ok(counts)
 }
 
-/// What fires schedules, on a connection of its own; a store that keeps none is refused at once.
+/// What fires schedules, on a connection of its own.
 fn scheduler(
     place: &Place,
     settings: &Settings,
     schedules: &Schedules,
 ) -> Result<Scheduler, Failure> {
-    let mut transport = place.open(settings, None)?;
-    if let Some(entry) = schedules.entries.first() {
-        let now = jiff::Timestamp::now().as_microsecond();
-        let seen = transport.last_occasion(&entry.key, rex_transport::Timestamp(now));
-        seen.map_err(|error| {
-            let is_final = error.kind == rex_transport::Kind::Invalid;
-            let failure = Failure::from(error);
-            if is_final { failure.configuration() } else { failure }
-        })?;
+    let transport = place.open(settings, None)?;
+    if !transport.features().schedules && !schedules.entries.is_empty() {
+        tracing::warn!(
+            "{} keeps no schedules: --scheduler is for one host only, and what it misses is not \
+             made up for after a restart",
+            transport.label()
+        );
     }
     Scheduler::start(transport)
         .map_err(|error| Failure::new("cannot start a thread").because(&error))

@@ -148,11 +148,7 @@ impl Thread {
             let entry = &scheduled.entry;
             let last = match scheduled.last {
                 Some(last) => last,
-                None => {
-                    let since = rex_transport::Timestamp(now.as_microsecond());
-                    let last = self.transport.last_occasion(&entry.key, since)?;
-                    Timestamp::from_microsecond(last.0).unwrap_or(now)
-                }
+                None => last(&mut *self.transport, entry, now)?,
             };
             if scheduled.last.is_none() {
                 scheduled.last = Some(last);
@@ -188,6 +184,20 @@ impl Thread {
     }
 }
 
+/// Up to when a schedule is settled. A store that does not know begins anew with each host.
+fn last(
+    transport: &mut dyn Transport,
+    entry: &Entry,
+    now: Timestamp,
+) -> Result<Timestamp, TransportError> {
+    if !transport.features().schedules {
+        return Ok(now);
+    }
+    let since = rex_transport::Timestamp(now.as_microsecond());
+    let last = transport.last_occasion(&entry.key, since)?;
+    Ok(Timestamp::from_microsecond(last.0).unwrap_or(now))
+}
+
 /// Settles a schedule up to `at`, with a task or without; `false` when another host did so.
 fn record(
     transport: &mut dyn Transport,
@@ -197,7 +207,12 @@ fn record(
 ) -> Result<bool, TransportError> {
     let tasks = if fire { vec![entry.task()] } else { Vec::new() };
     let micros = rex_transport::Timestamp(at.as_microsecond());
-    let ours = transport.record_occasion(&entry.key, micros, &tasks)?;
+    let ours = if transport.features().schedules {
+        transport.record_occasion(&entry.key, micros, &tasks)?
+    } else {
+        transport.submit(&tasks)?;
+        true
+    };
     if ours && fire {
         tracing::debug!(logger = MASTER, "Triggering scheduled execution of {}", entry.worker);
     }
