@@ -53,6 +53,27 @@ fn a_store_that_keeps_no_schedules_has_one_host_fire_them() {
 }
 
 #[test]
+fn a_reload_brings_schedules_into_force() {
+    let env = Env::new();
+    let project = env.write("shop.yaml", "requires: [rex.asynctask_demo]\n");
+    let project = project.display().to_string();
+    let host = env.start(&["run", &project, "--scheduler"]);
+    host.wait_output("Starting; queue=foo");
+    let schedules = "requires: [rex.asynctask_demo]\nasynctask_scheduled_workers:\n\
+                     - {worker: demo_bar_worker, second: '*'}\n";
+    env.write("shop.yaml", schedules);
+    let lines = env.rex_host(&["reload"]).ok();
+    assert!(lines.contains("schedules: 1 are in force"), "{lines}");
+    host.wait_output("BAR processed: {}");
+    env.write("shop.yaml", &schedules.replace("'*'", "'*/99'"));
+    env.rex_host(&["reload"]).fails(1);
+    let fired = host.output().matches("BAR processed: {}").count();
+    host.wait_output_times("BAR processed: {}", fired + 1);
+    env.rex_host(&["stop"]).ok();
+    host.wait_ok();
+}
+
+#[test]
 fn without_schedules_there_is_no_scheduler() {
     let env = Env::new();
     let output = env
