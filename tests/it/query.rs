@@ -1,0 +1,108 @@
+//! `rex-host query` as a person meets it: Ctrl-C, files of statements, a terminal with its width and
+//! a pager.
+
+use std::process::Command;
+
+use rex_test_support::env::{Env, dist};
+use rex_test_support::pg::Database;
+use rex_test_support::process::{self, Running, wait_for};
+
+const SCHEMA: &str = "
+    create table school (code text primary key, name text not null);
+    insert into school values ('art', 'School of Art and Design'), ('law', 'School of Law');
+    create view slow as select 1 as x from pg_sleep(600);";
+
+fn database() -> Database {
+    let database = Database::new();
+    database.connect().batch_execute(SCHEMA).expect("the schema is right");
+    database
+}
+
+/// Statements that the server is busy with on this database, besides the one that asks.
+fn busy(database: &Database) -> i64 {
+    let sql = "select count(*) from pg_stat_activity where datname = current_database() \
+               and state = 'active' and pid <> pg_backend_pid()";
+    database.connect().query_one(sql, &[]).expect("it can be asked").get(0)
+}
+
+#[test]
+fn ctrl_c_stops_the_statement_on_the_server() {
+    let (env, database) = (Env::new(), database());
+    let script = env.write("script.htsql", "/school\n/slow\n/school\n");
+    let script = script.to_str().expect("UTF-8");
+    for args in
+        [["--csv", "/slow"], ["--json", "insert(school:=/slow{x :as code})"], ["-f", script]]
+    {
+        let mut all = vec!["query", "-d"];
+        let uri = database.uri();
+        all.push(&uri);
+        all.extend(args);
+        let query = Running::start(env.command("rex-host", &all));
+        wait_for("the statement runs", || busy(&database) == 1);
+        query.signal(libc::SIGINT);
+        let output = query.wait_output("interrupted");
+        assert!(!output.contains("school"), "{output}");
+        wait_for("the server has stopped", || busy(&database) == 0);
+    }
+    let rows = database.connect().query_one("select count(*) from school", &[]);
+    assert_eq!(rows.expect("it is there").get::<_, i64>(0), 2);
+}
+
+#[test]
+fn a_file_is_one_transaction_and_shows_its_last_answer() {
+    let (env, database) = (Env::new(), database());
+    let uri = database.uri();
+    let run = |text: &str| {
+        let file = env.write("script.htsql", text);
+        env.rex_host(&[
+            "query",
+            "-d",
+            &uri,
+            "--csv",
+            "-p",
+            "n=New",
+            "-f",
+            file.to_str().expect("UTF-8"),
+        ])
+    };
+    let good = "# adds one\ninsert(school:={code:='eng',\n    # its name\n    name:=$n})\n\n\
+                /school{code}\n  ?name=$n\n# the end\n";
+    assert_eq!(run(good).ok(), "code\r\neng\r\n");
+    let bad = run("insert(school:={code:='x', name:='x'})\n/school{nme}\n").fails(1);
+    assert!(bad.contains("Found unknown attribute:\n    school.nme\n"), "{bad}");
+    assert!(
+        bad.contains("While executing:\n    ") && bad.contains("script.htsql, line 2"),
+        "{bad}"
+    );
+    assert_eq!(run("/count(school)\n").ok(), "count(school)\r\n3\r\n");
+    assert!(run("  /school\n").fails(1).contains("Got unexpected indentation"));
+    assert_eq!(run("# nothing\n").ok(), "");
+}
+
+/// Runs a query on a terminal of 40 columns.
+fn on_terminal(env: &Env, args: &str) -> String {
+    let program = dist().join("bin/rex-host");
+    let line = format!("stty cols 40 rows 10; {} query {args}", program.display());
+    let mut command = Command::new("script");
+    command.args(["-qec", &line, "/dev/null"]).current_dir(env.work());
+    command.env("PAGER", "sed s/^/page:/").env("TERM", "dumb");
+    process::run(command, "").ok().replace("\r\n", "\n")
+}
+
+#[test]
+fn a_table_fits_its_terminal_and_is_paged() {
+    let (env, database) = (Env::new(), database());
+    let uri = database.uri();
+    let wide = "'/school{code, name, name+name :as twice}'";
+    let plain = on_terminal(&env, &format!("--no-pager -d {uri} {wide}"));
+    assert!(plain.lines().all(|line| line.len() <= 40), "{plain}");
+    assert!(plain.contains("Art") && plain.contains("Law"), "{plain}");
+    let paged = on_terminal(&env, &format!("-d {uri} {wide}"));
+    assert!(paged.lines().all(|line| line.starts_with("page:")), "{paged}");
+    assert_eq!(paged.replace("page:", ""), plain);
+    // Into a pipe the table is as wide as it is, and nothing pages it.
+    let piped =
+        env.rex_host(&["query", "-d", &uri, "/school{code, name, name+name :as twice}"]).ok();
+    assert!(piped.contains("School of Art and DesignSchool of Art and Design"), "{piped}");
+    assert!(!piped.contains("page:"), "{piped}");
+}
