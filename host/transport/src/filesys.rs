@@ -23,7 +23,7 @@ mod owners;
 mod queue;
 mod watch;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -171,19 +171,17 @@ impl Transport for FileSys {
         lists::dead_letters(&self.place, query)
     }
 
-    /// The task is back before its letter is gone: a crash between leaves both.
     fn revive(&mut self, letters: &[LetterId]) -> Result<u64, TransportError> {
         let wanted: HashSet<&LetterId> = letters.iter().collect();
-        let mut count = 0;
+        let mut of_queue: BTreeMap<QueueName, Vec<lists::Dead>> = BTreeMap::new();
         for dead in lists::dead(&self.place, None)? {
-            if !wanted.contains(&dead.letter) {
-                continue;
+            if wanted.contains(&dead.letter) {
+                of_queue.entry(dead.queue.clone()).or_default().push(dead);
             }
-            let queue = queue::Queue::lock(&self.place, &dead.queue)?;
-            let Some(letter) = dead.read()? else { continue };
-            let history = letter.death.details["attempts"].clone();
-            queue.revive(letter.id, &letter.payload, history)?;
-            count += u64::from(disk::remove(&dead.path)?);
+        }
+        let mut count = 0;
+        for (name, letters) in of_queue {
+            count += queue::Queue::lock(&self.place, &name)?.revive(&letters)?;
         }
         Ok(count)
     }

@@ -13,6 +13,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::index::{self, EMPTY, Index};
+use super::lists::Dead;
 use super::{Place, disk};
 use crate::{Due, NewTask, Payload, QueueName, Submitted, TaskId, Timestamp, TransportError};
 
@@ -146,6 +147,8 @@ impl<'a> Queue<'a> {
         // Behind a mark every numbered file waits: a change was cut off in its middle.
         if queue.mark().exists() {
             queue.mend(&index::numbers(&queue.directory)?)?;
+            queue.mend_revived()?;
+            disk::remove(&queue.mark())?;
         } else if index::read(&queue.directory)?.is_none() {
             queue.mend(&index::guess(&queue.directory)?)?;
         }
@@ -181,16 +184,46 @@ impl<'a> Queue<'a> {
         disk::sync_directory(&self.ours.join("delayed"))
     }
 
-    /// Puts a task back that is nowhere but in a dead letter.
-    pub(super) fn revive(
-        &self,
-        id: TaskId,
-        payload: &Payload,
-        history: Value,
-    ) -> Result<(), TransportError> {
-        let file = self.ours.join(format!("back.{}", id.0));
-        self.write_task(&file, payload, &Tried { attempt: 1, history })?;
-        self.put_back(vec![(id, file)])
+    /// Puts the tasks of dead letters back, and counts those that were still there. A task is written
+    /// beside its letter, and is alive when that is gone: a crash leaves one of both.
+    pub(super) fn revive(&self, letters: &[Dead]) -> Result<u64, TransportError> {
+        let mut back = Vec::new();
+        disk::make_directory(self.place, &self.reviving())?;
+        disk::write_new(self.place, &self.mark(), b"", false)?;
+        disk::sync_directory(&self.ours)?;
+        for dead in letters {
+            let Some(letter) = dead.read()? else { continue };
+            let history = letter.death.details["attempts"].clone();
+            let file = self.reviving().join(dead.path.file_name().unwrap_or_default());
+            self.write_task(&file, &letter.payload, &Tried { attempt: 1, history })?;
+            disk::remove(&dead.path)?;
+            back.push((letter.id, file));
+        }
+        disk::sync_directory(&self.ours.join("dead"))?;
+        let count = back.len() as u64;
+        self.put_back(back)?;
+        disk::remove(&self.mark())?;
+        Ok(count)
+    }
+
+    /// Tasks on their way from a dead letter to the queue, each under its letter's name.
+    fn reviving(&self) -> PathBuf {
+        self.ours.join("reviving")
+    }
+
+    /// Ends revivals that a crash has cut off.
+    fn mend_revived(&self) -> Result<(), TransportError> {
+        let mut back = Vec::new();
+        for name in disk::names(&self.reviving())? {
+            let file = self.reviving().join(&name);
+            let id = name.split('.').nth(1).and_then(|id| id.parse().ok()).map(TaskId);
+            match id {
+                Some(id) if !self.ours.join("dead").join(&name).exists() => back.push((id, file)),
+                _ => drop(disk::remove(&file)?),
+            }
+        }
+        disk::sync_directory(&self.ours.join("dead"))?;
+        self.put_back(back)
     }
 
     fn write_task(
@@ -261,9 +294,7 @@ impl<'a> Queue<'a> {
             }
         }
         let len = u64::try_from(numbers.len()).unwrap_or(u64::MAX);
-        self.write_index(Index::of(first, len))?;
-        disk::remove(&self.mark())?;
-        Ok(())
+        self.write_index(Index::of(first, len))
     }
 
     /// The oldest tasks that wait.

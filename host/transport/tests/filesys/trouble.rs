@@ -4,9 +4,10 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use rex_transport::contract::{all_done, numbers, owner, queue, task};
-use rex_transport::{Kind, NewTask, Options, Uri, Want, open};
+use rex_transport::contract::{all_done, finished, numbers, owner, queue, task};
+use rex_transport::{DeadQuery, Death, Kind, NewTask, Options, Outcome, Uri, Want, open};
 use rustix::fs::{FlockOperation, flock};
+use serde_json::json;
 
 fn uri(directory: &Path, options: &str) -> Uri {
     Uri::parse(&format!("filesys:{}{options}", directory.display())).unwrap()
@@ -103,6 +104,39 @@ fn a_crash_in_the_middle_of_a_change_loses_nothing() {
         [1, 2, 3, 4, 5]
     );
     assert!(!store.path().join(".rex/queues/foo/changing").exists());
+}
+
+#[test]
+fn a_crash_while_a_letter_comes_back_leaves_the_letter_or_the_task() {
+    let store = tempfile::tempdir().unwrap();
+    let mut host = owner(&uri(store.path(), ""));
+    let ours = store.path().join(".rex/queues/foo");
+    host.submit(&[task("foo", 1), task("foo", 2)]).unwrap();
+    let claim = host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
+    let death = Death { reason: "why".to_owned(), details: json!({}) };
+    let die = |at| finished(&claim, at, Outcome::Dead(death.clone()));
+    host.finish(&[die(0), die(1)]).unwrap();
+    // As when it was cut off: both tasks are written, one letter is gone.
+    let letters = host.dead_letters(&DeadQuery::default()).unwrap();
+    fs::create_dir(ours.join("reviving")).unwrap();
+    let mut names: Vec<_> =
+        fs::read_dir(ours.join("dead")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    for (name, letter) in names.iter().zip(&letters) {
+        let text = format!(r#"{{"payload": {}}}"#, letter.payload);
+        fs::write(ours.join("reviving").join(name), text).unwrap();
+    }
+    fs::remove_file(ours.join("dead").join(&names[0])).unwrap();
+    fs::write(ours.join("changing"), "").unwrap();
+    host.submit(&[task("foo", 3)]).unwrap();
+    assert_eq!(host.dead_letters(&DeadQuery::default()).unwrap().len(), 1);
+    assert_eq!(host.revive(&[letters[0].letter, letters[1].letter]).unwrap(), 1);
+    assert!(host.dead_letters(&DeadQuery::default()).unwrap().is_empty());
+    let claim = host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
+    assert_eq!(numbers(&claim), [1, 2, 3]);
+    assert_eq!((claim.tasks[0].id, claim.tasks[1].id), (letters[0].id, letters[1].id));
+    let left: Vec<_> = fs::read_dir(ours.join("reviving")).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]
