@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use rex_test_support::amqp;
+use rex_test_support::amqp::{self, RabbitMq};
 use rex_test_support::env::Env;
 use rex_test_support::process::{Running, wait_for};
 use rex_test_support::redis::Redis;
@@ -126,6 +126,48 @@ fn an_unreachable_server_in_the_originals_words() {
     // What would be gone with the command is refused.
     let text = fails("localmem://");
     assert!(text.contains("lives in one process"), "{text}");
+}
+
+#[test]
+fn two_hosts_on_redis_share_and_one_takes_over() {
+    const TASKS: usize = 150;
+    let Some(server) = Redis::start() else { return };
+    let (env, uri) = (crashing::env(), server.uri());
+    let record = env.path("record");
+    let task = |n| json!({"how": "work", "ms": 2, "n": n, "record": record});
+    let hosts = ["a", "b"].map(|state| start(&env, &uri, &["--state", state]));
+    for host in &hosts {
+        host.wait_output("Starting; queue=crash");
+    }
+    submit(&env, &uri, (0..TASKS).map(task));
+    wait_for("all tasks", || done(&env) == TASKS);
+    assert!(recorded(&record).values().all(|counts| *counts == (1, 1)), "none ran twice");
+    submit(&env, &uri, (TASKS..2 * TASKS).map(task));
+    wait_for("some more tasks", || done(&env) >= TASKS + 20);
+    let [first, second] = hosts;
+    first.signal(libc::SIGKILL);
+    first.wait();
+    wait_for("all tasks", || done(&env) == 2 * TASKS);
+    wait_for("an empty store", || list(&env, &uri, &["queue", "list"]).is_empty());
+    second.signal(libc::SIGTERM);
+    second.wait_ok();
+}
+
+#[test]
+fn a_broker_restarts_under_a_host() {
+    let Some(mut broker) = RabbitMq::start() else { return };
+    let (env, uri) = (crashing::env(), broker.uri.clone());
+    let record = env.path("record");
+    let task = |n: usize| json!({"how": "work", "ms": 2, "n": n, "record": record});
+    submit(&env, &uri, (0..100).map(task));
+    let host = start(&env, &uri, &["--halt-when-empty"]);
+    wait_for("some tasks", || done(&env) >= 20);
+    broker.crash();
+    broker.restart();
+    let output = host.wait_ok();
+    assert_eq!(done(&env), 100, "{output}");
+    assert_eq!(list(&env, &uri, &["queue", "list"]), Vec::<Value>::new(), "{output}");
+    assert_eq!(list(&env, &uri, &["dlq", "list"]), Vec::<Value>::new(), "{output}");
 }
 
 fn moving(from: &str, to: &str) -> Vec<String> {
