@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use rex_transport::{Finished, NewTask, Outcome, Owner, QueueName, Uri, Want};
+use rex_transport::{Finished, Kind, NewTask, Outcome, Owner, QueueName, Uri, Want};
 
 use super::failure::Failure;
 use super::place::{options, refuse_memory};
@@ -58,15 +58,27 @@ pub(super) fn transfer(
             beat = Instant::now() + BEAT;
         }
         let Some(claim) = source.claim(queue, &Want::tasks(BATCH))? else { break };
+        let mut attributes = source.attributes(claim.id)?;
         let tasks: Vec<NewTask> = claim
             .tasks
             .iter()
-            .map(|task| NewTask::plain(queue.clone(), task.payload.clone()))
+            .map(|task| NewTask {
+                queue: queue.clone(),
+                payload: task.payload.clone(),
+                attributes: attributes.remove(&task.id).unwrap_or_default(),
+            })
             .collect();
         if let Err(error) = target.submit(&tasks) {
             // Whether the target has them is not known; the source still does.
             source.close()?;
-            return Err(error.into());
+            let refused = error.kind == Kind::Invalid;
+            let failure = Failure::from(error);
+            return Err(match refused {
+                true => failure.hint(format!(
+                    "{count} tasks were moved; the rest waits at {from} for a store that can"
+                )),
+                false => failure,
+            });
         }
         let done = claim.tasks.iter().map(|task| Finished {
             claim: claim.id,

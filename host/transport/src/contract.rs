@@ -40,7 +40,7 @@ macro_rules! keeps_the_contract {
             a_dropped_owner_is_rescued a_killed_owner_is_rescued_at_once
             a_silent_owner_is_fenced_off no_task_twice watch_wakes opened_by_many_at_once
             large_payloads_come_in_small_claims priorities_go_first delayed_tasks_wait
-            retries_keep_their_place a_unique_task_is_there_once a_paused_queue_gives_nothing
+            retries_keep_their_place claims_tell_attributes a_unique_task_is_there_once a_paused_queue_gives_nothing
             no_more_in_flight_than_allowed attributes_survive_their_owner dead_letters_come_back
             dead_letters_are_deleted what_it_cannot_do_is_refused
             an_occasion_is_recorded_once one_of_many_hosts_records_an_occasion
@@ -683,6 +683,36 @@ pub fn retries_keep_their_place(store: &Store<'_>) {
     let late = Outcome::Retry { after: Duration::from_secs(3600), history: json!([1, 2]) };
     host.finish(&[finished(&again, 0, late)]).unwrap();
     assert_eq!(numbers(&host.claim(&name, &Want::tasks(9)).unwrap().unwrap()), [3]);
+}
+
+pub fn claims_tell_attributes(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let mut host = owner(&uri);
+    host.submit(&[task("foo", 1)]).unwrap();
+    let plain = host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
+    assert_eq!(host.attributes(plain.id).unwrap(), BTreeMap::new());
+    let Features { priorities, unique, .. } = host.features();
+    if !priorities || !unique {
+        return;
+    }
+    let keyed = |key: &str| Attributes { unique: Some(key.to_owned()), ..Attributes::default() };
+    let first = Attributes { priority: -3, ..keyed("a") };
+    let ids = submit(
+        &mut *host,
+        &[
+            task("foo", 2),
+            with(3, first.clone()),
+            with(4, Attributes { priority: 7, ..Attributes::default() }),
+            with(5, keyed("b")),
+        ],
+    );
+    let claim = host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
+    assert_eq!(numbers(&claim), [3, 2, 5, 4]);
+    let last = Attributes { priority: 7, ..Attributes::default() };
+    let held = BTreeMap::from([(ids[1], first), (ids[2], last), (ids[3], keyed("b"))]);
+    assert_eq!(host.attributes(claim.id).unwrap(), held);
+    host.finish(&all_done(&claim)).unwrap();
+    assert_eq!(host.attributes(claim.id).unwrap(), BTreeMap::new());
 }
 
 pub fn a_unique_task_is_there_once(store: &Store<'_>) {

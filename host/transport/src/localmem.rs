@@ -14,9 +14,9 @@ use crossbeam_channel::Sender;
 use serde_json::Value;
 
 use crate::{
-    Claim, ClaimId, ClaimedTask, DeadLetter, DeadQuery, Due, Features, Finished, Kind, LetterId,
-    NewTask, Options, Outcome, Payload, QueueName, QueueStatus, Submitted, TaskId, Timestamp,
-    Transport, TransportError, Uri, WaitingTask, Want, Watch,
+    Attributes, Claim, ClaimId, ClaimedTask, DeadLetter, DeadQuery, Due, Features, Finished, Kind,
+    LetterId, NewTask, Options, Outcome, Payload, QueueName, QueueStatus, Submitted, TaskId,
+    Timestamp, Transport, TransportError, Uri, WaitingTask, Want, Watch,
 };
 
 /// One opening of a store in memory.
@@ -43,6 +43,8 @@ struct Store {
     dead: BTreeMap<LetterId, Dead>,
     owners: BTreeMap<i64, Life>,
     watches: BTreeMap<u64, Sender<QueueName>>,
+    /// The last occasion of each schedule.
+    schedules: BTreeMap<String, Timestamp>,
 }
 
 struct Waiting {
@@ -117,7 +119,7 @@ impl LocalMem {
 
 impl Transport for LocalMem {
     fn features(&self) -> Features {
-        Features { schedules: false, ..Features::ALL }
+        Features::ALL
     }
 
     fn submit(&mut self, tasks: &[NewTask]) -> Result<Vec<Submitted>, TransportError> {
@@ -241,6 +243,19 @@ impl Transport for LocalMem {
         Ok(lock(&self.store).take(owner, queue, want))
     }
 
+    fn attributes(
+        &mut self,
+        claim: ClaimId,
+    ) -> Result<BTreeMap<TaskId, Attributes>, TransportError> {
+        let store = lock(&self.store);
+        let tasks = store.claims.get(&claim).into_iter().flat_map(|held| &held.tasks);
+        let attributes = tasks.map(|(id, task)| {
+            let (priority, unique) = (task.priority, task.unique.clone());
+            (*id, Attributes { priority, unique, ..Attributes::default() })
+        });
+        Ok(attributes.filter(|(_, attributes)| !attributes.is_plain()).collect())
+    }
+
     fn next_due(&mut self, queue: &QueueName) -> Result<Option<Duration>, TransportError> {
         let now = now();
         let store = lock(&self.store);
@@ -284,6 +299,29 @@ impl Transport for LocalMem {
         Ok(Some(Watch::new(move || {
             lock(&shared).watches.remove(&number);
         })))
+    }
+
+    fn last_occasion(
+        &mut self,
+        schedule: &str,
+        since: Timestamp,
+    ) -> Result<Timestamp, TransportError> {
+        Ok(*lock(&self.store).schedules.entry(schedule.to_owned()).or_insert(since))
+    }
+
+    fn record_occasion(
+        &mut self,
+        schedule: &str,
+        at: Timestamp,
+        tasks: &[NewTask],
+    ) -> Result<bool, TransportError> {
+        let mut store = lock(&self.store);
+        if store.schedules.get(schedule).is_some_and(|last| *last >= at) {
+            return Ok(false);
+        }
+        store.schedules.insert(schedule.to_owned(), at);
+        store.add(tasks);
+        Ok(true)
     }
 
     fn close(&mut self) -> Result<(), TransportError> {

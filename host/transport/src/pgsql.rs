@@ -35,14 +35,14 @@ mod tls;
 mod types;
 mod watch;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
 use crate::{
-    Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, Kind, LetterId, NewTask, Options,
-    QueueName, QueueStatus, Submitted, TaskId, Timestamp, Transport, TransportError, Uri,
+    Attributes, Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, Kind, LetterId, NewTask,
+    Options, QueueName, QueueStatus, Submitted, TaskId, Timestamp, Transport, TransportError, Uri,
     WaitingTask, Want, Watch,
 };
 use address::Address;
@@ -199,6 +199,13 @@ impl Transport for Pgsql {
     fn claim(&mut self, queue: &QueueName, want: &Want) -> Result<Option<Claim>, TransportError> {
         self.owner_or_refuse()?;
         self.with_session(|pgsql, session| pgsql.take(session, queue, want))
+    }
+
+    fn attributes(
+        &mut self,
+        claim: ClaimId,
+    ) -> Result<BTreeMap<TaskId, Attributes>, TransportError> {
+        self.with_session(|_, session| claims::attributes(session, claim))
     }
 
     fn next_due(&mut self, queue: &QueueName) -> Result<Option<Duration>, TransportError> {

@@ -13,13 +13,14 @@
 //! timeout, is taken over; a claim names its owner's number, which is the fence.
 //!
 //! `address.rs`, `connect.rs`: to the server. `scripts.rs` and the Lua files: each step. `tasks.rs`:
-//! submit and lists. `claims.rs`: take and finish. `owners.rs`: who lives. `watch.rs`: word of new
-//! tasks.
+//! submit and lists. `claims.rs`: take and finish. `owners.rs`: who lives. `schedules.rs`: what
+//! the clock submitted. `watch.rs`: word of new tasks.
 
 mod address;
 mod claims;
 mod connect;
 mod owners;
+mod schedules;
 mod scripts;
 mod tasks;
 mod watch;
@@ -32,8 +33,8 @@ use redis::{Connection, RedisError};
 
 use crate::{
     Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, Kind, LetterId, NewTask, Options,
-    QueueName, QueueStatus, Submitted, TaskId, Transport, TransportError, Uri, WaitingTask, Want,
-    Watch,
+    QueueName, QueueStatus, Submitted, TaskId, Timestamp, Transport, TransportError, Uri,
+    WaitingTask, Want, Watch,
 };
 use address::Address;
 use scripts::Scripts;
@@ -116,7 +117,13 @@ impl Redis {
 
 impl Transport for Redis {
     fn features(&self) -> Features {
-        Features { delays: true, pause: true, in_flight: true, ..Features::default() }
+        Features {
+            delays: true,
+            pause: true,
+            in_flight: true,
+            schedules: true,
+            ..Features::default()
+        }
     }
 
     fn submit(&mut self, tasks: &[NewTask]) -> Result<Vec<Submitted>, TransportError> {
@@ -183,6 +190,24 @@ impl Transport for Redis {
 
     fn watch(&self, wake: Sender<QueueName>) -> Result<Option<Watch>, TransportError> {
         watch::start(&self.address, wake).map(Some)
+    }
+
+    fn last_occasion(
+        &mut self,
+        schedule: &str,
+        since: Timestamp,
+    ) -> Result<Timestamp, TransportError> {
+        self.last(schedule, since)
+    }
+
+    fn record_occasion(
+        &mut self,
+        schedule: &str,
+        at: Timestamp,
+        tasks: &[NewTask],
+    ) -> Result<bool, TransportError> {
+        self.features().allow(&self.label(), tasks)?;
+        self.record_due(schedule, at, tasks)
     }
 
     fn close(&mut self) -> Result<(), TransportError> {

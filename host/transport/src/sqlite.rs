@@ -19,7 +19,7 @@ mod schema;
 mod tasks;
 mod wake;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -28,8 +28,8 @@ use crossbeam_channel::Sender;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::{
-    Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, Kind, LetterId, NewTask, Options,
-    QueueName, QueueStatus, Submitted, TaskId, Timestamp, Transport, TransportError, Uri,
+    Attributes, Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, Kind, LetterId, NewTask,
+    Options, QueueName, QueueStatus, Submitted, TaskId, Timestamp, Transport, TransportError, Uri,
     WaitingTask, Want, Watch,
 };
 use owners::Registered;
@@ -156,6 +156,13 @@ impl Transport for Sqlite {
 
     fn claim(&mut self, queue: &QueueName, want: &Want) -> Result<Option<Claim>, TransportError> {
         self.take(queue, want)
+    }
+
+    fn attributes(
+        &mut self,
+        claim: ClaimId,
+    ) -> Result<BTreeMap<TaskId, Attributes>, TransportError> {
+        self.read_attributes(claim)
     }
 
     fn next_due(&mut self, queue: &QueueName) -> Result<Option<Duration>, TransportError> {

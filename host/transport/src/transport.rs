@@ -1,13 +1,14 @@
 //! The promises of a transport. `contract.rs` holds each kind to them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
 use crate::{
-    Claim, DeadLetter, DeadQuery, Due, Finished, Kind, LetterId, NewTask, Outcome, QueueName,
-    QueueStatus, Submitted, TaskId, Timestamp, TransportError, WaitingTask, Want,
+    Attributes, Claim, ClaimId, DeadLetter, DeadQuery, Due, Finished, Kind, LetterId, NewTask,
+    Outcome, QueueName, QueueStatus, Submitted, TaskId, Timestamp, TransportError, WaitingTask,
+    Want,
 };
 
 /// A connection to a store of tasks, used from one thread at a time.
@@ -84,6 +85,16 @@ pub trait Transport: Send {
     ///
     /// Only on a transport opened with an [`Owner`](crate::Owner).
     fn claim(&mut self, queue: &QueueName, want: &Want) -> Result<Option<Claim>, TransportError>;
+
+    /// The attributes of a claim's tasks, of those that have a priority or a key; none once the claim
+    /// is ended.
+    fn attributes(
+        &mut self,
+        claim: ClaimId,
+    ) -> Result<BTreeMap<TaskId, Attributes>, TransportError> {
+        let _ = claim;
+        Ok(BTreeMap::new())
+    }
 
     /// How long until the next task of `queue` is due that is not due yet; `None` when none waits.
     fn next_due(&mut self, queue: &QueueName) -> Result<Option<Duration>, TransportError> {

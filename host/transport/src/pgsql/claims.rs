@@ -1,6 +1,7 @@
 //! Taking tasks: a batch of the oldest rows becomes one row of `rex_claims`, in one transaction
 //! under the original's lock of the queue. Tasks with attributes are merged in, where there are any.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use postgres::Row;
@@ -13,7 +14,7 @@ use super::failure::Trouble;
 use super::marks::{Look, Took};
 use super::session::Session;
 use super::types::{JsonText, Micros};
-use crate::{Claim, ClaimId, ClaimedTask, Payload, QueueName, TaskId, Timestamp, Want};
+use crate::{Attributes, Claim, ClaimId, ClaimedTask, Payload, QueueName, TaskId, Timestamp, Want};
 
 /// A batch that was just moved out of the queue.
 struct Moved {
@@ -271,6 +272,26 @@ FROM asynctask.rex_claims
 WHERE id = $1";
     let rows = session.rows(CLAIM, &[&id.0])?;
     Ok(rows.first().map(|row| claim(row, queue)))
+}
+
+/// The attributes of the claim's tasks that have any.
+pub(super) fn attributes(
+    session: &mut Session,
+    claim: ClaimId,
+) -> Result<BTreeMap<TaskId, Attributes>, Trouble> {
+    /// `$1` claim: task, priority, key. Where no task has a priority there is no array of them.
+    const ATTRIBUTES: &str = "
+SELECT task, coalesce(priority, 0::smallint), key
+FROM asynctask.rex_claims
+    CROSS JOIN unnest(ids, priorities) AS held (task, priority)
+    LEFT JOIN asynctask.rex_keys USING (task)
+WHERE id = $1 AND (priority <> 0 OR key IS NOT NULL)";
+    let rows = session.rows(ATTRIBUTES, &[&claim.0])?;
+    let attributes = rows.iter().map(|row| {
+        let (priority, unique) = (row.get(1), row.get(2));
+        (TaskId(row.get(0)), Attributes { priority, unique, ..Attributes::default() })
+    });
+    Ok(attributes.collect())
 }
 
 fn claim(row: &Row, queue: &QueueName) -> Claim {

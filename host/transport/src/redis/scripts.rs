@@ -19,6 +19,7 @@ pub(super) struct Scripts {
     pub(super) register: Script,
     pub(super) beat: Script,
     pub(super) take_over: Script,
+    pub(super) occasion: Script,
 }
 
 impl Scripts {
@@ -37,6 +38,7 @@ impl Scripts {
             register: script(include_str!("register.lua")),
             beat: script(include_str!("beat.lua")),
             take_over: script(include_str!("take_over.lua")),
+            occasion: script(include_str!("occasion.lua")),
         }
     }
 }

@@ -1,14 +1,14 @@
 //! Taking tasks and recording what became of them. Every write checks, in its own transaction, that
 //! the claim is still this owner's.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::{Sqlite, now, tasks};
 use crate::{
-    Claim, ClaimId, ClaimedTask, Finished, Outcome, Payload, QueueName, TaskId, Timestamp,
-    TransportError, Want,
+    Attributes, Claim, ClaimId, ClaimedTask, Finished, Outcome, Payload, QueueName, TaskId,
+    Timestamp, TransportError, Want,
 };
 
 impl Sqlite {
@@ -108,6 +108,23 @@ ORDER BY priority, id";
         }
         self.wake.touch(&recorded.arrived);
         Ok(recorded.lost)
+    }
+
+    pub(super) fn read_attributes(
+        &mut self,
+        claim: ClaimId,
+    ) -> Result<BTreeMap<TaskId, Attributes>, TransportError> {
+        /// `?1` claim: task, priority, key.
+        const ATTRIBUTES: &str = "
+SELECT id, priority, key FROM tasks WHERE claim = ?1 AND (priority <> 0 OR key IS NOT NULL)";
+        let read = |row: &rusqlite::Row<'_>| {
+            let (priority, unique) = (row.get(1)?, row.get(2)?);
+            Ok((TaskId(row.get(0)?), Attributes { priority, unique, ..Attributes::default() }))
+        };
+        self.db
+            .prepare_cached(ATTRIBUTES)
+            .and_then(|mut statement| statement.query_map([claim.0], read)?.collect())
+            .map_err(self.say())
     }
 
     pub(super) fn has_nothing(&mut self, queue: &QueueName) -> Result<bool, TransportError> {
