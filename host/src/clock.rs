@@ -14,6 +14,11 @@ pub fn timestamp(time: Timestamp) -> String {
     jiff::Timestamp::from_microsecond(time.0).map_or_else(|_| "never".to_owned(), written)
 }
 
+/// The machine's clock.
+pub fn now() -> Timestamp {
+    Timestamp(jiff::Timestamp::now().as_microsecond())
+}
+
 fn written(time: jiff::Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
 }

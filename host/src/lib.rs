@@ -15,7 +15,6 @@ mod log;
 mod page;
 pub mod plugins;
 pub mod settings;
-mod shed;
 mod state;
 mod supervisor;
 mod wire;

@@ -34,6 +34,8 @@ pub enum ToWorker {
     Tasks(Vec<Task>),
     /// Give back what has not been started. Answered by `Recalled`.
     Recall,
+    /// This task should come to an end: its time is nearly up.
+    Notice { seq: u64 },
     /// Finish the task in hand, answer for everything, say `Goodbye` and exit. Tasks not started
     /// are given back. `empty`: because the queue is.
     Stop { empty: bool },

@@ -131,6 +131,15 @@ impl Context<'_> {
         self.call_host(ops::HOST_SUBMIT, &request)
     }
 
+    /// Whether the task in hand should come to an end: its time limit is near (`notice` of its queue)
+    /// or its host is stopping. A long task that asks now and then can save what it has, requeue the
+    /// rest and return; one that does not is killed when the time is up.
+    pub fn should_stop(&self) -> bool {
+        let mut output = Buffer::default();
+        // A host that does not know the operation gives no notice.
+        self.host.call(ops::HOST_SHOULD_STOP, &[], &mut output) == ops::OK && *output == *b"1"
+    }
+
     /// Sends any operation to the host: for operations that are newer than this crate.
     ///
     /// # Errors

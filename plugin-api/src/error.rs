@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::panic::Location;
+use std::time::Duration;
 
-use crate::ops::Failure;
+use crate::ops::{Again, Failure};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -18,6 +19,7 @@ pub struct Error {
     place: &'static Location<'static>,
     /// Causes, outermost first.
     chain: Vec<String>,
+    again: Again,
 }
 
 impl Error {
@@ -35,7 +37,24 @@ impl Error {
             text: text.to_string(),
             place: Location::caller(),
             chain: Vec::new(),
+            again: Again::default(),
         }
+    }
+
+    /// If the task has attempts left (`max_attempts` of its queue), the next one comes after `time`
+    /// and not after the queue's backoff.
+    #[must_use]
+    pub fn retry_after(mut self, time: Duration) -> Error {
+        self.again = Again::After(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        self
+    }
+
+    /// Another attempt would fail too: the task goes to the dead letters now, whatever attempts it
+    /// has left.
+    #[must_use]
+    pub fn give_up(mut self) -> Error {
+        self.again = Again::Never;
+        self
     }
 
     /// Says what was being done; the former text becomes the first cause.
@@ -56,6 +75,7 @@ impl Error {
             text: self.text,
             place: Some(format!("{}:{}", self.place.file(), self.place.line())),
             frames,
+            again: self.again,
         }
     }
 }
@@ -89,6 +109,7 @@ impl<E: std::error::Error + 'static> From<E> for Error {
             text: error.to_string(),
             place: Location::caller(),
             chain,
+            again: Again::default(),
         }
     }
 }

@@ -20,7 +20,7 @@ pub struct ApiVersion {
 }
 
 /// What this crate speaks.
-pub const API: ApiVersion = ApiVersion { major: 1, minor: 0 };
+pub const API: ApiVersion = ApiVersion { major: 1, minor: 1 };
 
 impl fmt::Display for ApiVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -49,8 +49,12 @@ pub const HOST_LOG: u32 = 1;
 /// Plugin to host: a [`Submit`] in.
 pub const HOST_SUBMIT: u32 = 2;
 
-/// The host operations of API 1.0.
-pub const HOST_OPS: &[u32] = &[HOST_LOG, HOST_SUBMIT];
+/// Plugin to host: nothing in, `1` out once the task in hand should come to an end, else `0`. Since
+/// API 1.1.
+pub const HOST_SHOULD_STOP: u32 = 3;
+
+/// The host operations that there are.
+pub const HOST_OPS: &[u32] = &[HOST_LOG, HOST_SUBMIT, HOST_SHOULD_STOP];
 
 /// What a plugin exports.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -116,6 +120,20 @@ pub struct Failure {
     pub place: Option<String>,
     /// Lines between the head of the traceback and its last line: the place, causes, a backtrace.
     pub frames: Vec<String>,
+    /// Since API 1.1.
+    #[serde(default)]
+    pub again: Again,
+}
+
+/// What a failed task says about being tried again, within its queue's `max_attempts`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Again {
+    /// After the queue's backoff.
+    #[default]
+    AsConfigured,
+    /// After so many milliseconds.
+    After(u64),
+    Never,
 }
 
 impl Failure {

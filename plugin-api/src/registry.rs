@@ -229,6 +229,7 @@ fn describe_panic(payload: &dyn Any, location: Option<&std::panic::Location<'_>>
         text,
         place: location.map(|place| format!("{}:{}", place.file(), place.line())),
         frames,
+        again: ops::Again::default(),
     }
 }
 

@@ -85,6 +85,10 @@ impl Host for Recorder {
                 recorded.submitted.push((submit.queue, payload));
                 Ok(())
             }),
+            ops::HOST_SHOULD_STOP => {
+                output.set(b"0");
+                Ok(())
+            }
             _ => {
                 output.set(ops::API.to_string().as_bytes());
                 return ops::UNKNOWN_OP;

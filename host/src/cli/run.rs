@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rex_plugin_api::Level;
-use rex_transport::{Owner, QueueName};
+use rex_transport::{Features, Owner, QueueName};
 
 use super::Environment;
 use super::failure::Failure;
@@ -12,12 +12,12 @@ use super::output;
 use super::place::{Common, Place};
 use crate::control;
 use crate::cron::{Entry, Scheduler, Schedules};
-use crate::dispatch::plan::{Plan, PluginCopy, QueuePlan, Rate};
+use crate::dispatch::plan::{Plan, PluginCopy, QueuePlan, Rate, Recycling};
+use crate::dispatch::retry::Retries;
 use crate::dispatch::{self, Counts, Fresh, Setup};
 use crate::log::{Console, Filter, Format, MASTER};
 use crate::plugins::{Catalog, Finder, PluginFile, new_refusals, watch};
 use crate::settings::{self, QueueSettings, Settings};
-use crate::shed::Program;
 
 #[derive(clap::Args)]
 pub(crate) struct RunArgs {
@@ -142,6 +142,8 @@ pub(crate) fn serve(place: Place, request: &Request) -> Result<Counts, Failure> 
     let owner = Owner { id: owner_id() };
     let transport = place.open(&settings, Some(owner))?;
     let label = transport.label();
+    let features = transport.features();
+    plan.refuse_beyond(&features, &label).map_err(|text| Failure::new(text).configuration())?;
     let socket = place.state.control_socket();
     let control = control::serve(&socket).map_err(|error| {
         Failure::new(format!("cannot listen on `{}`", socket.display())).because(&error)
@@ -156,6 +158,8 @@ pub(crate) fn serve(place: Place, request: &Request) -> Result<Counts, Failure> 
     };
     let reader = Arc::new(Rereader {
         transport: settings.transport,
+        features,
+        label: label.clone(),
         catalog: Arc::new(Mutex::new(catalog)),
         reader: Arc::new(reader),
     });
@@ -262,6 +266,7 @@ impl Reader {
             drain_timeout: settings.drain_timeout,
             payload_limit: usize::try_from(settings.payload_limit).unwrap_or(usize::MAX),
             output_limit: usize::try_from(settings.output_limit).unwrap_or(usize::MAX),
+            retention: settings.dead_letter_retention,
             standby: settings.standby,
             filter: Filter {
                 level: level(settings.log_level),
@@ -359,7 +364,21 @@ fn queue_plan(settings: &QueueSettings, catalog: &Catalog) -> Result<QueuePlan, 
         processes: settings.processes,
         rate,
         timeout: settings.timeout,
+        notice: settings.notice,
+        cpu_limit: settings.cpu_limit,
         memory_limit: settings.memory_limit,
+        recycling: Recycling {
+            tasks: settings.max_tasks.map(u64::from),
+            age: settings.max_age,
+            rss: settings.max_rss,
+        },
+        retries: Retries {
+            max_attempts: settings.max_attempts,
+            initial: settings.backoff.initial,
+            factor: settings.backoff.factor,
+            max: settings.backoff.max,
+        },
+        in_flight: settings.max_in_flight.map(|limit| limit as usize),
         settings: serde_json::Value::Object(settings.settings.clone()).to_string(),
     })
 }
@@ -380,11 +399,13 @@ struct Rereader {
     /// What is in force.
     catalog: Arc<Mutex<Catalog>>,
     transport: Option<String>,
+    features: Features,
+    label: String,
 }
 
 impl Rereader {
     fn replan(&self) -> Result<Fresh, String> {
-        let Rereader { reader, catalog, transport } = self;
+        let Rereader { reader, catalog, transport, features, label } = self;
         let previous = lock(catalog).clone();
         let fresh = reader
             .finder
@@ -405,6 +426,7 @@ impl Rereader {
                 "asynctask_transport has changed: stop the host and start it again".to_owned()
             );
         }
+        plan.refuse_beyond(features, label)?;
         let warnings = fresh
             .refusals
             .iter()
@@ -414,6 +436,8 @@ impl Rereader {
             reader: Arc::clone(reader),
             catalog: Arc::clone(catalog),
             transport: transport.clone(),
+            features: *features,
+            label: label.clone(),
         };
         let adopt = Box::new(move |used| {
             let known = |new: &PluginFile| previous.plugins.iter().any(|old| old.hash == new.hash);
@@ -433,8 +457,6 @@ impl Rereader {
         }
         let started = std::thread::Builder::new().name("tidy".to_owned()).spawn(move || {
             remove_unused_copies(&reader, &catalog, used);
-            // Neither this nor what was read before it is needed until the next reload.
-            Program::as_loaded().shed();
         });
         if let Err(error) = started {
             tracing::debug!("cannot remove old copies of plugins: {error}");

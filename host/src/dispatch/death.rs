@@ -15,6 +15,8 @@ use crate::supervisor::exit::How;
 pub enum Verdict {
     /// The task in hand took longer than its queue allows.
     TimedOut(Duration),
+    /// The task in hand used more CPU time than its queue allows.
+    CpuSpent(Duration),
     /// It sent what no worker sends.
     Nonsense,
     /// It had to make room: a drain's deadline, an order to stop now. Nobody is to blame.
@@ -73,6 +75,7 @@ impl Scene<'_> {
         });
         let kind = match verdict {
             Some(Verdict::TimedOut(_)) => "timeout",
+            Some(Verdict::CpuSpent(_)) => "cpu",
             _ if self.out_of_memory(exit) => "memory",
             _ => "crash",
         };
@@ -85,6 +88,9 @@ impl Scene<'_> {
         match verdict {
             Some(Verdict::TimedOut(limit)) => {
                 format!("passed the time limit of {} s and was killed", limit.as_secs_f64())
+            }
+            Some(Verdict::CpuSpent(limit)) => {
+                format!("passed the limit of {} s of CPU time and was killed", limit.as_secs_f64())
             }
             Some(Verdict::Nonsense) => "sent what no worker sends and was killed".to_owned(),
             _ if self.out_of_memory(exit) => {

@@ -84,15 +84,15 @@ impl Feed {
         if worth_it { wanted } else { 0 }
     }
 
-    /// Tasks for a process that holds `held`, of `serving` that share the queue.
-    pub fn take(&mut self, held: usize, serving: usize) -> Vec<Claimed> {
+    /// Tasks for a process that holds `held`, of `serving` that share the queue; at most `most`.
+    pub fn take(&mut self, held: usize, serving: usize, most: usize) -> Vec<Claimed> {
         let window = self.window();
         // Refilled before it is empty, but not by a task at a time.
         if held > window / 2 {
             return Vec::new();
         }
         let share = self.ready.len().div_ceil(serving.max(1));
-        let count = (window - held).min(share.max(usize::from(held == 0)));
+        let count = (window - held).min(share.max(usize::from(held == 0))).min(most);
         let mut bytes = 0;
         let fits = |claimed: &&Claimed| {
             let first = bytes == 0;
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn the_first_window_is_one_task_and_grows_with_the_pace() {
         let mut feed = feed(1..=100);
-        assert_eq!(feed.take(0, 1).len(), 1);
+        assert_eq!(feed.take(0, 1, usize::MAX).len(), 1);
         feed.measured(1, Duration::from_micros(10));
         assert_eq!(feed.window(), 4, "step by step");
         for _ in 0..10 {
@@ -179,8 +179,9 @@ mod tests {
         for _ in 0..10 {
             feed.measured(100, Duration::from_millis(1));
         }
-        assert_eq!(feed.take(0, 2).len(), 5);
-        assert_eq!(feed.take(0, 2).len(), 3);
+        assert_eq!(feed.take(0, 2, usize::MAX).len(), 5);
+        assert_eq!(feed.take(0, 2, 1).len(), 1, "that is all it may have");
+        assert_eq!(feed.take(0, 2, usize::MAX).len(), 2);
     }
 
     #[test]
@@ -191,10 +192,10 @@ mod tests {
         for _ in 0..10 {
             feed.measured(100, Duration::from_millis(1));
         }
-        assert_eq!(feed.take(0, 1).len(), 2);
-        assert_eq!(feed.take(0, 1).len(), 2);
-        assert_eq!(feed.take(0, 1).len(), 1);
-        assert_eq!(feed.take(0, 1).len(), 1, "one there is always");
+        assert_eq!(feed.take(0, 1, usize::MAX).len(), 2);
+        assert_eq!(feed.take(0, 1, usize::MAX).len(), 2);
+        assert_eq!(feed.take(0, 1, usize::MAX).len(), 1);
+        assert_eq!(feed.take(0, 1, usize::MAX).len(), 1, "one there is always");
     }
 
     #[test]
@@ -203,7 +204,7 @@ mod tests {
         assert_eq!(feed.room(), LARGEST_STOCK);
         feed.add(claim(1..=3, &large(15)));
         assert_eq!(feed.room(), 0);
-        let taken = feed.take(0, 1);
+        let taken = feed.take(0, 1, usize::MAX);
         assert!(feed.room() < 3 << 20, "two are left");
         feed.put_back(taken);
         assert_eq!(feed.room(), 0);
@@ -214,9 +215,9 @@ mod tests {
     #[test]
     fn what_comes_back_goes_before_what_waits() {
         let mut feed = feed(1..=4);
-        let first = feed.take(0, 1);
+        let first = feed.take(0, 1, usize::MAX);
         assert_eq!(first[0].task.id, TaskId(1));
         feed.put_back(first);
-        assert_eq!(feed.take(0, 1)[0].task.id, TaskId(1));
+        assert_eq!(feed.take(0, 1, usize::MAX)[0].task.id, TaskId(1));
     }
 }

@@ -45,6 +45,11 @@ impl Held {
         self.tasks.len()
     }
 
+    /// The last task that was handed out; 0 before the first.
+    pub fn last_sent(&self) -> u64 {
+        self.last_seq
+    }
+
     /// Takes tasks over and puts them as the wire says them.
     pub fn hand_out(&mut self, tasks: Vec<Claimed>, now: Instant) -> Vec<wire::Task> {
         if self.tasks.is_empty() {
@@ -132,7 +137,7 @@ impl Held {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use rex_plugin_api::ops::Failure;
+    use rex_plugin_api::ops::{Again, Failure};
     use rex_transport::{ClaimId, ClaimedTask, Payload, TaskId, Timestamp};
 
     use super::{Claimed, Held};
@@ -156,7 +161,8 @@ mod tests {
 
     fn failure() -> Failure {
         let text = String::new();
-        Failure { panicked: false, class: String::new(), text, place: None, frames: vec![] }
+        let again = Again::default();
+        Failure { panicked: false, class: String::new(), text, place: None, frames: vec![], again }
     }
 
     /// `finished | culprit | unstarted` after a death at that progress.

@@ -17,18 +17,22 @@ pub mod plan;
 mod processes;
 mod queues;
 mod reload;
+pub mod retry;
 mod running;
 mod standby;
 mod status;
 pub mod store;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, select};
-use rex_transport::{Finished, Outcome, QueueName, Transport};
+use rex_plugin_api::Level;
+use rex_plugin_api::ops::Again;
+use rex_transport::{ClaimedTask, Death, Finished, Outcome, QueueName, Transport};
 
 use self::death::Verdict;
 use self::feed::Feed;
@@ -37,14 +41,14 @@ use self::limiter::Limiter;
 use self::outbox::Outbox;
 use self::plan::{Plan, QueuePlan, START_TIMEOUT};
 use self::reload::{Replan, Replanned};
+use self::retry::Failed;
 use self::running::Running;
 use self::store::{Reply, Store};
-use crate::control;
 use crate::cron::Scheduler;
-use crate::log::{Console, MASTER};
-use crate::shed::Program;
+use crate::log::{self, Console, MASTER};
 use crate::supervisor::slot::Event as SlotEvent;
 use crate::supervisor::{Event, Policy, Poller, ProcessId, Slot, Spawner};
+use crate::{clock, control};
 
 /// What stays for the life of the host.
 pub struct Setup {
@@ -102,9 +106,9 @@ pub fn run(setup: Setup, plan: Plan, transport: Box<dyn Transport>) -> io::Resul
         reloads_wanted: VecDeque::new(),
         phase: Phase::Working,
         quiet: false,
-        settling: true,
         reschedule: false,
         standby_after: Instant::now(),
+        forget_at: Instant::now(),
         started: Instant::now(),
         dirty: BTreeSet::new(),
         counts: status::Counts::default(),
@@ -116,6 +120,9 @@ pub fn run(setup: Setup, plan: Plan, transport: Box<dyn Transport>) -> io::Resul
 
 /// How long the store is given to record what it can when everything else was told to end now.
 const LAST_CALL: Duration = Duration::from_secs(3);
+
+/// How often old dead letters are looked for.
+const FORGET_EVERY: Duration = Duration::from_secs(600);
 
 /// The state of the loop.
 struct Host {
@@ -135,12 +142,12 @@ struct Host {
     phase: Phase,
     /// No new claims: an operator said so by signal.
     quiet: bool,
-    /// A plan came into force, and not all of its workers serve yet.
-    settling: bool,
     /// The scheduler has not been given the plan's schedules yet.
     reschedule: bool,
     /// No standby is started before then.
     standby_after: Instant,
+    /// When old dead letters are next deleted.
+    forget_at: Instant,
     started: Instant,
     /// Queues in which something changed since they were last served.
     dirty: BTreeSet<QueueName>,
@@ -191,6 +198,24 @@ struct Queue {
     asked_idle: bool,
     /// Not in the plan any more: its slots only end.
     retired: bool,
+}
+
+/// What becomes of a task, to follow "which".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Done,
+    Dead,
+    Again(Duration),
+}
+
+impl fmt::Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fate::Done => f.write_str("is done"),
+            Fate::Dead => f.write_str("is now a dead letter"),
+            Fate::Again(after) => write!(f, "is tried again in {:.1} s", after.as_secs_f64()),
+        }
+    }
 }
 
 impl Host {
@@ -269,26 +294,28 @@ impl Host {
         {
             scheduler.set(self.plan.schedules.clone());
         }
-        self.enforce_time_limits(now);
+        self.enforce_limits(now);
+        self.forget_old_letters(now);
         self.serve_queues(now);
         self.keep_standbys(now);
-        self.settle_down();
         self.outbox.flush();
         self.advance_phase(now);
     }
 
-    /// Once all workers serve, what was needed to get there is let go of.
-    fn settle_down(&mut self) {
-        let serves = |seat: &Seat| matches!(seat.slot, Slot::Serving { .. });
-        if self.settling && self.slots.values().all(serves) {
-            self.settling = false;
-            Program::as_loaded().shed();
+    /// Dead letters that are older than they are kept.
+    fn forget_old_letters(&mut self, now: Instant) {
+        if let Some(age) = self.plan.retention
+            && self.forget_at <= now
+        {
+            self.forget_at = now + FORGET_EVERY;
+            self.outbox.forget_dead(age);
         }
     }
 
     fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let slots = self.slots.values().filter_map(|seat| seat.slot.next_tick());
         let limits = self.processes.values().filter_map(Running::next_check);
+        let forget = self.plan.retention.map(|_| self.forget_at);
         let leaving = self.processes.values().filter_map(|running| running.gone_by);
         let standby = Some(self.standby_after).filter(|at| *at > now);
         let working = self.phase == Phase::Working && !self.quiet;
@@ -309,6 +336,7 @@ impl Host {
             .chain(drain)
             .chain(standby)
             .chain(leaving)
+            .chain(forget)
             .min()
     }
 
@@ -415,6 +443,9 @@ impl Host {
                 self.dirty.extend(self.queues.keys().cloned());
             }
             Reply::Idle { queue, idle } => self.on_idle(&queue, idle, now),
+            Reply::Forgotten(count) => {
+                tracing::info!("{count} dead letters were older than they are kept");
+            }
             Reply::Rescued(count) => {
                 tracing::info!("{count} tasks of a dead host are waiting again");
                 let names: Vec<QueueName> = self.queues.keys().cloned().collect();
@@ -444,33 +475,43 @@ impl Host {
     /// Records tasks that a process answered for.
     fn settle(&mut self, process: ProcessId, finished: Vec<HeldTask>) {
         for held in finished {
-            let death = held.failure.as_ref().and_then(|(failure, ran)| {
-                let running = self.processes.get(&process)?;
-                Some(running.scene().failed(failure, *ran))
-            });
-            self.record(held, death);
+            let Some(running) = self.processes.get(&process) else { return };
+            let plan = Arc::clone(&running.plan);
+            let scene = held.failure.is_some().then(|| running.scene());
+            let death = held.failure.as_ref().zip(scene);
+            let death = death.map(|((failure, ran), scene)| scene.failed(failure, *ran));
+            let (id, attempt) = (held.claimed.task.id, held.claimed.task.attempt);
+            if let fate @ Fate::Again(_) = self.record(held, death, &plan) {
+                let text = format!("Task {} (attempt {attempt}) failed and {fate}", id.0);
+                log::emit(Level::Info, &plan.logger, &text);
+            }
         }
     }
 
-    fn record(&mut self, held: HeldTask, death: Option<rex_transport::Death>) {
-        let HeldTask { claimed, submits, .. } = held;
+    fn record(&mut self, held: HeldTask, death: Option<Death>, plan: &QueuePlan) -> Fate {
+        let HeldTask { claimed, submits, failure, .. } = held;
+        let ClaimedTask { id, attempt, history, .. } = claimed.task;
         let (outcome, submits) = match death {
-            None => {
-                self.counts.done += 1;
-                (Outcome::Done, submits)
-            }
+            None => (Outcome::Done, submits),
             // What a failed task asked for is dropped with it: it may ask again when it is retried.
             Some(death) => {
-                self.counts.failed += 1;
-                (Outcome::Dead(death), Vec::new())
+                let again = failure.map_or(Again::AsConfigured, |(failure, _)| failure.again);
+                let failed = Failed { attempt, history, again };
+                let outcome = failed.outcome(death, &plan.retries, clock::now(), running::jitter());
+                (outcome, Vec::new())
             }
         };
-        self.outbox.push(Finished {
-            claim: claimed.claim,
-            task: claimed.task.id,
-            outcome,
-            submits,
-        });
+        let fate = match &outcome {
+            Outcome::Done | Outcome::Released => Fate::Done,
+            Outcome::Dead(_) => Fate::Dead,
+            Outcome::Retry { after, .. } => Fate::Again(*after),
+        };
+        match fate {
+            Fate::Done => self.counts.done += 1,
+            Fate::Dead | Fate::Again(_) => self.counts.failed += 1,
+        }
+        self.outbox.push(Finished { claim: claimed.claim, task: id, outcome, submits });
+        fate
     }
 
     // ---- the end --------------------------------------------------------------------------------

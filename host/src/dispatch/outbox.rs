@@ -1,6 +1,7 @@
 //! Outcomes on their way to the store, batched by the time that the last batch takes.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use rex_transport::{Finished, Outcome, QueueName, Want};
 
@@ -45,6 +46,10 @@ impl Outbox {
         self.flush();
         self.claims += 1;
         self.store.order(Order::Claim { queue, want });
+    }
+
+    pub(super) fn forget_dead(&mut self, age: Duration) {
+        self.store.order(Order::Forget(age));
     }
 
     pub(super) fn ask_idle(&mut self, queue: QueueName) {

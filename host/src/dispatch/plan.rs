@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rex_transport::QueueName;
+use rex_transport::{Features, QueueName};
 
+use super::retry::Retries;
 use crate::cron::Schedules;
 use crate::log::Filter;
 
@@ -23,9 +24,33 @@ pub struct Plan {
     pub payload_limit: usize,
     /// Bytes that one task may print.
     pub output_limit: usize,
+    /// How long dead letters are kept.
+    pub retention: Option<Duration>,
     /// Whether each plugin in use has a process in reserve.
     pub standby: bool,
     pub filter: Filter,
+}
+
+impl Plan {
+    /// # Errors
+    /// Names the first setting that a store of these features cannot give.
+    pub fn refuse_beyond(&self, features: &Features, label: &str) -> Result<(), String> {
+        for plan in self.queues.values() {
+            let beyond = if plan.retries.max_attempts > 1 && !features.delays {
+                "max_attempts"
+            } else if plan.in_flight.is_some() && !features.in_flight {
+                "max_in_flight"
+            } else {
+                continue;
+            };
+            return Err(format!(
+                "queue {} asks for {beyond}, which {label} cannot give\nWhile validating setting:\n    \
+                 asynctask_workers",
+                plan.queue
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// One queue and the plugin's worker that it names. Two plans are equal when the same processes
@@ -40,10 +65,28 @@ pub struct QueuePlan {
     pub rate: Option<Rate>,
     /// How long one task may take.
     pub timeout: Option<Duration>,
+    /// How long before that the task is told.
+    pub notice: Option<Duration>,
+    /// CPU time that one task may take.
+    pub cpu_limit: Option<Duration>,
     /// Bytes of private memory that a process may have.
     pub memory_limit: Option<u64>,
+    pub recycling: Recycling,
+    pub retries: Retries,
+    /// Tasks that may be in flight at once, over all hosts.
+    pub in_flight: Option<usize>,
     /// A JSON object's text: what the worker's context shows as its settings.
     pub settings: String,
+}
+
+/// When a process is exchanged for a new one, between tasks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recycling {
+    /// After so many tasks.
+    pub tasks: Option<u64>,
+    pub age: Option<Duration>,
+    /// At so many resident bytes.
+    pub rss: Option<u64>,
 }
 
 /// The immutable copy of a plugin that processes load.

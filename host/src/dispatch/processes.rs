@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rex_plugin_api::Level;
-use rex_transport::{NewTask, Payload, QueueName};
+use rex_transport::{NewTask, Payload, QueueName, TaskId};
 
 use super::death::{Scene, Verdict};
-use super::held::HeldTask;
 use super::plan::{QueuePlan, START_TIMEOUT};
-use super::running::{self, Running};
-use super::{Host, SlotId};
+use super::running::{self, Passed, Running};
+use super::{Fate, Host, SlotId};
 use crate::log::{self, MASTER};
 use crate::supervisor::slot::Event as SlotEvent;
 use crate::supervisor::spawn::reap;
@@ -78,12 +77,13 @@ impl Host {
             Answer::Finished { seq } => {
                 running.report_dropped_output();
                 let (finished, elapsed) = running.held.finish(seq, now);
-                running.worked = true;
+                running.done += finished.len() as u64;
                 running.recalling = false;
                 if let Some(entry) = self.queues.get_mut(&queue) {
                     entry.feed.measured(finished.len() as u64, elapsed);
                 }
                 self.settle(process, finished);
+                self.recycle(process, now);
             }
             Answer::Recalled(seqs) => {
                 running.recalling = false;
@@ -100,7 +100,7 @@ impl Host {
         running.report_dropped_output();
         let Some(seat) = running.seat else { return self.standby_died(&running, now) };
         let progress = running.process.page.read();
-        let worked = running.worked || progress.finished > 0;
+        let worked = running.done > 0 || progress.finished > 0;
         let held = std::mem::take(&mut running.held);
         let aftermath = held.after_death(progress);
         let plan = Arc::clone(&running.plan);
@@ -108,21 +108,25 @@ impl Host {
 
         let expected = exit.goodbye || running.verdict == Some(Verdict::Ordered);
         let scene = running.scene();
-        if !expected {
-            self.report_crash(&running, &scene, &exit, aftermath.culprit.as_ref());
-        }
         for held in aftermath.finished {
-            let outcome = held.failure.as_ref().map(|(failure, ran)| scene.failed(failure, *ran));
-            self.record(held, outcome);
+            let death = held.failure.as_ref().map(|(failure, ran)| scene.failed(failure, *ran));
+            self.record(held, death, &plan);
         }
-        match aftermath.culprit {
-            Some(held) if !expected => {
-                let death = scene.ended(&exit, running.verdict);
-                self.record(held, Some(death));
-            }
+        let culprit = match aftermath.culprit {
             // Stopped by order while it was at the task: nobody is to blame.
-            Some(held) => self.put_back(&queue, vec![held.claimed]),
-            None => {}
+            Some(held) if expected => {
+                self.put_back(&queue, vec![held.claimed]);
+                None
+            }
+            Some(held) => {
+                let task = (held.claimed.task.id, held.claimed.task.attempt);
+                let death = scene.ended(&exit, running.verdict);
+                Some((task, self.record(held, Some(death), &plan)))
+            }
+            None => None,
+        };
+        if !expected {
+            self.report_crash(&running, &scene, &exit, culprit);
         }
         self.put_back(&queue, aftermath.unstarted);
         if let Some(seat) = self.slots.get_mut(&seat) {
@@ -138,7 +142,7 @@ impl Host {
         running: &Running,
         scene: &Scene<'_>,
         exit: &Exit,
-        culprit: Option<&HeldTask>,
+        culprit: Option<((TaskId, u32), Fate)>,
     ) {
         // The original says nothing of a process that just exits.
         let plain = matches!(exit.how, How::Code(_)) && running.verdict.is_none();
@@ -156,12 +160,11 @@ impl Host {
         let cause = scene.cause(exit, running.verdict);
         match (&running.unfit, culprit) {
             (Some(reason), _) => tracing::error!(logger = MASTER, "{who} cannot start: {reason}"),
-            (None, Some(held)) => {
-                let (id, attempt) = (held.claimed.task.id.0, held.claimed.task.attempt);
+            (None, Some(((id, attempt), fate))) => {
                 tracing::error!(
                     logger = MASTER,
-                    "{who} {cause} while it processed task {id} (attempt {attempt}), which is now a \
-                     dead letter"
+                    "{who} {cause} while it processed task {} (attempt {attempt}), which {fate}",
+                    id.0
                 );
             }
             (None, None) => tracing::error!(logger = MASTER, "{who} {cause} between tasks"),
@@ -207,7 +210,10 @@ impl Host {
                                 let limit = START_TIMEOUT.as_secs();
                                 running.unfit = Some(format!("it was not ready within {limit} s"));
                             }
-                            Slot::Waiting { .. } | Slot::Serving { .. } | Slot::Halted => {}
+                            Slot::Waiting { .. }
+                            | Slot::Serving { .. }
+                            | Slot::Recycling { .. }
+                            | Slot::Halted => {}
                         }
                         running.process.kill();
                     }
@@ -275,17 +281,37 @@ impl Host {
         Ok(id)
     }
 
-    pub(super) fn enforce_time_limits(&mut self, now: Instant) {
+    /// Exchanges a process that has served long enough.
+    fn recycle(&mut self, process: ProcessId, now: Instant) {
+        let Some(running) = self.processes.get(&process) else { return };
+        let (Some(seat), Some(why)) = (running.seat, running.wear(now)) else { return };
+        let serves = |seat: &super::Seat| matches!(seat.slot, Slot::Serving { .. });
+        if self.slots.get(&seat).is_some_and(serves) {
+            let text =
+                format!("Exchanging the worker for queue {} after {why}", running.plan.queue);
+            log::emit(Level::Debug, MASTER, &text);
+            self.step(seat, SlotEvent::Recycle, now);
+        }
+    }
+
+    pub(super) fn enforce_limits(&mut self, now: Instant) {
         let mut overdue = Vec::new();
         for running in self.processes.values_mut() {
             if running.gone_by.is_some_and(|at| at <= now) {
                 running.gone_by = None;
                 running.process.kill();
             }
-            if running.is_overdue(now) {
-                let limit = running.plan.timeout.unwrap_or_default();
-                running.verdict.get_or_insert(Verdict::TimedOut(limit));
-                overdue.extend(running.seat);
+            match running.check_limits(now) {
+                None => {}
+                Some(Passed::Notice { seq, left }) => {
+                    let text = format!("The task in hand has {:.1} s left", left.as_secs_f64());
+                    log::emit(Level::Warning, &running.plan.logger, &text);
+                    running.send(&self.poller, &ToWorker::Notice { seq });
+                }
+                Some(Passed::Limit(verdict)) => {
+                    running.verdict.get_or_insert(verdict);
+                    overdue.extend(running.seat);
+                }
             }
         }
         for seat in overdue {

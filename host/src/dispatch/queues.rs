@@ -151,7 +151,8 @@ impl Host {
             let Some(running) = self.processes.get_mut(id) else { continue };
             let held = running.held.count();
             let tasks = match &mut queue.limiter {
-                None => queue.feed.take(held, serving.len()),
+                _ if running.allowance() == 0 => Vec::new(),
+                None => queue.feed.take(held, serving.len(), running.allowance()),
                 Some(_) if held > 0 || queue.feed.ready() == 0 => Vec::new(),
                 Some(limiter) => {
                     let at = limiter.next_start(now);
@@ -160,7 +161,7 @@ impl Host {
                         Vec::new()
                     } else {
                         limiter.started(now);
-                        queue.feed.take(0, usize::MAX)
+                        queue.feed.take(0, usize::MAX, 1)
                     }
                 }
             };
@@ -188,7 +189,8 @@ impl Host {
         let bytes = queue.feed.room();
         if wanted > 0 && bytes > 0 && queue.empty_until.is_none() && !refused {
             queue.begin_claim();
-            let want = Want { tasks: wanted, bytes, in_flight: None };
+            let in_flight = self.plan.queues.get(name).and_then(|plan| plan.in_flight);
+            let want = Want { tasks: wanted, bytes, in_flight };
             self.outbox.claim(name.clone(), want);
             return;
         }

@@ -155,7 +155,6 @@ impl Host {
         }
         self.setup.console.set_filter(plan.filter.clone());
         self.plan = plan;
-        self.settling = true;
         self.reschedule = true;
     }
 

@@ -12,10 +12,10 @@ use serde::Serialize;
 use super::SlotId;
 use super::death::{Scene, Verdict};
 use super::held::Held;
-use super::plan::QueuePlan;
+use super::plan::{QueuePlan, Recycling};
 use crate::log;
 use crate::page::monotonic_ns;
-use crate::supervisor::{Poller, Process};
+use crate::supervisor::{Poller, Process, usage};
 use crate::wire;
 
 /// Lines of output that are kept for a crash report.
@@ -23,14 +23,18 @@ const LAST_LINES: usize = 20;
 /// Bytes of one such line.
 const LAST_LINE_LENGTH: usize = 500;
 
+/// How finely the kernel counts CPU time.
+const CPU_TICK: Duration = Duration::from_millis(10);
+
 pub(super) struct Running {
     pub(super) process: Process,
     /// The slot that it serves; `None` for a standby.
     pub(super) seat: Option<SlotId>,
     pub(super) plan: Arc<QueuePlan>,
     pub(super) held: Held,
-    /// It has finished a task.
-    pub(super) worked: bool,
+    /// Tasks that it has finished.
+    pub(super) done: u64,
+    born: Instant,
     /// It was asked to give back what it has not started.
     pub(super) recalling: bool,
     /// It has said goodbye, and is killed if it is still there then.
@@ -57,12 +61,52 @@ struct Printed {
     dropped: usize,
 }
 
-/// The time limit's view of the task in hand.
+/// What a task in hand has passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Passed {
+    /// It is told that its time is nearly up.
+    Notice {
+        seq: u64,
+        left: Duration,
+    },
+    Limit(Verdict),
+}
+
+/// The limits' view of the task in hand.
 #[derive(Clone, Copy)]
 struct TaskClock {
     seq: u64,
     since: Instant,
+    looked: Instant,
+    noticed: bool,
+    /// CPU time of the process when the task was first seen, and at the last look.
+    cpu_from: Duration,
+    cpu: Duration,
     check_at: Instant,
+}
+
+impl TaskClock {
+    fn new(seq: u64, since: Instant, cpu: Duration) -> TaskClock {
+        let (looked, check_at) = (since, since);
+        TaskClock { seq, since, looked, noticed: false, cpu_from: cpu, cpu, check_at }
+    }
+
+    /// When something could have been passed at the earliest.
+    fn next_check(&self, plan: &QueuePlan, now: Instant) -> Instant {
+        let after = |time: Duration| self.since.checked_add(time);
+        let kill = plan.timeout.and_then(after);
+        let notice = match (plan.timeout, plan.notice) {
+            (Some(timeout), Some(notice)) if !self.noticed => after(timeout.saturating_sub(notice)),
+            _ => None,
+        };
+        let cpu = plan.cpu_limit.and_then(|limit| {
+            let left = limit.saturating_sub(self.cpu.saturating_sub(self.cpu_from));
+            let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+            now.checked_add((left / cores).max(CPU_TICK))
+        });
+        let next = [kill, notice, cpu].into_iter().flatten().min();
+        next.unwrap_or(now + Duration::from_secs(3600)).max(now + Duration::from_millis(1))
+    }
 }
 
 impl Running {
@@ -77,7 +121,8 @@ impl Running {
             seat,
             plan,
             held: Held::default(),
-            worked: false,
+            done: 0,
+            born: Instant::now(),
             recalling: false,
             gone_by: None,
             unfit: None,
@@ -185,14 +230,13 @@ impl Running {
         }
     }
 
-    // ---- time limit -----------------------------------------------------------------------------
+    // ---- limits of a task -----------------------------------------------------------------------
 
     pub(super) fn handed_out(&mut self, now: Instant) {
         self.limited_until = None;
-        if let Some(timeout) = self.plan.timeout
-            && self.clock.is_none()
-        {
-            self.clock = Some(TaskClock { seq: 0, since: now, check_at: now + timeout });
+        if self.clock.is_none() && (self.plan.timeout.is_some() || self.plan.cpu_limit.is_some()) {
+            let clock = TaskClock::new(0, now, self.cpu());
+            self.clock = Some(TaskClock { check_at: clock.next_check(&self.plan, now), ..clock });
         }
     }
 
@@ -200,34 +244,76 @@ impl Running {
         self.clock.filter(|_| self.verdict.is_none()).map(|clock| clock.check_at)
     }
 
-    /// Whether the task in hand has passed the time limit. The page says when it started, believed
-    /// only between the last look and now: what it says later about the same task is ignored.
-    pub(super) fn is_overdue(&mut self, now: Instant) -> bool {
-        let (Some(timeout), Some(clock)) = (self.plan.timeout, self.clock) else { return false };
-        if now < clock.check_at || self.verdict.is_some() {
-            return false;
-        }
-        let progress = self.process.page.read();
+    /// What the task in hand has passed by now. The page says when it started, believed only
+    /// between the last look and now, and only of tasks that were sent: what it says later about
+    /// the same task is ignored.
+    pub(super) fn check_limits(&mut self, now: Instant) -> Option<Passed> {
+        let mut clock =
+            self.clock.filter(|clock| clock.check_at <= now && self.verdict.is_none())?;
         if self.held.count() == 0 {
             self.clock = None;
-            return false;
+            return None;
         }
-        if progress.started == clock.seq && progress.started > progress.finished {
-            if now.duration_since(clock.since) >= timeout {
-                return true;
+        let progress = self.process.page.read();
+        let started = progress.started.min(self.held.last_sent());
+        let runs = started > progress.finished;
+        if !runs || started != clock.seq {
+            let ran = since_monotonic(progress.started_at);
+            let since = now.checked_sub(ran).unwrap_or(now).clamp(clock.looked.min(now), now);
+            clock = TaskClock::new(started, if runs { since } else { now }, self.cpu());
+        }
+        clock.looked = now;
+        let ran = now.duration_since(clock.since);
+        let mut passed = None;
+        if let Some(timeout) = self.plan.timeout.filter(|_| runs) {
+            let notice_after = self.plan.notice.map(|notice| timeout.saturating_sub(notice));
+            if ran >= timeout {
+                passed = Some(Passed::Limit(Verdict::TimedOut(timeout)));
+            } else if !clock.noticed && notice_after.is_some_and(|after| ran >= after) {
+                clock.noticed = true;
+                passed = Some(Passed::Notice { seq: clock.seq, left: timeout - ran });
             }
-            self.clock = Some(TaskClock { check_at: clock.since + timeout, ..clock });
-            return false;
         }
-        let last_look = clock.check_at.checked_sub(timeout).unwrap_or(clock.since);
-        let ran = since_monotonic(progress.started_at);
-        let since = now.checked_sub(ran).unwrap_or(now).clamp(last_look.min(now), now);
-        if progress.started > progress.finished && now.duration_since(since) >= timeout {
-            return true;
+        if let Some(limit) = self.plan.cpu_limit.filter(|_| runs) {
+            clock.cpu = self.cpu();
+            if clock.cpu.saturating_sub(clock.cpu_from) >= limit {
+                passed = Some(Passed::Limit(Verdict::CpuSpent(limit)));
+            }
         }
-        let check_at = (since + timeout).max(now + timeout / 20);
-        self.clock = Some(TaskClock { seq: progress.started, since, check_at });
-        false
+        clock.check_at = clock.next_check(&self.plan, now);
+        self.clock = Some(clock);
+        passed
+    }
+
+    /// CPU time so far, where a limit needs it.
+    fn cpu(&self) -> Duration {
+        let wanted = self.plan.cpu_limit.is_some();
+        wanted.then(|| usage::cpu_time(self.process.pid)).flatten().unwrap_or_default()
+    }
+
+    // ---- wear -----------------------------------------------------------------------------------
+
+    /// Tasks that it may still be given.
+    pub(super) fn allowance(&self) -> usize {
+        let left = |tasks: u64| tasks.saturating_sub(self.done + self.held.count() as u64);
+        let tasks = self.plan.recycling.tasks;
+        tasks.map_or(usize::MAX, |tasks| usize::try_from(left(tasks)).unwrap_or(usize::MAX))
+    }
+
+    /// Why it should be exchanged for a new process; asked between tasks.
+    pub(super) fn wear(&self, now: Instant) -> Option<String> {
+        let Recycling { tasks, age, rss } = self.plan.recycling;
+        if tasks.is_some_and(|tasks| self.done >= tasks) {
+            return Some(format!("{} tasks", self.done));
+        }
+        let lived = now.saturating_duration_since(self.born);
+        if age.is_some_and(|age| lived >= age) {
+            return Some(format!("{} s", lived.as_secs()));
+        }
+        let resident = rss.and_then(|limit| {
+            usage::resident(self.process.pid).filter(|resident| *resident >= limit)
+        });
+        resident.map(|bytes| format!("{bytes} resident bytes"))
     }
 
     // ---- rate limit -----------------------------------------------------------------------------

@@ -22,6 +22,8 @@ pub enum Order {
     },
     Finish(Vec<Finished>),
     IsIdle(QueueName),
+    /// Delete dead letters that are older.
+    Forget(Duration),
     /// Give up ownership; the last order.
     Close,
 }
@@ -49,6 +51,8 @@ pub enum Reply {
         queue: QueueName,
         idle: bool,
     },
+    /// Dead letters were deleted.
+    Forgotten(u64),
     /// Tasks of dead hosts are waiting again.
     Rescued(u64),
     /// The store is away; said once an outage.
@@ -121,6 +125,12 @@ impl Worker {
                 Ok(Order::IsIdle(queue)) => self
                     .persist(|transport| transport.is_idle(&queue))
                     .map(|idle| Reply::Idle { queue, idle }),
+                Ok(Order::Forget(age)) => {
+                    match self.persist(|transport| transport.forget_dead(age)) {
+                        Some(0) => continue,
+                        count => count.map(Reply::Forgotten),
+                    }
+                }
                 Ok(Order::Close) => {
                     self.persist(|transport| transport.close());
                     self.reply(Reply::Closed);

@@ -130,6 +130,9 @@ pub fn settings() -> Vec<Setting> {
         Setting::new("asynctask_drain_timeout", json!(30), |_| Val::Seconds { min: 0.0 }),
         Setting::new("asynctask_payload_limit", json!(16 << 20), |_| Val::Bytes { min: 2 }),
         Setting::new("asynctask_output_limit", json!(1 << 20), |_| Val::Bytes { min: 0 }),
+        Setting::new("asynctask_dead_letter_retention", json!(30 * 86_400), |_| {
+            Val::maybe(Val::Seconds { min: 0.0 })
+        }),
         Setting::new("asynctask_rescue_grace", json!(2), |_| Val::Seconds { min: 0.0 }),
         Setting::new("asynctask_owner_timeout", json!(60), |_| Val::Seconds { min: 1.0 }),
         Setting::new("asynctask_lock_timeout", json!(1), |_| Val::Seconds { min: MIN_SECONDS }),
@@ -168,6 +171,13 @@ const MAX_PROCESSES: i64 = 1024;
 /// A queue's worker: its name, or a record.
 fn queue(workers: &Workers) -> Val {
     let null = || json!(null);
+    let seconds =
+        |name| Field::optional(name, Val::maybe(Val::Seconds { min: MIN_SECONDS }), null());
+    let bytes = |name| Field::optional(name, Val::maybe(Val::Bytes { min: MIN_MEMORY }), null());
+    let count = |name| {
+        let number = Val::Int { min: Some(1), max: Some(u32::MAX.into()) };
+        Field::optional(name, Val::maybe(number), null())
+    };
     let record = Val::record(vec![
         Field::required("worker", worker_name(workers)),
         Field::optional(
@@ -177,11 +187,35 @@ fn queue(workers: &Workers) -> Val {
         ),
         Field::optional("rate_period", Val::Float, null()),
         Field::optional("processes", Val::Int { min: Some(1), max: Some(MAX_PROCESSES) }, json!(1)),
-        Field::optional("timeout", Val::maybe(Val::Seconds { min: MIN_SECONDS }), null()),
-        Field::optional("memory_limit", Val::maybe(Val::Bytes { min: MIN_MEMORY }), null()),
+        seconds("timeout"),
+        seconds("notice"),
+        seconds("cpu_limit"),
+        bytes("memory_limit"),
+        count("max_tasks"),
+        seconds("max_age"),
+        bytes("max_rss"),
+        Field::optional("max_attempts", Val::Int { min: Some(1), max: Some(1000) }, json!(1)),
+        Field::optional(
+            "backoff",
+            backoff(),
+            json!({"initial": 1.0, "factor": 2.0, "max": 3600.0}),
+        ),
+        count("max_in_flight"),
         Field::optional("settings", Val::map(Val::Str, Val::Any), json!({})),
     ]);
     Val::OneOf(vec![worker_name(workers), record])
+}
+
+/// Seconds before the second attempt, or a record.
+fn backoff() -> Val {
+    Val::OneOf(vec![
+        Val::Seconds { min: 0.0 },
+        Val::record(vec![
+            Field::optional("initial", Val::Seconds { min: 0.0 }, json!(1.0)),
+            Field::optional("factor", Val::Seconds { min: 1.0 }, json!(2.0)),
+            Field::optional("max", Val::Seconds { min: 0.0 }, json!(3600.0)),
+        ]),
+    ])
 }
 
 fn schedule(workers: &Workers) -> Val {

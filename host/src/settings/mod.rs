@@ -21,7 +21,7 @@ pub use application::{Application, Effective};
 pub use error::Error;
 pub use globals::{GLOBALS, Global, Globals, Sources, Takes};
 pub use secret::mask;
-pub use typed::{Level, Misfire, MisfirePolicy, QueueSettings, Schedule, Settings};
+pub use typed::{Backoff, Level, Misfire, MisfirePolicy, QueueSettings, Schedule, Settings};
 
 /// Reads and validates every setting. `workers` are the names that settings may refer to, in the
 /// order in which errors list them.

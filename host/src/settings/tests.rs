@@ -113,6 +113,7 @@ fn without_project_the_defaults_hold() {
             drain_timeout: Duration::from_secs(30),
             payload_limit: 16 << 20,
             output_limit: 1 << 20,
+            dead_letter_retention: Some(Duration::from_secs(30 * 86_400)),
             rescue_grace: Duration::from_secs(2),
             owner_timeout: Duration::from_secs(60),
             lock_timeout: Duration::from_secs(1),
@@ -169,7 +170,9 @@ fn workers_take_names_and_records() {
     assert_eq!(queues(&settings), [("some_queue", "demo_bar_worker")]);
     assert_eq!(demo().set("asynctask-workers", r#"{"foo": null}"#).ok().queues, []);
     let full = r#"{"foo": {"worker": "requeue_worker", "rate_max_calls": "5", "rate_period": 2.5,
-        "processes": 3, "timeout": 1.5, "memory_limit": "512M", "settings": {"b": 1, "a": [2]}}}"#;
+        "processes": 3, "timeout": 1.5, "notice": 0.5, "cpu_limit": 1, "memory_limit": "512M",
+        "max_tasks": 100, "max_age": 60, "max_rss": "64M", "max_attempts": 5, "max_in_flight": 7,
+        "backoff": {"initial": 0.5, "max": 9}, "settings": {"b": 1, "a": [2]}}}"#;
     assert_eq!(
         demo().set("asynctask_workers", full).ok().queues,
         [QueueSettings {
@@ -179,7 +182,19 @@ fn workers_take_names_and_records() {
             rate_period: Some(2.5),
             processes: 3,
             timeout: Some(Duration::from_millis(1500)),
+            notice: Some(Duration::from_millis(500)),
+            cpu_limit: Some(Duration::from_secs(1)),
             memory_limit: Some(512 << 20),
+            max_tasks: Some(100),
+            max_age: Some(Duration::from_secs(60)),
+            max_rss: Some(64 << 20),
+            max_attempts: 5,
+            backoff: Backoff {
+                initial: Duration::from_millis(500),
+                factor: 2.0,
+                max: Duration::from_secs(9),
+            },
+            max_in_flight: Some(7),
             settings: json!({"b": 1, "a": [2]}).as_object().unwrap().clone(),
         }]
     );

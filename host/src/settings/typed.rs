@@ -37,6 +37,8 @@ pub struct Settings {
     pub payload_limit: u64,
     /// Bytes that one task may print.
     pub output_limit: u64,
+    /// How long dead letters are kept.
+    pub dead_letter_retention: Option<Duration>,
     pub rescue_grace: Duration,
     pub owner_timeout: Duration,
     pub lock_timeout: Duration,
@@ -59,8 +61,22 @@ pub struct QueueSettings {
     pub processes: u32,
     /// How long one task may take.
     pub timeout: Option<Duration>,
+    /// How long before that the task is told.
+    pub notice: Option<Duration>,
+    /// CPU time that one task may take.
+    pub cpu_limit: Option<Duration>,
     /// Bytes that a worker process may use.
     pub memory_limit: Option<u64>,
+    /// Tasks after which a process is exchanged for a new one.
+    pub max_tasks: Option<u32>,
+    /// Age at which a process is exchanged, between tasks.
+    pub max_age: Option<Duration>,
+    /// Resident bytes at which a process is exchanged, between tasks.
+    pub max_rss: Option<u64>,
+    pub max_attempts: u32,
+    pub backoff: Backoff,
+    /// Tasks of the queue that may be in flight at once, over all hosts.
+    pub max_in_flight: Option<u32>,
     /// Handed to the worker as it is.
     pub settings: Map<String, Value>,
 }
@@ -75,10 +91,28 @@ impl QueueSettings {
             rate_period: None,
             processes: 1,
             timeout: None,
+            notice: None,
+            cpu_limit: None,
             memory_limit: None,
+            max_tasks: None,
+            max_age: None,
+            max_rss: None,
+            max_attempts: 1,
+            backoff: BackoffConfig::Initial(1.0).typed(),
+            max_in_flight: None,
             settings: Map::new(),
         }
     }
+}
+
+/// How long a failed task waits for its next attempt.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Backoff {
+    /// Before the second attempt.
+    pub initial: Duration,
+    /// How much longer each further time.
+    pub factor: f64,
+    pub max: Duration,
 }
 
 /// A task to be submitted by the clock. The time fields are an integer, an expression, or null.
@@ -237,6 +271,9 @@ impl Settings {
             drain_timeout: read.seconds("asynctask_drain_timeout")?,
             payload_limit: read.take("asynctask_payload_limit")?,
             output_limit: read.take("asynctask_output_limit")?,
+            dead_letter_retention: read
+                .take::<Option<f64>>("asynctask_dead_letter_retention")?
+                .map(duration),
             rescue_grace: read.seconds("asynctask_rescue_grace")?,
             owner_timeout: read.seconds("asynctask_owner_timeout")?,
             lock_timeout: read.seconds("asynctask_lock_timeout")?,
@@ -278,7 +315,7 @@ impl Reader<'_> {
 #[serde(untagged)]
 enum QueueConfig {
     Name(String),
-    Record(QueueRecord),
+    Record(Box<QueueRecord>),
 }
 
 #[derive(Deserialize)]
@@ -289,8 +326,39 @@ struct QueueRecord {
     rate_period: Value,
     processes: u32,
     timeout: Option<f64>,
+    notice: Option<f64>,
+    cpu_limit: Option<f64>,
     memory_limit: Option<u64>,
+    max_tasks: Option<u32>,
+    max_age: Option<f64>,
+    max_rss: Option<u64>,
+    max_attempts: u32,
+    backoff: BackoffConfig,
+    max_in_flight: Option<u32>,
     settings: Map<String, Value>,
+}
+
+/// Seconds: the initial ones, or a record.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum BackoffConfig {
+    Initial(f64),
+    Record { initial: f64, factor: f64, max: f64 },
+}
+
+impl BackoffConfig {
+    fn typed(&self) -> Backoff {
+        let (initial, factor, max) = match *self {
+            BackoffConfig::Initial(initial) => (initial, 2.0, f64::max(3600.0, initial)),
+            BackoffConfig::Record { initial, factor, max } => (initial, factor, max),
+        };
+        Backoff { initial: duration(initial), factor, max: duration(max) }
+    }
+}
+
+/// What the validator let through; what is longer than a duration can say is for ever.
+fn duration(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
 }
 
 fn queue_settings(queue: String, value: Value) -> Result<QueueSettings, Error> {
@@ -301,16 +369,8 @@ fn queue_settings(queue: String, value: Value) -> Result<QueueSettings, Error> {
             .guard("While validating setting:", "asynctask_workers")
     };
     let record = match QueueConfig::deserialize(&value) {
-        Ok(QueueConfig::Record(record)) => record,
-        Ok(QueueConfig::Name(worker)) => QueueRecord {
-            worker,
-            rate_max_calls: None,
-            rate_period: Value::Null,
-            processes: 1,
-            timeout: None,
-            memory_limit: None,
-            settings: Map::new(),
-        },
+        Ok(QueueConfig::Record(record)) => *record,
+        Ok(QueueConfig::Name(worker)) => return Ok(QueueSettings::plain(&queue, &worker)),
         Err(error) => return Err(about(Error::new(error.to_string()), &queue)),
     };
     let rate_period = match record.rate_period.as_f64() {
@@ -331,7 +391,15 @@ fn queue_settings(queue: String, value: Value) -> Result<QueueSettings, Error> {
         rate_period,
         processes: record.processes,
         timeout: record.timeout.and_then(|secs| Duration::try_from_secs_f64(secs).ok()),
+        notice: record.notice.map(duration),
+        cpu_limit: record.cpu_limit.map(duration),
         memory_limit: record.memory_limit,
+        max_tasks: record.max_tasks,
+        max_age: record.max_age.map(duration),
+        max_rss: record.max_rss,
+        max_attempts: record.max_attempts,
+        backoff: record.backoff.typed(),
+        max_in_flight: record.max_in_flight,
         settings: record.settings,
     })
 }

@@ -3,7 +3,7 @@
 //! `slot` decides and does nothing: one pure `step` over the states of one worker slot, with its
 //! restart delays in `backoff`. `spawn` is the only file that makes worker processes; `poller` is
 //! one thread that turns sockets, pipes, pidfds and signals into [`Event`]s; `exit` puts a death
-//! into words. The loop that feeds events to `step` and performs its actions is `dispatch`, because
+//! into words, `usage` reads what a process has used. The loop that feeds events to `step` and performs its actions is `dispatch`, because
 //! it also knows the tasks.
 //!
 //! Who knows what: the supervisor never sees a payload, and knows no queue but by its name.
@@ -13,6 +13,7 @@ pub mod exit;
 pub mod poller;
 pub mod slot;
 pub mod spawn;
+pub mod usage;
 
 pub use exit::Exit;
 pub use poller::{Event, Poller, Stream};

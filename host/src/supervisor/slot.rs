@@ -8,7 +8,8 @@
 //! ```
 //!
 //! `Overdue` (a limit was passed) kills from any state with a process; the death that follows is
-//! treated like any other.
+//! treated like any other. `Recycle` exchanges a serving process that is worn out: `Recycling`, then
+//! `Waiting` without delay.
 
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,8 @@ pub enum Slot {
     Starting { since: Instant, deadline: Instant, backoff: Backoff },
     /// The process takes tasks.
     Serving { since: Instant, backoff: Backoff },
+    /// The process was told to stop after the task in hand, to be replaced by a new one.
+    Recycling { backoff: Backoff },
     /// The process was told to stop after the task in hand; killed at `kill_at`.
     Stopping { kill_at: Option<Instant> },
     /// No process, and none to come.
@@ -42,6 +45,8 @@ pub enum Event {
     SpawnFailed,
     /// The task in hand passed a limit.
     Overdue,
+    /// The process has served long enough.
+    Recycle,
     /// Finish the task in hand and end, by `deadline` if there is one.
     Stop {
         deadline: Option<Instant>,
@@ -74,7 +79,7 @@ pub struct Policy {
 
 /// Decides; does nothing. The caller performs the actions and feeds back what happened.
 pub fn step(slot: Slot, event: Event, now: Instant, policy: Policy) -> (Slot, Vec<Action>) {
-    use Slot::{Halted, Serving, Starting, Stopping, Waiting};
+    use Slot::{Halted, Recycling, Serving, Starting, Stopping, Waiting};
     match (slot, event) {
         (Waiting { until, backoff }, Event::Tick) if until <= now => {
             let deadline = now + policy.start_timeout;
@@ -97,11 +102,20 @@ pub fn step(slot: Slot, event: Event, now: Instant, policy: Policy) -> (Slot, Ve
             (Waiting { until: first.max(now + Backoff::FIRST), backoff }, vec![])
         }
 
+        (Serving { backoff, .. }, Event::Recycle) => {
+            (Recycling { backoff }, vec![Action::Stop { empty: false }])
+        }
+        (Recycling { backoff }, Event::Exited { .. }) => (Waiting { until: now, backoff }, vec![]),
+        // It was told to stop already.
+        (Recycling { .. }, Event::Stop { deadline, .. }) => {
+            (Stopping { kill_at: deadline }, vec![])
+        }
+
         (Waiting { .. }, Event::Stop { .. } | Event::Kill) => (Halted, vec![]),
         (Starting { .. } | Serving { .. }, Event::Stop { deadline, empty }) => {
             (Stopping { kill_at: deadline }, vec![Action::Stop { empty }])
         }
-        (Starting { .. } | Serving { .. } | Stopping { .. }, Event::Kill) => {
+        (Starting { .. } | Serving { .. } | Recycling { .. } | Stopping { .. }, Event::Kill) => {
             (Stopping { kill_at: None }, vec![Action::Kill])
         }
         // A nearer deadline replaces a farther one: a drain may follow a reload.
@@ -114,12 +128,18 @@ pub fn step(slot: Slot, event: Event, now: Instant, policy: Policy) -> (Slot, Ve
         }
         (Stopping { .. }, Event::Exited { .. } | Event::SpawnFailed) => (Halted, vec![]),
 
-        (Starting { .. } | Serving { .. } | Stopping { .. }, Event::Overdue) => {
+        (Starting { .. } | Serving { .. } | Recycling { .. } | Stopping { .. }, Event::Overdue) => {
             (slot, vec![Action::Kill])
         }
-        (Halted | Waiting { .. } | Serving { .. } | Starting { .. } | Stopping { .. }, _) => {
-            (slot, vec![])
-        }
+        (
+            Halted
+            | Waiting { .. }
+            | Serving { .. }
+            | Starting { .. }
+            | Recycling { .. }
+            | Stopping { .. },
+            _,
+        ) => (slot, vec![]),
     }
 }
 
@@ -134,7 +154,7 @@ impl Slot {
             Slot::Waiting { until, .. } => Some(until),
             Slot::Starting { deadline, .. } => Some(deadline),
             Slot::Stopping { kill_at } => kill_at,
-            Slot::Serving { .. } | Slot::Halted => None,
+            Slot::Serving { .. } | Slot::Recycling { .. } | Slot::Halted => None,
         }
     }
 
@@ -144,6 +164,7 @@ impl Slot {
             Slot::Waiting { .. } => "waiting",
             Slot::Starting { .. } => "starting",
             Slot::Serving { .. } => "serving",
+            Slot::Recycling { .. } => "recycling",
             Slot::Stopping { .. } => "stopping",
             Slot::Halted => "halted",
         }
@@ -251,6 +272,33 @@ mod tests {
             ],
             &["0 Spawn", "4 Kill", "4 ReportDeath", "4 Spawn"],
             "starting",
+        );
+    }
+
+    #[test]
+    fn a_worn_process_is_exchanged_without_a_report() {
+        check(
+            &[
+                (0, Event::Tick),
+                (0, Event::Ready),
+                (4, Event::Recycle),
+                (5, Event::Recycle),
+                (6, Event::Exited { worked: true }),
+                (6, Event::Tick),
+            ],
+            &["0 Spawn", "4 Stop { empty: false }", "6 Spawn"],
+            "starting",
+        );
+        check(
+            &[
+                (0, Event::Tick),
+                (0, Event::Ready),
+                (4, Event::Recycle),
+                (5, stop()),
+                (8, Event::Tick),
+            ],
+            &["0 Spawn", "4 Stop { empty: false }", "8 Kill"],
+            "stopping",
         );
     }
 

@@ -110,6 +110,10 @@ impl Inbox {
                 self.changed.notify_one();
                 Ok(())
             }
+            ToWorker::Notice { seq } => {
+                self.link.give_notice(seq);
+                Ok(())
+            }
             ToWorker::Recall => {
                 let recalled = self.empty();
                 self.link.send(0, Answer::Recalled(recalled))
@@ -120,6 +124,7 @@ impl Inbox {
                     self.link.send(0, Answer::Recalled(recalled))?;
                 }
                 self.lock().stop = Some(empty);
+                self.link.give_notice(u64::MAX);
                 self.changed.notify_one();
                 Ok(())
             }

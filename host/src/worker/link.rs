@@ -18,6 +18,8 @@ pub(super) struct Link {
     out: Mutex<Out>,
     /// `seq` of the task that runs; 0 between tasks.
     task: AtomicU64,
+    /// Tasks up to this one should come to an end.
+    notice: AtomicU64,
     role: OnceLock<Role>,
 }
 
@@ -44,6 +46,7 @@ impl Link {
         Ok(Link {
             out: Mutex::new(Out { socket, pipes, marker, markers: 0 }),
             task: AtomicU64::new(0),
+            notice: AtomicU64::new(0),
             role: OnceLock::new(),
         })
     }
@@ -60,6 +63,15 @@ impl Link {
 
     pub(super) fn set_task(&self, seq: u64) {
         self.task.store(seq, Ordering::Release);
+    }
+
+    pub(super) fn give_notice(&self, seq: u64) {
+        self.notice.fetch_max(seq, Ordering::AcqRel);
+    }
+
+    fn should_stop(&self) -> bool {
+        let task = self.task.load(Ordering::Acquire);
+        task != 0 && task <= self.notice.load(Ordering::Acquire)
     }
 
     pub(super) fn logs(&self, level: Level) -> bool {
@@ -136,6 +148,10 @@ impl abi::Host for Link {
                 .map_err(|error| error.to_string())
                 .and_then(|log| self.log(log.level, &log.text).map_err(|e| e.to_string())),
             ops::HOST_SUBMIT => self.submit(input),
+            ops::HOST_SHOULD_STOP => {
+                output.set(if self.should_stop() { b"1" } else { b"0" });
+                Ok(())
+            }
             _ => {
                 output.set(ops::API.to_string().as_bytes());
                 return ops::UNKNOWN_OP;

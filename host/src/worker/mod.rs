@@ -26,7 +26,6 @@ use self::inbox::{Inbox, Next};
 use self::link::Link;
 use crate::page::Page;
 use crate::plugins;
-use crate::shed::Program;
 use crate::wire::{Answer, Frames, Start, Task, ToWorker};
 
 /// The hidden subcommand. Its arguments, as `supervisor/spawn.rs` writes them: what the process is
@@ -54,7 +53,6 @@ fn complain(error: &io::Error) {
 }
 
 fn run(host: i32, page: i32) -> io::Result<()> {
-    let program = Program::as_loaded();
     leash::bind(host)?;
     let (socket, page) = (leash::take_stdin()?, leash::inherited(page)?);
     let page = Page::map(page.as_fd())?;
@@ -70,7 +68,6 @@ fn run(host: i32, page: i32) -> io::Result<()> {
         Err(error) => return link.send(0, Answer::Unfit(error.to_string())),
     };
     link.send(0, Answer::Loaded)?;
-    program.shed();
 
     let start = match incoming.next()? {
         ToWorker::Start(start) => start,
@@ -85,7 +82,6 @@ fn run(host: i32, page: i32) -> io::Result<()> {
         return link.send_in_order(Answer::Unfit(failure.last_line()));
     }
     link.send_in_order(Answer::Ready)?;
-    program.shed();
 
     let inbox = Arc::new(Inbox::new(link));
     let reader = Arc::clone(&inbox);
@@ -179,6 +175,7 @@ fn failure(status: u32, output: &[u8]) -> Failure {
         text: String::from_utf8_lossy(output).into_owned(),
         place: None,
         frames: Vec::new(),
+        again: ops::Again::default(),
     })
 }
 
