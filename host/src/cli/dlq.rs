@@ -1,9 +1,10 @@
 //! `rex-host dlq`: tasks that failed for good.
 
+use std::collections::HashSet;
 use std::process::ExitCode;
 
-use rex_transport::DeadQuery;
-use serde_json::json;
+use rex_transport::{DeadLetter, DeadQuery, LetterId, Timestamp, Transport};
+use serde_json::{Value, json};
 
 use super::Environment;
 use super::failure::Failure;
@@ -12,62 +13,349 @@ use super::place::{self, Common};
 use super::queue::{age, payload_value, shown};
 use super::submit::parse_queue;
 use crate::clock;
+use crate::plugins::source;
 
 #[derive(clap::Subcommand)]
 pub(crate) enum DlqCommand {
     /// List dead letters, oldest death first
     List {
-        /// Only of this queue
-        #[arg(long, value_name = "QUEUE")]
-        queue: Option<String>,
+        #[command(flatten)]
+        filter: Filter,
         /// Print one JSON object a dead letter, with everything known
         #[arg(long)]
         json: bool,
         /// At most so many [default: 100; with --json: all]
         #[arg(long, value_name = "N")]
-        limit: Option<u64>,
+        limit: Option<usize>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Show everything known of a dead task
+    Show {
+        /// The task's id
+        task: i64,
+        /// Print it as a JSON object
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Put dead tasks back into their queues, with all attempts before them
+    Retry {
+        #[command(flatten)]
+        choice: Choice,
+        /// Also those that killed their worker on every attempt, with the build that they killed
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Delete dead letters
+    Discard {
+        #[command(flatten)]
+        choice: Choice,
         #[command(flatten)]
         common: Common,
     },
 }
+
+/// Which dead letters.
+#[derive(clap::Args)]
+pub(crate) struct Filter {
+    /// Only of this queue
+    #[arg(long, value_name = "QUEUE")]
+    queue: Option<String>,
+    /// Only of this worker
+    #[arg(long, value_name = "WORKER")]
+    worker: Option<String>,
+    /// Only those that died since: a time, or how long ago (90, 15m, 2h, 3d)
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    since: Option<Timestamp>,
+    /// Only those whose reason or error text has this in it
+    #[arg(long, value_name = "TEXT")]
+    error: Option<String>,
+    /// Only those of the build whose hash begins so
+    #[arg(long, value_name = "HASH")]
+    plugin_hash: Option<String>,
+}
+
+/// Which dead letters to change.
+#[derive(clap::Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(true)
+    .args(["tasks", "all", "queue", "worker", "since", "error", "plugin_hash"]))]
+pub(crate) struct Choice {
+    /// Ids of tasks
+    #[arg(value_name = "TASK", conflicts_with = "all")]
+    tasks: Vec<i64>,
+    /// All that the other options leave
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    filter: Filter,
+    /// Only say what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// Print one JSON object a dead letter
+    #[arg(long)]
+    json: bool,
+}
+
+fn since(text: &str) -> Result<Timestamp, String> {
+    if let Ok(span) = clock::span(text) {
+        let micros = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
+        return Ok(Timestamp(clock::now().0.saturating_sub(micros)));
+    }
+    clock::moment(text)
+}
+
+/// Letters read, or changed, at once.
+const PAGE: u64 = 500;
 
 pub(crate) fn dlq(
     command: DlqCommand,
     environment: Environment,
     output: &mut Output,
 ) -> Result<ExitCode, Failure> {
-    let DlqCommand::List { queue, json, limit, common } = command;
-    let queue = queue.as_deref().map(parse_queue).transpose()?;
-    let mut transport = place::viewer(&common, &environment)?;
-    let limit = limit.or(if json { None } else { Some(100) });
-    let letters = transport.dead_letters(&DeadQuery { queue, limit, after: None })?;
-    if json {
-        for letter in &letters {
-            output.json(&json!({
-                "id": letter.id.0,
-                "queue": letter.queue.as_str(),
-                "submitted": clock::timestamp(letter.submitted),
-                "died": clock::timestamp(letter.died),
-                "attempts": letter.attempts,
-                "reason": letter.death.reason,
-                "details": letter.death.details,
-                "payload": payload_value(letter.payload.as_str()),
-            }))?;
+    match command {
+        DlqCommand::List { filter, json, limit, common } => {
+            let mut transport = place::viewer(&common, &environment)?;
+            let limit = limit.unwrap_or(if json { usize::MAX } else { 100 });
+            let mut rows = Vec::new();
+            let mut left = limit;
+            filter.each_page(&mut *transport, |_, letters| {
+                for letter in letters.iter().take(left) {
+                    if json {
+                        output.json(&everything(letter))?;
+                    } else {
+                        rows.push(row(letter));
+                    }
+                }
+                left = left.saturating_sub(letters.len());
+                Ok(left > 0)
+            })?;
+            if !json {
+                output.table(&["TASK", "QUEUE", "DIED", "ATTEMPTS", "REASON"], &rows)?;
+            }
         }
-    } else {
-        let rows: Vec<Vec<String>> = letters
-            .iter()
-            .map(|letter| {
-                vec![
-                    letter.id.0.to_string(),
-                    letter.queue.to_string(),
-                    age(letter.died),
-                    letter.attempts.to_string(),
-                    shown(&letter.death.reason),
-                ]
-            })
-            .collect();
-        output.table(&["TASK", "QUEUE", "DIED", "ATTEMPTS", "REASON"], &rows)?;
+        DlqCommand::Show { task, json, common } => {
+            let mut transport = place::viewer(&common, &environment)?;
+            let mut found = false;
+            Filter::none().each_page(&mut *transport, |_, letters| {
+                for letter in letters.iter().filter(|letter| letter.id.0 == task) {
+                    found = true;
+                    if json {
+                        output.json(&everything(letter))?;
+                    } else {
+                        show(letter, output)?;
+                    }
+                }
+                Ok(true)
+            })?;
+            if !found {
+                return Err(Failure::new(format!("no dead letter of task {task}"))
+                    .hint("`rex-host dlq list` shows which there are"));
+            }
+        }
+        DlqCommand::Retry { choice, force, common } => {
+            let serving = if force { HashSet::new() } else { builds(&common, &environment)? };
+            let mut transport = place::viewer(&common, &environment)?;
+            let (mut kept, mut kept_one) = (0, None);
+            let count = choice.change(&mut *transport, "retried", output, |letter| {
+                let hash = letter.death.details["plugin_hash"].as_str().unwrap_or_default();
+                let quarantined = letter.death.details["quarantined"] == true;
+                let keep = quarantined && serving.contains(hash);
+                if keep {
+                    kept += 1;
+                    kept_one.get_or_insert(letter.id.0);
+                }
+                !keep
+            })?;
+            if let Some(one) = kept_one {
+                let text = format!(
+                    "{kept} tasks are quarantined: each killed its worker on every attempt, and the \
+                     same build of the plugin is still there (the first is task {one})"
+                );
+                let hint = "replace the plugin, or say --force";
+                if count == 0 {
+                    return Err(Failure::new(text).hint(hint));
+                }
+                output.remark(format_args!("{text}; {hint}"));
+            }
+        }
+        DlqCommand::Discard { choice, common } => {
+            let mut transport = place::viewer(&common, &environment)?;
+            choice.change(&mut *transport, "discarded", output, |_| true)?;
+        }
     }
     output.finish()
+}
+
+impl Filter {
+    fn none() -> Filter {
+        Filter { queue: None, worker: None, since: None, error: None, plugin_hash: None }
+    }
+
+    fn fits(&self, letter: &DeadLetter) -> bool {
+        let details = &letter.death.details;
+        let has = |text: &str| {
+            letter.death.reason.contains(text)
+                || details["text"].as_str().is_some_and(|whole| whole.contains(text))
+                || details["traceback"].as_str().is_some_and(|whole| whole.contains(text))
+        };
+        let hash = details["plugin_hash"].as_str().unwrap_or_default();
+        self.worker.as_deref().is_none_or(|worker| details["worker"] == worker)
+            && self.since.is_none_or(|since| letter.died >= since)
+            && self.error.as_deref().is_none_or(has)
+            && self.plugin_hash.as_deref().is_none_or(|start| hash.starts_with(start))
+    }
+
+    /// Calls `work` with the letters that fit, a page at a time, until it says that this is enough.
+    fn each_page(
+        &self,
+        transport: &mut dyn Transport,
+        mut work: impl FnMut(&mut dyn Transport, Vec<DeadLetter>) -> Result<bool, Failure>,
+    ) -> Result<(), Failure> {
+        let queue = self.queue.as_deref().map(parse_queue).transpose()?;
+        let mut query = DeadQuery { queue, after: None, limit: Some(PAGE) };
+        loop {
+            let mut letters = transport.dead_letters(&query)?;
+            let Some(last) = letters.last().map(|letter| letter.letter) else { return Ok(()) };
+            let is_last = (letters.len() as u64) < PAGE;
+            query.after = Some(last);
+            letters.retain(|letter| self.fits(letter));
+            if !work(transport, letters)? || is_last {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Choice {
+    /// Does to each letter that is chosen and that `may` lets through what `done` says, and counts
+    /// them.
+    fn change(
+        &self,
+        transport: &mut dyn Transport,
+        done: &str,
+        output: &mut Output,
+        mut may: impl FnMut(&DeadLetter) -> bool,
+    ) -> Result<u64, Failure> {
+        let mut missing: HashSet<i64> = self.tasks.iter().copied().collect();
+        let mut count = 0;
+        self.filter.each_page(transport, |transport, mut letters| {
+            letters.retain(|letter| {
+                let chosen = self.tasks.is_empty() || self.tasks.contains(&letter.id.0);
+                missing.remove(&letter.id.0);
+                chosen && may(letter)
+            });
+            let ids: Vec<LetterId> = letters.iter().map(|letter| letter.letter).collect();
+            count += match done {
+                _ if self.dry_run => ids.len() as u64,
+                "retried" => transport.revive(&ids)?,
+                _ => transport.discard(&ids)?,
+            };
+            for letter in &letters {
+                if self.json {
+                    output.json(&json!({
+                        "id": letter.id.0,
+                        "queue": letter.queue.as_str(),
+                        "reason": letter.death.reason,
+                    }))?;
+                } else if self.dry_run {
+                    let reason = shown(&letter.death.reason);
+                    let (id, queue) = (letter.id.0, &letter.queue);
+                    output.line(format_args!("task {id} of queue {queue}: {reason}"))?;
+                }
+            }
+            Ok(true)
+        })?;
+        if let Some(id) = missing.iter().min() {
+            let text = format!("no dead letter of task {id}");
+            return Err(Failure::new(text).hint(format!("{count} others were {done}")));
+        }
+        if !self.json {
+            let would = if self.dry_run { "would be " } else { "" };
+            output.line(format_args!("{count} tasks {would}{done}"))?;
+        }
+        Ok(count)
+    }
+}
+
+/// The hashes of the plugins that a host would find.
+fn builds(common: &Common, environment: &Environment) -> Result<HashSet<String>, Failure> {
+    let plugins = common.place(environment)?.plugins;
+    let Ok(files) = std::fs::read_dir(&plugins) else { return Ok(HashSet::new()) };
+    let libraries = files.flatten().map(|file| file.path());
+    let libraries = libraries.filter(|path| path.extension().is_some_and(|end| end == "so"));
+    let hash = |path| source::hash_of(&mut std::fs::File::open(path).ok()?).ok();
+    Ok(libraries.filter_map(hash).collect())
+}
+
+fn row(letter: &DeadLetter) -> Vec<String> {
+    vec![
+        letter.id.0.to_string(),
+        letter.queue.to_string(),
+        age(letter.died),
+        letter.attempts.to_string(),
+        shown(&letter.death.reason),
+    ]
+}
+
+fn everything(letter: &DeadLetter) -> Value {
+    json!({
+        "id": letter.id.0,
+        "queue": letter.queue.as_str(),
+        "submitted": clock::timestamp(letter.submitted),
+        "died": clock::timestamp(letter.died),
+        "attempts": letter.attempts,
+        "reason": letter.death.reason,
+        "details": letter.death.details,
+        "payload": payload_value(letter.payload.as_str()),
+    })
+}
+
+/// For a person: what is there, the long texts last.
+fn show(letter: &DeadLetter, output: &mut Output) -> Result<(), Failure> {
+    let details = &letter.death.details;
+    output.line(format_args!("task {} of queue {}", letter.id.0, letter.queue))?;
+    let mut line = |name: &str, text: String| output.line(format_args!("  {name:<12} {text}"));
+    line("submitted", clock::timestamp(letter.submitted))?;
+    line("died", clock::timestamp(letter.died))?;
+    line("reason", letter.death.reason.clone())?;
+    line("payload", letter.payload.as_str().to_owned())?;
+    let facts = [
+        "kind",
+        "worker",
+        "plugin",
+        "plugin_hash",
+        "pid",
+        "exit",
+        "place",
+        "ran_ms",
+        "cpu_ms",
+        "peak_rss",
+        "quarantined",
+    ];
+    for name in facts {
+        match &details[name] {
+            Value::Null | Value::Bool(false) => {}
+            Value::String(text) => line(name, text.clone())?,
+            value => line(name, value.to_string())?,
+        }
+    }
+    for attempt in details["attempts"].as_array().into_iter().flatten() {
+        let text = |name: &str| attempt[name].as_str().unwrap_or_default();
+        line("attempt", format!("{} {}: {}", attempt["attempt"], text("failed"), text("reason")))?;
+    }
+    if let Some(traceback) = details["traceback"].as_str() {
+        output.line(format_args!("{traceback}"))?;
+    }
+    let printed = details["last_output"].as_array().map_or(&[][..], Vec::as_slice);
+    if !printed.is_empty() {
+        output.line(format_args!("last output:"))?;
+    }
+    for text in printed.iter().filter_map(Value::as_str) {
+        output.line(format_args!("  {text}"))?;
+    }
+    Ok(())
 }

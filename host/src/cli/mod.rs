@@ -7,6 +7,7 @@
 mod cron;
 mod dlq;
 mod failure;
+mod migrate;
 mod operate;
 mod output;
 mod place;
@@ -54,15 +55,17 @@ enum Command {
     Work(work::WorkArgs),
     /// Put tasks into a queue
     Submit(submit::SubmitArgs),
-    /// Look at queues, empty or move one
+    /// Look at queues; pause, empty or move one
     #[command(subcommand)]
     Queue(queue::QueueCommand),
-    /// Look at dead letters: tasks that failed for good
+    /// Look at dead letters (tasks that failed for good), retry or discard them
     #[command(subcommand)]
     Dlq(dlq::DlqCommand),
     /// Look at schedules: tasks that the clock submits
     #[command(subcommand)]
     Cron(cron::CronCommand),
+    /// Make the queue's tables beforehand, or print the SQL that does
+    Migrate(migrate::MigrateArgs),
     /// Look at plugins, check one, or begin a new one
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
@@ -165,6 +168,7 @@ fn obey(command: Command, output: &mut Output) -> Result<ExitCode, Failure> {
         Command::Queue(command) => queue::queue(command, environment, output),
         Command::Dlq(command) => dlq::dlq(command, environment, output),
         Command::Cron(command) => cron::cron(command, environment, output),
+        Command::Migrate(args) => migrate::migrate(&args, &environment, output),
         Command::Plugin(command) => plugin::run(command, environment, output),
         Command::Query(command) => query::query(*command, environment),
         Command::Status(args) => operate::status(&args, environment, output),

@@ -36,6 +36,18 @@ pub(crate) enum QueueCommand {
         #[command(flatten)]
         common: Common,
     },
+    /// Take no more tasks from a queue, on every host and until it is resumed
+    Pause {
+        queue: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Take tasks from a paused queue again
+    Resume {
+        queue: String,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Delete all waiting tasks of a queue; those in flight and dead ones stay
     Purge {
         queue: String,
@@ -74,9 +86,11 @@ pub(crate) fn queue(
                     output.json(&json!({
                         "queue": status.queue.as_str(),
                         "waiting": status.waiting,
+                        "delayed": status.delayed,
                         "in_flight": status.in_flight,
                         "dead": status.dead,
                         "oldest": status.oldest.map(clock::timestamp),
+                        "paused": status.paused,
                     }))?;
                 }
             } else {
@@ -86,13 +100,16 @@ pub(crate) fn queue(
                         vec![
                             status.queue.to_string(),
                             status.waiting.to_string(),
+                            status.delayed.to_string(),
                             status.in_flight.to_string(),
                             status.dead.to_string(),
                             status.oldest.map_or_else(String::new, age),
+                            if status.paused { "paused" } else { "" }.to_owned(),
                         ]
                     })
                     .collect();
-                output.table(&["QUEUE", "WAITING", "IN FLIGHT", "DEAD", "OLDEST"], &rows)?;
+                let head = ["QUEUE", "WAITING", "DELAYED", "IN FLIGHT", "DEAD", "OLDEST", ""];
+                output.table(&head, &rows)?;
             }
         }
         QueueCommand::Peek { queue, json, limit, common } => {
@@ -107,6 +124,8 @@ pub(crate) fn queue(
                         "queue": queue.as_str(),
                         "submitted": clock::timestamp(task.submitted),
                         "attempt": task.attempt,
+                        "priority": task.priority,
+                        "due": task.due.map(clock::timestamp),
                         "payload": payload_value(task.payload.as_str()),
                     }))?;
                 }
@@ -117,12 +136,25 @@ pub(crate) fn queue(
                         vec![
                             task.id.0.to_string(),
                             age(task.submitted),
+                            task.due.map_or_else(String::new, clock::timestamp),
                             shown(task.payload.as_str()),
                         ]
                     })
                     .collect();
-                output.table(&["TASK", "AGE", "PAYLOAD"], &rows)?;
+                output.table(&["TASK", "AGE", "DUE", "PAYLOAD"], &rows)?;
             }
+        }
+        QueueCommand::Pause { queue, common } => {
+            let queue = parse_queue(&queue)?;
+            let (_, mut transport) = place::submitter(&common, &environment)?;
+            transport.pause(&queue, true)?;
+            output.line(format_args!("queue {queue} is paused; running tasks go on"))?;
+        }
+        QueueCommand::Resume { queue, common } => {
+            let queue = parse_queue(&queue)?;
+            let (_, mut transport) = place::submitter(&common, &environment)?;
+            transport.pause(&queue, false)?;
+            output.line(format_args!("queue {queue} is worked again"))?;
         }
         QueueCommand::Purge { queue, yes, common } => {
             let queue = parse_queue(&queue)?;

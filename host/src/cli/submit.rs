@@ -2,16 +2,20 @@
 
 use std::io::{self, BufRead};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use rex_transport::{NewTask, Payload, QueueName, TaskId, Transport};
+use rex_transport::{
+    Attributes, Due, NewTask, Payload, QueueName, Submitted, TaskId, Timestamp, Transport,
+};
 use serde::Deserialize;
-use serde_json::json;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::Environment;
 use super::failure::Failure;
 use super::output::Output;
 use super::place::{self, Common};
+use crate::clock;
 
 /// Tasks that are written in one transaction.
 const BATCH: usize = 1000;
@@ -26,7 +30,19 @@ pub(crate) struct SubmitArgs {
     /// Read lines {"queue": …, "payload": {…}} from standard input
     #[arg(long, conflicts_with = "queue")]
     stdin: bool,
-    /// Print one JSON object a task: its id and queue
+    /// Not before so much time has passed: seconds, or a number with s, m, h or d
+    #[arg(long, value_name = "TIME", value_parser = clock::span, conflicts_with = "at")]
+    delay: Option<Duration>,
+    /// Not before this moment: RFC 3339, or local time without zone
+    #[arg(long, value_name = "TIME", value_parser = clock::moment)]
+    at: Option<Timestamp>,
+    /// Lower numbers are worked first
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    priority: i16,
+    /// Put nothing in while an unfinished task of the queue has this key
+    #[arg(long, value_name = "KEY")]
+    unique: Option<String>,
+    /// Print one JSON object a task: its id and queue, and `existed` if its key was there
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -40,6 +56,11 @@ struct Line<'a> {
     queue: String,
     #[serde(borrow, default)]
     payload: Option<&'a RawValue>,
+    /// Seconds.
+    delay: Option<f64>,
+    at: Option<String>,
+    priority: Option<i16>,
+    unique: Option<String>,
 }
 
 pub(crate) fn submit(
@@ -50,19 +71,30 @@ pub(crate) fn submit(
     let queue = args.queue.as_deref().map(parse_queue).transpose()?;
     let (settings, mut transport) = place::submitter(&args.common, &environment)?;
     let limit = usize::try_from(settings.payload_limit).unwrap_or(usize::MAX);
+    let due = match (args.delay, args.at) {
+        (Some(delay), _) => Due::In(delay),
+        (None, Some(at)) => Due::At(at),
+        (None, None) => Due::Now,
+    };
+    let attributes = Attributes { priority: args.priority, due, unique: args.unique };
     match (queue, args.payload.as_deref()) {
         (Some(queue), Some(text)) if text != "-" => {
             let payload = parse_payload(text, limit)?;
-            let ids = transport.submit(&[NewTask::plain(queue.clone(), payload)])?;
-            let id = ids.first().map_or(TaskId(0), |done| done.id);
+            let done =
+                transport.submit(&[NewTask { queue: queue.clone(), payload, attributes }])?;
+            let done = done.first().copied().unwrap_or(Submitted { id: TaskId(0), existed: false });
             if args.json {
-                output.json(&json!({"id": id.0, "queue": queue.as_str()}))?;
+                output.json(&answer(done, &queue))?;
+            } else if done.existed {
+                let id = done.id.0;
+                output.line(format_args!("task {id} in queue {queue} has this key already"))?;
             } else {
-                output.line(format_args!("task {} in queue {queue}", id.0))?;
+                output.line(format_args!("task {} in queue {queue}", done.id.0))?;
             }
         }
         (queue, _) => {
-            let count = bulk(&mut *transport, queue.as_ref(), limit, args.json, output)?;
+            let lines = Lines { queue, attributes, limit };
+            let count = bulk(&mut *transport, &lines, args.json, output)?;
             if !args.json {
                 output.line(format_args!("{count} tasks submitted"))?;
             }
@@ -71,24 +103,41 @@ pub(crate) fn submit(
     output.finish()
 }
 
+fn answer(done: Submitted, queue: &QueueName) -> Value {
+    let mut answer = json!({"id": done.id.0, "queue": queue.as_str()});
+    if done.existed {
+        answer["existed"] = true.into();
+    }
+    answer
+}
+
+/// How lines of standard input are read.
+struct Lines {
+    /// `None`: each line names its own.
+    queue: Option<QueueName>,
+    /// What the command line says; a line that names its queue may say otherwise.
+    attributes: Attributes,
+    /// Bytes of the largest payload.
+    limit: usize,
+}
+
 /// Submits line by line, a batch at a time; a bad line ends it, and says what went before.
 fn bulk(
     transport: &mut dyn Transport,
-    queue: Option<&QueueName>,
-    limit: usize,
+    lines: &Lines,
     show: bool,
     output: &mut Output,
 ) -> Result<u64, Failure> {
     let mut batch = Vec::with_capacity(BATCH);
     let mut count = 0;
     let mut flush = |batch: &mut Vec<NewTask>, output: &mut Output| -> Result<(), Failure> {
-        let ids = transport.submit(batch)?;
+        let done = transport.submit(batch)?;
         if show {
-            for (done, task) in ids.iter().zip(batch.iter()) {
-                output.json(&json!({"id": done.id.0, "queue": task.queue.as_str()}))?;
+            for (done, task) in done.iter().zip(batch.iter()) {
+                output.json(&answer(*done, &task.queue))?;
             }
         }
-        count += batch.len() as u64;
+        count += done.iter().filter(|done| !done.existed).count() as u64;
         batch.clear();
         Ok(())
     };
@@ -97,7 +146,7 @@ fn bulk(
             .map_err(|error| Failure::new("cannot read standard input").because(&error))
             .and_then(|line| match line.trim() {
                 "" => Ok(None),
-                text => parse_line(text, queue, limit).map(Some),
+                text => lines.parse(text).map(Some),
             });
         match task {
             Ok(None) => {}
@@ -120,15 +169,38 @@ fn bulk(
     Ok(count)
 }
 
-fn parse_line(text: &str, queue: Option<&QueueName>, limit: usize) -> Result<NewTask, Failure> {
-    if let Some(queue) = queue {
-        return Ok(NewTask::plain(queue.clone(), parse_payload(text, limit)?));
+impl Lines {
+    fn parse(&self, text: &str) -> Result<NewTask, Failure> {
+        if let Some(queue) = &self.queue {
+            let payload = parse_payload(text, self.limit)?;
+            return Ok(NewTask {
+                queue: queue.clone(),
+                payload,
+                attributes: self.attributes.clone(),
+            });
+        }
+        let line: Line<'_> = serde_json::from_str(text).map_err(|error| {
+            Failure::new(format!("expected {{\"queue\": …, \"payload\": {{…}}}}: {error}"))
+        })?;
+        let payload = line.payload.map_or("{}", RawValue::get);
+        let due = match (line.delay, &line.at) {
+            (Some(_), Some(_)) => return Err(Failure::new("delay and at: only one of them")),
+            (Some(seconds), None) => {
+                Due::In(clock::span(&seconds.to_string()).map_err(Failure::new)?)
+            }
+            (None, Some(at)) => Due::At(clock::moment(at).map_err(Failure::new)?),
+            (None, None) => self.attributes.due,
+        };
+        Ok(NewTask {
+            queue: parse_queue(&line.queue)?,
+            payload: parse_payload(payload, self.limit)?,
+            attributes: Attributes {
+                priority: line.priority.unwrap_or(self.attributes.priority),
+                due,
+                unique: line.unique.or_else(|| self.attributes.unique.clone()),
+            },
+        })
     }
-    let line: Line<'_> = serde_json::from_str(text).map_err(|error| {
-        Failure::new(format!("expected {{\"queue\": …, \"payload\": {{…}}}}: {error}"))
-    })?;
-    let payload = line.payload.map_or("{}", RawValue::get);
-    Ok(NewTask::plain(parse_queue(&line.queue)?, parse_payload(payload, limit)?))
 }
 
 pub(super) fn parse_queue(name: &str) -> Result<QueueName, Failure> {

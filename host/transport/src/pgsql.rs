@@ -48,6 +48,7 @@ use crate::{
 use address::Address;
 use failure::Trouble;
 use marks::Marks;
+pub use schema::script;
 use session::Session;
 
 /// A store in PostgreSQL.

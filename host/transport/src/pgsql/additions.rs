@@ -40,9 +40,6 @@ WHERE indexrelid = to_regclass('asynctask.rex_queue_order')";
 }
 
 fn make_index(session: &mut Session, remains: bool) -> Result<(), Trouble> {
-    /// Concurrently: producers and consumers go on meanwhile. Not in a transaction.
-    const CREATE: &str = "
-CREATE INDEX CONCURRENTLY rex_queue_order ON asynctask.asynctask_queue (queue_name, id)";
     const DROP: &str = "DROP INDEX IF EXISTS asynctask.rex_queue_order";
     if remains {
         session.run(DROP)?;
@@ -59,9 +56,17 @@ CREATE INDEX CONCURRENTLY rex_queue_order ON asynctask.asynctask_queue (queue_na
 }
 
 fn make_trigger(session: &mut Session) -> Result<(), Trouble> {
-    /// One notification a queue and statement. Names too long for a notification are no queue
-    /// names anyway, and an error here would hit the producer.
-    const FUNCTION: &str = "
+    tracing::info!("Adding the trigger rex_notify to asynctask.asynctask_queue");
+    session.transaction(|session| session.run(FUNCTION))
+}
+
+/// Concurrently: producers and consumers go on meanwhile. Not in a transaction.
+const CREATE: &str =
+    "CREATE INDEX CONCURRENTLY rex_queue_order ON asynctask.asynctask_queue (queue_name, id)";
+
+/// One notification a queue and statement. Names too long for a notification are no queue
+/// names anyway, and an error here would hit the producer.
+const FUNCTION: &str = "
 CREATE OR REPLACE FUNCTION asynctask.rex_notify() RETURNS trigger LANGUAGE plpgsql AS $body$
 BEGIN
     PERFORM pg_catalog.pg_notify('rex_asynctask', queue_name)
@@ -74,8 +79,11 @@ CREATE TRIGGER rex_notify
     AFTER INSERT ON asynctask.asynctask_queue
     REFERENCING NEW TABLE AS rex_new
     FOR EACH STATEMENT EXECUTE FUNCTION asynctask.rex_notify();";
-    tracing::info!("Adding the trigger rex_notify to asynctask.asynctask_queue");
-    session.transaction(|session| session.run(FUNCTION))
+
+/// Both additions, for an administrator.
+pub(super) fn script() -> String {
+    let create = CREATE.replace("CONCURRENTLY", "CONCURRENTLY IF NOT EXISTS");
+    format!("{create};\n{}\n", FUNCTION.trim())
 }
 
 /// Goes on without an addition that may not or cannot be made now.

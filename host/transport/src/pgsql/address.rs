@@ -32,7 +32,7 @@ pub(super) struct Address {
 }
 
 /// The original's default.
-const MASTER_LOCK: i32 = 1_234_567_890;
+pub(super) const MASTER_LOCK: i32 = 1_234_567_890;
 
 /// Debian's place of the socket, PostgreSQL's own in other builds.
 const SOCKETS: [&str; 3] = ["/var/run/postgresql", "/run/postgresql", "/tmp"];

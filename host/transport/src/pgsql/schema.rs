@@ -1,9 +1,10 @@
 //! The tables: the original's, made as the original makes it, and ours beside it, made by numbered
 //! steps that are safe when many hosts start at once.
 
+use super::additions;
 use super::address::Address;
 use super::failure::Trouble;
-use super::locks::ENSURE;
+use super::locks::{self, ENSURE};
 use super::session::Session;
 use crate::{Kind, TransportError};
 
@@ -42,13 +43,8 @@ pub(super) fn prepare(
     Ok(())
 }
 
-fn original(session: &mut Session) -> Result<(), Trouble> {
-    /// Whether the schema is there, its comment, whether an old table waits to be moved.
-    const LOOK: &str = "
-SELECT oid IS NOT NULL, obj_description(oid, 'pg_namespace'),
-    to_regclass('public.asynctask_queue') IS NOT NULL
-FROM (SELECT to_regnamespace('asynctask')::oid AS oid) AS schema";
-    const CREATE: &str = "
+/// The original's own.
+const CREATE: &str = "
 CREATE SCHEMA IF NOT EXISTS asynctask;
 COMMENT ON SCHEMA asynctask IS 'version: 1';
 CREATE TABLE IF NOT EXISTS asynctask.asynctask_queue (
@@ -59,6 +55,44 @@ CREATE TABLE IF NOT EXISTS asynctask.asynctask_queue (
 );
 CREATE INDEX IF NOT EXISTS idx_asynctask_queue_name
     ON asynctask.asynctask_queue (queue_name);";
+
+const MIGRATIONS: &str = "
+CREATE TABLE IF NOT EXISTS asynctask.rex_migrations (
+    number integer PRIMARY KEY,
+    name text NOT NULL,
+    applied timestamptz NOT NULL DEFAULT clock_timestamp()
+);";
+
+/// Everything that a host makes in a database, as a script for an administrator: it may be run again,
+/// and beside hosts.
+pub fn script() -> String {
+    let key = locks::queue_key(ENSURE);
+    let mut script = format!(
+        "BEGIN;\nSELECT pg_advisory_xact_lock({}, {key});\n{}\n{}\n",
+        super::address::MASTER_LOCK,
+        CREATE.trim(),
+        MIGRATIONS.trim()
+    );
+    for (number, (name, statements)) in (1..).zip(&STEPS) {
+        script.push_str(&format!(
+            "\n-- {number}: {name}\nDO $step$\nBEGIN\n    IF EXISTS (SELECT FROM \
+             asynctask.rex_migrations WHERE number = {number}) THEN\n        RETURN;\n    END IF;\n    \
+             EXECUTE $statements$\n{statements}$statements$;\n    INSERT INTO \
+             asynctask.rex_migrations (number, name) VALUES ({number}, '{name}');\nEND\n$step$;\n"
+        ));
+    }
+    script.push_str("COMMIT;\n\n-- What a host adds to the original's table unless ");
+    script.push_str("asynctask_schema_additions is false:\n");
+    script.push_str(&additions::script());
+    script
+}
+
+fn original(session: &mut Session) -> Result<(), Trouble> {
+    /// Whether the schema is there, its comment, whether an old table waits to be moved.
+    const LOOK: &str = "
+SELECT oid IS NOT NULL, obj_description(oid, 'pg_namespace'),
+    to_regclass('public.asynctask_queue') IS NOT NULL
+FROM (SELECT to_regnamespace('asynctask')::oid AS oid) AS schema";
     /// The ids are new, the order is kept.
     const MOVE: &str = "
 INSERT INTO asynctask.asynctask_queue (queue_name, payload, date_submitted)
@@ -81,12 +115,6 @@ DROP TABLE public.asynctask_queue;";
 }
 
 fn ours(session: &mut Session) -> Result<(), Trouble> {
-    const MIGRATIONS: &str = "
-CREATE TABLE IF NOT EXISTS asynctask.rex_migrations (
-    number integer PRIMARY KEY,
-    name text NOT NULL,
-    applied timestamptz NOT NULL DEFAULT clock_timestamp()
-);";
     /// `$1` number, `$2` name.
     const APPLIED: &str = "INSERT INTO asynctask.rex_migrations (number, name) VALUES ($1, $2)";
     session.run(MIGRATIONS)?;
