@@ -5,6 +5,7 @@ mod bad_input;
 mod commands;
 mod crash_table;
 mod crashing;
+mod delivery;
 mod query;
 mod readme;
 mod refusals;

@@ -47,6 +47,23 @@ fn act(how: &str, payload: &Payload, ctx: &Context) -> Result<()> {
             let message = payload.get("message").and_then(Value::as_str);
             return Err(Error::new(message.unwrap_or("failed on purpose")));
         }
+        // Fails before attempt `until`.
+        "again" if i64::from(ctx.attempt()) < payload.integer("until")? => {
+            let error = Error::new(format_args!("attempt {} failed", ctx.attempt()));
+            return Err(match payload.get("after_ms").and_then(Value::as_u64) {
+                Some(millis) => error.retry_after(Duration::from_millis(millis)),
+                None => error,
+            });
+        }
+        "again" => {}
+        "never" => return Err(Error::new("there is no use").give_up()),
+        "crash_until" if i64::from(ctx.attempt()) < payload.integer("until")? => kill_self(),
+        "crash_until" => {}
+        "until_told" => {
+            while !ctx.should_stop() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
         "panic" => panic!("panicked on purpose"),
         "panic_thread" => {
             let thread = std::thread::spawn(|| panic!("panicked on purpose in a thread"));

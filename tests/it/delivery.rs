@@ -1,0 +1,437 @@
+//! What becomes of tasks that fail, wait, or may not run now: retries, limits of a task, worn
+//! processes, dead letters and their commands, priorities, delays, unique keys, pauses. On both
+//! kinds of store.
+
+use rex_test_support::env::Env;
+use rex_test_support::plugins;
+use rex_test_support::process::wait_for;
+use serde_json::{Value, json};
+
+use crate::crashing::{self, recorded, wait_started};
+use crate::store::Store;
+
+/// Runs a test on the embedded queue and on PostgreSQL.
+fn on_both(test: impl Fn(&Env, &Store)) {
+    for store in [Store::Embedded, Store::pgsql()] {
+        test(&crashing::env(), &store);
+    }
+}
+
+/// A command on the store.
+fn command(env: &Env, store: &Store, args: &[&str]) -> rex_test_support::process::Done {
+    let more = store.args();
+    let plugins = env.path("plugins").display().to_string();
+    let mut args = args.to_vec();
+    args.extend(["--plugins", &plugins]);
+    args.extend(more.iter().map(String::as_str));
+    env.rex_host(&args)
+}
+
+fn letters(env: &Env, store: &Store) -> Vec<Value> {
+    command(env, store, &["dlq", "list", "--json"]).json_lines()
+}
+
+/// Works until nothing is left that is due.
+fn work(env: &Env, store: &Store, limits: &Value) -> String {
+    let more = store.args();
+    let mut args: Vec<&str> = more.iter().map(String::as_str).collect();
+    args.push("--halt-when-empty");
+    crashing::start(env, &json!({ "crash": limits }), &args).wait_ok()
+}
+
+/// Works until stopped.
+fn host(env: &Env, store: &Store, limits: &Value) -> rex_test_support::process::Running {
+    let more = store.args();
+    let args: Vec<&str> = more.iter().map(String::as_str).collect();
+    crashing::start(env, &json!({ "crash": limits }), &args)
+}
+
+fn task(env: &Env, n: i64, how: &str, more: &Value) -> String {
+    let mut task = json!({"how": how, "n": n, "record": env.path("record")});
+    let more = more.as_object().expect("an object").clone();
+    task.as_object_mut().expect("an object").extend(more);
+    task.to_string()
+}
+
+#[test]
+fn a_failed_task_is_tried_again_until_it_succeeds_or_its_attempts_are_used_up() {
+    on_both(|env, store| {
+        let tasks = [
+            task(env, 1, "again", &json!({"until": 3})),
+            task(env, 2, "again", &json!({"until": 9})),
+            task(env, 3, "crash_until", &json!({"until": 2})),
+            task(env, 4, "never", &json!({})),
+            task(env, 5, "again", &json!({"until": 3, "after_ms": 1})),
+        ];
+        store.submit(env, "crash", &tasks.each_ref().map(String::as_str));
+        let host = host(env, store, &json!({"max_attempts": 3, "backoff": 0.01}));
+        wait_for("all tasks to end", || {
+            let done = recorded(&env.path("record"));
+            [1, 3, 5].iter().all(|n| done.get(n).is_some_and(|(_, done)| *done == 1))
+                && letters(env, store).len() == 2
+        });
+        host.signal(libc::SIGTERM);
+        let output = host.wait_ok();
+        let counts = recorded(&env.path("record"));
+        let started = |n| counts[&n].0;
+        assert_eq!([1, 2, 3, 4, 5].map(started), [3, 3, 2, 1, 3], "{output}");
+        assert!(output.contains("(attempt 1), which is tried again in 0.0 s\n"), "{output}");
+        assert!(output.contains("(attempt 2) failed and is tried again in"), "{output}");
+        let letters = letters(env, store);
+        let of = |n: i64| letters.iter().find(|letter| letter["payload"]["n"] == n).expect("dead");
+        assert_eq!((&of(2)["attempts"], &of(4)["attempts"]), (&json!(3), &json!(1)));
+        let attempts = of(2)["details"]["attempts"].as_array().expect("a history").clone();
+        let reasons: Vec<_> = attempts.iter().map(|attempt| &attempt["reason"]).collect();
+        let said = |n: u32| format!("Exception: attempt {n} failed");
+        assert_eq!(reasons, [&json!(said(1)), &json!(said(2)), &json!(said(3))]);
+        assert!(attempts.iter().all(|attempt| attempt["failed"].is_string()), "{attempts:?}");
+    });
+}
+
+#[test]
+fn a_retry_does_not_hold_a_host_that_halts_when_empty() {
+    on_both(|env, store| {
+        store.submit(env, "crash", &[&task(env, 1, "again", &json!({"until": 2}))]);
+        let output = work(env, store, &json!({"max_attempts": 2, "backoff": 3600}));
+        let waiting = command(env, store, &["queue", "list", "--json"]).json_lines();
+        assert_eq!(
+            (&waiting[0]["waiting"], &waiting[0]["delayed"]),
+            (&json!(0), &json!(1)),
+            "{output}"
+        );
+        let tasks = command(env, store, &["queue", "peek", "crash", "--json"]).json_lines();
+        assert_eq!(tasks[0]["attempt"], 2);
+        assert!(tasks[0]["due"].is_string());
+    });
+}
+
+#[test]
+fn a_task_is_told_before_its_time_is_up() {
+    let env = crashing::env();
+    Store::Embedded.submit(&env, "crash", &[&task(&env, 1, "until_told", &json!({}))]);
+    let output = work(&env, &Store::Embedded, &json!({"timeout": 60, "notice": 59.9}));
+    assert!(output.contains("WARNING:CrashWorker:The task in hand has 59."), "{output}");
+    assert_eq!(recorded(&env.path("record"))[&1], (1, 1), "it came to an end: {output}");
+}
+
+#[test]
+fn a_task_is_told_that_its_host_stops() {
+    let env = crashing::env();
+    Store::Embedded.submit(&env, "crash", &[&task(&env, 1, "until_told", &json!({}))]);
+    let host = host(&env, &Store::Embedded, &json!({}));
+    wait_started(&env.path("record"), 1);
+    host.signal(libc::SIGTERM);
+    host.wait_ok();
+    assert_eq!(recorded(&env.path("record"))[&1], (1, 1));
+}
+
+#[test]
+fn cpu_time_is_limited_and_sleep_is_not() {
+    let env = crashing::env();
+    let tasks = [
+        task(&env, 1, "loop", &json!({})),
+        task(&env, 2, "work", &json!({"ms": 1})),
+        task(&env, 3, "until", &json!({"file": env.path("go")})),
+    ];
+    Store::Embedded.submit(&env, "crash", &tasks.each_ref().map(String::as_str));
+    let host = host(&env, &Store::Embedded, &json!({"cpu_limit": 0.2}));
+    wait_started(&env.path("record"), 3);
+    let begun = std::time::Instant::now();
+    wait_for("the sleeper to have slept for longer", || begun.elapsed().as_millis() > 400);
+    env.write("go", "");
+    wait_for("the sleeper", || recorded(&env.path("record"))[&3].1 == 1);
+    host.signal(libc::SIGTERM);
+    let output = host.wait_ok();
+    let letters = letters(&env, &Store::Embedded);
+    assert_eq!(letters.len(), 1, "{output}");
+    assert_eq!(letters[0]["details"]["kind"], "cpu");
+    let reason = letters[0]["reason"].as_str().expect("a text");
+    assert!(reason.contains("passed the limit of 0.2 s of CPU time and was killed"), "{reason}");
+}
+
+#[test]
+fn a_worn_process_is_exchanged_between_tasks() {
+    let env = crashing::env();
+    let tasks: Vec<String> = (0..10).map(|n| task(&env, n, "ok", &json!({}))).collect();
+    let tasks: Vec<&str> = tasks.iter().map(String::as_str).collect();
+    for (limits, starts) in [
+        (json!({"max_tasks": 4}), 3),
+        (json!({"max_rss": "1M"}), 2),
+        (json!({"max_age": 0.001}), 2),
+    ] {
+        Store::Embedded.submit(&env, "crash", &tasks);
+        let output = work(&env, &Store::Embedded, &limits);
+        let launched = output.matches("Launching crash_worker").count();
+        assert!(launched >= starts, "{limits}: {launched} starts\n{output}");
+        if limits["max_tasks"] == 4 {
+            assert_eq!(launched, 3, "{output}");
+        }
+        assert!(!output.contains("died; restarting"), "{output}");
+        assert_eq!(output.matches("Processing complete").count(), 10, "{output}");
+    }
+    assert_eq!(letters(&env, &Store::Embedded), Vec::<Value>::new());
+}
+
+#[test]
+fn dead_letters_are_shown_filtered_retried_and_discarded() {
+    on_both(|env, store| {
+        let tasks = [
+            task(env, 1, "error", &json!({"message": "no such file"})),
+            task(env, 2, "error", &json!({"message": "no such row"})),
+            task(env, 3, "panic", &json!({})),
+        ];
+        store.submit(env, "crash", &tasks.each_ref().map(String::as_str));
+        work(env, store, &json!({}));
+        let all = letters(env, store);
+        let id = |n: i64| {
+            let letter = all.iter().find(|letter| letter["payload"]["n"] == n).expect("dead");
+            letter["id"].to_string()
+        };
+        let listed = |args: &[&str]| {
+            let args = [&["dlq", "list", "--json"], args].concat();
+            let lines = command(env, store, &args).json_lines();
+            lines.iter().map(|letter| letter["payload"]["n"].as_i64()).collect::<Vec<_>>()
+        };
+        assert_eq!(listed(&["--error", "no such"]), [Some(1), Some(2)]);
+        assert_eq!(listed(&["--error", "no such row"]), [Some(2)]);
+        assert_eq!(listed(&["--worker", "crash_worker", "--limit", "1"]), [Some(1)]);
+        assert_eq!(listed(&["--worker", "other"]), []);
+        assert_eq!(listed(&["--queue", "other"]), []);
+        assert_eq!(listed(&["--since", "1h"]).len(), 3);
+        assert_eq!(listed(&["--since", "2100-01-01T00:00:00Z"]), []);
+        let hash = all[0]["details"]["plugin_hash"].as_str().expect("a hash");
+        assert_eq!(listed(&["--plugin-hash", &hash[..8]]).len(), 3);
+        assert_eq!(listed(&["--plugin-hash", "nothing"]), []);
+
+        let shown = command(env, store, &["dlq", "show", &id(3)]).ok();
+        for part in ["of queue crash", "panicked on purpose", "attempt      1 ", "Traceback (most"]
+        {
+            assert!(shown.contains(part), "`{part}` is missing in:\n{shown}");
+        }
+        let missing = command(env, store, &["dlq", "show", "987654"]).fails(1);
+        assert!(missing.contains("no dead letter of task 987654"), "{missing}");
+
+        let dry = command(env, store, &["dlq", "retry", "--error", "no such", "--dry-run"]).ok();
+        assert!(dry.contains("2 tasks would be retried"), "{dry}");
+        assert_eq!(letters(env, store).len(), 3);
+        let retried = command(env, store, &["dlq", "retry", &id(1), &id(2)]).ok();
+        assert_eq!(retried, "2 tasks retried\n");
+        let tasks = command(env, store, &["queue", "peek", "crash", "--json"]).json_lines();
+        assert_eq!(
+            tasks.iter().map(|task| task["id"].to_string()).collect::<Vec<_>>(),
+            [id(1), id(2)]
+        );
+        work(env, store, &json!({}));
+        let again = letters(env, store);
+        let first = again.iter().find(|letter| letter["payload"]["n"] == 1).expect("dead again");
+        assert_eq!(first["attempts"], 1);
+        assert_eq!(first["details"]["attempts"].as_array().map(Vec::len), Some(2), "both are told");
+
+        let wrong = command(env, store, &["dlq", "discard", &id(1), "987654"]).fails(1);
+        assert!(wrong.contains("no dead letter of task 987654"), "{wrong}");
+        assert_eq!(command(env, store, &["dlq", "discard", "--all"]).ok(), "2 tasks discarded\n");
+        assert_eq!(letters(env, store), Vec::<Value>::new());
+        command(env, store, &["dlq", "discard"]).fails(2);
+    });
+}
+
+#[test]
+fn a_task_that_kills_its_worker_is_quarantined_until_there_is_a_new_build() {
+    on_both(|env, store| {
+        let tasks = [
+            task(env, 1, "segfault", &json!({})),
+            task(env, 2, "error", &json!({})),
+            task(env, 3, "crash_until", &json!({"until": 9})),
+        ];
+        store.submit(env, "crash", &tasks.each_ref().map(String::as_str));
+        let host = host(env, store, &json!({"max_attempts": 2, "backoff": 0.01}));
+        wait_for("three dead letters", || letters(env, store).len() == 3);
+        host.signal(libc::SIGTERM);
+        host.wait_ok();
+        let quarantined = |n: i64| {
+            let letters = letters(env, store);
+            let letter = letters.iter().find(|letter| letter["payload"]["n"] == n).expect("dead");
+            letter["details"]["quarantined"] == true
+        };
+        assert_eq!([1, 2, 3].map(quarantined), [true, false, true]);
+        let refused = command(env, store, &["dlq", "retry", "--error", "SIG"]).fails(1);
+        assert!(refused.contains("2 tasks are quarantined"), "{refused}");
+        let mixed = command(env, store, &["dlq", "retry", "--all"]).ok();
+        assert!(mixed.contains("1 tasks retried"), "{mixed}");
+        assert_eq!(letters(env, store).len(), 2);
+        // Another build, though it may be no better.
+        env.add_plugin(
+            &plugins::chameleon()
+                .workers("crash", &["crash_worker"])
+                .install(&env.path("crash.so")),
+        );
+        let released = command(env, store, &["dlq", "retry", "--all"]).ok();
+        assert!(released.contains("2 tasks retried"), "{released}");
+    });
+}
+
+#[test]
+fn submitted_with_attributes() {
+    on_both(|env, store| {
+        let submit = |n: i64, args: &[&str]| {
+            let payload = task(env, n, "ok", &json!({}));
+            let args = [&["submit", "crash", &payload, "--json"], args].concat();
+            command(env, store, &args).json_lines().remove(0)
+        };
+        submit(1, &["--priority", "5"]);
+        submit(2, &[]);
+        submit(3, &["--priority", "-1"]);
+        submit(4, &["--delay", "1h"]);
+        submit(5, &["--at", "2001-01-01T00:00:00Z"]);
+        let first = submit(6, &["--unique", "key"]);
+        let second = submit(7, &["--unique", "key"]);
+        assert_eq!((&second["id"], &second["existed"]), (&first["id"], &json!(true)));
+        assert_eq!(first.get("existed"), None);
+        let wrong = command(env, store, &["submit", "crash", "{}", "--delay", "soon"]).fails(2);
+        assert!(wrong.contains("expected seconds"), "{wrong}");
+        let lines = format!(
+            "{}\n",
+            json!({"queue": "crash", "payload": {"how": "ok"}, "priority": 9, "delay": 7200})
+        );
+        let more = store.args();
+        let mut args = vec!["submit", "--stdin"];
+        args.extend(more.iter().map(String::as_str));
+        env.rex_host_with(&args, &lines).ok();
+
+        work(env, store, &json!({}));
+        let order: Vec<String> = std::fs::read_to_string(env.path("record"))
+            .expect("they ran")
+            .lines()
+            .filter_map(|line| line.strip_prefix("start ").map(str::to_owned))
+            .collect();
+        assert_eq!(order, ["3", "2", "5", "6", "1"]);
+        let left = command(env, store, &["queue", "peek", "crash", "--json"]).json_lines();
+        assert_eq!(left.len(), 2);
+        assert_eq!(left[0]["payload"]["n"], 4);
+        assert_eq!(submit(8, &["--unique", "key"]).get("existed"), None, "the first is done");
+    });
+}
+
+#[test]
+fn a_delayed_task_comes_at_its_time() {
+    on_both(|env, store| {
+        let payload = task(env, 1, "ok", &json!({}));
+        let host = host(env, store, &json!({}));
+        host.wait_output("Starting; queue=crash");
+        command(env, store, &["submit", "crash", &payload, "--delay", "0.3"]).ok();
+        assert_eq!(recorded(&env.path("record")).len(), 0);
+        wait_for("the delayed task", || recorded(&env.path("record")).get(&1) == Some(&(1, 1)));
+        host.signal(libc::SIGTERM);
+        host.wait_ok();
+    });
+}
+
+#[test]
+fn a_paused_queue_waits_for_resume() {
+    on_both(|env, store| {
+        let host = host(env, store, &json!({}));
+        host.wait_output("Starting; queue=crash");
+        command(env, store, &["queue", "pause", "crash"]).ok();
+        let payload = task(env, 1, "ok", &json!({}));
+        store.submit(env, "crash", &[&payload]);
+        let status = command(env, store, &["queue", "list", "--json"]).json_lines();
+        assert_eq!((&status[0]["paused"], &status[0]["waiting"]), (&json!(true), &json!(1)));
+        let table = command(env, store, &["queue", "list"]).ok();
+        assert!(table.contains("paused"), "{table}");
+        // Another host finds it paused, too, and has nothing to do.
+        work(env, store, &json!({}));
+        assert_eq!(recorded(&env.path("record")).len(), 0);
+        command(env, store, &["queue", "resume", "crash"]).ok();
+        wait_for("the task", || recorded(&env.path("record")).get(&1) == Some(&(1, 1)));
+        host.signal(libc::SIGTERM);
+        host.wait_ok();
+    });
+}
+
+#[test]
+fn no_more_in_flight_than_all_hosts_may_have() {
+    on_both(|env, store| {
+        let file = env.path("go");
+        let held: Vec<String> =
+            (0..4).map(|n| task(env, n, "until", &json!({ "file": file }))).collect();
+        store.submit(env, "crash", &held.iter().map(String::as_str).collect::<Vec<_>>());
+        let limits = json!({"processes": 2, "max_in_flight": 3});
+        let first = host(env, store, &limits);
+        let more = store.args();
+        let mut args: Vec<&str> = more.iter().map(String::as_str).collect();
+        let queue = env.path(".rex-host/queue.db").display().to_string();
+        let embedded = format!("asynctask_transport=sqlite:{queue}");
+        args.extend(["--name", "second"]);
+        if more.is_empty() {
+            args.extend(["--set", &embedded]);
+        }
+        let second = crashing::start(env, &json!({ "crash": limits }), &args);
+        let running = || recorded(&env.path("record")).len();
+        wait_for("three tasks", || running() == 3);
+        first.wait_output("Starting; queue=crash");
+        second.wait_output("Starting; queue=crash");
+        let status = command(env, store, &["queue", "list", "--json"]).json_lines();
+        assert_eq!((&status[0]["in_flight"], &status[0]["waiting"]), (&json!(3), &json!(1)));
+        assert_eq!(running(), 3);
+        env.write("go", "");
+        wait_for("the fourth", || {
+            recorded(&env.path("record")).values().all(|c| c.1 == 1) && running() == 4
+        });
+        for host in [first, second] {
+            host.signal(libc::SIGTERM);
+            host.wait_ok();
+        }
+    });
+}
+
+#[test]
+fn an_administrator_makes_the_tables() {
+    let (env, store) = (Env::new(), Store::pgsql());
+    let Store::Pgsql(database) = &store else { return };
+    let script = command(&env, &store, &["migrate", "--print"]).ok();
+    // psql would run it statement by statement: the index cannot be made in a transaction.
+    let (tables, additions) =
+        script.split_once("COMMIT;").expect("one transaction, then additions");
+    let (index, trigger) = additions.split_once(";\n").expect("the index comes first");
+    let mut admin = database.connect();
+    for _ in 0..2 {
+        admin.batch_execute(&format!("{tables}COMMIT;")).expect("the tables are made, once");
+        admin.batch_execute(index).expect("the index is made, once");
+        admin.batch_execute(trigger).expect("the trigger is made again");
+    }
+    let made = command(&env, &store, &["migrate"]).ok();
+    assert!(made.contains("is ready") && !made.contains("Adding"), "{made}");
+    store.submit(&env, "foo", &["{}"]);
+    assert_eq!(command(&env, &store, &["queue", "list", "--json"]).json_lines().len(), 1);
+    let refused = env.rex_host(&["migrate", "--print"]).fails(1);
+    assert!(refused.contains("needs no preparation"), "{refused}");
+}
+
+/// What the README promises to applications: `rex_submit` in their own transaction.
+#[test]
+fn an_application_submits_in_its_own_transaction() {
+    let (env, store) = (crashing::env(), Store::pgsql());
+    let Store::Pgsql(database) = &store else { return };
+    let host = host(&env, &store, &json!({}));
+    host.wait_output("Starting; queue=crash");
+    let mut application = database.connect();
+    let payload = |n| task(&env, n, "ok", &json!({}));
+    let submit =
+        "SELECT id, existed FROM asynctask.rex_submit('crash', $1::text::json, unique_key => $2)";
+    let mut change = application.transaction().expect("a transaction");
+    change.query(submit, &[&payload(1), &None::<&str>]).expect("it is put in");
+    change.rollback().expect("and taken back");
+    let mut change = application.transaction().expect("a transaction");
+    change.query(submit, &[&payload(2), &None::<&str>]).expect("it is put in");
+    let first = change.query_one(submit, &[&payload(3), &Some("key")]).expect("it is put in");
+    let second = change.query_one(submit, &[&payload(4), &Some("key")]).expect("it is there");
+    assert_eq!(first.get::<_, i64>(0), second.get::<_, i64>(0));
+    assert!(second.get::<_, bool>(1));
+    assert_eq!(recorded(&env.path("record")).len(), 0, "not before the commit");
+    change.commit().expect("committed");
+    wait_for("both tasks", || recorded(&env.path("record")).keys().copied().eq([2, 3]));
+    let refused = application.query(submit, &[&"[1]", &None::<&str>]).expect_err("no object");
+    assert!(format!("{refused:?}").contains("Expected a JSON object"), "{refused:?}");
+    host.signal(libc::SIGTERM);
+    host.wait_ok();
+}
