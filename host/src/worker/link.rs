@@ -150,7 +150,7 @@ impl abi::Host for Link {
             ops::HOST_SUBMIT => self.submit(input),
             ops::HOST_SHOULD_STOP => {
                 output.set(if self.should_stop() { b"1" } else { b"0" });
-                Ok(())
+                return ops::OK;
             }
             _ => {
                 output.set(ops::API.to_string().as_bytes());
