@@ -260,11 +260,8 @@ fn a_task_that_kills_its_worker_is_quarantined_until_there_is_a_new_build() {
         assert!(mixed.contains("1 tasks retried"), "{mixed}");
         assert_eq!(letters(env, store).len(), 2);
         // Another build, though it may be no better.
-        env.add_plugin(
-            &plugins::chameleon()
-                .workers("crash", &["crash_worker"])
-                .install(&env.path("crash.so")),
-        );
+        let other = plugins::chameleon().workers("crash", &["crash_worker"]);
+        env.add_plugin(&other.install(&env.path("libcrash.so")));
         let released = command(env, store, &["dlq", "retry", "--all"]).ok();
         assert!(released.contains("2 tasks retried"), "{released}");
     });
@@ -357,7 +354,7 @@ fn no_more_in_flight_than_all_hosts_may_have() {
         let first = host(env, store, &limits);
         let more = store.args();
         let mut args: Vec<&str> = more.iter().map(String::as_str).collect();
-        let queue = env.path(".rex-host/queue.db").display().to_string();
+        let queue = env.work().join(".rex-host/queue.db").display().to_string();
         let embedded = format!("asynctask_transport=sqlite:{queue}");
         args.extend(["--name", "second"]);
         if more.is_empty() {
