@@ -1,5 +1,6 @@
 //! Measures what an operator feels, each figure beside its limit from the same run on the same
 //! machine: the limit is a program that does the bare minimum, so only the ratio is worth quoting.
+//! Arguments choose figures: `cargo bench -- starts stores`.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its figures")]
 
@@ -19,6 +20,9 @@ const DEATHS: usize = 100;
 const LOAD: usize = 20_000;
 const RELOADS: usize = 5;
 
+/// Measures and prints, with the fixture's library.
+type Figures = fn(&Path);
+
 fn main() {
     let mut args = std::env::args().skip(1);
     if args.next().as_deref() == Some(bare::FLAG) {
@@ -28,12 +32,21 @@ fn main() {
         eprintln!("REX_DIST is not set: measuring a tree of this cargo profile");
     }
     let library = plugins::built("crash");
+    // Cargo adds an option of its own.
+    let only: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     println!("{:<44} {:>12} {:>12} {:>7}", "figure", "measured", "limit", "ratio");
-    starts(&library);
-    deaths(&library);
-    memory(&library);
-    reload(&library);
-    stores::stores(&library);
+    let all: [(&str, Figures); 5] = [
+        ("starts", starts),
+        ("deaths", deaths),
+        ("memory", memory),
+        ("reload", reload),
+        ("stores", stores::stores),
+    ];
+    for (name, figures) in all {
+        if only.is_empty() || only.iter().any(|wanted| wanted == name) {
+            figures(&library);
+        }
+    }
 }
 
 fn row(figure: &str, measured: Duration, limit: Duration) {

@@ -45,12 +45,26 @@ fn measure(library: &Path, kind: &str, uri: impl Fn(&Env) -> String, limit: Dura
     row(&figure, begun.elapsed(), limit);
 }
 
-/// As many pushes and pops, by one client without pipelining.
+/// As many pushes and pops, by one client that sends as many at once as a host takes.
 fn redis_benchmark(server: &Redis) -> Duration {
     let port = server.uri().rsplit(':').next().expect("a port").to_owned();
     let count = TASKS.to_string();
     let done = Command::new("redis-benchmark")
-        .args(["-p", &port, "-c", "1", "-n", &count, "-d", "20", "-t", "rpush,lpop", "--csv"])
+        .args([
+            "-p",
+            &port,
+            "-c",
+            "1",
+            "-P",
+            "200",
+            "-n",
+            &count,
+            "-d",
+            "20",
+            "-t",
+            "rpush,lpop",
+            "--csv",
+        ])
         .output()
         .expect("redis-benchmark comes with redis-server");
     let text = String::from_utf8_lossy(&done.stdout).into_owned();
