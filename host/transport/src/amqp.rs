@@ -28,8 +28,10 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
+use crate::task::micros;
+use crate::transport::not_an_owner;
 use crate::{
-    Claim, ClaimId, DeadLetter, DeadQuery, Finished, Kind, LetterId, NewTask, Options, QueueName,
+    Claim, ClaimId, DeadLetter, DeadQuery, Finished, LetterId, NewTask, Options, QueueName,
     QueueStatus, Submitted, TaskId, Timestamp, Transport, TransportError, Uri, WaitingTask, Want,
     Watch, cannot,
 };
@@ -114,8 +116,7 @@ impl Amqp {
         if self.may_own {
             return Ok(());
         }
-        let text = "This transport was opened without an owner: it cannot claim";
-        Err(TransportError::new(Kind::Invalid, text))
+        Err(not_an_owner())
     }
 }
 
@@ -163,8 +164,7 @@ impl Transport for Amqp {
     }
 
     fn forget_dead(&mut self, age: Duration) -> Result<u64, TransportError> {
-        let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
-        let than = Timestamp(message::now().saturating_sub(age));
+        let than = Timestamp(Timestamp::now().0.saturating_sub(micros(age)));
         self.with_link(|amqp, link| amqp.delete_old_dead(link, than))
     }
 

@@ -30,7 +30,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 
 use crate::{
-    Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, Kind, LetterId, NewTask, Options,
+    Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, LetterId, NewTask, Options,
     QueueName, QueueStatus, Submitted, TaskId, Transport, TransportError, Uri, WaitingTask, Want,
     Watch,
 };
@@ -232,11 +232,4 @@ impl Transport for FileSys {
     fn label(&self) -> String {
         "FileSysAsyncTransport".to_owned()
     }
-}
-
-fn not_an_owner() -> TransportError {
-    TransportError::new(
-        Kind::Invalid,
-        "This transport was opened without an owner: it cannot claim",
-    )
 }

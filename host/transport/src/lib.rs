@@ -8,6 +8,7 @@ mod error;
 mod json;
 mod name;
 mod open;
+mod owner_file;
 mod payload;
 mod process;
 mod task;

@@ -7,14 +7,16 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
 use serde_json::Value;
 
+use crate::task::micros;
+use crate::transport::not_an_owner;
 use crate::{
-    Attributes, Claim, ClaimId, ClaimedTask, DeadLetter, DeadQuery, Due, Features, Finished, Kind,
+    Attributes, Claim, ClaimId, ClaimedTask, DeadLetter, DeadQuery, Due, Features, Finished,
     LetterId, NewTask, Options, Outcome, Payload, QueueName, QueueStatus, Submitted, TaskId,
     Timestamp, Transport, TransportError, Uri, WaitingTask, Want, Watch,
 };
@@ -102,8 +104,7 @@ impl LocalMem {
     /// This owner's number; a new one if it was taken for dead.
     fn owner(&mut self) -> Result<i64, TransportError> {
         if !self.may_own {
-            let text = "This transport was opened without an owner: it cannot claim";
-            return Err(TransportError::new(Kind::Invalid, text));
+            return Err(not_an_owner());
         }
         let mut store = lock(&self.store);
         if let Some(owner) = self.owner.filter(|owner| store.owners.contains_key(owner)) {
@@ -163,7 +164,7 @@ impl Transport for LocalMem {
 
     fn peek(&mut self, queue: &QueueName, limit: u64) -> Result<Vec<WaitingTask>, TransportError> {
         let store = lock(&self.store);
-        let now = now();
+        let now = Timestamp::now();
         let tasks = store.waiting.get(queue).into_iter().flatten();
         let mut tasks: Vec<_> = tasks.collect();
         tasks.sort_by_key(|(_, task)| !task.is_due(now));
@@ -232,7 +233,7 @@ impl Transport for LocalMem {
 
     fn forget_dead(&mut self, age: Duration) -> Result<u64, TransportError> {
         let mut store = lock(&self.store);
-        let before = now().0.saturating_sub(micros(age));
+        let before = Timestamp::now().0.saturating_sub(micros(age));
         let all = store.dead.len();
         store.dead.retain(|_, dead| dead.letter.died.0 >= before);
         Ok(count(all - store.dead.len()))
@@ -257,7 +258,7 @@ impl Transport for LocalMem {
     }
 
     fn next_due(&mut self, queue: &QueueName) -> Result<Option<Duration>, TransportError> {
-        let now = now();
+        let now = Timestamp::now();
         let store = lock(&self.store);
         let tasks = store.waiting.get(queue).into_iter().flat_map(BTreeMap::values);
         let next = tasks.filter_map(|task| task.due.filter(|due| *due > now)).min();
@@ -348,7 +349,7 @@ impl Drop for LocalMem {
 
 impl Store {
     fn add(&mut self, tasks: &[NewTask]) -> Vec<Submitted> {
-        let submitted = now();
+        let submitted = Timestamp::now();
         let mut done = Vec::with_capacity(tasks.len());
         for task in tasks {
             let attributes = &task.attributes;
@@ -394,7 +395,7 @@ impl Store {
     }
 
     fn count_due(&self, queue: &QueueName) -> u64 {
-        let now = now();
+        let now = Timestamp::now();
         let tasks = self.waiting.get(queue).into_iter().flat_map(BTreeMap::values);
         count(tasks.filter(|task| task.is_due(now)).count())
     }
@@ -406,7 +407,7 @@ impl Store {
         let held = self.claims.values().filter(|held| held.queue == *queue);
         let flying: usize = held.map(|held| held.tasks.len()).sum();
         let room = want.in_flight.map_or(want.tasks, |limit| limit.saturating_sub(flying));
-        let now = now();
+        let now = Timestamp::now();
         let waiting = self.waiting.get_mut(queue)?;
         let (mut keys, mut bytes) = (Vec::new(), 0);
         for (key, task) in waiting.iter().filter(|(_, task)| task.is_due(now)) {
@@ -439,7 +440,7 @@ impl Store {
     }
 
     fn record(&mut self, owner: i64, finished: &[Finished]) -> Vec<TaskId> {
-        let died = now();
+        let died = Timestamp::now();
         let mut lost = Vec::new();
         for one in finished {
             let Entry::Occupied(mut entry) = self.claims.entry(one.claim) else {
@@ -522,13 +523,4 @@ fn lock(store: &Mutex<Store>) -> MutexGuard<'_, Store> {
 
 fn count(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
-}
-
-fn micros(span: Duration) -> i64 {
-    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }

@@ -40,8 +40,9 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
+use crate::transport::not_an_owner;
 use crate::{
-    Attributes, Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, Kind, LetterId, NewTask,
+    Attributes, Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, LetterId, NewTask,
     Options, QueueName, QueueStatus, Submitted, TaskId, Timestamp, Transport, TransportError, Uri,
     WaitingTask, Want, Watch,
 };
@@ -274,7 +275,6 @@ impl Pgsql {
         if self.owner_id.is_some() {
             return Ok(());
         }
-        let text = "This transport was opened without an owner: it cannot claim";
-        Err(TransportError::new(Kind::Invalid, text))
+        Err(not_an_owner())
     }
 }

@@ -32,7 +32,7 @@ use crossbeam_channel::Sender;
 use redis::{Connection, RedisError};
 
 use crate::{
-    Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, Kind, LetterId, NewTask, Options,
+    Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, LetterId, NewTask, Options,
     QueueName, QueueStatus, Submitted, TaskId, Timestamp, Transport, TransportError, Uri,
     WaitingTask, Want, Watch,
 };
@@ -219,11 +219,4 @@ impl Transport for Redis {
     fn label(&self) -> String {
         self.address.label()
     }
-}
-
-fn not_an_owner() -> TransportError {
-    TransportError::new(
-        Kind::Invalid,
-        "This transport was opened without an owner: it cannot claim",
-    )
 }

@@ -13,7 +13,7 @@
 mod claims;
 mod dead;
 mod failure;
-pub(crate) mod owners;
+mod owners;
 mod schedules;
 mod schema;
 mod tasks;
@@ -22,13 +22,13 @@ mod wake;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::{
-    Attributes, Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, Kind, LetterId, NewTask,
+    Attributes, Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, LetterId, NewTask,
     Options, QueueName, QueueStatus, Submitted, TaskId, Timestamp, Transport, TransportError, Uri,
     WaitingTask, Want, Watch,
 };
@@ -233,17 +233,4 @@ fn connect(path: &Path, lock_timeout: Duration) -> Result<Connection, TransportE
             .map_err(|error| failure::text(path, &error.to_string()))?;
     }
     Ok(db)
-}
-
-/// The machine's clock.
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
-}
-
-fn not_an_owner() -> TransportError {
-    TransportError::new(
-        Kind::Invalid,
-        "This transport was opened without an owner: it cannot claim",
-    )
 }

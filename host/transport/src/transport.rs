@@ -230,6 +230,14 @@ pub fn cannot(label: &str, what: &str) -> TransportError {
         .with_hint("the README's table of transports says which can")
 }
 
+/// The refusal to claim or finish without an [`Owner`](crate::Owner).
+pub(crate) fn not_an_owner() -> TransportError {
+    TransportError::new(
+        Kind::Invalid,
+        "This transport was opened without an owner: it cannot claim",
+    )
+}
+
 /// Keeps a watching thread alive; dropping it stops and joins the thread.
 pub struct Watch {
     stop: Option<Box<dyn FnOnce() + Send>>,

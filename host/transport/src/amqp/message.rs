@@ -1,8 +1,6 @@
 //! Tasks and dead letters as messages: bodies and properties as the original's client library
 //! writes them, ids and dates where it does not look.
 
-use std::time::SystemTime;
-
 use amqprs::{BasicProperties, FieldTable, FieldValue};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -92,8 +90,13 @@ struct Head {
 }
 
 pub(super) fn letter(letter: LetterId, message: &Message, death: &Death) -> Vec<u8> {
-    let head =
-        Head { letter: letter.0, id: message.id.0, died: now(), attempts: 1, death: death.clone() };
+    let head = Head {
+        letter: letter.0,
+        id: message.id.0,
+        died: Timestamp::now().0,
+        attempts: 1,
+        death: death.clone(),
+    };
     let head = serde_json::to_string(&head).unwrap_or_default();
     format!("{head}\n{}", message.payload).into_bytes()
 }
@@ -130,12 +133,7 @@ impl Ids {
     }
 
     pub(super) fn next(&mut self) -> TaskId {
-        self.last = now().max(self.last + 1);
+        self.last = Timestamp::now().0.max(self.last + 1);
         TaskId(self.last << BITS | self.producer)
     }
-}
-
-pub(super) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(0)
 }

@@ -3,7 +3,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::Place;
+use crate::owner_file::is_at;
 use crate::{Kind, TransportError};
 
 /// An error about a path, its reason as the original prints it.
@@ -147,10 +148,7 @@ pub(super) fn lock(path: PathBuf, timeout: Option<Duration>) -> Result<File, Tra
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
                 // Some lock libraries remove the file when they are done with it.
-                let (locked, named) = (file.metadata(), fs::metadata(&path));
-                if let (Ok(locked), Ok(named)) = (locked, named)
-                    && (locked.ino(), locked.dev()) == (named.ino(), named.dev())
-                {
+                if is_at(&file, &path) {
                     return Ok(file);
                 }
                 continue;

@@ -1,4 +1,4 @@
-//! Who lives: each owner keeps a file in `.rex/owners` locked, as for `sqlite:`. A claim's directory
+//! Who lives: each owner keeps a file in `.rex/owners` locked, see `owner_file.rs`. A claim's directory
 //! bears its owner's name; an owner that was taken for dead goes on under a new one, so that what it
 //! claimed before is refused.
 
@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::queue::Queue;
-use super::{FileSys, claims, disk, lists, not_an_owner};
-use crate::sqlite::owners::{OwnerFile, Proof, file_name, proof_of_death};
+use super::{FileSys, claims, disk, lists};
+use crate::owner_file::{OwnerFile, Proof, file_name, proof_of_death};
+use crate::transport::not_an_owner;
 use crate::{Kind, TransportError};
 
 /// No submit takes so long.

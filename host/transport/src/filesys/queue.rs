@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 use super::index::{self, EMPTY, Index};
 use super::lists::Dead;
 use super::{Place, disk};
+use crate::task::micros;
 use crate::{Due, NewTask, Payload, QueueName, Submitted, TaskId, Timestamp, TransportError};
 
 /// From so many files on one sync of the file system costs less than one of each.
@@ -526,5 +527,5 @@ pub(super) fn now_nanos() -> i64 {
 
 /// So long after a moment in nanoseconds, in microseconds.
 fn after(nanos: i64, wait: Duration) -> i64 {
-    (nanos / 1000).saturating_add(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX))
+    (nanos / 1000).saturating_add(micros(wait))
 }

@@ -9,10 +9,11 @@ use std::time::Instant;
 use redis::{Connection, RedisError};
 use serde::{Deserialize, Serialize};
 
+use super::Redis;
 use super::scripts::call;
-use super::{Redis, not_an_owner};
 use crate::TransportError;
 use crate::process::Process;
+use crate::transport::not_an_owner;
 
 /// Who an owner is, as its record has it behind the time of the last beat.
 #[derive(Serialize, Deserialize)]

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::{Sqlite, now, tasks};
+use super::{Sqlite, tasks};
+use crate::task::micros;
 use crate::{
     Attributes, Claim, ClaimId, ClaimedTask, Finished, Outcome, Payload, QueueName, TaskId,
     Timestamp, TransportError, Want,
@@ -51,7 +52,7 @@ impl Sqlite {
         const SOME: &str = "
 SELECT EXISTS (SELECT 1 FROM tasks WHERE queue = ?1 AND claim IS NULL AND due IS NULL)
     OR EXISTS (SELECT 1 FROM tasks WHERE queue = ?1 AND claim IS NULL AND due <= ?2)";
-        let values = params![queue.as_str(), now().0];
+        let values = params![queue.as_str(), Timestamp::now().0];
         self.db
             .prepare_cached(SOME)
             .and_then(|mut statement| statement.query_row(values, |row| row.get(0)))
@@ -137,7 +138,7 @@ SELECT NOT EXISTS (SELECT 1 FROM claims WHERE queue = ?1)
             SELECT 1 FROM tasks WHERE queue = ?1 AND claim IS NULL AND (due IS NULL OR due <= ?2)
         )
     )";
-        let values = params![queue.as_str(), now().0];
+        let values = params![queue.as_str(), Timestamp::now().0];
         self.db
             .prepare_cached(IDLE)
             .and_then(|mut statement| statement.query_row(values, |row| row.get(0)))
@@ -193,7 +194,7 @@ WHERE queue = ?2 AND claim IS NULL AND due IS NULL AND (priority, id) <= (?3, ?4
         }
         None => want.tasks,
     };
-    change.prepare_cached(WAKE)?.execute(params![name, now().0])?;
+    change.prepare_cached(WAKE)?.execute(params![name, Timestamp::now().0])?;
     let max = i64::try_from(want.tasks.min(room)).unwrap_or(i64::MAX);
     let mut tasks: Vec<ClaimedTask> = Vec::new();
     let (mut last, mut bytes) = ((0i64, 0i64), 0);
@@ -266,7 +267,7 @@ WHERE id = ?1 AND claim = ?2";
     const END: &str = "
 DELETE FROM claims
 WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM tasks WHERE claim = ?1)";
-    let died = now();
+    let died = Timestamp::now();
     let mut recorded = Recorded::default();
     let mut claims: Vec<(ClaimId, Option<QueueName>)> = Vec::new();
     for one in finished {
@@ -292,7 +293,7 @@ WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM tasks WHERE claim = ?1)";
             }
             (Some(queue), Outcome::Retry { after, history }) => {
                 recorded.arrived.insert(queue.clone());
-                let due = died.0.saturating_add(tasks::micros(*after));
+                let due = died.0.saturating_add(micros(*after));
                 let row = params![one.task.0, one.claim.0, due, history.to_string()];
                 change.prepare_cached(RETRY)?.execute(row)? == 1
             }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rusqlite::{OptionalExtension, params};
 
-use super::tasks::micros;
-use super::{Sqlite, now};
+use super::Sqlite;
+use crate::task::micros;
 use crate::{
     DeadLetter, DeadQuery, Death, LetterId, Payload, QueueName, TaskId, Timestamp, TransportError,
 };
@@ -121,7 +121,7 @@ RETURNING queue";
         /// `?1` the last moment to forget.
         const FORGET: &str = "DELETE FROM dead WHERE died < ?1";
         let say = self.say();
-        let before = now().0.saturating_sub(micros(age));
+        let before = Timestamp::now().0.saturating_sub(micros(age));
         // Asked without blocking anybody: it is asked often.
         let some: bool = self.db.query_row(OLD, [before], |row| row.get(0)).map_err(&say)?;
         if !some {

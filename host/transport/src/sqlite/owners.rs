@@ -1,22 +1,16 @@
-//! Who lives. Each owner keeps a file in `<queue file>.owners/` locked (`flock`) for as long as its
-//! process lives; the kernel frees the lock with the process, whatever ended it. A free lock is
-//! proof of death, so claims are taken back at once. An owner that holds its lock but has not
-//! beaten for `owner_timeout` (stopped) is taken over too; the fence in `claims.rs` refuses what it
-//! completes later. Beats go into the locked file, unsynced: an idle host writes nothing to disk.
+//! Who lives: an owner is a row in `owners` and a locked file in `<queue file>.owners/`, see
+//! `owner_file.rs`. One that was taken over although it lives is refused by the fence in `claims.rs`.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::{OptionalExtension, Transaction, params};
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
-use rustix::time::{ClockId, clock_gettime};
 
-use super::{Sqlite, failure, not_an_owner};
-use crate::process::machine;
+use super::{Sqlite, failure};
+use crate::owner_file::{OwnerFile, file_name, owner_id, proof_of_death};
+use crate::transport::not_an_owner;
 use crate::{Kind, QueueName, TransportError};
 
 /// This owner, as long as it is registered.
@@ -25,14 +19,6 @@ pub(super) struct Registered {
     pub(super) no: i64,
     file: OwnerFile,
 }
-
-pub(crate) struct OwnerFile {
-    path: PathBuf,
-    file: File,
-}
-
-/// How long to try for an owner's lock: a rescuer holds it for a moment.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Sqlite {
     /// This owner's number; registers it if need be.
@@ -175,7 +161,7 @@ pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
+pub(super) fn make_directory(path: &Path) -> io::Result<()> {
     match fs::create_dir(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         done => done,
@@ -210,147 +196,4 @@ WHERE claim IN (SELECT id FROM claims WHERE owner = ?1)";
         tasks: u64::try_from(tasks).unwrap_or(u64::MAX),
         queues: names.iter().filter_map(|name| QueueName::parse(name).ok()).collect(),
     })
-}
-
-impl OwnerFile {
-    /// Makes and locks the file; `WouldBlock` when a living owner holds it.
-    pub(crate) fn create(path: PathBuf) -> io::Result<OwnerFile> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(&path)?;
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                // A rescuer may have removed the file between the two calls.
-                Ok(()) if is_at(&file, &path) => return Ok(OwnerFile { path, file }),
-                Ok(()) => {}
-                Err(Errno::WOULDBLOCK) if Instant::now() < deadline => {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    /// Leaves a sign of life. That it cannot be written must not stop a host that works.
-    pub(crate) fn beat(&self) {
-        let sign = format!("{} {:020}\n", machine().unwrap_or_default(), uptime().as_micros());
-        if let Err(error) = self.file.write_at(sign.as_bytes(), 0) {
-            tracing::debug!("no sign of life in {}: {error}", self.path.display());
-        }
-    }
-
-    /// Whether nobody has taken this owner for dead and its file away.
-    pub(crate) fn is_in_place(&self) -> bool {
-        is_at(&self.file, &self.path)
-    }
-
-    pub(crate) fn remove(self) {
-        if is_at(&self.file, &self.path) {
-            // A file left behind is swept by the next owner.
-            let _left = fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// That an owner is dead or stopped for too long.
-pub(crate) enum Proof {
-    NoFile,
-    /// The owner's file, its lock now ours.
-    Free(File),
-    /// Locked by an owner that shows no sign of life.
-    Silent,
-}
-
-impl Proof {
-    pub(crate) fn bury(self, path: &Path) {
-        let ours = match &self {
-            Proof::NoFile => false,
-            Proof::Free(file) => is_at(file, path),
-            // Gone under its name, the owner finds on waking that it has to register again.
-            Proof::Silent => true,
-        };
-        if ours {
-            let _left = fs::remove_file(path);
-        }
-    }
-}
-
-pub(crate) fn proof_of_death(path: &Path, timeout: Duration) -> Option<Proof> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Some(Proof::NoFile),
-        Err(_) => return None,
-    };
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Some(Proof::Free(file)),
-        Err(Errno::WOULDBLOCK) => {
-            let sign = fs::read_to_string(path).ok()?;
-            let (its_machine, beaten) = sign.trim_end().split_once(' ')?;
-            let beaten = Duration::from_micros(beaten.parse().ok()?);
-            let here = machine()?;
-            (here == its_machine && uptime().saturating_sub(beaten) > timeout)
-                .then_some(Proof::Silent)
-        }
-        Err(_) => None,
-    }
-}
-
-pub(crate) fn is_at(file: &File, path: &Path) -> bool {
-    match (file.metadata(), fs::metadata(path)) {
-        (Ok(file), Ok(named)) => file.ino() == named.ino() && file.dev() == named.dev(),
-        _ => false,
-    }
-}
-
-/// Time the machine has been awake since boot: one clock for all its processes, which neither jumps
-/// nor runs while the machine sleeps.
-fn uptime() -> Duration {
-    Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default()
-}
-
-/// An id as a file's name: what is no letter, digit, `.` or `-` becomes `_` and two hex digits.
-pub(crate) fn file_name(id: &str) -> String {
-    let mut name = String::from("o");
-    for byte in id.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' => name.push(char::from(byte)),
-            _ => name.push_str(&format!("_{byte:02x}")),
-        }
-    }
-    name
-}
-
-/// The id in a file's name; `None` for a name of somebody else's making.
-fn owner_id(name: &str) -> Option<String> {
-    let mut id = Vec::new();
-    let mut rest = name.strip_prefix('o')?.bytes();
-    while let Some(byte) = rest.next() {
-        id.push(match byte {
-            b'_' => {
-                let mut digit = || rest.next().and_then(|b| char::from(b).to_digit(16));
-                u8::try_from(digit()? << 4 | digit()?).ok()?
-            }
-            byte => byte,
-        });
-    }
-    String::from_utf8(id).ok().filter(|id| file_name(id) == name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{file_name, owner_id};
-
-    #[test]
-    fn ids_are_file_names_and_back() {
-        for id in ["host:12:99", "a/../b", "", "é_x", ".."] {
-            let name = file_name(id);
-            assert!(!name.contains('/') && name != "..", "{name}");
-            assert_eq!(owner_id(&name).as_deref(), Some(id));
-        }
-        assert_eq!(owner_id("README"), None);
-    }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::{Sqlite, now};
+use super::Sqlite;
+use crate::task::micros;
 use crate::{
     Attributes, Due, NewTask, Payload, QueueName, QueueStatus, Submitted, TaskId, Timestamp,
     TransportError, WaitingTask,
@@ -23,7 +24,7 @@ ON CONFLICT (queue, key) WHERE key IS NOT NULL DO NOTHING
 RETURNING id";
     /// `?1` queue, `?2` key.
     const THERE: &str = "SELECT id FROM tasks WHERE queue = ?1 AND key = ?2";
-    let submitted = now();
+    let submitted = Timestamp::now();
     let mut statement = change.prepare_cached(INSERT)?;
     tasks
         .iter()
@@ -45,10 +46,6 @@ RETURNING id";
             Ok(Submitted { id: TaskId(there), existed: true })
         })
         .collect()
-}
-
-pub(super) fn micros(time: Duration) -> i64 {
-    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }
 
 impl Sqlite {
@@ -73,7 +70,7 @@ impl Sqlite {
         const COUNT: &str = "
 SELECT (SELECT count(*) FROM tasks WHERE queue = ?1 AND claim IS NULL AND due IS NULL)
     + (SELECT count(*) FROM tasks WHERE queue = ?1 AND claim IS NULL AND due <= ?2)";
-        let values = params![queue.as_str(), now().0];
+        let values = params![queue.as_str(), Timestamp::now().0];
         self.db
             .prepare_cached(COUNT)
             .and_then(|mut statement| statement.query_row(values, |row| row.get(0)))
@@ -104,7 +101,7 @@ ORDER BY queue";
         let say = self.say();
         let mut statement = self.db.prepare_cached(QUEUES).map_err(&say)?;
         let rows = statement
-            .query_map([now().0], |row| {
+            .query_map([Timestamp::now().0], |row| {
                 let name: String = row.get(0)?;
                 // Somebody else's row under a name that no command could use is not listed.
                 let Ok(queue) = QueueName::parse(&name) else { return Ok(None) };
@@ -139,7 +136,7 @@ LIMIT ?2";
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut statement = self.db.prepare_cached(WAITING).map_err(&say)?;
         let rows = statement
-            .query_map(params![queue.as_str(), limit, now().0], |row| {
+            .query_map(params![queue.as_str(), limit, Timestamp::now().0], |row| {
                 Ok(WaitingTask {
                     id: TaskId(row.get(0)?),
                     submitted: Timestamp(row.get(1)?),
@@ -182,7 +179,8 @@ SELECT min(due) FROM tasks WHERE queue = ?1 AND claim IS NULL AND due IS NOT NUL
             .prepare_cached(NEXT)
             .and_then(|mut statement| statement.query_row([queue.as_str()], |row| row.get(0)))
             .map_err(self.say())?;
-        let wait = |due: i64| u64::try_from(due.saturating_sub(now().0)).unwrap_or_default();
+        let wait =
+            |due: i64| u64::try_from(due.saturating_sub(Timestamp::now().0)).unwrap_or_default();
         Ok(due.map(|due| Duration::from_micros(wait(due))))
     }
 

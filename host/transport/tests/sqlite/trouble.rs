@@ -49,7 +49,7 @@ fn what_is_no_queue_file() {
     let newer = rusqlite::Connection::open(at("newer.db")).unwrap();
     newer.execute_batch("PRAGMA user_version = 99").unwrap();
     drop(newer);
-    refused(&at("newer.db"), "its version is 99, this program knows up to 1");
+    refused(&at("newer.db"), "its version is 99, this program knows up to 2");
 
     // An empty file is what `touch` or a crash at the first moment leaves: it becomes a queue.
     fs::write(at("empty.db"), "").unwrap();
