@@ -3,6 +3,6 @@
 
 demo: dist ; tests/demo
 test: ; tests/run
-bench: dist ; REX_DIST="$$(realpath "$${DIST:-dist}")" cargo bench --package rex-tests
+bench: dist ; REX_DIST="$$(realpath "$${DIST:-dist}")" cargo bench --workspace --bench "*"
 dist: ; tests/dist
 lint: ; cargo fmt --all --check && cargo clippy --workspace --all-targets -- -D warnings && RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items

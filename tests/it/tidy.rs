@@ -43,8 +43,8 @@ fn shown(path: &Path) -> String {
     path.strip_prefix(repository()).unwrap_or(path).display().to_string()
 }
 
-/// Our crates that each of our crates needs to run, from the manifests.
-fn dependencies() -> BTreeMap<String, Vec<String>> {
+/// Our packages, as cargo reads the manifests.
+fn packages() -> Vec<serde_json::Value> {
     let metadata = Command::new("cargo")
         .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
         .current_dir(repository())
@@ -53,8 +53,12 @@ fn dependencies() -> BTreeMap<String, Vec<String>> {
     assert!(metadata.status.success(), "{}", String::from_utf8_lossy(&metadata.stderr));
     let metadata: serde_json::Value =
         serde_json::from_slice(&metadata.stdout).expect("cargo prints JSON");
-    let packages = metadata["packages"].as_array().expect("a list").iter();
-    let packages = packages.map(|package| {
+    metadata["packages"].as_array().expect("a list").clone()
+}
+
+/// Our crates that each of our crates needs to run, from the manifests.
+fn dependencies() -> BTreeMap<String, Vec<String>> {
+    let packages = packages().into_iter().map(|package| {
         let needs = package["dependencies"].as_array().expect("a list").iter();
         let needs = needs.filter(|needed| needed["kind"].is_null() && !needed["path"].is_null());
         let needs = needs.map(|needed| needed["name"].as_str().expect("a name").to_owned());
@@ -84,6 +88,19 @@ fn crates_depend_in_one_direction() {
         for needed in needs {
             assert!(allowed.contains(&needed.as_str()), "{package} must not depend on {needed}");
         }
+    }
+}
+
+#[test]
+fn make_bench_runs_every_bench() {
+    let makefile = read(&repository().join("Makefile"));
+    let bench = makefile.lines().find(|line| line.starts_with("bench:")).expect("a target");
+    for package in packages() {
+        let mut targets = package["targets"].as_array().expect("a list").iter();
+        let name = package["name"].as_str().expect("a name");
+        let is_run = bench.contains("--workspace") || bench.contains(&format!("--package {name}"));
+        let has_bench = targets.any(|target| target["kind"] == serde_json::json!(["bench"]));
+        assert!(is_run || !has_bench, "make bench leaves out {name}");
     }
 }
 

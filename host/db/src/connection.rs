@@ -60,7 +60,9 @@ impl Connection {
         }
         let mut options = config.get_options().unwrap_or_default().to_string();
         if let Some(timeout) = statement_timeout {
-            options.push_str(&format!(" -c statement_timeout={}", timeout.as_millis()));
+            // The server takes whole milliseconds, of which 0 would be no limit.
+            let millis = timeout.as_millis().clamp(1, i32::MAX as u128);
+            options.push_str(&format!(" -c statement_timeout={millis}"));
         }
         options.push_str(" -c datestyle=ISO -c intervalstyle=postgres -c bytea_output=hex");
         options.push_str(" -c extra_float_digits=1");

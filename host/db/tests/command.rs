@@ -70,6 +70,7 @@ fn every_line_is_answered() {
         &long,
         &deep,
         r#"{"query": "/school{code}"}"#,
+        r#"{"query": "/school{code}", "sql": "SELECT 1"}"#,
     ]
     .map(|line| line.replace('\n', " "));
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
@@ -79,7 +80,7 @@ fn every_line_is_answered() {
         answers[0]["ok"],
         json!([["art", {"date": "2001-02-03"}, {"decimal": "10.50"}], ["law", null, null]])
     );
-    for bad in [1, 2, 3, 4, 5, 6, 11, 13] {
+    for bad in [1, 2, 3, 4, 5, 6, 11, 13, 15] {
         assert!(answers[bad]["error"].is_string(), "{bad}: {}", answers[bad]);
     }
     assert_eq!(answers[7]["ok"], json!([["art"]]));

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use rex_htsql::name::to_name;
 use rex_htsql::plan::Format;
 use rex_htsql::{Lens, Naming, Param, Params};
 
@@ -31,7 +32,7 @@ pub struct QueryArgs {
     pub gateways: Vec<String>,
 
     /// Set the parameter `$NAME`; `NAME:=JSON` gives it the type of the JSON value
-    #[arg(short = 'p', long = "param", value_name = "NAME=VALUE")]
+    #[arg(short = 'p', long = "param", value_name = "NAME=VALUE", conflicts_with = "batch")]
     pub params: Vec<String>,
 
     /// Run the statements of a file in one transaction and print the last answer
@@ -39,19 +40,20 @@ pub struct QueryArgs {
     pub file: Option<PathBuf>,
 
     /// Print the answer as this
-    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text",
+          conflicts_with_all = ["json", "csv", "tsv", "batch", "explain"])]
     pub format: OutputFormat,
 
     /// Print JSON, the same as --format json
-    #[arg(long, conflicts_with_all = ["csv", "tsv"])]
+    #[arg(long, conflicts_with_all = ["csv", "tsv", "batch", "explain"])]
     pub json: bool,
 
     /// Print comma-separated values, the same as --format csv
-    #[arg(long, conflicts_with = "tsv")]
+    #[arg(long, conflicts_with_all = ["tsv", "batch", "explain"])]
     pub csv: bool,
 
     /// Print tab-separated values, the same as --format tsv
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["batch", "explain"])]
     pub tsv: bool,
 
     /// Print a stage of the compilation and do not run the query
@@ -63,7 +65,8 @@ pub struct QueryArgs {
     pub batch: bool,
 
     /// Commit the transactions of --batch, which are rolled back otherwise
-    #[arg(long, requires = "batch")]
+    // What conflicts with --batch is named too: clap drops a requirement that cannot be met.
+    #[arg(long, requires = "batch", conflicts_with_all = ["query", "file", "explain"])]
     pub commit: bool,
 
     /// Have the server give up on a statement after so many seconds
@@ -164,19 +167,23 @@ impl QueryArgs {
         let mut gateways: Vec<Gateway> =
             known.into_iter().map(|(name, uri)| Gateway { name, uri, naming }).collect();
         for text in &self.gateways {
-            let Some((name, uri)) = text.split_once('=').filter(|(name, _)| !name.is_empty())
-            else {
-                let message = "a gateway is given as NAME=URI".to_string();
-                return Err(CommandError::Usage(message));
+            // Queries name it by an identifier, in any case of letters.
+            let is_name = |name: &str| to_name(name) == name.to_lowercase();
+            let Some((name, uri)) = text.split_once('=').filter(|(name, _)| is_name(name)) else {
+                let message = "a gateway is given as NAME=URI, NAME being letters, digits and `_`";
+                return Err(CommandError::Usage(message.to_string()));
             };
+            let name = to_name(name);
             gateways.retain(|gateway| gateway.name != name);
-            gateways.push(Gateway { name: name.to_string(), uri: Uri::parse(uri)?, naming });
+            gateways.push(Gateway { name, uri: Uri::parse(uri)?, naming });
         }
         let statement_timeout = match self.timeout {
             None => None,
-            Some(seconds) => Some(Duration::try_from_secs_f64(seconds).map_err(|_| {
-                CommandError::Usage(format!("`{seconds}` is not a number of seconds"))
-            })?),
+            Some(seconds) => {
+                let limit = Duration::try_from_secs_f64(seconds).ok().filter(|t| !t.is_zero());
+                let message = || format!("`{seconds}` is not a number of seconds above 0");
+                Some(limit.ok_or_else(|| CommandError::Usage(message()))?)
+            }
         };
         Ok(Config { uri, naming, gateways, statement_timeout })
     }
@@ -214,4 +221,74 @@ fn is_address(text: &str) -> bool {
     scheme.iter().any(|head| text.starts_with(head))
         || pairs.iter().any(|head| text.split_whitespace().any(|pair| pair.starts_with(head)))
         || (!text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-')))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: QueryArgs,
+    }
+
+    fn parsed(line: &[&str]) -> Result<QueryArgs, clap::Error> {
+        Line::try_parse_from([&["query"], line].concat()).map(|line| line.args)
+    }
+
+    #[test]
+    fn options_that_would_do_nothing_are_refused() {
+        for line in [
+            &["--commit", "/school"] as &[&str],
+            &["--commit", "-f", "x.htsql"],
+            &["--commit"],
+            &["--json", "--format", "csv", "/school"],
+            &["--batch", "--json"],
+            &["--batch", "-p", "a=1"],
+            &["--explain", "sql", "--csv", "/school"],
+        ] {
+            assert!(parsed(line).is_err(), "{line:?}");
+        }
+        assert!(parsed(&["--batch", "--commit"]).is_ok());
+    }
+
+    #[test]
+    fn a_query_is_no_address_of_rexdb() {
+        let config = |line: &[&str]| {
+            let mut args = parsed(line).unwrap();
+            let naming = args.config(None).unwrap().naming;
+            (args.query, naming)
+        };
+        let query = Some("/school".to_string());
+        assert_eq!(config(&["-d", "x", "--rexdb", "/school"]), (query.clone(), Naming::Rex));
+        assert_eq!(config(&["--rexdb", "dbname=x", "/school"]), (query.clone(), Naming::Rex));
+        assert_eq!(config(&["-d", "x", "/school"]), (query, Naming::Stock));
+    }
+
+    #[test]
+    fn gateways_are_named_as_queries_name_them() {
+        let names = |line: &[&str]| -> Result<Vec<String>, CommandError> {
+            let config = parsed(line).unwrap().config(None)?;
+            Ok(config.gateways.into_iter().map(|gateway| gateway.name).collect())
+        };
+        let given = ["-d", "x", "--gateway", "RexDB=postgresql://a/b", "--gateway", "rexdb=c"];
+        assert_eq!(names(&given).unwrap(), ["rexdb"]);
+        for bad in ["x", "=x", "my-db=x", "1st=x", "a b=x"] {
+            let refused = names(&["-d", "x", "--gateway", bad]).unwrap_err().to_string();
+            assert!(refused.starts_with("a gateway is given as NAME=URI"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_time_limit_is_never_rounded_to_none() {
+        for bad in ["0", "0.0", "nan", "inf", "1e30"] {
+            let refused = parsed(&["-d", "x", "--timeout", bad]).unwrap().config(None);
+            assert!(matches!(refused, Err(CommandError::Usage(_))), "{bad}");
+        }
+        let config = parsed(&["-d", "x", "--timeout", "0.5"]).unwrap().config(None).unwrap();
+        assert_eq!(config.statement_timeout, Some(Duration::from_millis(500)));
+    }
 }

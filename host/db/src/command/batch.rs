@@ -163,6 +163,9 @@ fn read_line(bytes: &[u8]) -> (Result<Line, String>, Option<Json>) {
 
 fn parse(members: &Members) -> Result<Line, String> {
     if let Some(sql) = members.get("sql") {
+        if members.contains_key("query") {
+            return Err("the line has both a `query` and `sql`".to_string());
+        }
         return read(sql.get()).map(Line::Sql).map_err(|_| "`sql` is not a text".to_string());
     }
     let text = members.get("query").and_then(|query| read::<String>(query.get()).ok());
