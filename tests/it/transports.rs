@@ -232,3 +232,62 @@ fn a_move_to_amqp_and_refusals() {
         env.rex_host(&args.iter().map(String::as_str).collect::<Vec<_>>()).fails(1);
     }
 }
+
+/// Puts one task in by a command of its own.
+fn submit_as(env: &Env, uri: &str, payload: &str, attributes: &[&str]) {
+    let store = on(uri);
+    let args = [&["submit", "crash", payload, &store[0], &store[1]], attributes].concat();
+    env.rex_host(&args).ok();
+}
+
+#[test]
+fn a_move_keeps_what_tasks_have_or_refuses() {
+    let Some(server) = Redis::start() else { return };
+    let env = crashing::env();
+    let [old, new] =
+        ["old.db", "new.db"].map(|file| format!("sqlite:{}", env.path(file).display()));
+    submit_as(&env, &old, r#"{"n": 1}"#, &[]);
+    submit_as(&env, &old, r#"{"n": 2}"#, &["--priority", "5"]);
+    submit_as(&env, &old, r#"{"n": 3}"#, &["--priority", "-5", "--unique", "three"]);
+    submit_as(&env, &old, r#"{"n": 4}"#, &["--delay", "1h"]);
+    let go = |from: &str, to: &str| {
+        env.rex_host(&moving(from, to).iter().map(String::as_str).collect::<Vec<_>>())
+    };
+
+    // Redis has neither priorities nor keys: the batch stays where it is.
+    let refused = go(&old, &server.uri()).fails(1);
+    assert!(refused.contains("cannot give tasks a priority"), "{refused}");
+    assert!(refused.contains("0 tasks were moved; the rest waits at sqlite:"), "{refused}");
+    assert!(waiting(&env, &server.uri()).is_empty());
+
+    let said = go(&old, &new).ok();
+    assert_eq!(
+        said,
+        "3 tasks moved from queue crash\n1 delayed tasks stay until their time has come\n"
+    );
+    let tasks = list(&env, &new, &["queue", "peek", "crash"]);
+    let order: Vec<_> = tasks.iter().map(|task| &task["payload"]["n"]).collect();
+    assert_eq!(order, [3, 1, 2]);
+    submit_as(&env, &new, r#"{"n": 5}"#, &["--unique", "three"]);
+    assert_eq!(waiting(&env, &new).len(), 3, "its key came along");
+    assert_eq!(waiting(&env, &old).keys().collect::<Vec<_>>(), [&4]);
+
+    let store = on(&new);
+    env.rex_host(&["queue", "pause", "crash", &store[0], &store[1]]).ok();
+    let refused = go(&new, &old).fails(1);
+    assert!(refused.contains("queue crash is paused at sqlite:"), "{refused}");
+    assert!(refused.contains("resume it first"), "{refused}");
+    assert_eq!(waiting(&env, &new).len(), 3);
+}
+
+#[test]
+fn attempts_are_refused_where_no_task_can_be_tried_again() {
+    let Some(uri) = amqp::fresh(45) else { return };
+    let env = crashing::env();
+    let store = on(&uri);
+    let plugins = env.path("plugins").display().to_string();
+    let workers = r#"asynctask_workers={"crash": {"worker": "crash_worker", "max_attempts": 2}}"#;
+    let run = ["run", "rex.asynctask", "--plugins", &plugins, "--set", workers];
+    let refused = env.rex_host(&[&run[..], &[&store[0], &store[1]]].concat()).fails(78);
+    assert!(refused.contains("queue crash asks for max_attempts, which Amqp"), "{refused}");
+}
