@@ -106,3 +106,17 @@ fn a_table_fits_its_terminal_and_is_paged() {
     assert!(piped.contains("School of Art and DesignSchool of Art and Design"), "{piped}");
     assert!(!piped.contains("page:"), "{piped}");
 }
+
+/// `--rexdb` takes an address; what is none is the query.
+#[test]
+fn a_project_names_the_database() {
+    let (env, database) = (Env::new(), database());
+    let project = env.write("shop.yaml", &format!("db: \"{}\"\n", database.uri()));
+    let project = project.to_str().expect("UTF-8");
+    for args in [&["/school{code}"][..], &["--rexdb", "/school{code}"]] {
+        let all = [&["query", "--project", project, "--csv"], args].concat();
+        assert_eq!(env.rex_host(&all).ok(), "code\r\nart\r\nlaw\r\n");
+    }
+    let missing = env.rex_host(&["query", "--rexdb", "/school{code}"]).fails(2);
+    assert!(missing.contains("no database is given"), "{missing}");
+}

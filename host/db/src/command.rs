@@ -61,18 +61,11 @@ impl CommandError {
     }
 }
 
-/// A database that the caller knows of, as a project's settings name it.
-#[derive(Debug, Clone)]
-pub struct Project {
-    pub uri: Uri,
-    pub gateways: Vec<(String, Uri)>,
-}
-
-/// Runs the command; `project` stands in where the arguments name no database.
+/// Runs the command; `project`, the database of a project's settings, stands in where the arguments name no database.
 ///
 /// # Errors
 /// What went wrong, as a person is to read it.
-pub fn run(mut args: QueryArgs, project: Option<Project>) -> Result<(), CommandError> {
+pub fn run(mut args: QueryArgs, project: Option<Uri>) -> Result<(), CommandError> {
     let config = args.config(project)?;
     let mut session = Session::new(config).map_err(CommandError::Query)?;
     let params = args.params()?;

@@ -71,6 +71,7 @@ fn every_line_is_answered() {
         &deep,
         r#"{"query": "/school{code}"}"#,
         r#"{"query": "/school{code}", "sql": "SELECT 1"}"#,
+        r#"{"query": "/{$x}", "param": {"x": 1}}"#,
     ]
     .map(|line| line.replace('\n', " "));
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
@@ -89,6 +90,8 @@ fn every_line_is_answered() {
     let text = answers[10]["rendered"].as_str().unwrap();
     assert!(text.starts_with("code,name,opened,budget\r\nart,Art,2001-02-03,10.50\r\n"), "{text}");
     assert_eq!(answers[14]["ok"], json!([["art"], ["law"]]));
+    let unknown = "`param` is none of `query`, `params`, `group`, `sql`";
+    assert_eq!(answers[16], json!({ "error": unknown }));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use rex_db::Uri;
-use rex_db::command::{self, CommandError, Project, QueryArgs};
+use rex_db::command::{self, CommandError, QueryArgs};
 
 use super::Environment;
 use super::failure::Failure;
@@ -19,8 +19,7 @@ pub(crate) struct QueryCommand {
 
 pub(crate) fn query(command: QueryCommand, environment: Environment) -> Result<ExitCode, Failure> {
     let QueryCommand { query, common } = command;
-    let asked = query.database.is_none() && query.rexdb.as_ref().is_none_or(String::is_empty);
-    let project = if asked { project(&common, &environment)? } else { None };
+    let project = if query.names_database() { None } else { project(&common, &environment)? };
     match command::run(query, project) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) if error.is_broken_pipe() => Ok(ExitCode::SUCCESS),
@@ -40,10 +39,10 @@ pub(crate) fn query(command: QueryCommand, environment: Environment) -> Result<E
 }
 
 /// The database of the project's settings, if they name one.
-fn project(common: &Common, environment: &Environment) -> Result<Option<Project>, Failure> {
+fn project(common: &Common, environment: &Environment) -> Result<Option<Uri>, Failure> {
     let settings = common.place(environment)?.settings()?;
     let Some(text) = settings.database else { return Ok(None) };
     let uri = Uri::parse(&text)
         .map_err(|error| Failure::new("the setting db is no address").because(&error))?;
-    Ok(Some(Project { uri, gateways: Vec::new() }))
+    Ok(Some(uri))
 }

@@ -8,7 +8,7 @@ use rex_htsql::name::to_name;
 use rex_htsql::plan::Format;
 use rex_htsql::{Lens, Naming, Param, Params};
 
-use super::{CommandError, Config, Project, Uri};
+use super::{CommandError, Config, Uri};
 use crate::json_param::from_typed_json;
 use crate::session::Gateway;
 
@@ -137,9 +137,16 @@ impl QueryArgs {
         }
     }
 
+    /// Whether a database is named here, so that no project's is needed.
+    pub fn names_database(&self) -> bool {
+        let has_address = |value: &String| is_address(value) || self.query.is_some();
+        self.database.is_some()
+            || self.rexdb.as_ref().is_some_and(|value| !value.is_empty() && has_address(value))
+    }
+
     /// The databases and how they are spoken to. A query that `--rexdb` took for its own value is
     /// put back.
-    pub(super) fn config(&mut self, project: Option<Project>) -> Result<Config, CommandError> {
+    pub(super) fn config(&mut self, project: Option<Uri>) -> Result<Config, CommandError> {
         if let Some(value) = &mut self.rexdb
             && !value.is_empty()
             && !is_address(value)
@@ -148,24 +155,23 @@ impl QueryArgs {
             self.query = Some(std::mem::take(value));
         }
         let rexdb = self.rexdb.as_deref().filter(|uri| !uri.is_empty());
-        let (uri, naming, known) = match (&self.database, rexdb, project) {
+        let (uri, naming) = match (&self.database, rexdb, project) {
             (Some(_), Some(_), _) => {
                 let message = "give the database once: -d URI --rexdb, or --rexdb URI";
                 return Err(CommandError::Usage(message.to_string()));
             }
-            (None, Some(uri), _) => (Uri::parse(uri)?, Naming::Rex, Vec::new()),
+            (None, Some(uri), _) => (Uri::parse(uri)?, Naming::Rex),
             (Some(uri), None, _) => {
                 let naming = if self.rexdb.is_some() { Naming::Rex } else { Naming::Stock };
-                (Uri::parse(uri)?, naming, Vec::new())
+                (Uri::parse(uri)?, naming)
             }
-            (None, None, Some(project)) => (project.uri, Naming::Rex, project.gateways),
+            (None, None, Some(project)) => (project, Naming::Rex),
             (None, None, None) => {
                 let message = "no database is given: use -d URI, --rexdb URI or --project NAME";
                 return Err(CommandError::Usage(message.to_string()));
             }
         };
-        let mut gateways: Vec<Gateway> =
-            known.into_iter().map(|(name, uri)| Gateway { name, uri, naming }).collect();
+        let mut gateways: Vec<Gateway> = Vec::new();
         for text in &self.gateways {
             // Queries name it by an identifier, in any case of letters.
             let is_name = |name: &str| to_name(name) == name.to_lowercase();

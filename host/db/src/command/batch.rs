@@ -162,6 +162,11 @@ fn read_line(bytes: &[u8]) -> (Result<Line, String>, Option<Json>) {
 }
 
 fn parse(members: &Members) -> Result<Line, String> {
+    // What is misspelt would be passed over, parameters first of all.
+    let known = ["query", "params", "sql"];
+    if let Some(other) = members.keys().find(|name| !known.contains(&name.as_str())) {
+        return Err(format!("`{other}` is none of `query`, `params`, `group`, `sql`"));
+    }
     if let Some(sql) = members.get("sql") {
         if members.contains_key("query") {
             return Err("the line has both a `query` and `sql`".to_string());
