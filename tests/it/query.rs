@@ -10,7 +10,7 @@ use rex_test_support::process::{self, Running, wait_for};
 const SCHEMA: &str = "
     create table school (code text primary key, name text not null);
     insert into school values ('art', 'School of Art and Design'), ('law', 'School of Law');
-    create view slow as select 1 as x from pg_sleep(600);";
+    create view slow as select 'x'::text as x from pg_sleep(600);";
 
 fn database() -> Database {
     let database = Database::new();
@@ -30,9 +30,11 @@ fn ctrl_c_stops_the_statement_on_the_server() {
     let (env, database) = (Env::new(), database());
     let script = env.write("script.htsql", "/school\n/slow\n/school\n");
     let script = script.to_str().expect("UTF-8");
-    for args in
-        [["--csv", "/slow"], ["--json", "insert(school:=/slow{x :as code})"], ["-f", script]]
-    {
+    for args in [
+        ["--csv", "/slow"],
+        ["--json", "insert(school:=/slow{x :as code, x :as name})"],
+        ["-f", script],
+    ] {
         let mut all = vec!["query", "-d"];
         let uri = database.uri();
         all.push(&uri);
@@ -115,7 +117,7 @@ fn a_project_names_the_database() {
     let project = project.to_str().expect("UTF-8");
     for args in [&["/school{code}"][..], &["--rexdb", "/school{code}"]] {
         let all = [&["query", "--project", project, "--csv"], args].concat();
-        assert_eq!(env.rex_host(&all).ok(), "code\r\nart\r\nlaw\r\n");
+        assert_eq!(env.rex_host(&all).ok(), "Code\r\nart\r\nlaw\r\n");
     }
     let missing = env.rex_host(&["query", "--rexdb", "/school{code}"]).fails(2);
     assert!(missing.contains("no database is given"), "{missing}");
