@@ -15,7 +15,7 @@ use crate::{
 ///
 /// # Delivery
 /// At least once, never lost. A task is in exactly one place: waiting, claimed or dead; it leaves
-/// the store only by [`Outcome::Done`](crate::Outcome::Done) or `purge`. A claim is durable when
+/// the store only by [`Outcome::Done`] or `purge`. A claim is durable when
 /// `claim` returns.
 ///
 /// # Errors
@@ -159,7 +159,7 @@ pub trait Transport: Send {
 pub struct Features {
     /// [`Attributes::priority`](crate::Attributes::priority).
     pub priorities: bool,
-    /// [`Attributes::due`](crate::Attributes::due), and with it [`Outcome::Retry`](crate::Outcome::Retry).
+    /// [`Attributes::due`](crate::Attributes::due), and with it [`Outcome::Retry`].
     pub delays: bool,
     /// [`Attributes::unique`](crate::Attributes::unique).
     pub unique: bool,
