@@ -288,11 +288,11 @@ fn sessions_that_break_all_the_time_cost_and_double_nothing() {
             // As often as they allow: there is some progress between two breaks.
             let mut next = 0;
             while next + 20 < TASKS && Instant::now() < deadline {
-                if finished.load(Ordering::SeqCst) >= next {
-                    broken.fetch_add(admin.execute(end, &[]).unwrap(), Ordering::SeqCst);
-                    next = finished.load(Ordering::SeqCst) + 20;
-                }
-                std::thread::sleep(Duration::from_millis(2));
+                wait_for("some progress", || {
+                    finished.load(Ordering::SeqCst) >= next || Instant::now() > deadline
+                });
+                broken.fetch_add(admin.execute(end, &[]).unwrap(), Ordering::SeqCst);
+                next = finished.load(Ordering::SeqCst) + 20;
             }
         });
         hosts.into_iter().flat_map(|host| host.join().unwrap()).collect::<Vec<u64>>()
