@@ -23,9 +23,13 @@ fn submit(env: &Env, uri: &str, tasks: impl Iterator<Item = Value>) {
 }
 
 fn start(env: &Env, uri: &str, more: &[&str]) -> Running {
+    start_with(env, uri, &json!({"processes": 2}), more)
+}
+
+fn start_with(env: &Env, uri: &str, limits: &Value, more: &[&str]) -> Running {
     let store = on(uri);
     let args = store.iter().map(String::as_str).chain(more.iter().copied());
-    crashing::start(env, &json!({"crash": {"processes": 2}}), &args.collect::<Vec<_>>())
+    crashing::start(env, &json!({ "crash": limits }), &args.collect::<Vec<_>>())
 }
 
 fn list(env: &Env, uri: &str, command: &[&str]) -> Vec<Value> {
@@ -57,6 +61,28 @@ fn loses_nothing(env: &Env, uri: &str) {
     assert_eq!(list(env, uri, &["dlq", "list"]), Vec::<Value>::new());
 }
 
+/// A task that fails is tried again until it succeeds, another until its attempts are used up.
+fn tries_again(env: &Env, uri: &str) {
+    let record = env.path("record");
+    let task = |n, until| json!({"how": "again", "until": until, "n": n, "record": record});
+    submit(env, uri, [task(1001, 3), task(1002, 9)].into_iter());
+    let host = start_with(env, uri, &json!({"max_attempts": 3, "backoff": 0.3}), &[]);
+    let ended = || {
+        let done = recorded(&record).get(&1001).is_some_and(|(_, done)| *done == 1);
+        done && !list(env, uri, &["dlq", "list"]).is_empty()
+    };
+    wait_for("both tasks to end", ended);
+    host.signal(libc::SIGTERM);
+    let output = host.wait_ok();
+    let counts = recorded(&record);
+    assert_eq!([1001, 1002].map(|n| counts[&n].0), [3, 3], "{output}");
+    let letters = list(env, uri, &["dlq", "list"]);
+    let attempts = letters[0]["details"]["attempts"].as_array().expect("a history");
+    assert_eq!((&letters[0]["attempts"], attempts.len()), (&json!(3), 3), "{output}");
+    let store = on(uri);
+    env.rex_host(&["dlq", "discard", "--queue", "crash", &store[0], &store[1]]).ok();
+}
+
 /// A failure's way to the dead letters.
 fn buries(env: &Env, uri: &str) {
     submit(env, uri, std::iter::once(json!({"how": "exit3", "n": 7})));
@@ -71,6 +97,7 @@ fn killed_hosts_on_redis() {
     let Some(server) = Redis::start() else { return };
     let env = crashing::env();
     loses_nothing(&env, &server.uri());
+    tries_again(&env, &server.uri());
     buries(&env, &server.uri());
 }
 
@@ -79,6 +106,7 @@ fn killed_hosts_on_amqp() {
     let Some(uri) = amqp::fresh(45) else { return };
     let env = crashing::env();
     loses_nothing(&env, &uri);
+    tries_again(&env, &uri);
     buries(&env, &uri);
 }
 
@@ -88,6 +116,7 @@ fn killed_hosts_on_filesys() {
     std::fs::create_dir(env.path("queues")).expect("the folder is ours");
     let uri = format!("filesys:{}", env.path("queues").display());
     loses_nothing(&env, &uri);
+    tries_again(&env, &uri);
     buries(&env, &uri);
 }
 
@@ -281,13 +310,13 @@ fn a_move_keeps_what_tasks_have_or_refuses() {
 }
 
 #[test]
-fn attempts_are_refused_where_no_task_can_be_tried_again() {
+fn a_limit_over_all_hosts_is_refused_where_nobody_counts_them() {
     let Some(uri) = amqp::fresh(45) else { return };
     let env = crashing::env();
     let store = on(&uri);
     let plugins = env.path("plugins").display().to_string();
-    let workers = r#"asynctask_workers={"crash": {"worker": "crash_worker", "max_attempts": 2}}"#;
+    let workers = r#"asynctask_workers={"crash": {"worker": "crash_worker", "max_in_flight": 2}}"#;
     let run = ["run", "rex.asynctask", "--plugins", &plugins, "--set", workers];
     let refused = env.rex_host(&[&run[..], &[&store[0], &store[1]]].concat()).fails(78);
-    assert!(refused.contains("queue crash asks for max_attempts, which Amqp"), "{refused}");
+    assert!(refused.contains("queue crash asks for max_in_flight, which Amqp"), "{refused}");
 }

@@ -10,13 +10,15 @@
 //!
 //! The protocol tells neither which queues there are nor what others hold, so there are queues of
 //! ours that old consumers do not know: `rex.queues` has the names, a host consumes from the always
-//! empty `rex.busy.QUEUE` while it holds tasks, `rex.dead.QUEUE` has the dead letters. Ids and dates
-//! are in each message's properties; a message without them gets an id when it is claimed.
+//! empty `rex.busy.QUEUE` while it holds tasks, `rex.dead.QUEUE` has the dead letters, `rex.due.QUEUE`
+//! and `rex.delay.QUEUE.N` have delayed tasks and those that come again. Ids and dates are in each
+//! message's properties; a message without them gets an id when it is claimed.
 //!
 //! `link.rs`: the connection. `failure.rs`: what went wrong. `message.rs`: tasks and letters as
-//! messages. `claims.rs`: submit, take and finish. `lists.rs`: looks. `watch.rs`: word of new tasks.
+//! messages. `claims.rs`: submit, take and finish. `delays.rs`: what waits for its time. `lists.rs`: looks. `watch.rs`: word of new tasks.
 
 mod claims;
+mod delays;
 mod failure;
 mod link;
 mod lists;
@@ -31,11 +33,13 @@ use crossbeam_channel::Sender;
 use crate::task::micros;
 use crate::transport::not_an_owner;
 use crate::{
-    Claim, ClaimId, DeadLetter, DeadQuery, Finished, LetterId, NewTask, Options, QueueName,
-    QueueStatus, Submitted, TaskId, Timestamp, Transport, TransportError, Uri, WaitingTask, Want,
-    Watch, cannot,
+    Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, LetterId, NewTask, Options,
+    QueueName, QueueStatus, Submitted, TaskId, Timestamp, Transport, TransportError, Uri,
+    WaitingTask, Want, Watch, cannot,
 };
+use delays::Delays;
 use link::{Address, Link};
+use lists::Entries;
 use message::{Ids, Message};
 
 /// A store in an AMQP broker.
@@ -49,6 +53,10 @@ pub struct Amqp {
     held: BTreeMap<ClaimId, Held>,
     /// Queues in which this host holds tasks, with the consumer that says so.
     busy: HashMap<QueueName, String>,
+    /// What is in `rex.queues`, and how many messages that are.
+    entries: Entries,
+    entries_count: u64,
+    delays: HashMap<QueueName, Delays>,
     /// Queues that were declared over this link and whose name is in `rex.queues`.
     declared: HashSet<QueueName>,
 }
@@ -77,6 +85,9 @@ impl Amqp {
             ids: Ids::new(),
             held: BTreeMap::new(),
             busy: HashMap::new(),
+            entries: Entries::new(),
+            entries_count: 0,
+            delays: HashMap::new(),
             declared: HashSet::new(),
         };
         amqp.with_link(|_, _| Ok(()))?;
@@ -94,6 +105,9 @@ impl Amqp {
             _ => {
                 self.held.clear();
                 self.busy.clear();
+                self.entries.clear();
+                self.entries_count = 0;
+                self.delays.clear();
                 self.declared.clear();
                 Link::connect(&self.address)?
             }
@@ -121,6 +135,10 @@ impl Amqp {
 }
 
 impl Transport for Amqp {
+    fn features(&self) -> Features {
+        Features { delays: true, ..Features::default() }
+    }
+
     fn submit(&mut self, tasks: &[NewTask]) -> Result<Vec<Submitted>, TransportError> {
         self.features().allow(&self.label(), tasks)?;
         if tasks.is_empty() {
@@ -197,6 +215,10 @@ impl Transport for Amqp {
             let (_, hosts) = link.count(&message::busy(queue))?;
             Ok(waiting == 0 && hosts == 0)
         })
+    }
+
+    fn next_due(&mut self, queue: &QueueName) -> Result<Option<Duration>, TransportError> {
+        self.with_link(|amqp, link| amqp.time_to_next(link, queue))
     }
 
     fn watch(&self, wake: Sender<QueueName>) -> Result<Option<Watch>, TransportError> {

@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use amqprs::BasicProperties;
-use amqprs::channel::{BasicAckArguments, BasicNackArguments};
 use amqprs::error::Error;
+use serde_json::Value;
 
-use super::link::Link;
-use super::message::{self, Message, WAKE};
+use super::delays::moment;
+use super::link::{Link, Place};
+use super::message::{self, Aside, Message};
 use super::{Amqp, Held, HeldTask};
+use crate::task::micros;
 use crate::{
     Claim, ClaimId, ClaimedTask, Finished, LetterId, NewTask, Outcome, QueueName, Submitted,
-    TaskId, Want,
+    TaskId, Timestamp, Want,
 };
 
 impl Amqp {
@@ -31,10 +33,16 @@ impl Amqp {
         }
         let mut ids = Vec::with_capacity(tasks.len());
         for task in tasks {
-            let (id, name) = (self.ids.next(), task.queue.as_str());
-            let body = task.payload.as_str().as_bytes().to_vec();
-            link.publish(name, name, message::properties(id), body)?;
+            let id = self.ids.next();
             ids.push(id);
+            let payload = task.payload.clone();
+            if let Some(due) = moment(task.attributes.due) {
+                let message = Message { id, attempt: 1, payload, history: Value::Null };
+                self.put_aside(link, &task.queue, message, due)?;
+                continue;
+            }
+            let body = payload.as_str().as_bytes().to_vec();
+            link.publish(Place::Tasks(&task.queue), message::properties(id), body)?;
         }
         for queue in queues {
             tell(link, queue)?;
@@ -51,21 +59,23 @@ impl Amqp {
         if want.tasks == 0 || self.count_waiting(link, queue)? == 0 {
             return Ok(None);
         }
+        let mut size = 0;
         // Before the first task is taken, so that nobody takes the queue for idle in between.
         if !self.busy.contains_key(queue) {
             let consumer = link.show_busy(&message::busy(queue))?;
             self.busy.insert(queue.clone(), consumer);
         }
-        let got = link.get(link.work()?, queue.as_str(), want.tasks as u64, want.bytes)?;
         let id = ClaimId(self.ids.next().0);
         let mut held = BTreeMap::new();
-        for (got, properties, body) in got {
-            let mut message = Message::read(&mut self.ids, &properties, &body);
-            // Twice the same id, as after a copy by hand: each task needs its own.
-            if held.contains_key(&message.id) {
-                message.id = self.ids.next();
-            }
-            held.insert(message.id, HeldTask { tag: got.delivery_tag(), message });
+        for got in link.fetch(&message::due(queue), want.tasks as u64, want.bytes)? {
+            size += got.body.len();
+            let aside = Aside::read(&mut self.ids, &got.properties, &got.body);
+            self.hold(&mut held, got.tag, aside.message);
+        }
+        let (tasks, bytes) = ((want.tasks - held.len()) as u64, want.bytes.saturating_sub(size));
+        for got in link.fetch(queue.as_str(), tasks, bytes)? {
+            let message = Message::read(&mut self.ids, &got.properties, &got.body);
+            self.hold(&mut held, got.tag, message);
         }
         if held.is_empty() {
             self.free(link, queue)?;
@@ -73,7 +83,7 @@ impl Amqp {
         }
         let tasks = held.iter().map(|(id, task)| ClaimedTask {
             id: *id,
-            attempt: 1,
+            attempt: task.message.attempt,
             submitted: task.message.submitted(),
             payload: task.message.payload.clone(),
             history: task.message.history.clone(),
@@ -82,6 +92,14 @@ impl Amqp {
         tasks.sort_by_key(|task| held.get(&task.id).map(|held| held.tag));
         self.held.insert(id, Held { queue: queue.clone(), tasks: held });
         Ok(Some(Claim { id, queue: queue.clone(), tasks }))
+    }
+
+    fn hold(&mut self, held: &mut BTreeMap<TaskId, HeldTask>, tag: u64, mut message: Message) {
+        // Twice the same id, as after a copy by hand: each task needs its own.
+        if held.contains_key(&message.id) {
+            message.id = self.ids.next();
+        }
+        held.insert(message.id, HeldTask { tag, message });
     }
 
     pub(super) fn record(
@@ -102,28 +120,30 @@ impl Amqp {
             queues.insert(held.queue.clone());
             match &one.outcome {
                 Outcome::Done => acks.push(task.tag),
-                // A retry is refused before.
-                Outcome::Released | Outcome::Retry { .. } => back.push(task.tag),
+                Outcome::Released => back.push(task.tag),
+                Outcome::Retry { after, history } => {
+                    acks.push(task.tag);
+                    let HeldTask { mut message, .. } = task;
+                    message.attempt += 1;
+                    message.history = history.clone();
+                    let due = Timestamp(Timestamp::now().0.saturating_add(micros(*after)));
+                    let queue = held.queue.clone();
+                    self.put_aside(link, &queue, message, due)?;
+                }
                 Outcome::Dead(death) => {
                     acks.push(task.tag);
                     let name = message::dead(&held.queue);
                     link.count(&name)?;
                     let letter = LetterId(self.ids.next().0);
                     let body = message::letter(letter, &task.message, death);
-                    let persistent = BasicProperties::default().with_delivery_mode(2).finish();
-                    // Through the exchange that leads to every queue by its name.
-                    link.publish("", &name, persistent, body)?;
+                    link.publish(Place::Queue(&name), message::persistent(), body)?;
                 }
             }
             submits.extend(&one.submits);
         }
         self.publish(link, &submits)?;
-        for tag in acks {
-            link.wait(link.work()?.basic_ack(BasicAckArguments::new(tag, false)))?;
-        }
-        for tag in back {
-            link.wait(link.work()?.basic_nack(BasicNackArguments::new(tag, false, true)))?;
-        }
+        link.acknowledge(&acks)?;
+        link.put_back(&back)?;
         link.commit()?;
         self.held.retain(|_, held| !held.tasks.is_empty());
         for queue in queues {
@@ -144,9 +164,8 @@ impl Amqp {
     }
 
     pub(super) fn release_all(&mut self, link: &Link) -> Result<(), Error> {
-        for task in self.held.values().flat_map(|held| held.tasks.values()) {
-            link.wait(link.work()?.basic_nack(BasicNackArguments::new(task.tag, false, true)))?;
-        }
+        let tasks = self.held.values().flat_map(|held| held.tasks.values());
+        link.put_back(&tasks.map(|task| task.tag).collect::<Vec<u64>>())?;
         link.commit()?;
         self.held.clear();
         Ok(())
@@ -155,5 +174,5 @@ impl Amqp {
 
 /// Adds the word of new tasks to the running transaction.
 pub(super) fn tell(link: &Link, queue: &QueueName) -> Result<(), Error> {
-    link.publish(WAKE, "", BasicProperties::default(), queue.as_str().as_bytes().to_vec())
+    link.publish(Place::Wake, BasicProperties::default(), queue.as_str().as_bytes().to_vec())
 }

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use amqprs::callbacks::ChannelCallback;
 use amqprs::channel::{
-    BasicCancelArguments, BasicConsumeArguments, BasicGetArguments, BasicNackArguments,
-    BasicPublishArguments, Channel, ExchangeDeclareArguments, QueueBindArguments,
-    QueueDeclareArguments,
+    BasicAckArguments, BasicCancelArguments, BasicConsumeArguments, BasicGetArguments,
+    BasicNackArguments, BasicPublishArguments, Channel, ExchangeDeclareArguments,
+    QueueBindArguments, QueueDeclareArguments,
 };
 use amqprs::connection::{Connection, OpenConnectionArguments};
 use amqprs::error::Error;
-use amqprs::{Ack, BasicProperties, Cancel, CloseChannel, GetOk, Nack, Return};
+use amqprs::{Ack, BasicProperties, Cancel, CloseChannel, Nack, Return};
 use tokio::runtime::Runtime;
 
 use super::failure;
@@ -81,6 +81,36 @@ struct Open {
     connection: Connection,
     plain: Channel,
     work: Channel,
+}
+
+/// Where a message goes.
+#[derive(Clone, Copy)]
+pub(super) enum Place<'a> {
+    /// The exchange of that name, as the original's client does.
+    Tasks(&'a QueueName),
+    /// Through the exchange that leads to every queue by its name.
+    Queue(&'a str),
+    Wake,
+}
+
+impl Place<'_> {
+    fn arguments(self) -> BasicPublishArguments {
+        match self {
+            Place::Tasks(queue) => BasicPublishArguments::new(queue.as_str(), queue.as_str()),
+            Place::Queue(name) => BasicPublishArguments::new("", name),
+            Place::Wake => BasicPublishArguments::new(WAKE, ""),
+        }
+    }
+}
+
+/// A message that is still in its queue: properties and body.
+pub(super) type Seen = (BasicProperties, Vec<u8>);
+
+/// A message that was got and not acknowledged.
+pub(super) struct Got {
+    pub(super) tag: u64,
+    pub(super) properties: BasicProperties,
+    pub(super) body: Vec<u8>,
 }
 
 /// What the broker said when it closed a channel.
@@ -166,37 +196,53 @@ impl Link {
         Ok(messages)
     }
 
-    /// Gets messages of a queue, not acknowledged: up to `max`, and until they have `bytes`.
-    pub(super) fn get(
-        &self,
-        channel: &Channel,
-        queue: &str,
-        max: u64,
-        bytes: usize,
-    ) -> Result<Vec<(GetOk, BasicProperties, Vec<u8>)>, Error> {
-        let (mut got, mut size) = (Vec::new(), 0);
-        while (got.len() as u64) < max && size < bytes {
-            match self.wait(channel.basic_get(BasicGetArguments::new(queue)))? {
-                Some(message) => {
-                    size += message.2.len();
-                    got.push(message);
-                }
-                None => break,
-            }
+    /// Gets the first message of a queue, not acknowledged.
+    pub(super) fn get(&self, queue: &str) -> Result<Option<Got>, Error> {
+        let got = self.wait(self.work()?.basic_get(BasicGetArguments::new(queue)))?;
+        Ok(got.map(|(got, properties, body)| Got { tag: got.delivery_tag(), properties, body }))
+    }
+
+    /// Gets the first messages of a queue, not acknowledged: up to `max`, and until they have `bytes`.
+    pub(super) fn fetch(&self, queue: &str, max: u64, bytes: usize) -> Result<Vec<Got>, Error> {
+        let (mut all, mut size) = (Vec::new(), 0);
+        while (all.len() as u64) < max && size < bytes {
+            let Some(got) = self.get(queue)? else { break };
+            size += got.body.len();
+            all.push(got);
         }
-        Ok(got)
+        Ok(all)
+    }
+
+    /// Adds acknowledgements to the running transaction.
+    pub(super) fn acknowledge(&self, tags: &[u64]) -> Result<(), Error> {
+        let work = self.work()?;
+        self.wait(async {
+            for tag in tags {
+                work.basic_ack(BasicAckArguments::new(*tag, false)).await?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Adds to the running transaction that messages go back to their old places.
+    pub(super) fn put_back(&self, tags: &[u64]) -> Result<(), Error> {
+        let work = self.work()?;
+        self.wait(async {
+            for tag in tags {
+                work.basic_nack(BasicNackArguments::new(*tag, false, true)).await?;
+            }
+            Ok(())
+        })
     }
 
     /// Adds a message to the running transaction.
     pub(super) fn publish(
         &self,
-        exchange: &str,
-        key: &str,
+        place: Place<'_>,
         properties: BasicProperties,
         body: Vec<u8>,
     ) -> Result<(), Error> {
-        let to = BasicPublishArguments::new(exchange, key);
-        self.wait(self.work()?.basic_publish(properties, body, to))
+        self.wait(self.work()?.basic_publish(properties, body, place.arguments()))
     }
 
     pub(super) fn commit(&self) -> Result<(), Error> {
@@ -216,11 +262,7 @@ impl Link {
 
     /// Shows the first messages of a queue that is there: gets them over a channel of its own and
     /// puts them back.
-    pub(super) fn look(
-        &self,
-        queue: &str,
-        limit: u64,
-    ) -> Result<Vec<(BasicProperties, Vec<u8>)>, Error> {
+    pub(super) fn look(&self, queue: &str, limit: u64) -> Result<Vec<Seen>, Error> {
         let (Some(runtime), open) = (&self.runtime, self.open()?) else { return Err(closed()) };
         runtime.block_on(within(LOOK_TIMEOUT, async {
             let channel = open.connection.open_channel(None).await?;

@@ -1,18 +1,19 @@
 //! Looks at what is there. The protocol shows a message only by giving it: it is got over a channel
 //! of its own and put back into its old place, and for that moment nobody else sees it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use amqprs::BasicProperties;
-use amqprs::channel::{
-    BasicAckArguments, BasicNackArguments, QueueBindArguments, QueuePurgeArguments,
-};
+use amqprs::channel::{QueueBindArguments, QueuePurgeArguments};
 use amqprs::error::Error;
 
-use super::link::Link;
-use super::message::{self, Message, QUEUES};
+use super::link::{Link, Place, Seen};
+use super::message::{self, Aside, Message, QUEUES};
 use super::{Amqp, claims};
 use crate::{DeadLetter, DeadQuery, QueueName, QueueStatus, Timestamp, WaitingTask};
+
+/// The queues that were ever used, each with the steps of its delays.
+pub(super) type Entries = BTreeMap<QueueName, BTreeSet<u32>>;
 
 impl Amqp {
     /// Makes a queue, and enters its name the first time.
@@ -25,26 +26,58 @@ impl Amqp {
         }
         let messages = link.declare(queue)?;
         if !self.names(link)?.contains(queue) {
-            let persistent = BasicProperties::default().with_delivery_mode(2).finish();
-            link.publish("", QUEUES, persistent, queue.as_str().as_bytes().to_vec())?;
+            let name = queue.as_str().as_bytes().to_vec();
+            link.publish(Place::Queue(QUEUES), message::persistent(), name)?;
             link.commit()?;
         }
         self.declared.insert(queue.clone());
         Ok(messages)
     }
 
-    pub(super) fn count_waiting(&mut self, link: &Link, queue: &QueueName) -> Result<u64, Error> {
-        if self.declared.contains(queue) {
-            return Ok(link.count(queue.as_str())?.0);
-        }
-        self.declare(link, queue)
+    /// What is due: of ours, and of the queue itself.
+    pub(super) fn count_due(
+        &mut self,
+        link: &Link,
+        queue: &QueueName,
+    ) -> Result<(u64, u64), Error> {
+        let plain = match self.declared.contains(queue) {
+            true => link.count(queue.as_str())?.0,
+            false => self.declare(link, queue)?,
+        };
+        self.bring_due(link, queue)?;
+        Ok((link.count(&message::due(queue))?.0, plain))
     }
 
-    /// The queues that a host or a producer of ours has used.
-    fn names(&self, link: &Link) -> Result<BTreeSet<QueueName>, Error> {
-        let names = link.look(QUEUES, u64::MAX)?;
-        let names = names.iter().filter_map(|(_, body)| std::str::from_utf8(body).ok());
-        Ok(names.filter_map(|name| QueueName::parse(name).ok()).collect())
+    pub(super) fn count_waiting(&mut self, link: &Link, queue: &QueueName) -> Result<u64, Error> {
+        self.count_due(link, queue).map(|(ours, plain)| ours + plain)
+    }
+
+    /// The queues that a host or a producer of ours has used, and the steps of their delays.
+    pub(super) fn entries(&mut self, link: &Link) -> Result<&Entries, Error> {
+        let (count, _) = link.count(QUEUES)?;
+        if count != self.entries_count {
+            let seen = link.look(QUEUES, u64::MAX)?;
+            for entry in seen.iter().filter_map(|(_, body)| std::str::from_utf8(body).ok()) {
+                let (name, step) = match entry.split_once(' ') {
+                    Some((name, step)) => (name, step.parse::<u32>().ok()),
+                    None => (entry, None),
+                };
+                if let Ok(queue) = QueueName::parse(name) {
+                    self.entries.entry(queue).or_default().extend(step);
+                }
+            }
+            // While another one looks some are out of sight, and then the count differs.
+            self.entries_count = seen.len() as u64;
+        }
+        Ok(&self.entries)
+    }
+
+    fn read(&mut self, properties: &BasicProperties, body: &[u8]) -> Aside {
+        Aside::read(&mut self.ids, properties, body)
+    }
+
+    fn names(&mut self, link: &Link) -> Result<BTreeSet<QueueName>, Error> {
+        Ok(self.entries(link)?.keys().cloned().collect())
     }
 
     pub(super) fn list_queues(&mut self, link: &Link) -> Result<Vec<QueueStatus>, Error> {
@@ -52,24 +85,34 @@ impl Amqp {
         let mut names = self.names(link)?;
         names.extend(self.declared.iter().cloned());
         for queue in names {
-            let (waiting, _) = link.count(queue.as_str())?;
+            let (ours, plain) = self.count_due(link, &queue)?;
+            let mut delayed = 0;
+            for step in self.learn_steps(link, &queue)? {
+                delayed += link.count(&message::delay(&queue, step))?.0;
+            }
             let (dead, _) = link.count(&message::dead(&queue))?;
             let (_, hosts) = link.count(&message::busy(&queue))?;
-            let ours = self.held.values().filter(|held| held.queue == queue);
-            let ours: u64 = ours.map(|held| held.tasks.len() as u64).sum();
+            let held = self.held.values().filter(|held| held.queue == queue);
+            let held: u64 = held.map(|held| held.tasks.len() as u64).sum();
             // Of other hosts it is only known that they hold something.
             let others = hosts.saturating_sub(u64::from(self.busy.contains_key(&queue)));
-            let oldest = self.list_waiting(link, &queue, 1)?;
+            let oldest = [(ours, message::due(&queue)), (plain, queue.as_str().to_owned())];
+            let mut dates = Vec::new();
+            for (_, name) in oldest.iter().filter(|(count, _)| *count > 0) {
+                let first = link.look(name, 1)?;
+                let read = |(properties, body): &Seen| self.read(properties, body);
+                dates.extend(first.iter().map(read).map(|aside| aside.message.submitted()));
+            }
             let status = QueueStatus {
-                waiting,
-                delayed: 0,
-                in_flight: ours + others,
+                waiting: ours + plain,
+                delayed,
+                in_flight: held + others,
                 dead,
-                oldest: oldest.first().map(|task| task.submitted),
+                oldest: dates.into_iter().min(),
                 paused: false,
                 queue,
             };
-            if status.waiting + status.in_flight + status.dead > 0 {
+            if status.waiting + status.delayed + status.in_flight + status.dead > 0 {
                 statuses.push(status);
             }
         }
@@ -82,29 +125,53 @@ impl Amqp {
         queue: &QueueName,
         limit: u64,
     ) -> Result<Vec<WaitingTask>, Error> {
-        if self.count_waiting(link, queue)? == 0 {
-            return Ok(Vec::new());
-        }
-        let seen = link.look(queue.as_str(), limit)?;
-        let tasks = seen.iter().map(|(properties, body)| {
-            let message = Message::read(&mut self.ids, properties, body);
-            WaitingTask {
-                id: message.id,
-                submitted: message.submitted(),
-                attempt: 1,
-                priority: 0,
-                due: None,
-                payload: message.payload,
+        let now = Timestamp::now();
+        let (ours, plain) = self.count_due(link, queue)?;
+        let mut first = Vec::new();
+        for (count, name) in [(ours, message::due(queue)), (plain, queue.as_str().to_owned())] {
+            let rest = limit.saturating_sub(first.len() as u64).min(count);
+            if rest > 0 {
+                first.extend(link.look(&name, rest)?);
             }
+        }
+        let mut tasks: Vec<Aside> = first.iter().map(|(p, b)| self.read(p, b)).collect();
+        if (tasks.len() as u64) < limit {
+            let mut later = Vec::new();
+            for step in self.learn_steps(link, queue)? {
+                let name = message::delay(queue, step);
+                if link.count(&name)?.0 > 0 {
+                    let seen = link.look(&name, u64::MAX)?;
+                    later.extend(seen.iter().map(|(p, b)| self.read(p, b)));
+                }
+            }
+            later.sort_by_key(|aside| aside.due);
+            tasks.extend(later);
+            tasks.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        }
+        let tasks = tasks.into_iter().map(|Aside { message, due, .. }| WaitingTask {
+            id: message.id,
+            submitted: message.submitted(),
+            attempt: message.attempt,
+            priority: 0,
+            due: Some(due).filter(|due| *due > now),
+            payload: message.payload,
         });
         Ok(tasks.collect())
     }
 
     pub(super) fn delete_waiting(&mut self, link: &Link, queue: &QueueName) -> Result<u64, Error> {
-        self.count_waiting(link, queue)?;
-        let purged =
-            link.wait(link.plain()?.queue_purge(QueuePurgeArguments::new(queue.as_str())))?;
-        Ok(u64::from(purged.unwrap_or_default()))
+        self.declare(link, queue)?;
+        let steps = self.learn_steps(link, queue)?;
+        let mut names: Vec<String> =
+            steps.iter().map(|step| message::delay(queue, *step)).collect();
+        names.extend([message::due(queue), queue.as_str().to_owned()]);
+        let mut count = 0;
+        for name in names {
+            link.count(&name)?;
+            let purged = link.wait(link.plain()?.queue_purge(QueuePurgeArguments::new(&name)))?;
+            count += u64::from(purged.unwrap_or_default());
+        }
+        Ok(count)
     }
 
     pub(super) fn list_dead(
@@ -177,27 +244,23 @@ impl Amqp {
         revive: bool,
         chosen: impl Fn(&DeadLetter) -> bool,
     ) -> Result<u64, Error> {
-        if revive {
-            self.declare(link, queue)?;
-        }
-        let work = link.work()?;
-        let mut count = 0;
-        for (got, _, body) in link.get(work, &message::dead(queue), u64::MAX, usize::MAX)? {
-            let tag = got.delivery_tag();
-            match message::read_letter(queue, &body).filter(&chosen) {
-                Some(letter) => {
-                    if revive {
-                        let history = &letter.death.details["attempts"];
-                        let properties = message::properties_with(letter.id, history);
-                        let body = letter.payload.as_str().as_bytes().to_vec();
-                        link.publish(queue.as_str(), queue.as_str(), properties, body)?;
-                    }
-                    link.wait(work.basic_ack(BasicAckArguments::new(tag, false)))?;
-                    count += 1;
-                }
-                None => link.wait(work.basic_nack(BasicNackArguments::new(tag, false, true)))?,
+        let (mut count, mut gone, mut kept) = (0, Vec::new(), Vec::new());
+        for got in link.fetch(&message::dead(queue), u64::MAX, usize::MAX)? {
+            let letter = message::read_letter(queue, &got.body).filter(&chosen);
+            let Some(DeadLetter { id, payload, death, .. }) = letter else {
+                kept.push(got.tag);
+                continue;
+            };
+            gone.push(got.tag);
+            count += 1;
+            if revive {
+                let history = death.details["attempts"].clone();
+                let message = Message { id, attempt: 1, payload, history };
+                self.put_aside(link, queue, message, Timestamp(0))?;
             }
         }
+        link.acknowledge(&gone)?;
+        link.put_back(&kept)?;
         if revive && count > 0 {
             claims::tell(link, queue)?;
         }

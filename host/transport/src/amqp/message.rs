@@ -1,7 +1,7 @@
 //! Tasks and dead letters as messages: bodies and properties as the original's client library
 //! writes them, ids and dates where it does not look.
 
-use amqprs::{BasicProperties, FieldTable, FieldValue};
+use amqprs::BasicProperties;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -22,10 +22,22 @@ pub(super) fn dead(queue: &QueueName) -> String {
     format!("rex.dead.{queue}")
 }
 
+/// The queue of tasks of `queue` that are due and go before the others.
+pub(super) fn due(queue: &QueueName) -> String {
+    format!("rex.due.{queue}")
+}
+
+/// The queue in which tasks of `queue` stay for 2 to the power of `step` seconds.
+pub(super) fn delay(queue: &QueueName, step: u32) -> String {
+    format!("rex.delay.{queue}.{step}")
+}
+
 /// A task as it came.
 #[derive(Clone)]
 pub(super) struct Message {
     pub(super) id: TaskId,
+    /// The next attempt's number, from 1.
+    pub(super) attempt: u32,
     pub(super) payload: Payload,
     pub(super) history: Value,
 }
@@ -36,8 +48,9 @@ impl Message {
         let id = properties.message_id().and_then(|id| id.parse().ok()).map(TaskId);
         Message {
             id: id.unwrap_or_else(|| ids.next()),
+            attempt: 1,
             payload: Payload::from_stored(String::from_utf8_lossy(body).into_owned()),
-            history: history(properties).unwrap_or_default(),
+            history: Value::Null,
         }
     }
 
@@ -57,26 +70,62 @@ pub(super) fn properties(id: TaskId) -> BasicProperties {
         .finish()
 }
 
-/// The header that says what became of earlier attempts, as JSON.
-const HISTORY: &str = "rex-history";
-
-fn history(properties: &BasicProperties) -> Option<Value> {
-    match properties.headers()?.get(&HISTORY.try_into().ok()?)? {
-        FieldValue::S(text) => serde_json::from_str(text.as_ref()).ok(),
-        _ => None,
-    }
+/// The properties of what is ours alone.
+pub(super) fn persistent() -> BasicProperties {
+    BasicProperties::default().with_delivery_mode(2).finish()
 }
 
-/// The properties of a task that was tried before.
-pub(super) fn properties_with(id: TaskId, history: &Value) -> BasicProperties {
-    let mut properties = properties(id);
-    let (name, text) = (HISTORY.try_into(), history.to_string().try_into());
-    if let (false, Ok(name), Ok(text)) = (history.is_null(), name, text) {
-        let mut headers = FieldTable::new();
-        headers.insert(name, FieldValue::S(text));
-        properties.with_headers(headers);
+/// A task that waits beside its queue.
+pub(super) struct Aside {
+    pub(super) message: Message,
+    pub(super) due: Timestamp,
+    /// When it leaves the queue in which it is.
+    pub(super) until: Timestamp,
+}
+
+/// Before a payload that waits beside its queue: one line of JSON.
+#[derive(Serialize, Deserialize)]
+struct Label {
+    id: i64,
+    attempt: u32,
+    due: i64,
+    until: i64,
+    #[serde(default)]
+    history: Value,
+}
+
+impl Aside {
+    pub(super) fn write(&self) -> Vec<u8> {
+        let label = Label {
+            id: self.message.id.0,
+            attempt: self.message.attempt,
+            due: self.due.0,
+            until: self.until.0,
+            history: self.message.history.clone(),
+        };
+        let label = serde_json::to_string(&label).unwrap_or_default();
+        format!("{label}\n{}", self.message.payload).into_bytes()
     }
-    properties
+
+    /// What no host has written is a task that is due.
+    pub(super) fn read(ids: &mut Ids, properties: &BasicProperties, body: &[u8]) -> Aside {
+        let read = || {
+            let (label, payload) = std::str::from_utf8(body).ok()?.split_once('\n')?;
+            let label: Label = serde_json::from_str(label).ok()?;
+            let message = Message {
+                id: TaskId(label.id),
+                attempt: label.attempt,
+                payload: Payload::from_stored(payload),
+                history: label.history,
+            };
+            Some(Aside { message, due: Timestamp(label.due), until: Timestamp(label.until) })
+        };
+        read().unwrap_or_else(|| Aside {
+            message: Message::read(ids, properties, body),
+            due: Timestamp(0),
+            until: Timestamp(0),
+        })
+    }
 }
 
 /// A letter is one line of JSON and, behind it, the payload as it was.
@@ -94,7 +143,7 @@ pub(super) fn letter(letter: LetterId, message: &Message, death: &Death) -> Vec<
         letter: letter.0,
         id: message.id.0,
         died: Timestamp::now().0,
-        attempts: 1,
+        attempts: message.attempt,
         death: death.clone(),
     };
     let head = serde_json::to_string(&head).unwrap_or_default();

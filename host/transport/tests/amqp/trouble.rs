@@ -1,13 +1,16 @@
 //! A broker that is away, crashes or cuts us off; hosts that die while they hold tasks.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rex_test_support::amqp::{RabbitMq, fresh};
 use rex_test_support::proxy::Proxy;
-use rex_transport::contract::{all_done, numbers, owner, queue, task, wait_for};
-use rex_transport::{Kind, Options, TransportError, Uri, Want, open};
+use rex_transport::contract::{all_done, finished, numbers, owner, queue, task, wait_for};
+use rex_transport::{
+    Attributes, Due, Kind, NewTask, Options, Outcome, TransportError, Uri, Want, open,
+};
 
 fn fails(uri: &str) -> TransportError {
     match open(&Uri::parse(uri).unwrap(), &Options::default()) {
@@ -119,4 +122,48 @@ fn a_crash_of_the_broker_loses_nothing() {
         host.submit(&[task("bar", 1)]).unwrap();
         woken.recv_timeout(Duration::from_millis(100)).is_ok()
     });
+}
+
+#[test]
+fn delayed_tasks_come_in_time_whoever_submits_and_crashes() {
+    let Some(mut broker) = RabbitMq::start() else { return };
+    let uri = Uri::parse(&broker.uri).unwrap();
+    let name = queue("foo");
+    let (mut host, mut submitter) = (owner(&uri), open(&uri, &Options::default()).unwrap());
+    let delayed = |number, seconds| NewTask {
+        attributes: Attributes {
+            due: Due::In(Duration::from_secs(seconds)),
+            ..Attributes::default()
+        },
+        ..task("foo", number)
+    };
+    assert_eq!(host.poll(&name).unwrap(), 0);
+    // Of waits that differ the longest comes first, and none passes in one step.
+    submitter.submit(&[delayed(1, 3600), delayed(2, 6), delayed(3, 3), task("foo", 4)]).unwrap();
+    let claim = host.claim(&name, &Want::tasks(9)).unwrap().unwrap();
+    assert_eq!(numbers(&claim), [4]);
+    let after = Duration::from_secs(5);
+    let retry = Outcome::Retry { after, history: serde_json::json!(["x".repeat(1 << 20)]) };
+    assert_eq!(host.finish(&[finished(&claim, 0, retry)]).unwrap(), []);
+    let (status, next) = (host.queues().unwrap().remove(0), host.next_due(&name).unwrap());
+    assert_eq!((status.waiting, status.delayed), (0, 4));
+    assert!(next.is_some_and(|next| next <= Duration::from_secs(3)), "{next:?}");
+    broker.crash();
+    wait_for("the loss", || host.poll(&name).is_err());
+    broker.restart();
+    let mut came = BTreeSet::new();
+    wait_for("the tasks that are due", || {
+        // The broker may still be starting.
+        if let Ok(Some(claim)) = host.claim(&name, &Want::tasks(9)) {
+            let attempts = claim.tasks.iter().map(|task| task.attempt);
+            came.extend(numbers(&claim).into_iter().zip(attempts));
+            host.finish(&all_done(&claim)).unwrap();
+        }
+        [(2, 1), (3, 1), (4, 2)].iter().all(|one| came.contains(one))
+    });
+    // That the first attempt was finished the broker may not have written yet.
+    assert!(came.iter().all(|(number, _)| *number != 1), "{came:?}");
+    let left = host.peek(&name, 9).unwrap();
+    assert!(left.len() == 1 && left[0].due.is_some(), "{left:?}");
+    assert_eq!(host.purge(&name).unwrap(), 1);
 }
