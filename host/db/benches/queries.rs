@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::SinkExt as _;
 use rex_db::testing::{Server, load_sql, shared_file};
-use rex_db::{Config, Gateway, Session, Sink, Uri};
+use rex_db::{Address, Config, Gateway, Session, Sink};
 use rex_htsql::plan::Format;
 use rex_htsql::profile::Profile;
 use rex_htsql::{Env, Naming, NoGateways, Params, Value};
@@ -53,7 +53,7 @@ fn main() {
 }
 
 fn session(uri: &str, naming: Naming, gateways: Vec<Gateway>) -> Session {
-    let uri = Uri::parse(uri).unwrap();
+    let uri = Address::parse(uri).unwrap();
     Session::new(Config { uri, naming, gateways, statement_timeout: None }).unwrap()
 }
 
@@ -148,7 +148,7 @@ fn insert(server: &Server, n_rows: u64) {
     server.sql("mart", &made).unwrap();
 
     let gateway =
-        Gateway { name: "rexdb".into(), uri: Uri::parse(&app).unwrap(), naming: Naming::Rex };
+        Gateway { name: "rexdb".into(), uri: Address::parse(&app).unwrap(), naming: Naming::Rex };
     let mut session = session(&mart, Naming::Rex, vec![gateway]);
     let query = "/people{firstname} :as foo /:rexdb /:insert";
     session.catalog().unwrap();

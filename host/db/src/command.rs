@@ -26,7 +26,7 @@ use rex_htsql::Params;
 
 use self::interrupt::Interrupt;
 use crate::session::{Config, Session};
-use crate::uri::{BadUri, Uri};
+use rex_pg::{Address, BadAddress};
 
 /// Why the command failed.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +35,7 @@ pub enum CommandError {
     #[error("{0}")]
     Usage(String),
     #[error("failed to read the address of the database")]
-    Uri(#[from] BadUri),
+    Address(#[from] BadAddress),
     /// The layered text of HTSQL.
     #[error("{0}")]
     Query(rex_htsql::Error),
@@ -65,7 +65,7 @@ impl CommandError {
 ///
 /// # Errors
 /// What went wrong, as a person is to read it.
-pub fn run(mut args: QueryArgs, project: Option<Uri>) -> Result<(), CommandError> {
+pub fn run(mut args: QueryArgs, project: Option<Address>) -> Result<(), CommandError> {
     let config = args.config(project)?;
     let mut session = Session::new(config).map_err(CommandError::Query)?;
     let params = args.params()?;

@@ -9,82 +9,73 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rex_htsql::plan::Statement;
+use rex_pg::{Address, BadAddress};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::types::Type;
 use tokio_postgres::{CancelToken, Client, NoTls, Row, RowStream};
 
 use crate::driver;
 use crate::params::{TextParam, param_type};
-use crate::tls::{self, TlsError};
-use crate::uri::{BadUri, Uri};
-
-/// How long a connection attempt may take where the address does not say.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// No connection could be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     #[error("failed to read the address of the database")]
-    Uri(#[from] BadUri),
-    #[error("failed to set up TLS for `{uri}`")]
-    Tls {
-        uri: String,
-        #[source]
-        source: TlsError,
-    },
-    #[error("failed to connect to `{uri}`: {reason}")]
-    Connect { uri: String, reason: String },
+    Address(#[from] BadAddress),
+    #[error("failed to connect to `{address}`: {reason}")]
+    Connect { address: String, reason: String },
 }
 
 /// An open connection.
 pub(crate) struct Connection {
     client: Client,
-    uri: Uri,
+    address: Address,
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Connection({})", self.uri)
+        write!(f, "Connection({})", self.address)
     }
 }
 
 impl Connection {
     /// Connects, within the current runtime.
     pub(crate) async fn open(
-        uri: &Uri,
+        address: &Address,
         statement_timeout: Option<Duration>,
     ) -> Result<Connection, ConnectError> {
-        let mut config = uri.config()?;
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(CONNECT_TIMEOUT);
-        }
-        let mut options = config.get_options().unwrap_or_default().to_string();
+        let mut options = String::new();
         if let Some(timeout) = statement_timeout {
             // The server takes whole milliseconds, of which 0 would be no limit.
             let millis = timeout.as_millis().clamp(1, i32::MAX as u128);
-            options.push_str(&format!(" -c statement_timeout={millis}"));
+            options.push_str(&format!("-c statement_timeout={millis} "));
         }
-        options.push_str(" -c datestyle=ISO -c intervalstyle=postgres -c bytea_output=hex");
+        options.push_str("-c datestyle=ISO -c intervalstyle=postgres -c bytea_output=hex");
         options.push_str(" -c extra_float_digits=1");
         // A cursor here is read to its end, so its plan should be the one for all rows.
         options.push_str(" -c cursor_tuple_fraction=1.0");
-        config.options(options.trim_start());
-        let failed = |error: tokio_postgres::Error| ConnectError::Connect {
-            uri: uri.to_string(),
-            reason: driver::text(&error, "", 0),
-        };
-        let client = if uri.is_local() {
-            let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
-            drive(connection);
-            client
-        } else {
-            let connector = tls::connector(&uri.tls)
-                .map_err(|source| ConnectError::Tls { uri: uri.to_string(), source })?;
-            let (client, connection) = config.connect(connector).await.map_err(failed)?;
-            drive(connection);
-            client
-        };
-        Ok(Connection { client, uri: uri.clone() })
+        let with_options = address.with_options(&options);
+        let mut attempts = with_options.attempts();
+        while let Some(attempt) = attempts.next() {
+            let connected = match attempt.connector {
+                Some(connector) => {
+                    attempt.config.connect(connector).await.map(|(client, connection)| {
+                        drive(connection);
+                        client
+                    })
+                }
+                None => attempt.config.connect(NoTls).await.map(|(client, connection)| {
+                    drive(connection);
+                    client
+                }),
+            };
+            match connected {
+                Ok(client) => return Ok(Connection { client, address: address.clone() }),
+                Err(error) => attempts.failed(error),
+            }
+        }
+        let reason = attempts.into_error().text;
+        Err(ConnectError::Connect { address: address.to_string(), reason })
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -150,7 +141,7 @@ pub(crate) fn bind(statement: &Statement) -> Vec<(TextParam, Type)> {
 
 /// Stops the statements that the connections of a session run; may be sent to any thread.
 #[derive(Clone, Default)]
-pub struct Canceller(Arc<Mutex<HashMap<usize, (CancelToken, Uri)>>>);
+pub struct Canceller(Arc<Mutex<HashMap<usize, (CancelToken, Address)>>>);
 
 impl fmt::Debug for Canceller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -159,14 +150,14 @@ impl fmt::Debug for Canceller {
 }
 
 impl Canceller {
-    fn tokens(&self) -> MutexGuard<'_, HashMap<usize, (CancelToken, Uri)>> {
+    fn tokens(&self) -> MutexGuard<'_, HashMap<usize, (CancelToken, Address)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Knows the connection of a database from now on.
     pub(crate) fn add(&self, database: usize, connection: &Connection) {
         let token = connection.client.cancel_token();
-        self.tokens().insert(database, (token, connection.uri.clone()));
+        self.tokens().insert(database, (token, connection.address.clone()));
     }
 
     /// Asks the servers to stop; returns when they have been asked. A connection that runs nothing
@@ -175,22 +166,24 @@ impl Canceller {
     /// # Errors
     /// A server could not be reached.
     pub fn cancel(&self) -> Result<(), ConnectError> {
-        let tokens: Vec<(CancelToken, Uri)> = self.tokens().values().cloned().collect();
-        tokens.iter().map(|(token, uri)| cancel(token, uri)).fold(Ok(()), Result::and)
+        let tokens: Vec<(CancelToken, Address)> = self.tokens().values().cloned().collect();
+        tokens.iter().map(|(token, address)| cancel(token, address)).fold(Ok(()), Result::and)
     }
 }
 
-fn cancel(token: &CancelToken, uri: &Uri) -> Result<(), ConnectError> {
-    let failed = |reason: String| ConnectError::Connect { uri: uri.to_string(), reason };
+fn cancel(token: &CancelToken, address: &Address) -> Result<(), ConnectError> {
+    let failed = |reason: String| ConnectError::Connect { address: address.to_string(), reason };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| failed(error.to_string()))?;
-    runtime.block_on(async {
-        let sent = match tls::connector(&uri.tls) {
-            Ok(connector) if !uri.is_local() => token.cancel_query(connector).await,
-            _ => token.cancel_query(NoTls).await,
-        };
-        sent.map_err(|error| failed(driver::text(&error, "", 0)))
-    })
+    runtime
+        .block_on(async {
+            // The token knows whether its connection has TLS; one that has could make a connector.
+            match address.connector() {
+                Ok(connector) => token.cancel_query(connector).await,
+                Err(_) => token.cancel_query(NoTls).await,
+            }
+        })
+        .map_err(|error| failed(driver::text(&error, "", 0)))
 }

@@ -35,9 +35,7 @@ mod product;
 mod rows;
 mod session;
 mod space;
-mod tls;
 mod transaction_control;
-mod uri;
 
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -47,6 +45,5 @@ pub use encode::{profile_json, value_json};
 pub use format::Printer;
 pub use json_param::{from_json, from_typed_json};
 pub use product::Product;
+pub use rex_pg::{Address, BadAddress};
 pub use session::{Config, Gateway, Session, Sink};
-pub use tls::TlsError;
-pub use uri::{BadUri, Uri};

@@ -16,20 +16,20 @@ use crate::format::Printer;
 use crate::product::{Feed, Product};
 use crate::space::{MAIN, Space};
 use crate::transaction_control::transaction_control;
-use crate::uri::Uri;
+use rex_pg::Address;
 
 /// A database to reach by a command of its name (`/:rexdb`).
 #[derive(Debug, Clone)]
 pub struct Gateway {
     pub name: String,
-    pub uri: Uri,
+    pub uri: Address,
     pub naming: Naming,
 }
 
 /// What a session works with.
 #[derive(Debug, Clone)]
 pub struct Config {
-    pub uri: Uri,
+    pub uri: Address,
     pub naming: Naming,
     pub gateways: Vec<Gateway>,
     /// After how long the server gives up on a statement; `None` for never.

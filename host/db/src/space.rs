@@ -11,7 +11,7 @@ use rex_htsql::{Env, Error, Gateways, Naming, Params, Plan};
 
 use crate::connection::{Canceller, Connection};
 use crate::introspect::introspect;
-use crate::uri::Uri;
+use rex_pg::Address;
 
 /// Index of a database in a [`Space`]; the main one is 0.
 pub(crate) type DatabaseId = usize;
@@ -35,7 +35,7 @@ pub(crate) struct Space {
 struct Database {
     /// The gateway's command; empty for the main database.
     name: String,
-    uri: Uri,
+    uri: Address,
     naming: Naming,
     connection: Mutex<Option<Arc<Connection>>>,
     catalog: Mutex<Option<Arc<Catalog>>>,
@@ -63,9 +63,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Space {
     pub(crate) fn new(
-        uri: Uri,
+        uri: Address,
         naming: Naming,
-        gateways: Vec<(String, Uri, Naming)>,
+        gateways: Vec<(String, Address, Naming)>,
         statement_timeout: Option<Duration>,
     ) -> Space {
         let databases = std::iter::once((String::new(), uri, naming))

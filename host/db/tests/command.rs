@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rex_db::command::{CommandError, batch};
 use rex_db::testing::Server;
-use rex_db::{Config, Session, Uri};
+use rex_db::{Address, Config, Session};
 use rex_htsql::{Naming, Params, Value};
 use serde_json::{Value as Json, json};
 
@@ -34,7 +34,7 @@ fn server() -> Server {
 }
 
 fn session_at(uri: &str, timeout: Option<Duration>) -> Session {
-    let uri = Uri::parse(uri).unwrap();
+    let uri = Address::parse(uri).unwrap();
     let naming = Naming::Stock;
     Session::new(Config { uri, naming, gateways: Vec::new(), statement_timeout: timeout }).unwrap()
 }

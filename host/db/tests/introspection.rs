@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use rex_db::testing::Server;
-use rex_db::{Config, Session, Uri};
+use rex_db::{Address, Config, Session};
 use rex_htsql::Naming;
 use rex_htsql::catalog::model::{Database, Table};
 
@@ -47,7 +47,7 @@ GRANT SELECT ON \"Odd \"\"name\".seen TO reader;
 ";
 
 fn read(uri: &str) -> Database {
-    let uri = Uri::parse(uri).unwrap();
+    let uri = Address::parse(uri).unwrap();
     let config =
         Config { uri, naming: Naming::Stock, gateways: Vec::new(), statement_timeout: None };
     Session::new(config).unwrap().catalog().unwrap().database().clone()

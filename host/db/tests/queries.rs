@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use rex_db::testing::Server;
-use rex_db::{Config, Session, Uri, from_typed_json, value_json};
+use rex_db::{Address, Config, Session, from_typed_json, value_json};
 use rex_htsql::domain::Domain;
 use rex_htsql::{Naming, Params};
 use serde_json::{Value as Json, json};
@@ -33,7 +33,7 @@ impl Bench {
         let server = Server::start().unwrap();
         server.create_database("small").unwrap();
         server.sql("small", SCHEMA).unwrap();
-        let uri = Uri::parse(&server.uri("small")).unwrap();
+        let uri = Address::parse(&server.uri("small")).unwrap();
         let (naming, gateways) = (Naming::Stock, Vec::new());
         let config = Config { uri, naming, gateways, statement_timeout: None };
         Bench { session: Session::new(config).unwrap(), _server: server }

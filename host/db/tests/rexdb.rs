@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use rex_db::testing::{Server, load_app};
-use rex_db::{Config, Gateway, Session, Uri, from_typed_json, value_json};
+use rex_db::{Address, Config, Gateway, Session, from_typed_json, value_json};
 use rex_htsql::domain::Domain;
 use rex_htsql::{Naming, Params};
 use serde_json::{Value as Json, json};
@@ -33,7 +33,7 @@ impl Bench {
         let app = load_app(&server, "app").unwrap()?;
         let mart = server.create_database("mart").unwrap();
         server.sql("mart", MART).unwrap();
-        let uri = |text: &str| Uri::parse(text).unwrap();
+        let uri = |text: &str| Address::parse(text).unwrap();
         let session = |at: &str, gateways| {
             let naming = Naming::Rex;
             Session::new(Config { uri: uri(at), naming, gateways, statement_timeout: None })

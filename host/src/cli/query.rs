@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use rex_db::Uri;
+use rex_db::Address;
 use rex_db::command::{self, CommandError, QueryArgs};
 
 use super::Environment;
@@ -39,10 +39,10 @@ pub(crate) fn query(command: QueryCommand, environment: Environment) -> Result<E
 }
 
 /// The database of the project's settings, if they name one.
-fn project(common: &Common, environment: &Environment) -> Result<Option<Uri>, Failure> {
+fn project(common: &Common, environment: &Environment) -> Result<Option<Address>, Failure> {
     let settings = common.place(environment)?.settings()?;
     let Some(text) = settings.database else { return Ok(None) };
-    let uri = Uri::parse(&text)
+    let uri = Address::parse(&text)
         .map_err(|error| Failure::new("the setting db is no address").because(&error))?;
     Ok(Some(uri))
 }

@@ -31,7 +31,6 @@ mod schedules;
 mod schema;
 mod session;
 mod tasks;
-mod tls;
 mod types;
 mod watch;
 

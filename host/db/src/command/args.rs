@@ -8,7 +8,7 @@ use rex_htsql::name::to_name;
 use rex_htsql::plan::Format;
 use rex_htsql::{Lens, Naming, Param, Params};
 
-use super::{CommandError, Config, Uri};
+use super::{Address, CommandError, Config};
 use crate::json_param::from_typed_json;
 use crate::session::Gateway;
 
@@ -146,7 +146,7 @@ impl QueryArgs {
 
     /// The databases and how they are spoken to. A query that `--rexdb` took for its own value is
     /// put back.
-    pub(super) fn config(&mut self, project: Option<Uri>) -> Result<Config, CommandError> {
+    pub(super) fn config(&mut self, project: Option<Address>) -> Result<Config, CommandError> {
         if let Some(value) = &mut self.rexdb
             && !value.is_empty()
             && !is_address(value)
@@ -160,10 +160,10 @@ impl QueryArgs {
                 let message = "give the database once: -d URI --rexdb, or --rexdb URI";
                 return Err(CommandError::Usage(message.to_string()));
             }
-            (None, Some(uri), _) => (Uri::parse(uri)?, Naming::Rex),
+            (None, Some(uri), _) => (Address::parse(uri)?, Naming::Rex),
             (Some(uri), None, _) => {
                 let naming = if self.rexdb.is_some() { Naming::Rex } else { Naming::Stock };
-                (Uri::parse(uri)?, naming)
+                (Address::parse(uri)?, naming)
             }
             (None, None, Some(project)) => (project, Naming::Rex),
             (None, None, None) => {
@@ -181,7 +181,7 @@ impl QueryArgs {
             };
             let name = to_name(name);
             gateways.retain(|gateway| gateway.name != name);
-            gateways.push(Gateway { name, uri: Uri::parse(uri)?, naming });
+            gateways.push(Gateway { name, uri: Address::parse(uri)?, naming });
         }
         let statement_timeout = match self.timeout {
             None => None,

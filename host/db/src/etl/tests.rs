@@ -17,7 +17,7 @@ use rex_htsql::{Error, Naming, Params, Value};
 use crate::exec::Run;
 use crate::space::{MAIN, Space};
 use crate::testing::Server;
-use crate::uri::Uri;
+use rex_pg::Address;
 
 const SCHEMA: &str = "
 CREATE TABLE school (code varchar(8) PRIMARY KEY, name text NOT NULL);
@@ -175,7 +175,7 @@ impl Bench {
         let server = Server::start().unwrap();
         let uri = server.create_database("etl").unwrap();
         server.sql("etl", SCHEMA).unwrap();
-        let uri = Uri::parse(&uri).unwrap();
+        let uri = Address::parse(&uri).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let gateways = vec![("other".to_string(), uri.clone(), Naming::Stock)];
         let space = Space::new(uri, Naming::Stock, gateways, None);

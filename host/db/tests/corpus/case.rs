@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use rex_db::{Config, Session, Uri, profile_json, value_json};
+use rex_db::{Address, Config, Session, profile_json, value_json};
 use rex_htsql::domain::Domain;
 use rex_htsql::{Lens, Naming, Params, Value};
 use serde_json::Value as Json;
@@ -72,7 +72,7 @@ pub(crate) struct Runner {
 impl Runner {
     pub(crate) fn add(&mut self, name: &'static str, uri: &str) {
         let config = Config {
-            uri: Uri::parse(uri).unwrap(),
+            uri: Address::parse(uri).unwrap(),
             naming: Naming::Stock,
             gateways: Vec::new(),
             statement_timeout: Some(std::time::Duration::from_secs(30)),

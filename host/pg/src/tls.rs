@@ -14,11 +14,11 @@ use rustls::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::address::home;
+use crate::address::home;
 
 /// libpq's `sslmode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Protection {
+pub enum Protection {
     Disable,
     Allow,
     Prefer,
@@ -28,7 +28,7 @@ pub(super) enum Protection {
 }
 
 impl Protection {
-    pub(super) fn parse(text: &str) -> Option<Protection> {
+    pub(crate) fn parse(text: &str) -> Option<Protection> {
         Some(match text {
             "disable" => Protection::Disable,
             "allow" => Protection::Allow,
@@ -42,11 +42,11 @@ impl Protection {
 }
 
 /// `sslrootcert`, `sslcert` and `sslkey`; `None` for libpq's places in `~/.postgresql/`.
-#[derive(Clone)]
-pub(super) struct TlsFiles {
-    pub(super) root: Option<PathBuf>,
-    pub(super) certificate: Option<PathBuf>,
-    pub(super) key: Option<PathBuf>,
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    pub root: Option<PathBuf>,
+    pub certificate: Option<PathBuf>,
+    pub key: Option<PathBuf>,
 }
 
 /// What the server has to show.
@@ -58,7 +58,7 @@ enum Check {
 }
 
 /// Makes the connector; the error is one line in libpq's manner.
-pub(super) fn connector(
+pub(crate) fn connector(
     protection: Protection,
     files: &TlsFiles,
 ) -> Result<MakeRustlsConnect, String> {
