@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::SinkExt as _;
-use rex_db::testing::{Server, load_sql, shared_file};
 use rex_db::{Address, Config, Gateway, Session, Sink};
 use rex_htsql::plan::Format;
 use rex_htsql::profile::Profile;
 use rex_htsql::{Env, Naming, NoGateways, Params, Value};
+use rex_test_support::server::{Server, load_sql};
+use rex_test_support::shared::shared_file;
 use tokio_postgres::{Client, NoTls};
 
 /// The server as it runs by default, syncing included.

@@ -18,7 +18,7 @@ mod copy;
 mod refusal;
 mod resolve;
 mod table;
-#[cfg(all(test, feature = "testing"))]
+#[cfg(test)]
 mod tests;
 mod verbs;
 mod work;

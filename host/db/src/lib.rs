@@ -14,7 +14,6 @@
 //! | `params`, `decode`, `driver` | values and errors between the server and HTSQL |
 //! | `json_param`, `encode`, `format` | values between HTSQL and the outside: JSON, tables, CSV |
 //! | `command` | the command `query` |
-//! | `testing` | a private server for tests (feature `testing`) |
 //!
 //! The compiler (`rex-htsql`) never opens a connection, this crate never looks into a query.
 
@@ -36,9 +35,6 @@ mod rows;
 mod session;
 mod space;
 mod transaction_control;
-
-#[cfg(feature = "testing")]
-pub mod testing;
 
 pub use connection::{Canceller, ConnectError};
 pub use encode::{profile_json, value_json};

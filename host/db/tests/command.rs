@@ -6,9 +6,9 @@
 use std::time::{Duration, Instant};
 
 use rex_db::command::{CommandError, batch};
-use rex_db::testing::Server;
 use rex_db::{Address, Config, Session};
 use rex_htsql::{Naming, Params, Value};
+use rex_test_support::server::Server;
 use serde_json::{Value as Json, json};
 
 const SCHEMA: &str = "
@@ -173,7 +173,7 @@ fn rights_and_odd_names() {
         Value::List(vec![Value::Record(vec![Value::Integer(1), Value::Text("x".to_string())])])
     );
 
-    let uri = server.uri("small").replace("user=postgres", "user=guest");
+    let uri = server.uri("small").replace("//rex@", "//guest@");
     if uri == server.uri("small") {
         println!("NOT RUN: the server's URI names no user to replace");
         return;

@@ -4,10 +4,10 @@
 
 use std::time::{Duration, Instant};
 
-use rex_db::testing::Server;
 use rex_db::{Address, Config, Session};
 use rex_htsql::Naming;
 use rex_htsql::catalog::model::{Database, Table};
+use rex_test_support::server::Server;
 
 const SCHEMA: &str = "
 CREATE TYPE color AS ENUM ('red', 'green', 'a''b');

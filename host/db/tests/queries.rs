@@ -3,10 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use rex_db::testing::Server;
 use rex_db::{Address, Config, Session, from_typed_json, value_json};
 use rex_htsql::domain::Domain;
 use rex_htsql::{Naming, Params};
+use rex_test_support::server::Server;
 use serde_json::{Value as Json, json};
 
 const SCHEMA: &str = "

@@ -2,10 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use rex_db::testing::{Server, load_app};
 use rex_db::{Address, Config, Gateway, Session, from_typed_json, value_json};
 use rex_htsql::domain::Domain;
 use rex_htsql::{Naming, Params};
+use rex_test_support::server::Server;
+use rex_test_support::shared::load_app;
 use serde_json::{Value as Json, json};
 
 struct Bench {

@@ -9,3 +9,4 @@ pub mod proxy;
 pub mod python;
 pub mod redis;
 pub mod server;
+pub mod shared;

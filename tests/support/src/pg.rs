@@ -1,44 +1,27 @@
 //! PostgreSQL for tests: one private server for all, a database for each.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock};
 
-use postgres::{Client, NoTls};
+use postgres::Client;
 
-use crate::env::repository;
+use crate::server::{self, Server};
 
 /// The shared server's address, `pgsql://USER@HOST:PORT`: the one that `REX_TEST_PG` names, or one
-/// that is started now and ends with this process.
-///
-/// # Panics
-/// When there is no PostgreSQL to start.
-pub fn server() -> &'static str {
-    static SERVER: OnceLock<String> = OnceLock::new();
-    // The child's standard input closes with our process, which ends the server.
-    static KEEPER: Mutex<Option<Child>> = Mutex::new(None);
-    SERVER.get_or_init(|| {
-        if let Ok(address) = std::env::var("REX_TEST_PG") {
-            return address;
-        }
-        let mut child = Command::new(repository().join("tests/support/postgres"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("tests/support/postgres can be run");
-        let mut line = String::new();
-        let stdout = child.stdout.take().expect("it was asked for");
-        BufReader::new(stdout).read_line(&mut line).expect("it prints text");
-        *KEEPER.lock().expect("nobody panics with it") = Some(child);
-        let address = line.trim_end().to_owned();
-        assert!(!address.is_empty(), "tests/support/postgres did not start a server");
-        address
-    })
+/// that is started now and ends with this process; `None` where no PostgreSQL is installed.
+pub fn server() -> Option<&'static str> {
+    static SERVER: OnceLock<Option<Server>> = OnceLock::new();
+    static NAMED: OnceLock<Option<String>> = OnceLock::new();
+    let named = NAMED.get_or_init(|| std::env::var("REX_TEST_PG").ok());
+    if let Some(named) = named {
+        return Some(named);
+    }
+    SERVER.get_or_init(Server::start).as_ref().map(Server::address)
 }
 
 /// A database of its own, dropped with this value.
 pub struct Database {
+    server: String,
     name: String,
 }
 
@@ -50,9 +33,17 @@ impl Default for Database {
 
 impl Database {
     /// # Panics
-    /// When the server refuses.
+    /// When there is no server, or it refuses.
     pub fn new() -> Database {
         Database::with("")
+    }
+
+    /// On a server of the test's own.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub fn on(server: &Server) -> Database {
+        Database::make(server.address(), "")
     }
 
     /// With an encoding that lacks most of the world's letters.
@@ -64,13 +55,19 @@ impl Database {
     }
 
     fn with(options: &str) -> Database {
+        Database::make(server().expect("PostgreSQL is installed"), options)
+    }
+
+    fn make(server: &str, options: &str) -> Database {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("rex_{}_{number}", std::process::id());
-        admin()
-            .batch_execute(&format!("create database {name} {options}"))
-            .expect("a database can be made");
-        Database { name }
+        let database = Database { server: server.to_owned(), name };
+        let make = format!("create database {} {options}", database.name);
+        let mut admin =
+            server::connect(&format!("{server}/postgres")).expect("the server is there");
+        admin.batch_execute(&make).expect("a database can be made");
+        database
     }
 
     pub fn name(&self) -> &str {
@@ -79,12 +76,15 @@ impl Database {
 
     /// As the original spells it: `pgsql://USER@HOST:PORT/NAME`.
     pub fn uri(&self) -> String {
-        format!("{}/{}", server(), self.name)
+        format!("{}/{}", self.server, self.name)
     }
 
     /// `HOST:PORT` of the server.
+    ///
+    /// # Panics
+    /// Never: there is always a last part.
     pub fn address(&self) -> String {
-        server().rsplit('@').next().expect("there is always a last part").to_owned()
+        self.server.rsplit('@').next().expect("there is always a last part").to_owned()
     }
 
     /// A connection beside the host's.
@@ -92,28 +92,16 @@ impl Database {
     /// # Panics
     /// When the server refuses.
     pub fn connect(&self) -> Client {
-        connect(&self.name)
+        let uri = self.uri();
+        server::connect(&uri).unwrap_or_else(|error| panic!("{uri}: {error}"))
     }
 }
 
 impl Drop for Database {
     fn drop(&mut self) {
         // A server that is gone took the database with it.
-        if let Ok(mut client) = try_connect("postgres") {
+        if let Ok(mut client) = server::connect(&format!("{}/postgres", self.server)) {
             let _ = client.batch_execute(&format!("drop database {} with (force)", self.name));
         }
     }
-}
-
-fn admin() -> Client {
-    connect("postgres")
-}
-
-fn connect(database: &str) -> Client {
-    try_connect(database).unwrap_or_else(|error| panic!("{}: {error}", server()))
-}
-
-fn try_connect(database: &str) -> Result<Client, postgres::Error> {
-    let uri = server().replacen("pgsql:", "postgresql:", 1);
-    Client::connect(&format!("{uri}/{database}"), NoTls)
 }

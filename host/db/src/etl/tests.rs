@@ -1,7 +1,5 @@
 //! ETL over plans made by hand: what reaches the tables, what comes back, who is to blame.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::sync::Arc;
 
 use rex_htsql::clarify::Conversion;
@@ -16,8 +14,8 @@ use rex_htsql::{Error, Naming, Params, Value};
 
 use crate::exec::Run;
 use crate::space::{MAIN, Space};
-use crate::testing::Server;
 use rex_pg::Address;
+use rex_test_support::server::Server;
 
 const SCHEMA: &str = "
 CREATE TABLE school (code varchar(8) PRIMARY KEY, name text NOT NULL);

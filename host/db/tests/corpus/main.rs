@@ -14,7 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use case::{Case, Outcome, Runner};
-use rex_db::testing::{Server, load_sql, shared_file};
+use rex_test_support::server::{Server, load_sql};
+use rex_test_support::shared::shared_file;
 
 #[test]
 fn corpus() {

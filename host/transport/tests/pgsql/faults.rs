@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use postgres::Client;
 use rex_test_support::pg::Database;
-use rex_test_support::server::Postgres;
+use rex_test_support::server::Server;
 use rex_transport::contract::{all_done, numbers, queue, task, wait_for};
 use rex_transport::{Kind, Options, Owner, Transport, TransportError, Want, open};
 use rustix::process::{Pid, Signal, kill_process};
@@ -196,9 +196,9 @@ fn the_watch_listens_again() {
 
 #[test]
 fn a_server_that_goes_away_and_comes_back() {
-    let Some(server) = Postgres::start() else { return };
-    let database = server.create_database();
-    let mut host = host(&uri(&database.uri), "a");
+    let Some(server) = Server::start() else { return };
+    let database = Database::on(&server);
+    let mut host = host(&uri(&database.uri()), "a");
     host.submit(&[task("foo", 1), task("foo", 2)]).unwrap();
     let claim = host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
     let (wake, woken) = crossbeam_channel::unbounded();

@@ -18,10 +18,7 @@ use rex_transport::{Options, Owner, Transport, Uri, open};
 
 /// A database, if there is a server to make it on.
 fn database() -> Option<Database> {
-    if std::env::var_os("REX_TEST_PG").is_none() {
-        rex_test_support::server::binaries()?;
-    }
-    Some(Database::new())
+    rex_test_support::pg::server().map(|_| Database::new())
 }
 
 fn uri(text: &str) -> Uri {

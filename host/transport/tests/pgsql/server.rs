@@ -4,7 +4,8 @@ use std::fs;
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
-use rex_test_support::server::Postgres;
+use rex_test_support::pg::Database;
+use rex_test_support::server::Server;
 use rex_transport::contract::{queue, task, wait_for};
 use rex_transport::{Kind, Options, Owner, TransportError, open};
 
@@ -55,9 +56,10 @@ fn the_server_says_no() {
     );
 }
 
-/// A server with TLS, reachable by it alone under 127.0.0.1, and a folder with its certificate.
-fn tls_server() -> Option<(Postgres, tempfile::TempDir)> {
-    let server = Postgres::start()?;
+/// A server where the user `guarded` needs TLS, and a folder with its certificate.
+fn tls_server() -> Option<(Server, tempfile::TempDir)> {
+    let server = Server::start()?;
+    server.sql("postgres", "CREATE ROLE guarded SUPERUSER LOGIN").unwrap();
     let made = Command::new("openssl")
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
         .args([
@@ -89,7 +91,7 @@ fn tls_server() -> Option<(Postgres, tempfile::TempDir)> {
     fs::write(&settings, text + "\nssl = on\n").unwrap();
     fs::write(
         server.data().join("pg_hba.conf"),
-        "local all all trust\nhostssl all all 127.0.0.1/32 trust\n",
+        "host all rex 127.0.0.1/32 trust\nhostssl all guarded 127.0.0.1/32 trust\n",
     )
     .unwrap();
     server.stop(false);
@@ -104,10 +106,10 @@ fn tls_server() -> Option<(Postgres, tempfile::TempDir)> {
 fn tls() {
     let Some((server, folder)) = tls_server() else { return };
     let root = folder.path().join("root.crt").display().to_string();
-    let database = server.create_database();
-    let name = database.uri.rsplit('/').next().unwrap().to_owned();
+    let database = Database::on(&server);
+    let name = database.name().to_owned();
     let at = |host: &str, options: &str| {
-        format!("pgsql://postgres@{host}:{}/{name}?{options}", server.port())
+        format!("pgsql://guarded@{host}:{}/{name}?{options}", server.port())
     };
     let works = |address: &str| {
         let mut transport = open(&uri(address), &Options::default())
@@ -139,19 +141,19 @@ fn tls() {
 
 #[test]
 fn a_transaction_pooler_is_refused() {
-    let Some(server) = Postgres::start() else { return };
+    let Some(server) = Server::start() else { return };
     if Command::new("pgbouncer").arg("--version").stdout(Stdio::null()).status().is_err() {
         eprintln!("NOT RUN: what needs the program pgbouncer");
         return;
     }
-    let database = server.create_database();
-    let name = database.uri.rsplit('/').next().unwrap().to_owned();
+    let database = Database::on(&server);
+    let name = database.name().to_owned();
     let scratch = tempfile::tempdir().unwrap();
     for (mode, works) in [("transaction", false), ("session", true)] {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let settings = scratch.path().join(format!("{mode}.ini"));
         let users = scratch.path().join("users.txt");
-        fs::write(&users, "\"postgres\" \"\"\n").unwrap();
+        fs::write(&users, "\"rex\" \"\"\n").unwrap();
         let text = format!(
             "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
              listen_port = {port}\nauth_type = trust\nauth_file = {}\npool_mode = {mode}\n\
@@ -167,7 +169,7 @@ fn a_transaction_pooler_is_refused() {
             command.args(["-u", "nobody"]);
         }
         let mut pooler = command.arg(&settings).stderr(Stdio::null()).spawn().unwrap();
-        let address = uri(&format!("pgsql://postgres@127.0.0.1:{port}/{name}"));
+        let address = uri(&format!("pgsql://rex@127.0.0.1:{port}/{name}"));
         let options = Options { owner: Some(Owner { id: mode.to_owned() }), ..Options::default() };
         let mut outcome = None;
         wait_for("the pooler", || {

@@ -1,13 +1,15 @@
 //! The application database of the mart corpus: deployed tables with links, generators and rows.
 
 use std::collections::BTreeMap;
+use std::error::Error;
+use std::fs;
+use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
-use super::server::{Server, ServerError, binary};
 use super::shared_file;
+use crate::server::{self, Server};
 
 #[derive(Deserialize)]
 struct Schema {
@@ -45,14 +47,10 @@ struct Constraint {
 ///
 /// # Errors
 /// The files are malformed or the server refuses them.
-pub fn load_app(server: &Server, name: &str) -> Result<Option<String>, ServerError> {
+pub fn load_app(server: &Server, name: &str) -> Result<Option<String>, Box<dyn Error>> {
     let Some(path) = shared_file("mart-corpus/app/schema.json") else { return Ok(None) };
     let uri = server.create_database(name)?;
-    let text = std::fs::read_to_string(&path).unwrap_or_default();
-    let schema: Schema = serde_json::from_str(&text).map_err(|error| ServerError::Failed {
-        what: "schema.json",
-        messages: error.to_string(),
-    })?;
+    let schema: Schema = serde_json::from_str(&fs::read_to_string(&path)?)?;
     server.sql(name, &tables_sql(&schema))?;
     let folder = path.parent().unwrap_or(Path::new("."));
     for table in schema.tables.keys() {
@@ -154,29 +152,15 @@ fn offset_sql(table: &str, trigger: &str) -> String {
     )
 }
 
-fn copy_csv(uri: &str, table: &str, file: &Path) -> Result<(), ServerError> {
-    let start = |source| ServerError::Start { what: "psql", source };
-    let rows = std::fs::File::open(file).map_err(start)?;
-    let header = std::fs::read_to_string(file).unwrap_or_default();
-    let columns: Vec<String> = header
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .split(',')
-        .map(|column| format!("\"{column}\""))
-        .collect();
+fn copy_csv(uri: &str, table: &str, file: &Path) -> Result<(), Box<dyn Error>> {
+    let rows = fs::read_to_string(file)?;
+    let header = rows.lines().next().unwrap_or_default();
+    let columns: Vec<String> = header.split(',').map(|column| format!("\"{column}\"")).collect();
     let copy =
         format!("COPY \"{table}\" ({}) FROM STDIN WITH (FORMAT csv, HEADER)", columns.join(", "));
-    let output = Command::new(binary("psql"))
-        .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", uri, "-c", &copy])
-        .stdin(rows)
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .output()
-        .map_err(start)?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let messages = String::from_utf8_lossy(&output.stderr).into_owned();
-    Err(ServerError::Failed { what: "psql", messages })
+    let mut client = server::connect(uri)?;
+    let mut writer = client.copy_in(&copy)?;
+    writer.write_all(rows.as_bytes())?;
+    writer.finish()?;
+    Ok(())
 }
