@@ -6,7 +6,8 @@
 //! its host dies or loses its connection, the broker itself puts it back into its old place, at
 //! once, which is why `rescue` has nothing to give back and why what was running then runs again.
 //! Outcomes and submits are one transaction of the protocol (`tx.commit`, answered when all is on
-//! disk): all or none as long as the broker lives, and at least once whatever happens.
+//! disk): all or none as long as the broker lives, and at least once whatever happens. A task that is
+//! submitted alone needs none; the broker confirms it.
 //!
 //! The protocol tells neither which queues there are nor what others hold, so there are queues of
 //! ours that old consumers do not know: `rex.queues` has the names, a host consumes from the always

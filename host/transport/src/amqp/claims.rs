@@ -17,21 +17,44 @@ use crate::{
 };
 
 impl Amqp {
+    /// One task is confirmed by itself, several are a transaction.
     pub(super) fn add(&mut self, link: &Link, tasks: &[NewTask]) -> Result<Vec<Submitted>, Error> {
+        if let [task] = tasks
+            && task.attributes.is_plain()
+        {
+            let id = self.add_one(link, task)?;
+            return Ok(vec![Submitted { id, existed: false }]);
+        }
         let tasks: Vec<&NewTask> = tasks.iter().collect();
         let ids = self.publish(link, &tasks)?;
         link.commit()?;
         Ok(ids.into_iter().map(|id| Submitted { id, existed: false }).collect())
     }
 
+    fn add_one(&mut self, link: &Link, task: &NewTask) -> Result<TaskId, Error> {
+        if !self.declared.contains(&task.queue) {
+            self.declare(link, &task.queue)?;
+        }
+        let id = self.ids.next();
+        for _ in 0..2 {
+            let body = task.payload.as_str().as_bytes().to_vec();
+            if link.publish_surely(&task.queue, message::properties(id), body)? {
+                return Ok(id);
+            }
+            // Somebody has removed the queue or its binding.
+            self.declare(link, &task.queue)?;
+        }
+        Err(link.refused("it has no queue for the task"))
+    }
+
     /// Adds tasks to the running transaction. Their queues are made first, every time: what is
     /// published to a queue that somebody has removed would be gone without a word.
     fn publish(&mut self, link: &Link, tasks: &[&NewTask]) -> Result<Vec<TaskId>, Error> {
         let queues: BTreeSet<&QueueName> = tasks.iter().map(|task| &task.queue).collect();
-        for queue in &queues {
+        for queue in queues {
             self.declare(link, queue)?;
         }
-        let mut ids = Vec::with_capacity(tasks.len());
+        let (mut ids, mut told) = (Vec::with_capacity(tasks.len()), BTreeSet::new());
         for task in tasks {
             let id = self.ids.next();
             ids.push(id);
@@ -39,12 +62,13 @@ impl Amqp {
             if let Some(due) = moment(task.attributes.due) {
                 let message = Message { id, attempt: 1, payload, history: Value::Null };
                 self.put_aside(link, &task.queue, message, due)?;
+                told.insert(&task.queue);
                 continue;
             }
             let body = payload.as_str().as_bytes().to_vec();
             link.publish(Place::Tasks(&task.queue), message::properties(id), body)?;
         }
-        for queue in queues {
+        for queue in told {
             tell(link, queue)?;
         }
         Ok(ids)
@@ -172,7 +196,7 @@ impl Amqp {
     }
 }
 
-/// Adds the word of new tasks to the running transaction.
+/// Adds the word of a new queue, or of tasks beside their queue, to the running transaction.
 pub(super) fn tell(link: &Link, queue: &QueueName) -> Result<(), Error> {
     link.publish(Place::Wake, BasicProperties::default(), queue.as_str().as_bytes().to_vec())
 }

@@ -116,7 +116,7 @@ impl Amqp {
             let known = delays.steps.contains_key(&step);
             delays.expect_at(step, until);
             if !known {
-                let entry = format!("{queue} {step}").into_bytes();
+                let entry = message::entry(queue, Some(step));
                 link.publish(Place::Queue(QUEUES), message::persistent(), entry)?;
             }
             (message::delay(queue, step), until)

@@ -16,6 +16,10 @@ pub(super) fn say(address: &Address, error: &Error, reason: Option<String>) -> T
         None => ("Lost the connection to the AMQP server:", Kind::Unreachable, error.to_string()),
     };
     let hint = match &text {
+        text if text.contains("delivery acknowledgement") => Some(
+            "a task ran longer than the broker waits, so it took back all that this host had; raise \
+             consumer_timeout in the broker's settings",
+        ),
         text if text.contains("PRECONDITION_FAILED") => Some(
             "a queue or exchange of that name is there with other properties; remove it, or have \
              it made as the original does: durable, direct",

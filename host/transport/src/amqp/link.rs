@@ -1,6 +1,7 @@
-//! The connection: where it goes, its two channels, and calls that wait for their answer.
+//! The connection: where it goes, its channels, and calls that wait for their answer.
 //!
-//! `plain` declares and counts, `work` is in transaction mode and does all that must not be lost.
+//! `plain` declares and counts; `work` is in transaction mode and does all that must not be lost;
+//! what `sure` publishes the broker confirms message by message.
 //! The driver is asynchronous; its runtime lives inside and nobody outside sees it.
 
 use std::future::Future;
@@ -10,13 +11,14 @@ use std::time::Duration;
 use amqprs::callbacks::ChannelCallback;
 use amqprs::channel::{
     BasicAckArguments, BasicCancelArguments, BasicConsumeArguments, BasicGetArguments,
-    BasicNackArguments, BasicPublishArguments, Channel, ExchangeDeclareArguments,
-    QueueBindArguments, QueueDeclareArguments,
+    BasicNackArguments, BasicPublishArguments, BasicQosArguments, Channel, ConfirmSelectArguments,
+    ExchangeDeclareArguments, QueueBindArguments, QueueDeclareArguments,
 };
 use amqprs::connection::{Connection, OpenConnectionArguments};
 use amqprs::error::Error;
 use amqprs::{Ack, BasicProperties, Cancel, CloseChannel, Nack, Return};
 use tokio::runtime::Runtime;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use super::failure;
 use super::message::{QUEUES, WAKE};
@@ -26,6 +28,8 @@ use crate::{Kind, QueueName, TransportError, Uri};
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// A look at a long queue takes a while.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(600);
+/// Messages that one consumption takes at most; the broker sends 200 before it waits for the reader.
+const PREFETCH: u64 = 200;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Where the broker is; holds the password, so it has no `Debug`.
@@ -74,13 +78,25 @@ pub(super) struct Link {
     /// This and the next are `None` only while it is closed.
     runtime: Option<Runtime>,
     open: Option<Open>,
-    reason: Reason,
+    ear: Ear,
 }
 
 struct Open {
     connection: Connection,
     plain: Channel,
     work: Channel,
+    sure: Channel,
+    verdicts: Mutex<UnboundedReceiver<Verdict>>,
+}
+
+/// What the broker says of a message that was published over `sure`.
+#[derive(Debug, PartialEq)]
+enum Verdict {
+    Taken,
+    Refused,
+    /// There was no queue for it. It is taken, or refused, all the same.
+    Returned,
+    Closed,
 }
 
 /// Where a message goes.
@@ -117,30 +133,52 @@ pub(super) struct Got {
 #[derive(Clone, Default)]
 struct Reason(Arc<Mutex<Option<String>>>);
 
+impl Reason {
+    fn set(&self, text: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+    }
+}
+
+/// Hears what the broker says on its own account.
+#[derive(Clone)]
+struct Ear {
+    reason: Reason,
+    verdicts: UnboundedSender<Verdict>,
+}
+
+impl Ear {
+    fn say(&self, verdict: Verdict) {
+        // Nobody waits for one on another channel than `sure`.
+        let _heard = self.verdicts.send(verdict);
+    }
+}
+
 impl Link {
     pub(super) fn connect(address: &Address) -> Result<Link, TransportError> {
         let runtime = runtime()?;
         let opened = runtime.block_on(async {
             let connection = address.open("rex-host").await?;
-            let reason = Reason::default();
+            let (verdicts, given) = mpsc::unbounded_channel();
+            let ear = Ear { reason: Reason::default(), verdicts };
             let plain = connection.open_channel(None).await?;
-            plain.register_callback(reason.clone()).await?;
+            plain.register_callback(ear.clone()).await?;
             let work = connection.open_channel(None).await?;
-            work.register_callback(reason.clone()).await?;
+            work.register_callback(ear.clone()).await?;
+            let sure = connection.open_channel(None).await?;
+            sure.register_callback(ear.clone()).await?;
             within(ANSWER_TIMEOUT, async {
                 work.tx_select().await?;
+                sure.confirm_select(ConfirmSelectArguments::default()).await?;
                 let mut wake = ExchangeDeclareArguments::new(WAKE, "fanout");
                 plain.exchange_declare(wake.durable(true).finish()).await?;
                 plain.queue_declare(QueueDeclareArguments::durable_client_named(QUEUES)).await
             })
             .await?;
-            Ok((connection, plain, work, reason))
+            let verdicts = Mutex::new(given);
+            Ok((Open { connection, plain, work, sure, verdicts }, ear))
         });
         match opened {
-            Ok((connection, plain, work, reason)) => {
-                let open = Some(Open { connection, plain, work });
-                Ok(Link { runtime: Some(runtime), open, reason })
-            }
+            Ok((open, ear)) => Ok(Link { runtime: Some(runtime), open: Some(open), ear }),
             Err(error) => {
                 runtime.shutdown_background();
                 Err(failure::failed(address, &error))
@@ -150,7 +188,8 @@ impl Link {
 
     pub(super) fn is_open(&self) -> bool {
         self.open.as_ref().is_some_and(|open| {
-            open.connection.is_open() && open.plain.is_open() && open.work.is_open()
+            let channels = [&open.plain, &open.work, &open.sure];
+            open.connection.is_open() && channels.iter().all(|channel| channel.is_open())
         })
     }
 
@@ -167,7 +206,7 @@ impl Link {
     }
 
     pub(super) fn reason(&self) -> Option<String> {
-        self.reason.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.ear.reason.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Waits for an answer of the broker.
@@ -203,14 +242,57 @@ impl Link {
     }
 
     /// Gets the first messages of a queue, not acknowledged: up to `max`, and until they have `bytes`.
+    /// The running transaction must be empty.
     pub(super) fn fetch(&self, queue: &str, max: u64, bytes: usize) -> Result<Vec<Got>, Error> {
-        let (mut all, mut size) = (Vec::new(), 0);
+        let (mut all, mut size, mut largest): (Vec<Got>, usize, usize) = (Vec::new(), 0, 0);
+        let mut one_by_one = true;
         while (all.len() as u64) < max && size < bytes {
-            let Some(got) = self.get(queue)? else { break };
-            size += got.body.len();
-            all.push(got);
+            let room = (bytes - size) / largest.max(1);
+            let most = PREFETCH.min(max - all.len() as u64).min(room as u64);
+            let got = if one_by_one || most < 2 {
+                Vec::from_iter(self.get(queue)?)
+            } else {
+                self.prefetch(queue, u16::try_from(most).unwrap_or(u16::MAX))?
+            };
+            if got.is_empty() && (one_by_one || most < 2) {
+                break;
+            }
+            one_by_one = got.is_empty();
+            for got in got {
+                // Some may be larger than all before them.
+                if size >= bytes {
+                    self.put_back(&[got.tag])?;
+                    self.commit()?;
+                    continue;
+                }
+                size += got.body.len();
+                largest = largest.max(got.body.len());
+                all.push(got);
+            }
         }
         Ok(all)
+    }
+
+    /// Consumes for a moment: takes what the broker gives at once, at most `most`.
+    fn prefetch(&self, queue: &str, most: u16) -> Result<Vec<Got>, Error> {
+        let work = self.work()?;
+        self.wait(async {
+            work.basic_qos(BasicQosArguments::new(0, most, false)).await?;
+            let consume = BasicConsumeArguments::new(queue, "");
+            let (consumer, mut given) = work.basic_consume_rx(consume).await?;
+            // Before it answers, the broker gives what it can.
+            work.basic_cancel(BasicCancelArguments::new(&consumer)).await?;
+            let mut all = Vec::new();
+            while let Some(message) = given.recv().await {
+                let Some(deliver) = message.deliver else { continue };
+                all.push(Got {
+                    tag: deliver.delivery_tag(),
+                    properties: message.basic_properties.unwrap_or_default(),
+                    body: message.content.unwrap_or_default(),
+                });
+            }
+            Ok(all)
+        })
     }
 
     /// Adds acknowledgements to the running transaction.
@@ -245,6 +327,39 @@ impl Link {
         self.wait(self.work()?.basic_publish(properties, body, place.arguments()))
     }
 
+    /// Publishes one task and waits until the broker has it on disk; `false`: there is no queue for it.
+    pub(super) fn publish_surely(
+        &self,
+        queue: &QueueName,
+        properties: BasicProperties,
+        body: Vec<u8>,
+    ) -> Result<bool, Error> {
+        let Open { sure, verdicts, .. } = self.open()?;
+        let mut to = Place::Tasks(queue).arguments();
+        to.mandatory(true);
+        let mut verdicts = verdicts.lock().unwrap_or_else(PoisonError::into_inner);
+        self.wait(async {
+            sure.basic_publish(properties, body, to).await?;
+            let mut routed = true;
+            loop {
+                match verdicts.recv().await {
+                    Some(Verdict::Taken) => return Ok(routed),
+                    Some(Verdict::Returned) => routed = false,
+                    Some(Verdict::Refused) => {
+                        return Err(self.refused("it does not take the task (basic.nack)"));
+                    }
+                    Some(Verdict::Closed) | None => return Err(closed()),
+                }
+            }
+        })
+    }
+
+    /// An error that is not the driver's.
+    pub(super) fn refused(&self, text: &str) -> Error {
+        self.ear.reason.set(text.to_owned());
+        Error::ChannelUseError(text.to_owned())
+    }
+
     pub(super) fn commit(&self) -> Result<(), Error> {
         self.wait(self.work()?.tx_commit())
     }
@@ -264,21 +379,10 @@ impl Link {
     /// puts them back.
     pub(super) fn look(&self, queue: &str, limit: u64) -> Result<Vec<Seen>, Error> {
         let (Some(runtime), open) = (&self.runtime, self.open()?) else { return Err(closed()) };
+        let channel = runtime.block_on(open.connection.open_channel(None))?;
+        runtime.block_on(channel.register_callback(self.ear.clone()))?;
         runtime.block_on(within(LOOK_TIMEOUT, async {
-            let channel = open.connection.open_channel(None).await?;
-            channel.register_callback(self.reason.clone()).await?;
-            let (mut seen, mut last) = (Vec::new(), None);
-            while (seen.len() as u64) < limit {
-                let got = channel.basic_get(BasicGetArguments::new(queue)).await?;
-                let Some((got, properties, body)) = got else { break };
-                last = Some(got.delivery_tag());
-                seen.push((properties, body));
-            }
-            if let Some(last) = last {
-                channel.basic_nack(BasicNackArguments::new(last, true, true)).await?;
-            }
-            // An answer from the queue itself: by now all is back in its place.
-            channel.queue_declare(QueueDeclareArguments::durable_client_named(queue)).await?;
+            let seen = look(&channel, queue, limit).await?;
             channel.close().await?;
             Ok(seen)
         }))
@@ -306,6 +410,23 @@ impl Drop for Link {
     }
 }
 
+/// Gets the first messages of a queue that is there and puts them back.
+pub(super) async fn look(channel: &Channel, queue: &str, limit: u64) -> Result<Vec<Seen>, Error> {
+    let (mut seen, mut last) = (Vec::new(), None);
+    while (seen.len() as u64) < limit {
+        let got = channel.basic_get(BasicGetArguments::new(queue)).await?;
+        let Some((got, properties, body)) = got else { break };
+        last = Some(got.delivery_tag());
+        seen.push((properties, body));
+    }
+    if let Some(last) = last {
+        channel.basic_nack(BasicNackArguments::new(last, true, true)).await?;
+    }
+    // An answer from the queue itself: by now all is back in its place.
+    channel.queue_declare(QueueDeclareArguments::durable_client_named(queue)).await?;
+    Ok(seen)
+}
+
 fn closed() -> Error {
     Error::ConnectionUseError("the link is closed".to_owned())
 }
@@ -330,10 +451,10 @@ pub(super) async fn within<T>(
 }
 
 #[async_trait::async_trait]
-impl ChannelCallback for Reason {
+impl ChannelCallback for Ear {
     async fn close(&mut self, _: &Channel, close: CloseChannel) -> Result<(), Error> {
-        let text = format!("({}) {}", close.reply_code(), close.reply_text());
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+        self.reason.set(format!("({}) {}", close.reply_code(), close.reply_text()));
+        self.say(Verdict::Closed);
         Ok(())
     }
 
@@ -345,9 +466,15 @@ impl ChannelCallback for Reason {
         Ok(active)
     }
 
-    async fn publish_ack(&mut self, _: &Channel, _: Ack) {}
+    async fn publish_ack(&mut self, _: &Channel, _: Ack) {
+        self.say(Verdict::Taken);
+    }
 
-    async fn publish_nack(&mut self, _: &Channel, _: Nack) {}
+    async fn publish_nack(&mut self, _: &Channel, _: Nack) {
+        self.say(Verdict::Refused);
+    }
 
-    async fn publish_return(&mut self, _: &Channel, _: Return, _: BasicProperties, _: Vec<u8>) {}
+    async fn publish_return(&mut self, _: &Channel, _: Return, _: BasicProperties, _: Vec<u8>) {
+        self.say(Verdict::Returned);
+    }
 }

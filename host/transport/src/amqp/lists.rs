@@ -26,8 +26,9 @@ impl Amqp {
         }
         let messages = link.declare(queue)?;
         if !self.names(link)?.contains(queue) {
-            let name = queue.as_str().as_bytes().to_vec();
+            let name = message::entry(queue, None);
             link.publish(Place::Queue(QUEUES), message::persistent(), name)?;
+            claims::tell(link, queue)?;
             link.commit()?;
         }
         self.declared.insert(queue.clone());
@@ -57,14 +58,8 @@ impl Amqp {
         let (count, _) = link.count(QUEUES)?;
         if count != self.entries_count {
             let seen = link.look(QUEUES, u64::MAX)?;
-            for entry in seen.iter().filter_map(|(_, body)| std::str::from_utf8(body).ok()) {
-                let (name, step) = match entry.split_once(' ') {
-                    Some((name, step)) => (name, step.parse::<u32>().ok()),
-                    None => (entry, None),
-                };
-                if let Ok(queue) = QueueName::parse(name) {
-                    self.entries.entry(queue).or_default().extend(step);
-                }
+            for (queue, step) in seen.iter().filter_map(|(_, body)| message::read_entry(body)) {
+                self.entries.entry(queue).or_default().extend(step);
             }
             // While another one looks some are out of sight, and then the count differs.
             self.entries_count = seen.len() as u64;

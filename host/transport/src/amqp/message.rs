@@ -12,6 +12,24 @@ pub(super) const QUEUES: &str = "rex.queues";
 /// The exchange that spreads the word of new tasks.
 pub(super) const WAKE: &str = "rex.wake";
 
+/// A message of [`QUEUES`]: a queue, or one of the steps of its delays.
+pub(super) fn entry(queue: &QueueName, step: Option<u32>) -> Vec<u8> {
+    let text = match step {
+        Some(step) => format!("{queue} {step}"),
+        None => queue.to_string(),
+    };
+    text.into_bytes()
+}
+
+pub(super) fn read_entry(body: &[u8]) -> Option<(QueueName, Option<u32>)> {
+    let text = std::str::from_utf8(body).ok()?;
+    let (name, step) = match text.split_once(' ') {
+        Some((name, step)) => (name, Some(step.parse().ok()?)),
+        None => (text, None),
+    };
+    Some((QueueName::parse(name).ok()?, step))
+}
+
 /// The queue that hosts consume while they hold tasks of `queue`.
 pub(super) fn busy(queue: &QueueName) -> String {
     format!("rex.busy.{queue}")

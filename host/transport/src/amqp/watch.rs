@@ -1,23 +1,31 @@
-//! Word of new tasks: a connection of its own, made again whenever it breaks, with a queue that our
-//! producers' exchange fills with names. Old producers do not use it; the host's poll finds their
-//! tasks.
+//! Word of new tasks: a connection of its own, made again whenever it breaks. For each queue that is
+//! known it has a queue for itself at the same exchange, so that it gets a copy of what any producer
+//! publishes there. That one holds a single message, and the next copy is taken a while after the
+//! last. Names of new queues, and of queues with tasks beside them, come through an exchange of ours.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use amqprs::channel::{
-    BasicConsumeArguments, ExchangeDeclareArguments, QueueBindArguments, QueueDeclareArguments,
+    BasicAckArguments, BasicConsumeArguments, BasicQosArguments, ExchangeDeclareArguments,
+    QueueBindArguments, QueueDeclareArguments,
 };
+use amqprs::connection::Connection;
 use amqprs::error::Error;
+use amqprs::{FieldTable, FieldValue};
 use crossbeam_channel::Sender;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use super::failure;
-use super::link::{Address, runtime};
-use super::message::WAKE;
+use super::link::{Address, look, runtime};
+use super::message::{self, QUEUES, WAKE};
 use crate::{Kind, QueueName, TransportError, Watch};
 
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// Between two words of one queue.
+const BETWEEN: Duration = Duration::from_millis(100);
 
 pub(super) fn start(address: &Address, wake: Sender<QueueName>) -> Result<Watch, TransportError> {
     let runtime = runtime()?;
@@ -86,14 +94,67 @@ async fn listen(
     channel.queue_bind(QueueBindArguments::new(&queue, WAKE, "")).await?;
     let mut consume = BasicConsumeArguments::new(&queue, "");
     let (_, mut names) = channel.basic_consume_rx(consume.auto_ack(true).finish()).await?;
+    // Dropped with this function, and all they do with them.
+    let mut followers = JoinSet::new();
+    let mut followed = HashSet::new();
+    let looked = connection.open_channel(None).await?;
+    looked.queue_declare(QueueDeclareArguments::durable_client_named(QUEUES)).await?;
+    for (_, body) in look(&looked, QUEUES, u64::MAX).await? {
+        if let Some((queue, _)) = message::read_entry(&body)
+            && followed.insert(queue.clone())
+        {
+            // Where this is refused the poll finds the tasks.
+            let _refused = follow(&connection, queue, wake, &mut followers).await;
+        }
+    }
     let _first_only = ready.try_send(Ok(()));
     while let Some(message) = names.recv().await {
-        let name = String::from_utf8(message.content.unwrap_or_default()).ok();
-        if let Some(queue) = name.and_then(|name| QueueName::parse(&name).ok())
-            && wake.send(queue).is_err()
-        {
+        let body = message.content.unwrap_or_default();
+        let Some((queue, _)) = message::read_entry(&body) else { continue };
+        if followed.insert(queue.clone()) {
+            let _refused = follow(&connection, queue.clone(), wake, &mut followers).await;
+        }
+        if wake.send(queue).is_err() {
             return Ok(());
         }
     }
     Err(Error::NetworkError("the connection is closed".to_owned()))
+}
+
+/// Starts to send the queue's name whenever something is published to it.
+async fn follow(
+    connection: &Connection,
+    queue: QueueName,
+    wake: &Sender<QueueName>,
+    followers: &mut JoinSet<()>,
+) -> Result<(), Error> {
+    let name = queue.as_str();
+    let channel = connection.open_channel(None).await?;
+    let mut exchange = ExchangeDeclareArguments::new(name, "direct");
+    channel.exchange_declare(exchange.durable(true).finish()).await?;
+    let mut single = FieldTable::new();
+    if let Ok(limit) = "x-max-length".try_into() {
+        single.insert(limit, FieldValue::I(1));
+    }
+    let mut copies = QueueDeclareArguments::exclusive_server_named();
+    let declared = channel.queue_declare(copies.arguments(single).finish()).await?;
+    let (copies, ..) = declared.unwrap_or_default();
+    channel.queue_bind(QueueBindArguments::new(&copies, name, name)).await?;
+    channel.basic_qos(BasicQosArguments::new(0, 1, false)).await?;
+    let (_, mut given) = channel.basic_consume_rx(BasicConsumeArguments::new(&copies, "")).await?;
+    let wake = wake.clone();
+    followers.spawn(async move {
+        while let Some(message) = given.recv().await {
+            let Some(deliver) = message.deliver else { continue };
+            if wake.send(queue.clone()).is_err() {
+                return;
+            }
+            tokio::time::sleep(BETWEEN).await;
+            let tag = BasicAckArguments::new(deliver.delivery_tag(), false);
+            if channel.basic_ack(tag).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(())
 }

@@ -5,6 +5,8 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use amqprs::channel::QueueDeleteArguments;
+use amqprs::connection::{Connection, OpenConnectionArguments};
 use rex_test_support::amqp::{RabbitMq, fresh};
 use rex_test_support::proxy::Proxy;
 use rex_transport::contract::{all_done, finished, numbers, owner, queue, task, wait_for};
@@ -166,4 +168,23 @@ fn delayed_tasks_come_in_time_whoever_submits_and_crashes() {
     let left = host.peek(&name, 9).unwrap();
     assert!(left.len() == 1 && left[0].due.is_some(), "{left:?}");
     assert_eq!(host.purge(&name).unwrap(), 1);
+}
+
+#[test]
+fn a_task_for_a_queue_that_somebody_removed_is_not_lost() {
+    let Some(text) = fresh(0) else { return };
+    let mut host = owner(&Uri::parse(&text).unwrap());
+    host.submit(&[task("foo", 1)]).unwrap();
+    let (address, vhost) = text.split_once('@').unwrap().1.split_once('/').unwrap();
+    let (name, port) = address.split_once(':').unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut arguments = OpenConnectionArguments::new(name, port.parse().unwrap(), "rex", "rex");
+        let connection = Connection::open(arguments.virtual_host(vhost)).await.unwrap();
+        let channel = connection.open_channel(None).await.unwrap();
+        channel.queue_delete(QueueDeleteArguments::new("foo")).await.unwrap();
+        connection.close().await.unwrap();
+    });
+    host.submit(&[task("foo", 2)]).unwrap();
+    assert_eq!(host.poll(&queue("foo")).unwrap(), 1);
 }

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use rex_test_support::pg::Database;
 use rex_test_support::process::run;
@@ -112,6 +113,26 @@ fn redis() {
 fn amqp() {
     let Some(uri) = amqp::fresh(40) else { return };
     both_directions(&uri);
+}
+
+/// An idle host hears of what an old producer submits, in queues that were there before it and in new
+/// ones.
+#[test]
+fn an_old_producer_wakes_a_host_on_amqp() {
+    let (Some(uri), Some(python)) = (amqp::fresh(40), python::with_clients()) else { return };
+    let client = Client { python, uri: uri.clone() };
+    let mut host = owner(&Uri::parse(&uri).unwrap());
+    assert_eq!(host.poll(&queue("foo")).unwrap(), 0);
+    let (wake, woken) = crossbeam_channel::unbounded();
+    let _watch = host.watch(wake).unwrap();
+    assert_eq!(host.poll(&queue("bar")).unwrap(), 0);
+    for name in ["foo", "bar", "foo"] {
+        // The word that the queue is there.
+        let quiet = Duration::from_millis(300);
+        while woken.recv_timeout(quiet).is_ok() {}
+        client.run(&["put", name], "\"{}\"\n");
+        assert_eq!(woken.recv_timeout(Duration::from_secs(20)).unwrap().as_str(), name);
+    }
 }
 
 #[test]
