@@ -39,6 +39,9 @@ pub enum CommandError {
     /// The layered text of HTSQL.
     #[error("{0}")]
     Query(rex_htsql::Error),
+    /// As `Query`, with the parameter that may have been meant to have a type.
+    #[error("{error}")]
+    Untyped { error: rex_htsql::Error, param: String },
     #[error("failed to read `{path}`")]
     Read {
         path: String,
@@ -55,6 +58,17 @@ pub enum CommandError {
 }
 
 impl CommandError {
+    /// What may help.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            CommandError::Untyped { param, .. } => Some(format!(
+                "`-p {param}=VALUE` is text that adapts to its use; `-p {param}:=VALUE` has the \
+                 type of a JSON value"
+            )),
+            _ => None,
+        }
+    }
+
     /// Whether the reader of the output went away, which is no failure.
     pub fn is_broken_pipe(&self) -> bool {
         matches!(self, CommandError::Write(error) if error.kind() == io::ErrorKind::BrokenPipe)
@@ -71,8 +85,15 @@ pub fn run(mut args: QueryArgs, project: Option<Address>) -> Result<(), CommandE
     let params = args.params()?;
     let interrupt = Interrupt::listen(session.canceller());
     let outcome = answer(&mut session, &params, &args, &interrupt);
-    // Whatever the server says of it, the user is who stopped it.
-    if outcome.is_err() && interrupt.is_raised() { Err(CommandError::Interrupted) } else { outcome }
+    match outcome {
+        // Whatever the server says of it, the user is who stopped it.
+        Err(_) if interrupt.is_raised() => Err(CommandError::Interrupted),
+        Err(CommandError::Query(error)) => Err(match args.untyped_culprit(&error.to_string()) {
+            Some(param) => CommandError::Untyped { error, param },
+            None => CommandError::Query(error),
+        }),
+        outcome => outcome,
+    }
 }
 
 fn answer(

@@ -11,11 +11,13 @@ use rex_htsql::profile::Profile;
 use rex_htsql::value::Value;
 
 use crate::encode::profile_json;
+use crate::exec::writes;
 use crate::product::Feed;
 
 /// The profile of a plan, as a JSON value.
 pub(crate) fn describe(plan: &Plan) -> Result<Feed, Error> {
-    let profile = plan.profile().ok_or_else(|| Error::new("unsupported action"))?;
+    let profile = plan.profile().filter(|_| !writes(plan));
+    let profile = profile.ok_or_else(|| Error::new("unsupported action"))?;
     Ok(Feed::ready(Profile::bare(Domain::Json), Value::Json(profile_json(&profile).to_string())))
 }
 

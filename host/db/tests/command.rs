@@ -72,6 +72,8 @@ fn every_line_is_answered() {
         r#"{"query": "/school{code}"}"#,
         r#"{"query": "/school{code}", "sql": "SELECT 1"}"#,
         r#"{"query": "/{$x}", "param": {"x": 1}}"#,
+        r#"{"query": "/school", "query": "/department"}"#,
+        r#"{"query": "/{$x}", "params": {"x": 1, "y": 2, "x": 3}}"#,
     ]
     .map(|line| line.replace('\n', " "));
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
@@ -92,6 +94,8 @@ fn every_line_is_answered() {
     assert_eq!(answers[14]["ok"], json!([["art"], ["law"]]));
     let unknown = "`param` is none of `query`, `params`, `group`, `sql`";
     assert_eq!(answers[16], json!({ "error": unknown }));
+    assert_eq!(answers[17], json!({ "error": "`query` is given twice" }));
+    assert_eq!(answers[18], json!({ "error": "`x` is given twice" }));
 }
 
 #[test]

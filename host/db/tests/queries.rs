@@ -136,6 +136,36 @@ fn for_runs_once_an_item_or_field() {
 }
 
 #[test]
+fn get_is_another_name_of_fetch() {
+    let mut bench = Bench::new();
+    for query in ["get(/school{code})", "/school{code}/:get", "fetch(/school{code})"] {
+        bench.check(query, json!({}), json!([["art"], ["law"]]));
+    }
+    bench.check("get({count(school)})", json!({}), json!([2]));
+    bench.check(
+        "do($id:=insert(school:={code:='new', name:='N'}), get(/school[$id]{id(), name}))",
+        json!({}),
+        json!([[{"id": "new"}, "N"]]),
+    );
+    bench.check_error("get()", json!({}), "Expected 1 argument");
+}
+
+#[test]
+fn what_writes_is_not_described() {
+    let mut bench = Bench::new();
+    for query in [
+        "describe(insert(school:={code:='x', name:='X'}))",
+        "/describe(delete(/school{id()}))",
+        "describe(truncate(school))",
+        "describe(do(school))",
+    ] {
+        bench.check_error(query, json!({}), "unsupported action");
+    }
+    let described = bench.run("describe(/school{code})", json!({})).unwrap();
+    assert_eq!(described["json"]["tag"], "school", "{described}");
+}
+
+#[test]
 fn a_reference_locates_by_a_whole_identity() {
     let mut bench = Bench::new();
     let paint = json!([["Paint"]]);

@@ -62,6 +62,14 @@ pub(crate) fn recognize(syn: &Syn, env: &Env<'_>) -> Result<Command, Error> {
     recognize_at(syn, &Depth { env, depth: 0, in_meta: false })
 }
 
+/// Whether a name is that of a command, so that nothing else can be called by it in its place.
+pub fn is_command(name: &str) -> bool {
+    let nothing = Syn::new(Kind::Skip, Mark { text: Arc::from(""), start: 0, end: 0 });
+    let env = Env { gateways: &crate::NoGateways };
+    let depth = Depth { env: &env, depth: 0, in_meta: false };
+    !matches!(verb(name, std::slice::from_ref(&nothing), &nothing, &depth), Ok(None))
+}
+
 /// How many commands are around the one being recognised.
 struct Depth<'e> {
     env: &'e Env<'e>,
@@ -132,7 +140,7 @@ fn verb(name: &str, args: &[Syn], syn: &Syn, env: &Depth<'_>) -> Result<Option<V
         Ok(Some(Verb::Etl(kind, feed)))
     };
     Ok(Some(match key.as_str() {
-        "fetch" | "retrieve" => match args {
+        "fetch" | "retrieve" | "get" => match args {
             [arg] => return Ok(Some(Verb::Same(recognize_at(arg, env)?))),
             _ => return Err(fail("Expected 1 argument", syn)),
         },

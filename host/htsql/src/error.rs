@@ -4,6 +4,7 @@
 //! outward (`While translating`, `While inserting record #1`), but a query text is quoted with
 //! carets once only: the innermost layer that has a mark in it wins.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -159,19 +160,37 @@ impl fmt::Display for Error {
             if index > 0 {
                 f.write_str("\n")?;
             }
-            f.write_str(&paragraph.message)?;
+            f.write_str(&visible(&paragraph.message))?;
             let quote = match &paragraph.quote {
                 Quote::None => continue,
                 Quote::Text(text) => text.clone(),
                 Quote::Mark(mark) => mark.excerpt(),
             };
             f.write_str(":")?;
-            for line in quote.split('\n') {
+            for line in visible(&quote).split('\n') {
                 write!(f, "\n    {line}")?;
             }
         }
         Ok(())
     }
+}
+
+/// Text with the control characters that a terminal would obey replaced by pictures of them, one
+/// for one, so that carets still stand below what they mark.
+fn visible(text: &str) -> Cow<'_, str> {
+    let is_obeyed = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(is_obeyed) {
+        return Cow::Borrowed(text);
+    }
+    let picture = |c: char| match c {
+        '\0'..='\x1f' if is_obeyed(c) => {
+            char::from_u32(0x2400 + u32::from(c)).unwrap_or('\u{fffd}')
+        }
+        '\x7f' => '\u{2421}',
+        c if is_obeyed(c) => '\u{fffd}',
+        c => c,
+    };
+    Cow::Owned(text.chars().map(picture).collect())
 }
 
 impl std::error::Error for Error {}

@@ -58,7 +58,7 @@ impl Writer<'_> {
             if index > 0 {
                 self.put(", ");
             }
-            self.column(column, is_top);
+            self.typed(column);
             if !is_top {
                 let _ = write!(self.sql, " AS c{index}");
             }
@@ -87,20 +87,6 @@ impl Writer<'_> {
         }
         if let Some(offset) = select.offset {
             let _ = write!(self.sql, " OFFSET {offset}");
-        }
-    }
-
-    /// A column of the SELECT list: untyped values need a type.
-    fn column(&mut self, expr: &Expr, is_top: bool) {
-        match &**expr {
-            Node::Literal { value: Value::Null, domain, .. } => {
-                let ty = type_name(domain);
-                let _ = write!(self.sql, "NULL::{ty}");
-            }
-            _ => {
-                let _ = is_top;
-                self.expr(expr);
-            }
         }
     }
 

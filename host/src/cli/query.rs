@@ -34,7 +34,13 @@ pub(crate) fn query(command: QueryCommand, environment: Environment) -> Result<E
             failure.code = 130;
             Err(failure)
         }
-        Err(error) => Err(Failure::new(super::failure::chain(&error))),
+        Err(error) => {
+            let failure = Failure::new(super::failure::chain(&error));
+            Err(match error.hint() {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            })
+        }
     }
 }
 

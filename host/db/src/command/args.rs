@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use rex_htsql::command::is_command;
 use rex_htsql::name::to_name;
 use rex_htsql::plan::Format;
 use rex_htsql::{Lens, Naming, Param, Params};
@@ -180,6 +181,10 @@ impl QueryArgs {
                 return Err(CommandError::Usage(message.to_string()));
             };
             let name = to_name(name);
+            if is_command(&name) {
+                let message = format!("a gateway cannot be named `{name}`, which is a command");
+                return Err(CommandError::Usage(message));
+            }
             gateways.retain(|gateway| gateway.name != name);
             gateways.push(Gateway { name, uri: Address::parse(uri)?, naming });
         }
@@ -192,6 +197,26 @@ impl QueryArgs {
             }
         };
         Ok(Config { uri, naming, gateways, statement_timeout })
+    }
+
+    /// The parameter without a type that an error about types is marked at.
+    pub(super) fn untyped_culprit(&self, error: &str) -> Option<String> {
+        let (message, excerpt) = error.split_once('\n')?;
+        if !message.contains("untyped") {
+            return None;
+        }
+        let excerpt = excerpt.to_lowercase();
+        let names = self.params.iter().filter_map(|text| text.split_once('='));
+        let untyped = names.map(|(name, _)| name.trim_start_matches('$'));
+        let mut culprits = untyped.filter(|name| !name.ends_with(':'));
+        let is_named = |name: &&str| {
+            let mark = format!("${}", to_name(name));
+            excerpt.match_indices(&mark).any(|(at, _)| {
+                let rest = excerpt[at + mark.len()..].chars().next();
+                rest.is_none_or(|c| !c.is_alphanumeric() && c != '_')
+            })
+        };
+        culprits.find(is_named).map(str::to_string)
     }
 
     /// The parameters of the query.
@@ -286,6 +311,24 @@ mod tests {
             let refused = names(&["-d", "x", "--gateway", bad]).unwrap_err().to_string();
             assert!(refused.starts_with("a gateway is given as NAME=URI"), "{refused}");
         }
+        for command in ["insert", "Get", "json", "for", "truncate", "meta"] {
+            let gateway = format!("{command}=x");
+            let refused = names(&["-d", "x", "--gateway", &gateway]).unwrap_err().to_string();
+            assert!(refused.ends_with("which is a command"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn an_error_about_types_names_the_parameter_without_one() {
+        let args = parsed(&["-d", "x", "-p", "n:=1", "-p", "x=1", "-p", "xy=1"]).unwrap();
+        let culprit = |query: &str| {
+            let text = "Cannot apply operator '+' to values of types (untyped, integer)";
+            args.untyped_culprit(&format!("{text}\nWhile translating:\n    {query}\n     ^"))
+        };
+        assert_eq!(culprit("/{$x+1}").as_deref(), Some("x"));
+        assert_eq!(culprit("/{$XY+1}").as_deref(), Some("xy"));
+        assert_eq!(culprit("/{'1'+$n}"), None);
+        assert_eq!(args.untyped_culprit("Found unknown attribute:\n    $x"), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! `{"error": text}`. Where the commit of a group fails, its lines have been answered: the next
 //! answer, or one line more at the end, then has `"uncommitted": {"group": …, "error": text}`.
 
-use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, BufRead, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -17,6 +17,7 @@ use rex_htsql::domain::Domain;
 use rex_htsql::plan::Format;
 use rex_htsql::profile::Profile;
 use rex_htsql::{Error, Params, Value};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
 
@@ -153,15 +154,56 @@ fn read_line(bytes: &[u8]) -> (Result<Line, String>, Option<Json>) {
             Err(reason) => (Err(format!("the line is not JSON: {reason}")), None),
         };
     }
-    let mut members: Members = match read(text) {
-        Ok(members) => members,
+    let given: Given = match read(text) {
+        Ok(given) => given,
         Err(reason) => return (Err(format!("the line is not JSON: {reason}")), None),
     };
-    let group = members.remove("group").and_then(|group| read::<Json>(group.get()).ok());
-    (parse(&members), group.filter(|group| *group != Json::Null))
+    let named = given.0.iter().find(|(name, _)| name == "group");
+    let group = named.and_then(|(_, group)| read::<Json>(group.get()).ok());
+    (given.members().and_then(parse), group.filter(|group| *group != Json::Null))
 }
 
-fn parse(members: &Members) -> Result<Line, String> {
+/// The members of an object as they are written: in order, those given twice too.
+struct Given(Vec<(String, Box<RawValue>)>);
+
+impl Given {
+    /// The members by name.
+    fn members(self) -> Result<Members, String> {
+        let mut members = Members::new();
+        for (name, value) in self.0 {
+            if members.contains_key(&name) {
+                return Err(format!("`{name}` is given twice"));
+            }
+            members.insert(name, value);
+        }
+        Ok(members)
+    }
+}
+
+impl<'de> Deserialize<'de> for Given {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Given, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Given;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Given, M::Error> {
+                let mut given = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    given.push(member);
+                }
+                Ok(Given(given))
+            }
+        }
+        deserializer.deserialize_map(Reader)
+    }
+}
+
+fn parse(mut members: Members) -> Result<Line, String> {
+    members.remove("group");
     // What is misspelt would be passed over, parameters first of all.
     let known = ["query", "params", "sql"];
     if let Some(other) = members.keys().find(|name| !known.contains(&name.as_str())) {
@@ -179,8 +221,9 @@ fn parse(members: &Members) -> Result<Line, String> {
     };
     let mut params = Params::new();
     if let Some(given) = members.get("params") {
-        let given: Option<BTreeMap<String, Box<RawValue>>> =
+        let given: Option<Given> =
             read(given.get()).map_err(|_| "`params` is not an object".to_string())?;
+        let given = given.map(Given::members).transpose()?;
         for (name, value) in given.unwrap_or_default() {
             let param = from_typed_json(value.get())
                 .map_err(|reason| format!("parameter `{name}`: {reason}"))?;

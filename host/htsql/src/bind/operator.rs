@@ -93,6 +93,12 @@ impl Binder<'_> {
         arm: &Syn,
         syn: &Syn,
     ) -> Binds {
+        // A sign belongs to its number: the least integer has no positive counterpart.
+        if let ("-", tree::Kind::Integer { text }) = (symbol, arm.kind())
+            && let Ok(value) = crate::literal::parse(&Domain::Integer, &format!("-{text}"))
+        {
+            return self.literal(scope, value, Domain::Integer, syn);
+        }
         let arm = self.bind(scope, arm)?;
         match symbol {
             "!" => {

@@ -203,7 +203,11 @@ impl Scanner<'_> {
     }
 
     fn unexpected(&self, c: char) -> Error {
-        let quoted = if c == '\'' { "\"'\"".to_string() } else { format!("'{c}'") };
+        let quoted = match c {
+            '\'' => "\"'\"".to_string(),
+            c if c.is_control() => format!("'\\x{:02x}'", u32::from(c)),
+            c => format!("'{c}'"),
+        };
         let message = format!("Got unexpected character {quoted}");
         self.fail(message, self.position + c.len_utf8())
     }

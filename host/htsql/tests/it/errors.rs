@@ -55,3 +55,29 @@ fn bad_bytes_are_named() {
          position 0: invalid start byte\nWhile parsing:\n    /'%ff'\n      ^^^",
     );
 }
+
+#[test]
+fn control_characters_are_shown_not_sent() {
+    check(
+        "/{'\u{e9}', 'a%00b%1b[2J'}",
+        "cannot find a matching quote mark\nWhile parsing:\n    \
+         /{'\u{e9}', 'a\u{2400}b\u{241b}[2J'}\n           ^",
+    );
+    check(
+        "/school%1b",
+        "Got unexpected character '\\x1b'\nWhile parsing:\n    /school\u{241b}\n           ^",
+    );
+    let shown = crate::support::explain("/{date('%9b%7f%0d')}", Lens::Sql);
+    assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
+}
+
+#[test]
+fn a_sign_belongs_to_its_number() {
+    let shown = crate::support::explain("/{-9223372036854775808}", Lens::Sql);
+    assert_eq!(shown, "SELECT '-9223372036854775808'::BIGINT\n");
+    check(
+        "/{-9223372036854775809}",
+        "Found integer value is out of range\nWhile translating:\n    \
+         /{-9223372036854775809}\n       ^^^^^^^^^^^^^^^^^^^",
+    );
+}
