@@ -72,7 +72,7 @@ impl Builder<'_, '_> {
     }
 
     /// Replaces frames in an expression.
-    fn resolve(&self, expr: &Expr) -> Expr {
+    pub(super) fn resolve(&self, expr: &Expr) -> Expr {
         let all = |args: &[Expr]| args.iter().map(|arg| self.resolve(arg)).collect();
         Rc::new(match &**expr {
             Node::Column { .. } | Node::Output { .. } | Node::Literal { .. } => {

@@ -24,15 +24,22 @@ pub(super) fn simplify(select: &mut Select) {
         }
     }
     flatten(select);
-    let is_small = select.limit.is_some_and(|n| n <= FEW)
-        || select.from.iter().any(|item| match &item.source {
-            Source::Select(inner) => inner.limit.is_some_and(|n| n <= FEW),
-            Source::Table(_) => false,
-        });
-    if !is_small {
+    let few_go_in = select.from.iter().any(|item| match &item.source {
+        Source::Select(inner) => inner.limit.is_some_and(|n| n <= FEW),
+        Source::Table(_) => false,
+    });
+    if !few_go_in {
+        let few_go_out = select.limit.is_some_and(|n| n <= FEW);
+        // Which rows those are may take the aggregates of all.
+        let mut decisive = BTreeSet::new();
+        for expr in select.filters.iter().chain(select.order.iter().map(|key| &key.expr)) {
+            aliases(expr, &mut decisive);
+        }
         let own: BTreeSet<Alias> = select.from.iter().map(|item| item.alias).collect();
         for item in &mut select.from {
-            group(item, &own);
+            if !few_go_out || decisive.contains(&item.alias) {
+                group(item, &own);
+            }
         }
     }
     mark_lateral(select);

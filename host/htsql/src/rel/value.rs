@@ -1,12 +1,14 @@
 //! Values: codes as expressions of a frame.
 
+use std::collections::{BTreeSet, HashSet};
 use std::rc::Rc;
 
 use super::build::{Builder, FrameId, FrameSource, Place, Via};
+use super::finish::aliases;
 use super::{Alias, Expr, Join, Node};
 use crate::domain::Domain;
 use crate::func::{Aggregate, Op};
-use crate::space::{Code, CodeId, SpaceId, Step};
+use crate::space::{Arena, Code, CodeId, SpaceId, Step};
 use crate::value::Value;
 
 impl Builder<'_, '_> {
@@ -221,6 +223,22 @@ impl Builder<'_, '_> {
         }
     }
 
+    /// A value as one of the frame's own: PostgreSQL takes an aggregate of outer values alone for
+    /// an aggregate of the outer SELECT.
+    fn own_value(&mut self, frame: FrameId, value: Expr) -> Expr {
+        let mut used = BTreeSet::new();
+        aliases(&self.resolve(&value), &mut used);
+        let is_own = self.frames[frame].items.iter().any(|item| used.contains(&item.alias));
+        if is_own || used.is_empty() {
+            return value;
+        }
+        let is_nullable = value.is_nullable();
+        let inner = self.frame(None);
+        self.frames[inner].columns.push(value);
+        let alias = self.push(frame, Join::Inner, FrameSource::Frame(inner), Vec::new());
+        Rc::new(Node::Output { alias, index: 0, is_nullable })
+    }
+
     fn aggregate_column(
         &mut self,
         frame: FrameId,
@@ -229,17 +247,22 @@ impl Builder<'_, '_> {
         arg: CodeId,
         delimiter: Option<CodeId>,
     ) -> Expr {
+        // Aggregates of the same rows share a frame, unless they need one another's values.
+        let is_shared = !Reach::new(self.arena, space, plural).code(arg);
         let found = self.frames[frame].aggregates.get(&(space, plural)).copied();
-        let (alias, inner) = match found {
+        let (alias, inner) = match found.filter(|_| is_shared) {
             Some(found) => found,
             None => {
                 let inner = self.seed(frame, space, plural);
                 let alias = self.push(frame, Join::Inner, FrameSource::Frame(inner), Vec::new());
-                self.frames[frame].aggregates.insert((space, plural), (alias, inner));
+                if is_shared {
+                    self.frames[frame].aggregates.insert((space, plural), (alias, inner));
+                }
                 (alias, inner)
             }
         };
         let arg = self.value(inner, arg);
+        let arg = self.own_value(inner, arg);
         let delimiter = delimiter.map(|delimiter| self.value(inner, delimiter));
         let mut order = Vec::new();
         if op == Aggregate::Join {
@@ -255,6 +278,67 @@ impl Builder<'_, '_> {
         let output = Rc::new(Node::Output { alias, index, is_nullable });
         // Nothing to aggregate may become no row at all, when rows are grouped.
         if is_nullable { output } else { Rc::new(Node::OrZero(output)) }
+    }
+}
+
+/// Whether an aggregate's argument needs values that the frame of its ground computes in
+/// sub-selects.
+struct Reach<'r, 'c> {
+    arena: &'r Arena<'c>,
+    ground: SpaceId,
+    /// Spaces that are known not to.
+    passed: HashSet<SpaceId>,
+}
+
+impl<'r, 'c> Reach<'r, 'c> {
+    fn new(arena: &'r Arena<'c>, ground: SpaceId, plural: SpaceId) -> Reach<'r, 'c> {
+        let passed = arena.chain(ground).into_iter().chain(arena.chain(plural)).collect();
+        Reach { arena, ground, passed }
+    }
+
+    fn code(&mut self, code: CodeId) -> bool {
+        let arena = self.arena;
+        arena.units(code).iter().any(|unit| match arena.code(*unit) {
+            Code::Aggregate { space, plural, arg, delimiter, .. } => {
+                arena.spans(self.ground, *space)
+                    || self.space(*plural)
+                    || self.code(*arg)
+                    || delimiter.is_some_and(|delimiter| self.code(delimiter))
+            }
+            Code::Cover { space, code } => self.space(*space) || self.code(*code),
+            _ => arena.unit_space(*unit).is_some_and(|space| self.space(space)),
+        })
+    }
+
+    fn space(&mut self, space: SpaceId) -> bool {
+        self.arena.chain(space).into_iter().any(|id| {
+            if !self.passed.insert(id) {
+                return false;
+            }
+            let step = &self.arena.space(id).step;
+            if !matches!(step, Step::Root | Step::Scalar | Step::Table(_) | Step::Fiber(_))
+                && self.arena.spans(self.ground, id)
+            {
+                return true;
+            }
+            match step {
+                Step::Root | Step::Scalar | Step::Table(_) | Step::Fiber(_) => false,
+                Step::Quotient { seed, kernels }
+                | Step::Complement { seed, kernels }
+                | Step::Fork { seed, kernels } => {
+                    self.space(*seed) || kernels.iter().any(|kernel| self.code(*kernel))
+                }
+                Step::Moniker { seed } | Step::Clip { seed, .. } => self.space(*seed),
+                Step::Attach { seed, images, filter } => {
+                    self.space(*seed)
+                        || images.iter().any(|(a, b)| self.code(*a) || self.code(*b))
+                        || filter.is_some_and(|filter| self.code(filter))
+                }
+                Step::Locate { seed, filter } => self.space(*seed) || self.code(*filter),
+                Step::Filter(filter) => self.code(*filter),
+                Step::Order { order, .. } => order.iter().any(|(key, _)| self.code(*key)),
+            }
+        })
     }
 }
 

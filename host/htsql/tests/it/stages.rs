@@ -46,3 +46,34 @@ fn lenses() {
     }
     assert!(different.is_empty(), "{}", different.join("\n"));
 }
+
+fn sql(query: &str) -> String {
+    crate::support::explain(query, Lens::Sql)
+}
+
+/// PostgreSQL takes an aggregate over outer values alone for one of the outer SELECT.
+#[test]
+fn an_aggregate_of_outer_values_is_over_a_column_of_its_own() {
+    let shown = sql("/program^degree{count(program&degree)}");
+    assert!(shown.contains("COUNT(NULLIF(t6.c0, FALSE))"), "{shown}");
+    assert!(shown.contains("CROSS JOIN LATERAL (SELECT (TRUE AND"), "{shown}");
+}
+
+#[test]
+fn aggregates_of_one_flow_may_need_one_another() {
+    let shown = sql("/school{$n:=count(department), count(department.count(course)>$n)}");
+    let sources = shown.matches("FROM \"ad\".\"department\"").count();
+    assert_eq!(sources, 2, "{shown}");
+    let shared = sql("/school{count(department), count(department.count(course)>1)}");
+    assert_eq!(shared.matches("FROM \"ad\".\"department\"").count(), 1, "{shared}");
+}
+
+/// An aggregate that decides which rows are the first is needed of all: grouped, it is computed
+/// once, and not anew for every row.
+#[test]
+fn what_rows_are_sorted_by_is_grouped() {
+    let shown = sql("/school.sort(count(department)-).limit(3)");
+    assert!(shown.contains("GROUP BY"), "{shown}");
+    let shown = sql("/school{count(department)}.limit(3)");
+    assert!(!shown.contains("GROUP BY"), "{shown}");
+}
