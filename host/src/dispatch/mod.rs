@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, select};
 use rex_plugin_api::Level;
 use rex_plugin_api::ops::Again;
-use rex_transport::{ClaimedTask, Death, Finished, Outcome, QueueName, Transport};
+use rex_transport::{ClaimedTask, Death, Finished, Outcome, QueueName, Transport, Wake};
 
 use self::death::Verdict;
 use self::feed::Feed;
@@ -223,7 +223,7 @@ impl Host {
         &mut self,
         events: &Receiver<Event>,
         replies: &Receiver<Reply>,
-        woken: &Receiver<QueueName>,
+        woken: &Receiver<Wake>,
         plans: &Receiver<Replanned>,
     ) -> io::Result<()> {
         let mut control = self.setup.control.clone();
@@ -241,8 +241,8 @@ impl Host {
                 recv(replies) -> reply => self.on_reply(reply.map_err(|_| lost("store"))?),
                 recv(plans) -> plan => self.on_replanned(plan.map_err(|_| lost("reloads"))?),
                 // Without any of these the host is deaf on one ear and goes on.
-                recv(woken) -> queue => match queue {
-                    Ok(queue) => self.on_wake(&queue),
+                recv(woken) -> wake => match wake {
+                    Ok(wake) => self.on_wake(&wake),
                     Err(_) => woken = crossbeam_channel::never(),
                 },
                 recv(control) -> call => match call {
@@ -262,8 +262,8 @@ impl Host {
             for reply in replies.try_iter() {
                 self.on_reply(reply);
             }
-            for queue in woken.try_iter() {
-                self.on_wake(&queue);
+            for wake in woken.try_iter() {
+                self.on_wake(&wake);
             }
             self.tick(Instant::now());
         }
@@ -426,7 +426,7 @@ impl Host {
             }
             Reply::Finished { lost } => {
                 for queue in self.outbox.finished() {
-                    self.on_wake(&queue);
+                    self.on_wake(&Wake::Queue(queue));
                 }
                 if !lost.is_empty() {
                     let ids: Vec<String> = lost.iter().map(|id| id.0.to_string()).collect();
@@ -448,8 +448,7 @@ impl Host {
             }
             Reply::Rescued(count) => {
                 tracing::info!("{count} tasks of a dead host are waiting again");
-                let names: Vec<QueueName> = self.queues.keys().cloned().collect();
-                names.iter().for_each(|queue| self.on_wake(queue));
+                self.on_wake(&Wake::All);
             }
             Reply::Down(reason) => {
                 self.outbox.down = true;
@@ -463,10 +462,12 @@ impl Host {
         }
     }
 
-    fn on_wake(&mut self, name: &QueueName) {
-        if let Some(queue) = self.queues.get_mut(name) {
-            queue.wake();
-            self.dirty.insert(name.clone());
+    fn on_wake(&mut self, wake: &Wake) {
+        for (name, queue) in &mut self.queues {
+            if *wake == Wake::All || matches!(wake, Wake::Queue(woken) if woken == name) {
+                queue.wake();
+                self.dirty.insert(name.clone());
+            }
         }
     }
 

@@ -36,7 +36,7 @@ use crate::transport::not_an_owner;
 use crate::{
     Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, LetterId, NewTask, Options,
     QueueName, QueueStatus, Submitted, TaskId, Timestamp, Transport, TransportError, Uri,
-    WaitingTask, Want, Watch, cannot,
+    WaitingTask, Wake, Want, Watch, cannot,
 };
 use delays::Delays;
 use link::{Address, Link};
@@ -222,7 +222,7 @@ impl Transport for Amqp {
         self.with_link(|amqp, link| amqp.time_to_next(link, queue))
     }
 
-    fn watch(&self, wake: Sender<QueueName>) -> Result<Option<Watch>, TransportError> {
+    fn watch(&self, wake: Sender<Wake>) -> Result<Option<Watch>, TransportError> {
         watch::start(&self.address, wake).map(Some)
     }
 

@@ -20,7 +20,7 @@ use serde_json::json;
 
 use crate::{
     Attributes, Claim, DeadQuery, Death, Due, Features, Finished, Kind, NewTask, Options, Outcome,
-    Owner, Payload, QueueName, TaskId, Timestamp, Transport, Uri, Want, open,
+    Owner, Payload, QueueName, TaskId, Timestamp, Transport, Uri, Wake, Want, open,
 };
 
 pub use schedules::{an_occasion_is_recorded_once, one_of_many_hosts_records_an_occasion};
@@ -552,7 +552,7 @@ pub fn watch_wakes(store: &Store<'_>) {
     let Some(watch) = host.watch(wake).unwrap() else { return };
     let expect = |name: &str| loop {
         let queue = woken.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("no word of {name}"));
-        if queue.as_str() == name {
+        if queue == Wake::Queue(QueueName::parse(name).unwrap()) {
             break;
         }
     };

@@ -31,8 +31,8 @@ use crossbeam_channel::Sender;
 
 use crate::{
     Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, LetterId, NewTask, Options,
-    QueueName, QueueStatus, Submitted, TaskId, Transport, TransportError, Uri, WaitingTask, Want,
-    Watch,
+    QueueName, QueueStatus, Submitted, TaskId, Transport, TransportError, Uri, WaitingTask, Wake,
+    Want, Watch,
 };
 use owners::Registered;
 
@@ -221,7 +221,7 @@ impl Transport for FileSys {
         Ok(nothing && lists::in_flight(&self.place, queue)?.is_none())
     }
 
-    fn watch(&self, wake: Sender<QueueName>) -> Result<Option<Watch>, TransportError> {
+    fn watch(&self, wake: Sender<Wake>) -> Result<Option<Watch>, TransportError> {
         watch::start(&self.place, wake).map(Some)
     }
 

@@ -31,5 +31,5 @@ pub use task::{
     Attributes, Claim, ClaimId, ClaimedTask, DeadLetter, DeadQuery, Death, Due, Finished, LetterId,
     NewTask, Outcome, QueueStatus, Submitted, TaskId, Timestamp, WaitingTask, Want,
 };
-pub use transport::{Features, Transport, Watch, cannot};
+pub use transport::{Features, Transport, Wake, Watch, cannot};
 pub use uri::Uri;

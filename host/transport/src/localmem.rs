@@ -18,7 +18,7 @@ use crate::transport::not_an_owner;
 use crate::{
     Attributes, Claim, ClaimId, ClaimedTask, DeadLetter, DeadQuery, Due, Features, Finished,
     LetterId, NewTask, Options, Outcome, Payload, QueueName, QueueStatus, Submitted, TaskId,
-    Timestamp, Transport, TransportError, Uri, WaitingTask, Want, Watch,
+    Timestamp, Transport, TransportError, Uri, WaitingTask, Wake, Want, Watch,
 };
 
 /// One opening of a store in memory.
@@ -44,7 +44,7 @@ struct Store {
     claims: BTreeMap<ClaimId, Held>,
     dead: BTreeMap<LetterId, Dead>,
     owners: BTreeMap<i64, Life>,
-    watches: BTreeMap<u64, Sender<QueueName>>,
+    watches: BTreeMap<u64, Sender<Wake>>,
     /// The last occasion of each schedule.
     schedules: BTreeMap<String, Timestamp>,
 }
@@ -291,7 +291,7 @@ impl Transport for LocalMem {
         Ok(!waits && !store.claims.values().any(|held| held.queue == *queue))
     }
 
-    fn watch(&self, wake: Sender<QueueName>) -> Result<Option<Watch>, TransportError> {
+    fn watch(&self, wake: Sender<Wake>) -> Result<Option<Watch>, TransportError> {
         let mut store = lock(&self.store);
         store.last_watch += 1;
         let number = store.last_watch;
@@ -506,7 +506,7 @@ impl Store {
     fn tell(&mut self, queues: BTreeSet<&QueueName>) {
         for queue in queues {
             // Whoever listens no more takes its watch away itself.
-            self.watches.values().for_each(|wake| drop(wake.try_send(queue.clone())));
+            self.watches.values().for_each(|wake| drop(wake.try_send(Wake::Queue(queue.clone()))));
         }
     }
 }

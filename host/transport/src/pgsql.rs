@@ -43,7 +43,7 @@ use crate::transport::not_an_owner;
 use crate::{
     Attributes, Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, LetterId, NewTask,
     Options, QueueName, QueueStatus, Submitted, TaskId, Timestamp, Transport, TransportError, Uri,
-    WaitingTask, Want, Watch,
+    WaitingTask, Wake, Want, Watch,
 };
 use address::Address;
 use failure::Trouble;
@@ -226,7 +226,7 @@ impl Transport for Pgsql {
         self.with_session(|_, session| tasks::is_idle(session, queue))
     }
 
-    fn watch(&self, wake: Sender<QueueName>) -> Result<Option<Watch>, TransportError> {
+    fn watch(&self, wake: Sender<Wake>) -> Result<Option<Watch>, TransportError> {
         watch::start(&self.address, wake).map(Some)
     }
 

@@ -34,7 +34,7 @@ use redis::{Connection, RedisError};
 use crate::{
     Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, LetterId, NewTask, Options,
     QueueName, QueueStatus, Submitted, TaskId, Timestamp, Transport, TransportError, Uri,
-    WaitingTask, Want, Watch,
+    WaitingTask, Wake, Want, Watch,
 };
 use address::Address;
 use scripts::Scripts;
@@ -188,7 +188,7 @@ impl Transport for Redis {
         self.has_nothing(queue)
     }
 
-    fn watch(&self, wake: Sender<QueueName>) -> Result<Option<Watch>, TransportError> {
+    fn watch(&self, wake: Sender<Wake>) -> Result<Option<Watch>, TransportError> {
         watch::start(&self.address, wake).map(Some)
     }
 

@@ -30,10 +30,10 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use crate::{
     Attributes, Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, LetterId, NewTask,
     Options, QueueName, QueueStatus, Submitted, TaskId, Timestamp, Transport, TransportError, Uri,
-    WaitingTask, Want, Watch,
+    WaitingTask, Wake, Want, Watch,
 };
 use owners::Registered;
-use wake::Wake;
+use wake::WakeFiles;
 
 /// How long to wait for the file at least: many hosts and submitters take turns at it, each for no
 /// longer than a commit takes.
@@ -43,7 +43,7 @@ const BUSY: Duration = Duration::from_secs(10);
 pub struct Sqlite {
     path: PathBuf,
     db: Connection,
-    wake: Wake,
+    wake: WakeFiles,
     /// Who claims here; `None` from the start or after `close`.
     owner_id: Option<String>,
     owner: Option<Registered>,
@@ -74,7 +74,7 @@ impl Sqlite {
             return Err(failure::text(&path, "it does not exist"));
         }
         let db = connect(&path, options.lock_timeout.max(BUSY))?;
-        let wake = Wake::beside(&path);
+        let wake = WakeFiles::beside(&path);
         let mut queue = Sqlite {
             path,
             db,
@@ -181,7 +181,7 @@ impl Transport for Sqlite {
         self.has_nothing(queue)
     }
 
-    fn watch(&self, wake: Sender<QueueName>) -> Result<Option<Watch>, TransportError> {
+    fn watch(&self, wake: Sender<Wake>) -> Result<Option<Watch>, TransportError> {
         self.wake.watch(wake).map(Some)
     }
 

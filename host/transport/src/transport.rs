@@ -119,10 +119,10 @@ pub trait Transport: Send {
     /// any owner.
     fn is_idle(&mut self, queue: &QueueName) -> Result<bool, TransportError>;
 
-    /// Starts a thread that sends the names of queues in which tasks may have arrived, until the
-    /// [`Watch`] is dropped; `None` where the store cannot tell. A hint only: sent late, twice or
+    /// Starts a thread that tells in which queues tasks may have arrived, until the [`Watch`] is
+    /// dropped; `None` where the store cannot tell. A hint only: sent late, twice or
     /// never, a fallback poll must do without it.
-    fn watch(&self, wake: Sender<QueueName>) -> Result<Option<Watch>, TransportError>;
+    fn watch(&self, wake: Sender<Wake>) -> Result<Option<Watch>, TransportError>;
 
     /// The last occasion of `schedule` that any host recorded; one that none has seen begins with
     /// `since`. Only of a store with [`Features::schedules`].
@@ -236,6 +236,14 @@ pub(crate) fn not_an_owner() -> TransportError {
         Kind::Invalid,
         "This transport was opened without an owner: it cannot claim",
     )
+}
+
+/// Word of tasks that may have arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wake {
+    Queue(QueueName),
+    /// In any queue: for a while nothing was heard.
+    All,
 }
 
 /// Keeps a watching thread alive; dropping it stops and joins the thread.

@@ -20,14 +20,14 @@ use tokio::task::JoinSet;
 use super::failure;
 use super::link::{Address, look, runtime};
 use super::message::{self, QUEUES, WAKE};
-use crate::{Kind, QueueName, TransportError, Watch};
+use crate::{Kind, QueueName, TransportError, Wake, Watch};
 
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// Between two words of one queue.
 const BETWEEN: Duration = Duration::from_millis(100);
 
-pub(super) fn start(address: &Address, wake: Sender<QueueName>) -> Result<Watch, TransportError> {
+pub(super) fn start(address: &Address, wake: Sender<Wake>) -> Result<Watch, TransportError> {
     let runtime = runtime()?;
     let (stop, stopped) = oneshot::channel::<()>();
     let (ready, is_ready) = crossbeam_channel::bounded(1);
@@ -58,7 +58,7 @@ pub(super) fn start(address: &Address, wake: Sender<QueueName>) -> Result<Watch,
 /// Until nobody takes the names, or until dropped.
 async fn watch(
     address: &Address,
-    wake: &Sender<QueueName>,
+    wake: &Sender<Wake>,
     ready: &crossbeam_channel::Sender<Result<(), Error>>,
 ) {
     let mut wait = FIRST_WAIT;
@@ -82,7 +82,7 @@ async fn watch(
 /// Passes names on until the connection breaks; `Ok` when nobody takes them.
 async fn listen(
     address: &Address,
-    wake: &Sender<QueueName>,
+    wake: &Sender<Wake>,
     ready: &crossbeam_channel::Sender<Result<(), Error>>,
 ) -> Result<(), Error> {
     let connection = address.open("rex-host watch").await?;
@@ -107,14 +107,17 @@ async fn listen(
             let _refused = follow(&connection, queue, wake, &mut followers).await;
         }
     }
-    let _first_only = ready.try_send(Ok(()));
+    // What came before is told now.
+    if ready.try_send(Ok(())).is_err() && wake.send(Wake::All).is_err() {
+        return Ok(());
+    }
     while let Some(message) = names.recv().await {
         let body = message.content.unwrap_or_default();
         let Some((queue, _)) = message::read_entry(&body) else { continue };
         if followed.insert(queue.clone()) {
             let _refused = follow(&connection, queue.clone(), wake, &mut followers).await;
         }
-        if wake.send(queue).is_err() {
+        if wake.send(Wake::Queue(queue)).is_err() {
             return Ok(());
         }
     }
@@ -125,7 +128,7 @@ async fn listen(
 async fn follow(
     connection: &Connection,
     queue: QueueName,
-    wake: &Sender<QueueName>,
+    wake: &Sender<Wake>,
     followers: &mut JoinSet<()>,
 ) -> Result<(), Error> {
     let name = queue.as_str();
@@ -146,7 +149,7 @@ async fn follow(
     followers.spawn(async move {
         while let Some(message) = given.recv().await {
             let Some(deliver) = message.deliver else { continue };
-            if wake.send(queue.clone()).is_err() {
+            if wake.send(Wake::Queue(queue.clone())).is_err() {
                 return;
             }
             tokio::time::sleep(BETWEEN).await;

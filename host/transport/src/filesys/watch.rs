@@ -13,7 +13,7 @@ use rustix::fs::inotify::{self, WatchFlags};
 use rustix::io::Errno;
 
 use super::{Place, disk};
-use crate::{QueueName, TransportError, Watch};
+use crate::{QueueName, TransportError, Wake, Watch};
 
 struct Watching {
     events: OwnedFd,
@@ -22,7 +22,7 @@ struct Watching {
     queues: HashMap<i32, QueueName>,
 }
 
-pub(super) fn start(place: &Place, wake: Sender<QueueName>) -> Result<Watch, TransportError> {
+pub(super) fn start(place: &Place, wake: Sender<Wake>) -> Result<Watch, TransportError> {
     let failed = |error: Errno| disk::failed(&place.root)(error.into());
     let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
     let events = inotify::init(flags).map_err(failed)?;
@@ -55,7 +55,7 @@ impl Watching {
     }
 
     /// Until told to stop, or until nobody listens.
-    fn run(&mut self, stop: &OwnedFd, wake: &Sender<QueueName>) {
+    fn run(&mut self, stop: &OwnedFd, wake: &Sender<Wake>) {
         let mut buffer = [MaybeUninit::<u8>::uninit(); 4096];
         loop {
             let mut fds =
@@ -90,7 +90,7 @@ impl Watching {
             // A new queue may have had tasks before it was watched.
             told.extend(made.iter().filter_map(|name| self.add(name)));
             for queue in told {
-                if wake.send(queue).is_err() {
+                if wake.send(Wake::Queue(queue)).is_err() {
                     return;
                 }
             }

@@ -8,14 +8,14 @@ use postgres::fallible_iterator::FallibleIterator;
 
 use super::address::Address;
 use super::connect;
-use crate::{Kind, QueueName, TransportError, Watch};
+use crate::{Kind, QueueName, TransportError, Wake, Watch};
 
 /// How soon a request to stop is seen.
 const LOOK_UP: Duration = Duration::from_millis(200);
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-pub(super) fn start(address: &Address, wake: Sender<QueueName>) -> Result<Watch, TransportError> {
+pub(super) fn start(address: &Address, wake: Sender<Wake>) -> Result<Watch, TransportError> {
     // The first connection here, so that whoever watches misses nothing from now on.
     let client = listen(address)?;
     let address = address.clone();
@@ -39,7 +39,7 @@ fn listen(address: &Address) -> Result<Client, TransportError> {
 }
 
 /// Until told to stop, or until nobody takes the names.
-fn watch(address: &Address, client: Client, stopped: &Receiver<()>, wake: &Sender<QueueName>) {
+fn watch(address: &Address, client: Client, stopped: &Receiver<()>, wake: &Sender<Wake>) {
     let mut connection = Some(client);
     let mut wait = FIRST_WAIT;
     loop {
@@ -49,6 +49,10 @@ fn watch(address: &Address, client: Client, stopped: &Receiver<()>, wake: &Sende
             }
             wait = (wait * 2).min(LONGEST_WAIT);
             connection = listen(address).ok();
+            // Whatever was told meanwhile is gone.
+            if connection.is_some() && wake.send(Wake::All).is_err() {
+                return;
+            }
             continue;
         };
         if stopped.try_recv() != Err(crossbeam_channel::TryRecvError::Empty) {
@@ -59,7 +63,7 @@ fn watch(address: &Address, client: Client, stopped: &Receiver<()>, wake: &Sende
             Ok(Some(notification)) => {
                 wait = FIRST_WAIT;
                 if let Ok(queue) = QueueName::parse(notification.payload())
-                    && wake.send(queue).is_err()
+                    && wake.send(Wake::Queue(queue)).is_err()
                 {
                     return;
                 }

@@ -9,14 +9,14 @@ use redis::Connection;
 
 use super::address::Address;
 use super::connect;
-use crate::{Kind, QueueName, TransportError, Watch};
+use crate::{Kind, QueueName, TransportError, Wake, Watch};
 
 /// How soon a request to stop is seen.
 const LOOK_UP: Duration = Duration::from_millis(200);
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-pub(super) fn start(address: &Address, wake: Sender<QueueName>) -> Result<Watch, TransportError> {
+pub(super) fn start(address: &Address, wake: Sender<Wake>) -> Result<Watch, TransportError> {
     let (stop, stopped) = bounded::<()>(0);
     let (ready, is_ready) = bounded::<Result<(), TransportError>>(1);
     let address = address.clone();
@@ -41,7 +41,7 @@ pub(super) fn start(address: &Address, wake: Sender<QueueName>) -> Result<Watch,
 fn watch(
     address: &Address,
     stopped: &Receiver<()>,
-    wake: &Sender<QueueName>,
+    wake: &Sender<Wake>,
     ready: &Sender<Result<(), TransportError>>,
 ) {
     let mut wait = FIRST_WAIT;
@@ -73,7 +73,7 @@ fn listen(
     address: &Address,
     connection: &mut Connection,
     stopped: &Receiver<()>,
-    wake: &Sender<QueueName>,
+    wake: &Sender<Wake>,
     ready: &Sender<Result<(), TransportError>>,
 ) -> bool {
     let lists = format!("__keyspace@{}__:{}_", address.db, address.prefix);
@@ -84,9 +84,13 @@ fn listen(
         .and_then(|()| subscribed.set_read_timeout(Some(LOOK_UP)));
     let refused = listening.map_err(|error| connect::say(address, error));
     let is_refused = refused.is_err();
-    let _first_only = ready.try_send(refused);
+    let is_first = ready.try_send(refused).is_ok();
     if is_refused {
         return false;
+    }
+    // Whatever was told meanwhile is gone.
+    if !is_first && wake.send(Wake::All).is_err() {
+        return true;
     }
     loop {
         if stopped.try_recv() != Err(TryRecvError::Empty) {
@@ -102,7 +106,7 @@ fn listen(
                     None => payload,
                 };
                 if let Ok(queue) = QueueName::parse(&name)
-                    && wake.send(queue).is_err()
+                    && wake.send(Wake::Queue(queue)).is_err()
                 {
                     return true;
                 }

@@ -16,15 +16,15 @@ use rustix::io::Errno;
 
 use super::failure;
 use super::owners::{beside, make_directory};
-use crate::{QueueName, TransportError, Watch};
+use crate::{QueueName, TransportError, Wake, Watch};
 
-pub(super) struct Wake {
+pub(super) struct WakeFiles {
     directory: PathBuf,
 }
 
-impl Wake {
-    pub(super) fn beside(path: &Path) -> Wake {
-        Wake { directory: beside(path, ".wake") }
+impl WakeFiles {
+    pub(super) fn beside(path: &Path) -> WakeFiles {
+        WakeFiles { directory: beside(path, ".wake") }
     }
 
     /// Wakes whoever watches these queues.
@@ -40,7 +40,7 @@ impl Wake {
     }
 
     /// Starts the thread that watches.
-    pub(super) fn watch(&self, wake: Sender<QueueName>) -> Result<Watch, TransportError> {
+    pub(super) fn watch(&self, wake: Sender<Wake>) -> Result<Watch, TransportError> {
         let complain =
             |error: &dyn std::fmt::Display| failure::text(&self.directory, &error.to_string());
         make_directory(&self.directory).map_err(|error| complain(&error))?;
@@ -63,7 +63,7 @@ impl Wake {
 }
 
 /// Until told to stop, or until nobody listens.
-fn watch(events: &OwnedFd, stop: &OwnedFd, wake: &Sender<QueueName>) {
+fn watch(events: &OwnedFd, stop: &OwnedFd, wake: &Sender<Wake>) {
     let mut buffer = [MaybeUninit::<u8>::uninit(); 4096];
     loop {
         let mut fds = [PollFd::new(events, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
@@ -89,7 +89,7 @@ fn watch(events: &OwnedFd, stop: &OwnedFd, wake: &Sender<QueueName>) {
             }
         }
         for queue in touched {
-            if wake.send(queue).is_err() {
+            if wake.send(Wake::Queue(queue)).is_err() {
                 return;
             }
         }

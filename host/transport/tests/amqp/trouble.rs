@@ -11,7 +11,7 @@ use rex_test_support::amqp::{RabbitMq, fresh};
 use rex_test_support::proxy::Proxy;
 use rex_transport::contract::{all_done, finished, numbers, owner, queue, task, wait_for};
 use rex_transport::{
-    Attributes, Due, Kind, NewTask, Options, Outcome, TransportError, Uri, Want, open,
+    Attributes, Due, Kind, NewTask, Options, Outcome, TransportError, Uri, Wake, Want, open,
 };
 
 fn fails(uri: &str) -> TransportError {
@@ -120,9 +120,10 @@ fn a_crash_of_the_broker_loses_nothing() {
     // That a task was done the broker may not have written yet; then it comes again.
     assert!(numbers(&claim).ends_with(&[2, 3]), "{claim:?}");
     assert_eq!(host.finish(&all_done(&claim)).unwrap(), []);
+    wait_for("word of all that came", || woken.try_iter().any(|wake| wake == Wake::All));
     wait_for("word of a task", || {
         host.submit(&[task("bar", 1)]).unwrap();
-        woken.recv_timeout(Duration::from_millis(100)).is_ok()
+        woken.recv_timeout(Duration::from_millis(100)) == Ok(Wake::Queue(queue("bar")))
     });
 }
 

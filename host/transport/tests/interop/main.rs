@@ -12,7 +12,7 @@ use rex_test_support::process::run;
 use rex_test_support::redis::Redis;
 use rex_test_support::{amqp, python};
 use rex_transport::contract::{all_done, owner, queue, wait_for};
-use rex_transport::{NewTask, Payload, Uri, Want};
+use rex_transport::{NewTask, Payload, Uri, Wake, Want};
 
 struct Client {
     python: PathBuf,
@@ -131,7 +131,7 @@ fn an_old_producer_wakes_a_host_on_amqp() {
         let quiet = Duration::from_millis(300);
         while woken.recv_timeout(quiet).is_ok() {}
         client.run(&["put", name], "\"{}\"\n");
-        assert_eq!(woken.recv_timeout(Duration::from_secs(20)).unwrap().as_str(), name);
+        assert_eq!(woken.recv_timeout(Duration::from_secs(20)).unwrap(), Wake::Queue(queue(name)));
     }
 }
 

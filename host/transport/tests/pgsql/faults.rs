@@ -9,7 +9,7 @@ use postgres::Client;
 use rex_test_support::pg::Database;
 use rex_test_support::server::Server;
 use rex_transport::contract::{all_done, numbers, queue, task, wait_for};
-use rex_transport::{Kind, Options, Owner, Transport, TransportError, Want, open};
+use rex_transport::{Kind, Options, Owner, Transport, TransportError, Wake, Want, open};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{database, host, uri};
@@ -188,9 +188,11 @@ fn the_watch_listens_again() {
     let (wake, woken) = crossbeam_channel::unbounded();
     let _watch = host.watch(wake).unwrap();
     break_sessions(&mut database.connect());
+    // Nobody has told it what came meanwhile.
+    assert_eq!(woken.recv_timeout(Duration::from_secs(20)), Ok(Wake::All));
     wait_for("word of a task", || {
         let _ended = host.submit(&[task("foo", 1)]);
-        woken.recv_timeout(Duration::from_millis(100)).is_ok()
+        woken.recv_timeout(Duration::from_millis(100)) == Ok(Wake::Queue(queue("foo")))
     });
 }
 
@@ -215,7 +217,7 @@ fn a_server_that_goes_away_and_comes_back() {
     assert_eq!(host.finish(&all_done(&claim)).unwrap(), []);
     wait_for("word of a task", || {
         host.submit(&[task("bar", 1)]).unwrap();
-        woken.recv_timeout(Duration::from_millis(100)).is_ok()
+        woken.recv_timeout(Duration::from_millis(100)) == Ok(Wake::Queue(queue("bar")))
     });
     assert_eq!(numbers(&host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap()), [2]);
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use rex_transport::contract::{all_done, finished, numbers, queue, task};
-use rex_transport::{DeadQuery, Death, Kind, Options, Outcome, Owner, Want, open};
+use rex_transport::{DeadQuery, Death, Kind, Options, Outcome, Owner, Wake, Want, open};
 
 use super::{database, host, uri};
 
@@ -44,7 +44,7 @@ fn an_untouched_table_with_rows_is_taken_on() {
     let insert =
         "INSERT INTO asynctask.asynctask_queue (queue_name, payload) VALUES ($1, $2::text::json)";
     old.execute(insert, &[&"foo", &"{\"n\": 4}"]).unwrap();
-    assert_eq!(woken.recv_timeout(Duration::from_secs(20)).unwrap(), queue("foo"));
+    assert_eq!(woken.recv_timeout(Duration::from_secs(20)).unwrap(), Wake::Queue(queue("foo")));
     drop(watch);
     assert_eq!(numbers(&host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap()), [4]);
     let names: Vec<String> =

@@ -1,7 +1,7 @@
 //! What works with which rights, and what is said where they are missing.
 
 use rex_transport::contract::{all_done, numbers, queue, task};
-use rex_transport::{DeadQuery, Kind, Options, Owner, Want, open};
+use rex_transport::{DeadQuery, Kind, Options, Owner, Wake, Want, open};
 
 use super::{database, host, uri};
 
@@ -64,7 +64,10 @@ fn without_rights_to_change_the_table_we_go_on() {
     let (wake, woken) = crossbeam_channel::unbounded();
     let watch = host.watch(wake).unwrap();
     host.submit(&[task("foo", 1)]).unwrap();
-    assert_eq!(woken.recv_timeout(std::time::Duration::from_secs(20)).unwrap(), queue("foo"));
+    assert_eq!(
+        woken.recv_timeout(std::time::Duration::from_secs(20)).unwrap(),
+        Wake::Queue(queue("foo"))
+    );
     let claim = host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
     assert_eq!(numbers(&claim), [1]);
     assert_eq!(host.finish(&all_done(&claim)).unwrap(), []);

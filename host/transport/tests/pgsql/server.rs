@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use rex_test_support::pg::Database;
 use rex_test_support::server::Server;
 use rex_transport::contract::{queue, task, wait_for};
-use rex_transport::{Kind, Options, Owner, TransportError, open};
+use rex_transport::{Kind, Options, Owner, TransportError, Wake, open};
 
 use super::{database, host, uri};
 
@@ -126,7 +126,10 @@ fn tls() {
     let (wake, woken) = crossbeam_channel::unbounded();
     let _watch = host.watch(wake).unwrap();
     host.submit(&[task("bar", 1)]).unwrap();
-    assert_eq!(woken.recv_timeout(std::time::Duration::from_secs(20)).unwrap(), queue("bar"));
+    assert_eq!(
+        woken.recv_timeout(std::time::Duration::from_secs(20)).unwrap(),
+        Wake::Queue(queue("bar"))
+    );
 
     let refused = |address: &str, text: &str| {
         let error = refusal(address).to_string();

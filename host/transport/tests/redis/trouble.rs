@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rex_test_support::redis::Redis;
 use rex_transport::contract::{all_done, numbers, owner, queue, task, wait_for};
-use rex_transport::{Kind, Options, TransportError, Uri, Want, open};
+use rex_transport::{Kind, Options, TransportError, Uri, Wake, Want, open};
 
 fn fails(uri: &str) -> TransportError {
     match open(&Uri::parse(uri).unwrap(), &Options::default()) {
@@ -54,9 +54,10 @@ fn a_crash_of_the_server_loses_nothing() {
     assert_eq!(host.rescue().unwrap(), 0);
     assert_eq!(host.finish(&all_done(&claim)).unwrap(), []);
     assert_eq!(numbers(&host.claim(&queue("foo"), &Want::tasks(2)).unwrap().unwrap()), [3]);
+    wait_for("word of all that came", || woken.try_iter().any(|wake| wake == Wake::All));
     wait_for("word of a task", || {
         host.submit(&[task("bar", 1)]).unwrap();
-        woken.recv_timeout(Duration::from_millis(100)).is_ok()
+        woken.recv_timeout(Duration::from_millis(100)) == Ok(Wake::Queue(queue("bar")))
     });
 }
 
