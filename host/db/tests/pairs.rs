@@ -5,10 +5,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use rex_db::testing::{Server, load_sql, shared_file};
-use rex_db::{Config, Session, Uri, value_json};
+use rex_db::{Address, Config, Session, value_json};
 use rex_htsql::domain::Domain;
 use rex_htsql::{Naming, Params};
+use rex_test_support::server::{Server, load_sql};
+use rex_test_support::shared::shared_file;
 use serde_json::Value as Json;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
@@ -85,12 +86,13 @@ fn queries_are_what_they_are_in_sql() {
     let server = Server::start().unwrap();
     let uri = server.create_database("demo").unwrap();
     load_sql(&uri, &demo).unwrap();
-    let (parsed, naming) = (Uri::parse(&uri).unwrap(), Naming::Stock);
+    let (parsed, naming) = (Address::parse(&uri).unwrap(), Naming::Stock);
     let config = Config { uri: parsed, naming, gateways: Vec::new(), statement_timeout: None };
     let mut session = Session::new(config).unwrap();
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let client = runtime.block_on(async {
+        let uri = uri.replacen("pgsql:", "postgresql:", 1);
         let (client, connection) = tokio_postgres::connect(&uri, NoTls).await.unwrap();
         tokio::spawn(connection);
         client.batch_execute("SET search_path = ad, cd, ed, id, rd, public").await.unwrap();
