@@ -1,0 +1,197 @@
+//! Priorities, delays, retries and unique keys.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{
+    Store, all_done, dead, finished, in_flight, number, numbers, owner, queue, submit, task,
+    task_ids, wait_for, with,
+};
+use crate::{Attributes, Due, Features, Outcome, Timestamp, Want};
+
+pub fn priorities_go_first(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let mut host = owner(&uri);
+    if !host.features().priorities {
+        return;
+    }
+    let with = |number, priority| with(number, Attributes { priority, ..Attributes::default() });
+    let tasks = [with(1, 0), with(2, 5), with(3, -1), with(4, 0), with(5, -1), task("foo", 6)];
+    let ids = submit(&mut *host, &tasks);
+    assert!(ids.is_sorted(), "{ids:?}");
+    let order = [3, 5, 1, 4, 6, 2];
+    let peeked = host.peek(&queue("foo"), 9).unwrap();
+    assert_eq!(peeked.iter().map(|task| number(&task.payload)).collect::<Vec<_>>(), order);
+    assert_eq!(peeked.iter().map(|task| task.priority).collect::<Vec<_>>(), [-1, -1, 0, 0, 0, 5]);
+    let first = host.claim(&queue("foo"), &Want::tasks(3)).unwrap().unwrap();
+    assert_eq!(numbers(&first), order[..3]);
+    // What goes back goes to its old place.
+    let back = [finished(&first, 1, Outcome::Released), finished(&first, 2, Outcome::Released)];
+    host.finish(&back).unwrap();
+    let rest = host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
+    assert_eq!(numbers(&rest), order[1..]);
+}
+
+pub fn delayed_tasks_wait(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let mut host = owner(&uri);
+    if !host.features().delays {
+        return;
+    }
+    let name = queue("foo");
+    let due = |number, due| with(number, Attributes { due, ..Attributes::default() });
+    let (soon, late) = (Duration::from_millis(100), Duration::from_secs(3600));
+    let past = Due::At(Timestamp(1_000_000));
+    host.submit(&[due(1, Due::In(late)), due(2, Due::In(soon)), due(3, past)]).unwrap();
+    let status = host.queues().unwrap().remove(0);
+    assert!(status.delayed >= 1 && status.waiting + status.delayed == 3, "{status:?}");
+    let first = host.claim(&name, &Want::tasks(9)).unwrap().unwrap();
+    assert!(numbers(&first).contains(&3));
+    let mut got = numbers(&first);
+    let wait = host.next_due(&name).unwrap().unwrap();
+    assert!(wait <= if got.len() == 1 { soon } else { late }, "{wait:?}");
+    wait_for("the delayed task", || {
+        got.extend(host.claim(&name, &Want::tasks(9)).unwrap().iter().flat_map(numbers));
+        got.len() == 2
+    });
+    assert_eq!(
+        {
+            got.sort_unstable();
+            got
+        },
+        [2, 3]
+    );
+    let left = host.peek(&name, 9).unwrap();
+    assert!(left.len() == 1 && left[0].due > Some(left[0].submitted), "{left:?}");
+    assert_eq!(host.poll(&name).unwrap(), 0, "it is not due");
+    assert_eq!(host.purge(&name).unwrap(), 1);
+}
+
+pub fn retries_keep_their_place(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let mut host = owner(&uri);
+    if !host.features().delays {
+        return;
+    }
+    let name = queue("foo");
+    let ids = submit(&mut *host, &[task("foo", 1), task("foo", 2), task("foo", 3)]);
+    let claim = host.claim(&name, &Want::tasks(1)).unwrap().unwrap();
+    assert_eq!(claim.tasks[0].history, json!(null));
+    let retry = |history| Outcome::Retry { after: Duration::ZERO, history };
+    host.finish(&[finished(&claim, 0, retry(json!([{"reason": "é\u{0}"}])))]).unwrap();
+    assert_eq!(in_flight(&mut *host, "foo"), 0);
+    let again = host.claim(&name, &Want::tasks(2)).unwrap().unwrap();
+    assert_eq!(task_ids(&again), ids[..2], "before the younger ones");
+    assert_eq!((again.tasks[0].attempt, again.tasks[1].attempt), (2, 1));
+    assert_eq!(again.tasks[0].submitted, claim.tasks[0].submitted);
+    let reason = again.tasks[0].history[0]["reason"].as_str().unwrap();
+    assert_eq!(reason.replace('\u{fffd}', "\0"), "é\0");
+    // Released, it is still at its second attempt.
+    host.finish(&[finished(&again, 0, Outcome::Released)]).unwrap();
+    let again = host.claim(&name, &Want::tasks(1)).unwrap().unwrap();
+    assert_eq!((again.tasks[0].id, again.tasks[0].attempt), (ids[0], 2));
+    assert_eq!(again.tasks[0].history.as_array().map(Vec::len), Some(1));
+    let late = Outcome::Retry { after: Duration::from_secs(3600), history: json!([1, 2]) };
+    host.finish(&[finished(&again, 0, late)]).unwrap();
+    assert_eq!(numbers(&host.claim(&name, &Want::tasks(9)).unwrap().unwrap()), [3]);
+}
+
+pub fn claims_tell_attributes(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let mut host = owner(&uri);
+    host.submit(&[task("foo", 1)]).unwrap();
+    let plain = host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
+    assert_eq!(host.attributes(plain.id).unwrap(), BTreeMap::new());
+    let Features { priorities, unique, .. } = host.features();
+    if !priorities || !unique {
+        return;
+    }
+    let keyed = |key: &str| Attributes { unique: Some(key.to_owned()), ..Attributes::default() };
+    let first = Attributes { priority: -3, ..keyed("a") };
+    let ids = submit(
+        &mut *host,
+        &[
+            task("foo", 2),
+            with(3, first.clone()),
+            with(4, Attributes { priority: 7, ..Attributes::default() }),
+            with(5, keyed("b")),
+        ],
+    );
+    let claim = host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
+    assert_eq!(numbers(&claim), [3, 2, 5, 4]);
+    let last = Attributes { priority: 7, ..Attributes::default() };
+    let held = BTreeMap::from([(ids[1], first), (ids[2], last), (ids[3], keyed("b"))]);
+    assert_eq!(host.attributes(claim.id).unwrap(), held);
+    host.finish(&all_done(&claim)).unwrap();
+    assert_eq!(host.attributes(claim.id).unwrap(), BTreeMap::new());
+}
+
+pub fn a_unique_task_is_there_once(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let mut host = owner(&uri);
+    if !host.features().unique {
+        return;
+    }
+    let name = queue("foo");
+    let unique = |number, key: &str| {
+        with(number, Attributes { unique: Some(key.to_owned()), ..Attributes::default() })
+    };
+    let done = host.submit(&[unique(1, "a"), unique(2, "b"), unique(3, "a")]).unwrap();
+    assert_eq!(done.iter().map(|done| done.existed).collect::<Vec<_>>(), [false, false, true]);
+    assert_eq!(done[2].id, done[0].id);
+    let mut elsewhere = unique(4, "a");
+    elsewhere.queue = queue("bar");
+    assert!(!host.submit(&[elsewhere]).unwrap()[0].existed, "a key is a queue's");
+    let claim = host.claim(&name, &Want::tasks(9)).unwrap().unwrap();
+    assert_eq!(numbers(&claim), [1, 2]);
+    assert!(host.submit(&[unique(5, "a")]).unwrap()[0].existed, "in flight");
+    host.finish(&[finished(&claim, 0, Outcome::Released)]).unwrap();
+    assert!(host.submit(&[unique(6, "a")]).unwrap()[0].existed, "waiting again");
+    let again = host.claim(&name, &Want::tasks(9)).unwrap().unwrap();
+    let retry = Outcome::Retry { after: Duration::ZERO, history: json!([]) };
+    if host.features().delays {
+        host.finish(&[finished(&again, 0, retry)]).unwrap();
+        assert!(host.submit(&[unique(7, "a")]).unwrap()[0].existed, "to be tried again");
+        let again = host.claim(&name, &Want::tasks(9)).unwrap().unwrap();
+        host.finish(&all_done(&again)).unwrap();
+    } else {
+        host.finish(&all_done(&again)).unwrap();
+    }
+    host.finish(&[finished(&claim, 1, dead("broke"))]).unwrap();
+    let done = host.submit(&[unique(8, "a"), unique(9, "b")]).unwrap();
+    assert!(done.iter().all(|done| !done.existed), "done and dead: {done:?}");
+    assert_eq!(host.purge(&name).unwrap(), 2);
+    assert!(!host.submit(&[unique(10, "a")]).unwrap()[0].existed, "purged");
+}
+
+pub fn attributes_survive_their_owner(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let (mut host, mut other) = (owner(&uri), owner(&uri));
+    let features = host.features();
+    if !features.priorities || !features.delays || !features.unique {
+        return;
+    }
+    let name = queue("foo");
+    let attributes = |priority, key: &str| {
+        let (due, unique) = (Due::Now, Some(key.to_owned()));
+        Attributes { priority, due, unique }
+    };
+    host.submit(&[task("foo", 1), with(2, attributes(-1, "a")), with(3, attributes(1, "b"))])
+        .unwrap();
+    let claim = host.claim(&name, &Want::tasks(9)).unwrap().unwrap();
+    assert_eq!(numbers(&claim), [2, 1, 3]);
+    let retry = Outcome::Retry { after: Duration::ZERO, history: json!([1]) };
+    host.finish(&[finished(&claim, 1, retry)]).unwrap();
+    let again = host.claim(&name, &Want::tasks(9)).unwrap().unwrap();
+    assert_eq!(numbers(&again), [1]);
+    host.close().unwrap();
+    assert!(other.submit(&[with(4, attributes(0, "a"))]).unwrap()[0].existed);
+    let taken = other.claim(&name, &Want::tasks(9)).unwrap().unwrap();
+    assert_eq!(numbers(&taken), [2, 1, 3]);
+    assert_eq!(taken.tasks.iter().map(|task| task.attempt).collect::<Vec<_>>(), [1, 2, 1]);
+    assert_eq!(taken.tasks[1].history, json!([1]));
+    other.finish(&all_done(&taken)).unwrap();
+    assert!(!other.submit(&[with(5, attributes(0, "a"))]).unwrap()[0].existed);
+}

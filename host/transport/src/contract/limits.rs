@@ -1,0 +1,90 @@
+//! What keeps tasks from being claimed, and what a store refuses.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::{DEADLINE, Store, all_done, numbers, owner, queue, task, with};
+use crate::{Attributes, Due, Features, Kind, NewTask, Options, Want, open};
+
+pub fn a_paused_queue_gives_nothing(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let (mut host, mut operator) = (owner(&uri), open(&uri, &Options::default()).unwrap());
+    if !host.features().pause {
+        return;
+    }
+    let name = queue("foo");
+    host.submit(&[task("foo", 1), task("foo", 2), task("foo", 3), task("bar", 4)]).unwrap();
+    let claim = host.claim(&name, &Want::tasks(1)).unwrap().unwrap();
+    operator.pause(&name, true).unwrap();
+    operator.pause(&name, true).unwrap();
+    assert!(host.claim(&name, &Want::tasks(9)).unwrap().is_none());
+    assert_eq!(numbers(&host.claim(&queue("bar"), &Want::tasks(9)).unwrap().unwrap()), [4]);
+    let status = operator.queues().unwrap().pop().unwrap();
+    assert!(status.paused && (status.waiting, status.in_flight) == (2, 1), "{status:?}");
+    assert!(!host.is_idle(&name).unwrap());
+    host.finish(&all_done(&claim)).unwrap();
+    assert!(host.is_idle(&name).unwrap(), "nothing can be claimed");
+    assert!(owner(&uri).claim(&name, &Want::tasks(9)).unwrap().is_none(), "for all, and kept");
+    operator.pause(&name, false).unwrap();
+    assert_eq!(numbers(&host.claim(&name, &Want::tasks(9)).unwrap().unwrap()), [2, 3]);
+    // An empty one is listed, so that nobody wonders where its tasks stay.
+    operator.pause(&queue("zoo"), true).unwrap();
+    assert!(operator.queues().unwrap().iter().any(|one| one.queue == queue("zoo") && one.paused));
+}
+
+pub fn no_more_in_flight_than_allowed(store: &Store<'_>) {
+    const LIMIT: usize = 3;
+    const TASKS: u64 = 120;
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let mut host = owner(&uri);
+    if !host.features().in_flight {
+        return;
+    }
+    let tasks: Vec<NewTask> = (0..TASKS).map(|n| task("foo", n)).collect();
+    host.submit(&tasks).unwrap();
+    let want = Want { in_flight: Some(LIMIT), ..Want::tasks(2) };
+    let (flying, done) = (AtomicU64::new(0), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let mut host = owner(&uri);
+                let deadline = Instant::now() + DEADLINE;
+                while done.load(Ordering::SeqCst) < TASKS && Instant::now() < deadline {
+                    let Some(claim) = host.claim(&queue("foo"), &want).unwrap() else { continue };
+                    let count = claim.tasks.len() as u64;
+                    let now = flying.fetch_add(count, Ordering::SeqCst) + count;
+                    assert!(now <= LIMIT as u64, "{now} in flight");
+                    flying.fetch_sub(count, Ordering::SeqCst);
+                    host.finish(&all_done(&claim)).unwrap();
+                    done.fetch_add(count, Ordering::SeqCst);
+                }
+            });
+        }
+    });
+    assert_eq!(done.into_inner(), TASKS);
+}
+
+pub fn what_it_cannot_do_is_refused(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let mut host = owner(&uri);
+    let features = host.features();
+    let plain = Attributes::default;
+    let attempts = [
+        (features.priorities, Attributes { priority: 1, ..plain() }),
+        (features.delays, Attributes { due: Due::In(Duration::from_secs(1)), ..plain() }),
+        (features.unique, Attributes { unique: Some("a".to_owned()), ..plain() }),
+    ];
+    for (can, attributes) in attempts {
+        let result = host.submit(&[task("foo", 1), with(2, attributes.clone())]);
+        let refused = result.err().map(|error| error.kind);
+        assert_eq!(refused, (!can).then_some(Kind::Invalid), "{attributes:?}");
+    }
+    let refused = host.pause(&queue("foo"), false).err().map(|error| error.kind);
+    assert_eq!(refused, (!features.pause).then_some(Kind::Invalid));
+    let want = Want { in_flight: Some(1), ..Want::tasks(1) };
+    let refused = host.claim(&queue("foo"), &want).err().map(|error| error.kind);
+    assert_eq!(refused, (!features.in_flight).then_some(Kind::Invalid));
+    if features == Features::default() {
+        assert_eq!(host.poll(&queue("foo")).unwrap(), 0, "all or none");
+    }
+}
