@@ -22,7 +22,7 @@ use serde_json::json;
 
 use crate::{
     Attributes, Claim, Death, Finished, NewTask, Options, Outcome, Owner, Payload, QueueName,
-    TaskId, Transport, Uri, open,
+    TaskId, Transport, TransportError, Uri, open,
 };
 
 pub use attributes::{
@@ -97,6 +97,14 @@ pub struct Store<'a> {
 }
 
 const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The refusal to open `uri`.
+pub fn fails(uri: &str) -> TransportError {
+    match open(&Uri::parse(uri).unwrap(), &Options::default()) {
+        Ok(transport) => panic!("{uri} opens as {}", transport.label()),
+        Err(error) => error,
+    }
+}
 
 /// Opens `uri` as an owner of its own.
 pub fn owner(uri: &Uri) -> Box<dyn Transport> {
@@ -173,7 +181,7 @@ pub fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// Repeats a call while it fails in a way that is worth a retry.
-fn insist<T>(what: &str, mut call: impl FnMut() -> Result<T, crate::TransportError>) -> T {
+fn insist<T>(what: &str, mut call: impl FnMut() -> Result<T, TransportError>) -> T {
     let mut answer = None;
     wait_for(what, || match call() {
         Ok(value) => {

@@ -5,8 +5,10 @@
 //! promises, then the kind you care about.
 
 mod error;
+mod inotify;
 mod json;
 mod name;
+mod network;
 mod open;
 mod owner_file;
 mod payload;

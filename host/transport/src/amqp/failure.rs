@@ -1,12 +1,10 @@
 //! What a broker's refusals mean to a host, and how the original's client words that a broker
 //! cannot be reached.
 
-use std::net::{TcpStream, ToSocketAddrs};
-use std::time::Duration;
-
 use amqprs::error::Error;
 
 use super::link::Address;
+use crate::network::{self, Trouble};
 use crate::{Kind, TransportError};
 
 /// An error of a piece of work; `reason` is what the broker said when it closed the channel.
@@ -38,10 +36,13 @@ pub(super) fn say(address: &Address, error: &Error, reason: Option<String>) -> T
 
 /// A failure to connect, in the words of the original's client.
 pub(super) fn failed(address: &Address, error: &Error) -> TransportError {
-    let unreachable = unreachable(address);
-    let answers = unreachable.is_none();
-    let (kind, reason) = match unreachable {
-        Some(reason) => (Kind::Unreachable, reason),
+    let trouble = network::trouble(&address.host, address.port);
+    let answers = trouble.is_none();
+    let (kind, reason) = match trouble {
+        Some(Trouble { number: Some(number), text }) => {
+            (Kind::Unreachable, format!("[Errno {number}] {text}"))
+        }
+        Some(Trouble { number: None, text }) => (Kind::Unreachable, text),
         None => {
             let text = error.to_string();
             let refused = text.contains("ACCESS_REFUSED") || text.contains("NOT_ALLOWED");
@@ -55,40 +56,4 @@ pub(super) fn failed(address: &Address, error: &Error) -> TransportError {
         return error.with_hint("check the user, the password and the virtual host");
     }
     error
-}
-
-/// Why no connection can be made, with the system's error number: found by trying once more, because
-/// the driver does not keep it.
-fn unreachable(address: &Address) -> Option<String> {
-    let plain = |error: &std::io::Error| {
-        let text = error.to_string();
-        text.split(" (os error").next().unwrap_or(&text).to_owned()
-    };
-    match (address.host.as_str(), address.port).to_socket_addrs() {
-        Ok(resolved) => {
-            let timeout = Duration::from_secs(10);
-            let mut last = None;
-            for at in resolved {
-                match TcpStream::connect_timeout(&at, timeout) {
-                    Ok(_) => return None,
-                    Err(error) => last = Some(error),
-                }
-            }
-            let error = last?;
-            Some(match error.raw_os_error() {
-                Some(number) => format!("[Errno {number}] {}", plain(&error)),
-                None => plain(&error),
-            })
-        }
-        Err(error) => {
-            let text = plain(&error);
-            let text = text.rsplit(": ").next().unwrap_or(&text);
-            let number = match text {
-                "Temporary failure in name resolution" => -3,
-                "No address associated with hostname" => -5,
-                _ => -2,
-            };
-            Some(format!("[Errno {number}] {text}"))
-        }
-    }
 }

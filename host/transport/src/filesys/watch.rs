@@ -2,13 +2,12 @@
 //! kernel tells of that.
 
 use std::collections::{BTreeSet, HashMap};
-use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::inotify::{self, WatchFlags};
 use rustix::io::Errno;
 
@@ -56,35 +55,16 @@ impl Watching {
 
     /// Until told to stop, or until nobody listens.
     fn run(&mut self, stop: &OwnedFd, wake: &Sender<Wake>) {
-        let mut buffer = [MaybeUninit::<u8>::uninit(); 4096];
-        loop {
-            let mut fds =
-                [PollFd::new(&self.events, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
-            match poll(&mut fds, None) {
-                Ok(_) => {}
-                Err(Errno::INTR) => continue,
-                Err(_) => return,
-            }
-            if !fds[1].revents().is_empty() {
-                return;
-            }
+        while let Some(happened) = crate::inotify::wait(&self.events, stop) {
             let mut told = BTreeSet::new();
             let mut made = Vec::new();
-            let mut reader = inotify::Reader::new(&self.events, &mut buffer);
-            loop {
-                match reader.next() {
-                    Ok(event) => {
-                        let name = event.file_name().and_then(|name| name.to_str().ok());
-                        match (self.queues.get(&event.wd()), name) {
-                            (Some(queue), Some(".index")) => {
-                                told.insert(queue.clone());
-                            }
-                            (None, Some(name)) => made.push(name.to_owned()),
-                            _ => {}
-                        }
+            for (watched, name) in happened {
+                match self.queues.get(&watched) {
+                    Some(queue) if name == ".index" => {
+                        told.insert(queue.clone());
                     }
-                    Err(Errno::INTR) => {}
-                    Err(_) => break,
+                    Some(_) => {}
+                    None => made.push(name),
                 }
             }
             // A new queue may have had tasks before it was watched.

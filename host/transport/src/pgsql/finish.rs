@@ -13,6 +13,19 @@ use super::types::{micros, storable, storable_json};
 use super::{owners, tasks};
 use crate::{ClaimId, Death, Finished, NewTask, Outcome, QueueName, TaskId};
 
+/// The tasks of the claims `$1`, a row each, as a part of a statement.
+macro_rules! held {
+    () => {
+        "(
+    SELECT claims.id AS claim, claims.queue_name, task.*
+    FROM asynctask.rex_claims AS claims,
+        unnest(claims.ids, claims.payloads, claims.dates, claims.attempts, claims.priorities)
+            AS task (id, payload, date, attempt, priority)
+    WHERE claims.id = ANY ($1)
+) AS held"
+    };
+}
+
 impl Pgsql {
     pub(super) fn record(
         &mut self,
@@ -210,22 +223,20 @@ FOR UPDATE";
     fn bury(&self, session: &mut Session, kept: &HashSet<ClaimId>) -> Result<(), Trouble> {
         /// `$1` claims, `$2` tasks, `$3` reasons, `$4` details: one of each for each death, in the
         /// order in which they are to be listed.
-        const BURY: &str = "
+        const BURY: &str = concat!(
+            "
 INSERT INTO asynctask.rex_dead
     (id, queue_name, payload, date_submitted, priority, attempts, reason, details)
 SELECT held.id, held.queue_name, held.payload, held.date, coalesce(held.priority, 0), held.attempt,
     given.reason, given.details::jsonb
-FROM (
-    SELECT claims.id AS claim, claims.queue_name, task.*
-    FROM asynctask.rex_claims AS claims,
-        unnest(claims.ids, claims.payloads, claims.dates, claims.attempts, claims.priorities)
-            AS task (id, payload, date, attempt, priority)
-    WHERE claims.id = ANY ($1)
-) AS held
+FROM ",
+            held!(),
+            "
 JOIN unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[])
     WITH ORDINALITY AS given (claim, task, reason, details, place)
     ON given.claim = held.claim AND given.task = held.id
-ORDER BY given.place";
+ORDER BY given.place"
+        );
         let dead: Vec<_> = self.dead.iter().filter(|(claim, ..)| kept.contains(claim)).collect();
         if dead.is_empty() {
             return Ok(());
@@ -243,7 +254,8 @@ ORDER BY given.place";
     fn retry(&self, session: &mut Session, kept: &HashSet<ClaimId>) -> Result<(), Trouble> {
         /// `$1` claims, `$2` tasks, `$3` microseconds to wait, `$4` histories: one of each for each
         /// task. An id that was given out again meanwhile must not cost the task.
-        const RETRY: &str = "
+        const RETRY: &str = concat!(
+            "
 INSERT INTO asynctask.rex_tasks
     (id, queue_name, payload, date_submitted, priority, attempt, due, history)
 SELECT
@@ -254,16 +266,13 @@ SELECT
     END,
     held.queue_name, held.payload, held.date, coalesce(held.priority, 0), held.attempt + 1,
     clock_timestamp() + given.wait * interval '1 microsecond', given.history::json
-FROM (
-    SELECT claims.id AS claim, claims.queue_name, task.*
-    FROM asynctask.rex_claims AS claims,
-        unnest(claims.ids, claims.payloads, claims.dates, claims.attempts, claims.priorities)
-            AS task (id, payload, date, attempt, priority)
-    WHERE claims.id = ANY ($1)
-) AS held
+FROM ",
+            held!(),
+            "
 JOIN unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[])
     AS given (claim, task, wait, history)
-    ON given.claim = held.claim AND given.task = held.id";
+    ON given.claim = held.claim AND given.task = held.id"
+        );
         let retried: Vec<_> =
             self.retried.iter().filter(|(claim, ..)| kept.contains(claim)).collect();
         if retried.is_empty() {

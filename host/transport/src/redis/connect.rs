@@ -1,15 +1,14 @@
 //! Connections, and what Redis's errors mean to a host: is the server away, or does it refuse.
 
-use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use redis::{Client, Connection, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisError};
 
 use super::address::{Address, Place};
+use crate::network::{self, Trouble};
 use crate::{Kind, TransportError};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A script over a large batch may take a while; a server that says nothing for so long is gone.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -28,7 +27,7 @@ pub(super) fn connect(address: &Address) -> Result<Connection, TransportError> {
         login = login.set_password(password);
     }
     let client = Client::open(info.set_redis_settings(login)).map_err(failed)?;
-    let mut connection = client.get_connection_with_timeout(CONNECT_TIMEOUT).map_err(failed)?;
+    let mut connection = client.get_connection_with_timeout(network::TIMEOUT).map_err(failed)?;
     connection.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(failed)?;
     connection.set_write_timeout(Some(ANSWER_TIMEOUT)).map_err(failed)?;
     redis::cmd("PING").query::<()>(&mut connection).map_err(failed)?;
@@ -83,44 +82,16 @@ fn failed(address: &Address, error: RedisError) -> TransportError {
         .with_source(error)
 }
 
-/// Why the server cannot be reached, with the system's error number: found by trying once more,
-/// because the driver does not keep it.
+/// Why the server cannot be reached.
 fn reason(address: &Address) -> Option<String> {
-    match &address.place {
+    let (at, Trouble { number, text }) = match &address.place {
         Place::Socket(path) => {
             let error = UnixStream::connect(path).err()?;
-            let number = error.raw_os_error()?;
-            let path = path.display();
-            Some(format!("Error {number} connecting to unix socket: {path}. {}.", plain(&error)))
+            (format!("unix socket: {}", path.display()), Trouble::of(&error))
         }
-        Place::Tcp { host, port } => {
-            let at = format!("{host}:{port}");
-            let resolved = match (host.as_str(), *port).to_socket_addrs() {
-                Ok(resolved) => resolved,
-                Err(error) => {
-                    let text = plain(&error);
-                    let text = text.rsplit(": ").next().unwrap_or(&text);
-                    let number = match text {
-                        "Temporary failure in name resolution" => -3,
-                        "No address associated with hostname" => -5,
-                        _ => -2,
-                    };
-                    return Some(format!("Error {number} connecting to {at}. {text}."));
-                }
-            };
-            let error = resolved
-                .filter_map(|at| TcpStream::connect_timeout(&at, CONNECT_TIMEOUT).err())
-                .next_back()?;
-            let number = error.raw_os_error()?;
-            Some(format!("Error {number} connecting to {at}. {}.", plain(&error)))
-        }
-    }
-}
-
-/// The system's text alone: `Connection refused`.
-fn plain(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_owned()
+        Place::Tcp { host, port } => (format!("{host}:{port}"), network::trouble(host, *port)?),
+    };
+    Some(format!("Error {} connecting to {at}. {text}.", number?))
 }
 
 fn worded(error: &RedisError) -> String {

@@ -4,15 +4,13 @@
 
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
-use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::inotify;
-use rustix::io::Errno;
 
 use super::failure;
 use super::owners::{beside, make_directory};
@@ -64,30 +62,10 @@ impl WakeFiles {
 
 /// Until told to stop, or until nobody listens.
 fn watch(events: &OwnedFd, stop: &OwnedFd, wake: &Sender<Wake>) {
-    let mut buffer = [MaybeUninit::<u8>::uninit(); 4096];
-    loop {
-        let mut fds = [PollFd::new(events, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
-        match poll(&mut fds, None) {
-            Ok(_) => {}
-            Err(Errno::INTR) => continue,
-            Err(_) => return,
-        }
-        if !fds[1].revents().is_empty() {
-            return;
-        }
+    while let Some(happened) = crate::inotify::wait(events, stop) {
         // A burst of submits is one wake-up a queue.
-        let mut touched = BTreeSet::new();
-        let mut reader = inotify::Reader::new(events, &mut buffer);
-        loop {
-            match reader.next() {
-                Ok(event) => {
-                    let name = event.file_name().and_then(|name| name.to_str().ok());
-                    touched.extend(name.and_then(|name| QueueName::parse(name).ok()));
-                }
-                Err(Errno::INTR) => {}
-                Err(_) => break,
-            }
-        }
+        let names = happened.iter().filter_map(|(_, name)| QueueName::parse(name).ok());
+        let touched: BTreeSet<QueueName> = names.collect();
         for queue in touched {
             if wake.send(Wake::Queue(queue)).is_err() {
                 return;

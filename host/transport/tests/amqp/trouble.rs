@@ -9,17 +9,8 @@ use amqprs::channel::QueueDeleteArguments;
 use amqprs::connection::{Connection, OpenConnectionArguments};
 use rex_test_support::amqp::{RabbitMq, fresh};
 use rex_test_support::proxy::Proxy;
-use rex_transport::contract::{all_done, finished, numbers, owner, queue, task, wait_for};
-use rex_transport::{
-    Attributes, Due, Kind, NewTask, Options, Outcome, TransportError, Uri, Wake, Want, open,
-};
-
-fn fails(uri: &str) -> TransportError {
-    match open(&Uri::parse(uri).unwrap(), &Options::default()) {
-        Ok(transport) => panic!("{uri} opens as {}", transport.label()),
-        Err(error) => error,
-    }
-}
+use rex_transport::contract::{all_done, fails, finished, numbers, owner, queue, task, wait_for};
+use rex_transport::{Attributes, Due, Kind, NewTask, Options, Outcome, Uri, Wake, Want, open};
 
 #[test]
 fn the_originals_words() {

@@ -3,15 +3,8 @@
 use std::time::Duration;
 
 use rex_test_support::redis::Redis;
-use rex_transport::contract::{all_done, numbers, owner, queue, task, wait_for};
-use rex_transport::{Kind, Options, TransportError, Uri, Wake, Want, open};
-
-fn fails(uri: &str) -> TransportError {
-    match open(&Uri::parse(uri).unwrap(), &Options::default()) {
-        Ok(transport) => panic!("{uri} opens as {}", transport.label()),
-        Err(error) => error,
-    }
-}
+use rex_transport::contract::{all_done, fails, numbers, owner, queue, task, wait_for};
+use rex_transport::{Kind, Uri, Wake, Want};
 
 #[test]
 fn the_originals_words() {
