@@ -5,7 +5,7 @@ use crate::error::{Error, Mark};
 use crate::plan::{FetchPlan, Segment, Statement};
 use crate::syn::Syn;
 use crate::value::Params;
-use crate::{Lens, bind, deep, rel, space, sql};
+use crate::{Lens, bind, deep, rel, show, space, sql};
 
 /// Compiles a query that is not a command.
 ///
@@ -65,7 +65,7 @@ fn explain_here(
 ) -> Result<String, Error> {
     let (bound, _) = bind::bind(syn, catalog, params)?;
     if lens == Lens::Bound {
-        return Ok(bind::outline(&bound));
+        return Ok(bind::outline(&bound, catalog));
     }
     let mut product = space::lower(&bound, catalog)?;
     if lens == Lens::Space {
@@ -88,7 +88,7 @@ fn explain_here(
 fn spell(statement: &Statement) -> String {
     let mut text = format!("{}\n", statement.sql);
     for (index, param) in statement.params.iter().enumerate() {
-        text.push_str(&format!("${} {} = {:?}\n", index + 1, param.ty.name(), param.value));
+        text.push_str(&format!("{}\n", show::param(index, param)));
     }
     text
 }

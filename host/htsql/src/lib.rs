@@ -32,6 +32,7 @@ pub mod name;
 pub mod plan;
 pub mod profile;
 mod rel;
+mod show;
 mod space;
 mod sql;
 pub mod syn;

@@ -27,6 +27,10 @@ pub(crate) fn is_word(c: char) -> bool {
 /// edits (insert, delete, replace, swap neighbours) lead from one to the other: one, and one more
 /// for every five characters of `model`.
 pub(crate) fn similar(model: &str, sample: &str) -> bool {
+    // A name of a million letters is not compared letter by letter with all there are.
+    if model.len() / 8 > sample.len() + 1 {
+        return false;
+    }
     let model: Vec<char> = model.chars().collect();
     let sample: Vec<char> = sample.chars().collect();
     if model.is_empty() || sample.is_empty() {

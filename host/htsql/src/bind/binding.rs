@@ -4,12 +4,14 @@
 //! it does not answer itself go there. `lookup` knows what each kind answers, `lower` turns
 //! bindings into rows and values.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 use std::rc::Rc;
 
-use crate::catalog::{Join, TableId};
+use crate::catalog::{Catalog, Join, TableId};
 use crate::domain::Domain;
 use crate::func::{Aggregate, Op};
+use crate::show;
 use crate::syn::Syn;
 use crate::syn::tree::Term;
 use crate::value::Value;
@@ -236,29 +238,59 @@ impl Binding {
         parts
     }
 
+    /// The table whose rows those of the binding are.
+    fn table(&self, catalog: &Catalog) -> Option<TableId> {
+        match &self.kind {
+            Kind::Table(table, _) => Some(*table),
+            Kind::Chain(join, _) => Some(catalog.target(*join)),
+            Kind::Column { link, .. } => link.as_ref()?.table(catalog),
+            Kind::Complement { quotient } => match &quotient.kind {
+                Kind::Quotient { seed, .. } => seed.table(catalog),
+                _ => quotient.base.as_ref()?.table(catalog),
+            },
+            Kind::Cover { seed }
+            | Kind::Attach { seed, .. }
+            | Kind::Clip { seed, .. }
+            | Kind::Locate { seed, .. } => seed.table(catalog),
+            _ => self.base.as_ref()?.table(catalog),
+        }
+    }
+
     /// The kind with its own attributes, on one line.
-    fn label(&self) -> String {
+    fn label(&self, catalog: &Catalog) -> String {
         match &self.kind {
             Kind::Root => "root".into(),
             Kind::Home => "home".into(),
-            Kind::Table(id, _) => format!("table #{}", id.0),
-            Kind::Chain(join, _) => format!("link {join:?}"),
-            Kind::Column { column, .. } => format!("column #{column}"),
+            Kind::Table(id, _) => format!("table {}", catalog.table(*id).name),
+            Kind::Chain(join, _) => {
+                let target = &catalog.table(catalog.target(*join)).name;
+                format!("link to {target} by {}", catalog.key(*join).name)
+            }
+            Kind::Column { column, .. } => {
+                let table = self.base.as_ref().and_then(|base| base.table(catalog));
+                let name = table.map(|table| catalog.column(table, *column).name.as_str());
+                format!("column {}", name.unwrap_or("?"))
+            }
             Kind::Quotient { .. } => "quotient".into(),
-            Kind::Kernel { index, .. } => format!("kernel {index}"),
+            Kind::Kernel { index, .. } => format!("kernel {}", index + 1),
             Kind::Complement { .. } => "complement".into(),
             Kind::Cover { .. } => "moniker".into(),
             Kind::Fork { .. } => "fork".into(),
             Kind::Attach { .. } => "attach".into(),
-            Kind::Clip { limit, offset, .. } => format!("clip {limit:?} {offset}"),
+            Kind::Clip { limit, offset, .. } => format!("top{}", show::cut(*limit, Some(*offset))),
             Kind::Locate { .. } => "locate".into(),
             Kind::Sieve(_) => "sieve".into(),
-            Kind::Sort { limit, offset, .. } => format!("sort {limit:?} {offset:?}"),
-            Kind::Literal { value, .. } => format!("literal {value:?}"),
+            Kind::Sort { limit, offset, .. } => format!("sort{}", show::cut(*limit, *offset)),
+            Kind::Literal { value, .. } => {
+                format!("literal {}", crate::literal::dump(&self.domain, value))
+            }
             Kind::Identity { .. } => "identity".into(),
             Kind::Cast { .. } => "cast".into(),
-            Kind::Formula { op, .. } => format!("formula {op:?}"),
-            Kind::Aggregate { op, .. } => format!("aggregate {op:?}"),
+            Kind::Formula { op, args } => {
+                let places: Vec<String> = (1..=args.len()).map(|n| format!("#{n}")).collect();
+                format!("formula {}", show::operation(*op, &places))
+            }
+            Kind::Aggregate { op, .. } => format!("aggregate {}", show::aggregate(*op)),
             Kind::Collect { .. } => "collect".into(),
             Kind::Selection { .. } => "selection".into(),
             Kind::Wild { .. } => "wildcard".into(),
@@ -300,19 +332,19 @@ impl Binding {
 
 /// Prints a binding as an outline, one node a line; names and definitions are left out. A subtree
 /// that was printed before is not printed again.
-pub(crate) fn outline(bound: &Bound) -> String {
+pub(crate) fn outline(bound: &Bound, catalog: &Catalog) -> String {
     let mut out = String::new();
-    let mut seen = Vec::new();
-    write(bound, "", 0, &mut out, &mut seen);
+    let mut seen = HashSet::new();
+    write(bound, ("", 0), catalog, &mut out, &mut seen);
     out
 }
 
 fn write(
     bound: &Bound,
-    role: &str,
-    level: usize,
+    (role, level): (&str, usize),
+    catalog: &Catalog,
     out: &mut String,
-    seen: &mut Vec<*const Binding>,
+    seen: &mut HashSet<*const Binding>,
 ) {
     let silent = matches!(
         bound.kind,
@@ -323,16 +355,16 @@ fn write(
             | Kind::ReferenceReroute { .. }
     );
     if silent && let Some(base) = &bound.base {
-        return write(base, role, level, out, seen);
+        return write(base, (role, level), catalog, out, seen);
     }
     let pointer = Rc::as_ptr(bound);
-    let repeated = seen.contains(&pointer);
+    let repeated = !seen.insert(pointer);
     let _ = writeln!(
         out,
         "{}{role}{}{} : {} `{}`{}",
         "  ".repeat(level),
         if role.is_empty() { "" } else { " " },
-        bound.label(),
+        bound.label(catalog),
         bound.domain,
         bound.syn,
         if repeated { " (above)" } else { "" },
@@ -340,12 +372,11 @@ fn write(
     if repeated {
         return;
     }
-    seen.push(pointer);
     for (role, part) in bound.parts() {
-        write(part, role, level + 1, out, seen);
+        write(part, (role, level + 1), catalog, out, seen);
     }
     match (&bound.base, &bound.kind) {
         (_, Kind::Literal { .. } | Kind::Formula { .. } | Kind::Collect { .. }) | (None, _) => {}
-        (Some(base), _) => write(base, "base", level + 1, out, seen),
+        (Some(base), _) => write(base, ("base", level + 1), catalog, out, seen),
     }
 }

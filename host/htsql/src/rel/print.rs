@@ -76,12 +76,7 @@ impl Printer<'_> {
             Node::Cast { to, arg, .. } => format!("{}({})", to.family(), self.expr(arg)),
             Node::Formula { op, args } => {
                 let args: Vec<String> = args.iter().map(|arg| self.expr(arg)).collect();
-                match op {
-                    crate::func::Op::Template(template) => {
-                        format!("`{template}`({})", args.join(", "))
-                    }
-                    op => format!("{op:?}({})", args.join(", ")),
-                }
+                crate::show::operation(*op, &args)
             }
             Node::Mask { condition, value } => {
                 format!("({} ? {})", self.expr(value), self.expr(condition))
@@ -92,7 +87,9 @@ impl Printer<'_> {
                 let symbol = if *is_null_safe { "==" } else { "=" };
                 format!("{} {symbol} {}", self.expr(left), self.expr(right))
             }
-            Node::Aggregate { op, arg, .. } => format!("{op:?}({})", self.expr(arg)),
+            Node::Aggregate { op, arg, .. } => {
+                format!("{}({})", crate::show::aggregate(*op), self.expr(arg))
+            }
             Node::Exists { frame, .. } => format!("exists(frame {frame})"),
             Node::ExistsSelect { select, is_negated } => {
                 let mut inner = String::new();

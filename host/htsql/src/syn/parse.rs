@@ -18,6 +18,9 @@ const MAX_NESTING: u32 = 1000;
 /// Levels of the tree, each operator of a chain counted.
 const MAX_HEIGHT: u32 = 20_000;
 
+/// Assignments and directions that one list may have: each is a scope around what follows it.
+const MAX_SCOPES: usize = 5_000;
+
 /// Parentheses, brackets and prefix signs that may be open at once.
 const MAX_DEPTH: u32 = 200;
 
@@ -28,7 +31,7 @@ const MAX_DEPTH: u32 = 200;
 pub fn parse(text: &str) -> Result<Syn, Error> {
     let text: Arc<str> = Arc::from(decode(text)?);
     let tokens = scan(&text)?;
-    let mut parser = Parser { text, tokens, position: 0, depth: 0 };
+    let mut parser = Parser { text, tokens, position: 0, depth: 0, no_specifier_before: 0 };
     let syn = parser.assignment()?;
     parser.eat(";");
     if parser.peek() != &scan::Kind::End {
@@ -42,6 +45,8 @@ struct Parser {
     tokens: Vec<Token>,
     position: usize,
     depth: u32,
+    /// No specifier begins from `position` up to here.
+    no_specifier_before: usize,
 }
 
 type Parsed = Result<Syn, Error>;
@@ -95,6 +100,11 @@ impl Parser {
     /// A node that covers all tokens from `start` to the last consumed one.
     fn node(&self, kind: Kind, start: usize) -> Parsed {
         let syn = Syn::new(kind, self.mark_from(start));
+        if syn.kind().scopes() > MAX_SCOPES {
+            let mark = Mark { end: syn.mark().start, ..syn.mark().clone() };
+            let message = "Found too many assignments and directions";
+            return Err(Error::new(message).at(Stage::Parsing, &mark));
+        }
         if syn.nesting() > MAX_NESTING {
             return Err(self.too_deep(syn.mark()));
         }
@@ -149,8 +159,21 @@ impl Parser {
         self.node(Kind::Assign { lhs, rhs }, start)
     }
 
-    /// Whether `$a.b($c, d) :=` lies ahead.
-    fn at_specifier(&self) -> bool {
+    /// Whether `$a.b($c, d) :=` lies ahead. What lies ahead of one name of a chain `a.b.c` does of
+    /// all, so that a chain is looked along once.
+    fn at_specifier(&mut self) -> bool {
+        if self.position < self.no_specifier_before {
+            return false;
+        }
+        let (is_specifier, chain) = self.look_for_specifier();
+        if !is_specifier {
+            self.no_specifier_before = self.position + chain;
+        }
+        is_specifier
+    }
+
+    /// As `at_specifier`, with the number of tokens of the names and dots ahead.
+    fn look_for_specifier(&self) -> (bool, usize) {
         let mut at = 0;
         let is_name = |at: usize| matches!(self.tokens.get(self.position + at), Some(t) if t.kind == scan::Kind::Name);
         let name = |at: &mut usize| {
@@ -161,19 +184,20 @@ impl Parser {
         };
         loop {
             if !name(&mut at) {
-                return false;
+                return (false, at - 1);
             }
             if self.symbol_at(at) != Some(".") {
                 break;
             }
             at += 1;
         }
+        let chain = at;
         if self.symbol_at(at) == Some("(") {
             at += 1;
             if self.symbol_at(at) != Some(")") {
                 loop {
                     if !name(&mut at) {
-                        return false;
+                        return (false, chain);
                     }
                     if self.symbol_at(at) != Some(",") {
                         break;
@@ -184,12 +208,12 @@ impl Parser {
                     }
                 }
                 if self.symbol_at(at) != Some(")") {
-                    return false;
+                    return (false, chain);
                 }
             }
             at += 1;
         }
-        self.symbol_at(at) == Some(":=")
+        (self.symbol_at(at) == Some(":="), chain)
     }
 
     fn specifier(&mut self) -> Parsed {
@@ -584,5 +608,23 @@ impl Parser {
             _ => return Err(self.unexpected()),
         };
         self.node(kind, start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A chain is looked along once, not once for each of its names.
+    #[test]
+    fn a_long_chain_is_known_to_be_no_specifier() {
+        for text in [format!("a{}", ".a".repeat(1_000)), "$a.".repeat(1_000)] {
+            let text: Arc<str> = Arc::from(text);
+            let tokens = scan(&text).unwrap();
+            let end = tokens.len() - 1;
+            let mut parser = Parser { text, tokens, position: 0, depth: 0, no_specifier_before: 0 };
+            assert!(!parser.at_specifier());
+            assert!(parser.no_specifier_before >= end - 1, "{}", parser.no_specifier_before);
+        }
     }
 }

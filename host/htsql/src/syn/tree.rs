@@ -185,7 +185,9 @@ impl Drop for Node {
 impl Syn {
     pub(crate) fn new(kind: Kind, mark: Mark) -> Syn {
         let children = kind.children();
-        let height = children.iter().map(|c| c.0.height).max().unwrap_or(0) + 1;
+        let scopes = u32::try_from(kind.scopes()).unwrap_or(u32::MAX);
+        let height = children.iter().map(|c| c.0.height).max().unwrap_or(0);
+        let height = height.saturating_add(1).saturating_add(scopes);
         let nesting = match &kind {
             Kind::Operator { left, right, .. } => {
                 let goes_on = matches!(left.kind(), Kind::Operator { .. });
@@ -204,7 +206,8 @@ impl Syn {
         &self.0.mark
     }
 
-    /// Levels of the tree below and including this node.
+    /// Levels of the tree below and including this node, each item that is a scope for those after
+    /// it counted.
     pub(crate) fn height(&self) -> u32 {
         self.0.height
     }
@@ -290,6 +293,20 @@ impl Kind {
             | Kind::Decimal { .. }
             | Kind::Float { .. } => Vec::new(),
         }
+    }
+
+    /// Items that are a scope for those after them.
+    pub(super) fn scopes(&self) -> usize {
+        let (Kind::Record { items }
+        | Kind::List { items }
+        | Kind::Function { args: items, .. }
+        | Kind::Pipe { args: items, .. }) = self
+        else {
+            return 0;
+        };
+        let is_scope =
+            |item: &&Syn| matches!(item.kind(), Kind::Assign { .. } | Kind::Direct { .. });
+        items.iter().filter(is_scope).count()
     }
 
     /// The name of the form with what the node itself says.

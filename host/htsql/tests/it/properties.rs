@@ -246,6 +246,14 @@ fn deep_and_long_queries_end_in_an_answer() {
         format!("/{}school", "/".repeat(3_000)),
         format!("/{{{}}}", "'x',".repeat(20_000)),
         format!("/define(a:=1{}).a", ",a:=a+a".repeat(60)),
+        format!("/a{}", ".a".repeat(100_000)),
+        format!("/{}", "$a.".repeat(100_000)),
+        format!("/school{{code{}}}", "+-".repeat(50_000)),
+        format!("/school{{{}}}", "code+,".repeat(300)),
+        format!("/school{{{}}}", "code+,".repeat(6_000)),
+        format!("/define({}).a", "a:=1,".repeat(1_000)),
+        format!("/school{{{}}}", "a:=code,".repeat(6_000)),
+        format!("/{}", "a".repeat(200_000)),
     ];
     for text in deep {
         look(&text);

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use rex_htsql::Lens;
+use rex_htsql::{Lens, Naming};
 
 const QUERIES: &[(&str, &str)] = &[
     ("filter", "/department?school.code='ns'&name~'art'"),
@@ -16,6 +16,10 @@ const QUERIES: &[(&str, &str)] = &[
     ("limit", "/course.sort(credits-).limit(9).sort(no)"),
     ("locate", "/class[(astro.105).(2010.fall).001]{section, course.department.name}"),
     ("define", "/department.define(c($n):=course?no>=$n){code, count(c(100)), count(c(200))}"),
+    ("moniker", "/moniker(school.sort(name-)){code, count(department)}"),
+    ("attach", "/school{code, count((code=^.school_code&^.name~'art')@department)}"),
+    ("twice", "/(course^{department_code, credits})^credits{credits, count(^), count(^.^)}"),
+    ("etl", "/school{id(), name+'!' :as name}?code=$code /:update"),
     ("root", "/{count(school), exists(course?credits>3), 1+2*3, 'x'+'y'}"),
 ];
 
@@ -35,6 +39,10 @@ fn lenses() {
         let mut text = format!("{query}\n");
         for (lens_name, lens) in lenses {
             text.push_str(&format!("\n== {lens_name}\n{}", crate::support::explain(query, lens)));
+        }
+        if query.contains("$code") || *name == "link" {
+            let rex = crate::support::explain_in(query, Lens::Sql, Naming::Rex);
+            text.push_str(&format!("\n== sql, by the names of RexDB\n{rex}"));
         }
         let file = folder.join(format!("{name}.txt"));
         if update {

@@ -51,6 +51,8 @@ fn columns_of(text: &str, columns: &[Column]) -> Vec<usize> {
 }
 
 pub(crate) fn catalog(naming: Naming) -> Catalog {
+    // A deployment lies in the schema `public`.
+    let schema = if naming == Naming::Rex { "public" } else { "ad" };
     let mut tables: Vec<Table> = Vec::new();
     let text = UNIVERSITY.replace("\\\n", "");
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
@@ -84,7 +86,7 @@ pub(crate) fn catalog(naming: Naming) -> Catalog {
                 let key = ForeignKey {
                     name: format!("{}_{table}_fk", tables[index].name),
                     columns: columns_of(own, &tables[index].columns),
-                    target_schema: "ad".into(),
+                    target_schema: schema.into(),
                     target_table: table.into(),
                     target_columns,
                     partial: false,
@@ -100,7 +102,7 @@ pub(crate) fn catalog(naming: Naming) -> Catalog {
         }
     }
     tables.sort_by(|a, b| a.name.cmp(&b.name));
-    let schema = Schema { name: "ad".into(), priority: 0, comment: None, tables };
+    let schema = Schema { name: schema.into(), priority: 0, comment: None, tables };
     Catalog::new(Database { schemas: vec![schema] }, naming)
 }
 
@@ -110,7 +112,14 @@ pub(crate) fn env() -> Env<'static> {
 
 /// What a stage makes of a query, or the error text.
 pub(crate) fn explain(query: &str, lens: Lens) -> String {
-    let catalog = catalog(Naming::Stock);
-    rex_htsql::explain(query, lens, &catalog, &env(), &Params::new())
+    explain_in(query, lens, Naming::Stock)
+}
+
+/// As `explain`, with names of either kind and the text `x'y` as `$code`.
+pub(crate) fn explain_in(query: &str, lens: Lens, naming: Naming) -> String {
+    let catalog = catalog(naming);
+    let mut params = Params::new();
+    params.set("code", rex_htsql::Param::text("x'y"));
+    rex_htsql::explain(query, lens, &catalog, &env(), &params)
         .unwrap_or_else(|error| error.to_string())
 }
