@@ -4,7 +4,7 @@
 //! pace is known. Fairness comes before batch size: processes share what is there evenly, and slow
 //! work is claimed only as processes are free to start it, so that another host can take the rest.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use rex_transport::{Claim, ClaimId, ClaimedTask};
@@ -50,6 +50,12 @@ impl Feed {
         self.bytes += tasks.iter().map(|claimed| claimed.task.payload.len()).sum::<usize>();
         self.ready.extend(tasks);
         self.ready.make_contiguous().sort_by_key(|claimed| claimed.task.id);
+    }
+
+    /// Drops the tasks of claims that others have taken over.
+    pub fn forget(&mut self, taken: &BTreeSet<ClaimId>) {
+        self.ready.retain(|claimed| !taken.contains(&claimed.claim));
+        self.bytes = self.ready.iter().map(|claimed| claimed.task.payload.len()).sum();
     }
 
     pub fn ready(&self) -> usize {

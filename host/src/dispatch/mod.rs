@@ -11,6 +11,7 @@
 mod death;
 mod feed;
 mod held;
+mod lease;
 mod limiter;
 mod outbox;
 pub mod plan;
@@ -37,6 +38,7 @@ use rex_transport::{ClaimedTask, Death, Finished, Outcome, QueueName, Transport,
 use self::death::Verdict;
 use self::feed::Feed;
 use self::held::HeldTask;
+use self::lease::Lease;
 use self::limiter::Limiter;
 use self::outbox::Outbox;
 use self::plan::{Plan, QueuePlan, START_TIMEOUT};
@@ -107,6 +109,7 @@ pub fn run(setup: Setup, plan: Plan, transport: Box<dyn Transport>) -> io::Resul
         phase: Phase::Working,
         quiet: false,
         reschedule: false,
+        lease: Lease::default(),
         standby_after: Instant::now(),
         forget_at: Instant::now(),
         started: Instant::now(),
@@ -144,6 +147,7 @@ struct Host {
     quiet: bool,
     /// The scheduler has not been given the plan's schedules yet.
     reschedule: bool,
+    lease: Lease,
     /// No standby is started before then.
     standby_after: Instant,
     /// When old dead letters are next deleted.
@@ -296,6 +300,7 @@ impl Host {
         }
         self.enforce_limits(now);
         self.forget_old_letters(now);
+        self.watch_lease(now);
         self.serve_queues(now);
         self.keep_standbys(now);
         self.outbox.flush();
@@ -318,6 +323,7 @@ impl Host {
         let forget = self.plan.retention.map(|_| self.forget_at);
         let leaving = self.processes.values().filter_map(|running| running.gone_by);
         let standby = Some(self.standby_after).filter(|at| *at > now);
+        let lapse = self.lease.ends().filter(|at| *at > now);
         let working = self.phase == Phase::Working && !self.quiet;
         let queues = self.queues.values().filter(|queue| working && !queue.retired);
         let queues = queues.flat_map(|queue| {
@@ -337,6 +343,7 @@ impl Host {
             .chain(standby)
             .chain(leaving)
             .chain(forget)
+            .chain(lapse)
             .min()
     }
 
@@ -446,6 +453,7 @@ impl Host {
             Reply::Forgotten(count) => {
                 tracing::info!("{count} dead letters were older than they are kept");
             }
+            Reply::Beat { begun, lease, taken } => self.on_beat(begun, lease, taken, now),
             Reply::Rescued(count) => {
                 tracing::info!("{count} tasks of a dead host are waiting again");
                 self.on_wake(&Wake::All);

@@ -147,11 +147,12 @@ impl Host {
         // The ones with the least to do first.
         serving.sort_by_key(|id| self.processes.get(id).map_or(0, |running| running.held.count()));
 
+        let may_start = self.lease.holds(now);
         for id in &serving {
             let Some(running) = self.processes.get_mut(id) else { continue };
             let held = running.held.count();
             let tasks = match &mut queue.limiter {
-                _ if running.allowance() == 0 => Vec::new(),
+                _ if !may_start || running.allowance() == 0 => Vec::new(),
                 None => queue.feed.take(held, serving.len(), running.allowance()),
                 Some(_) if held > 0 || queue.feed.ready() == 0 => Vec::new(),
                 Some(limiter) => {
@@ -245,7 +246,8 @@ impl Host {
         of_queue.map(|(id, _)| *id).collect()
     }
 
-    pub(super) fn put_back(&mut self, name: &QueueName, tasks: Vec<Claimed>) {
+    pub(super) fn put_back(&mut self, name: &QueueName, mut tasks: Vec<Claimed>) {
+        tasks.retain(|claimed| !self.lease.is_taken(claimed.claim));
         if tasks.is_empty() {
             return;
         }

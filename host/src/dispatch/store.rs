@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use rex_transport::{
-    Claim, Death, Finished, Kind, Outcome, QueueName, TaskId, Transport, TransportError, Want,
+    Claim, ClaimId, Death, Finished, Kind, Outcome, QueueName, TaskId, Transport, TransportError,
+    Want,
 };
 use serde_json::{Value, json};
 
@@ -53,6 +54,13 @@ pub enum Reply {
     },
     /// Dead letters were deleted.
     Forgotten(u64),
+    /// This host has shown that it lives: when it began to, how long that keeps others from its
+    /// claims, and which of them others had taken before.
+    Beat {
+        begun: Instant,
+        lease: Duration,
+        taken: Vec<ClaimId>,
+    },
     /// Tasks of dead hosts are waiting again.
     Rescued(u64),
     /// The store is away; said once an outage.
@@ -65,7 +73,10 @@ pub enum Reply {
 /// How often dead hosts are looked for and this one shows that it lives.
 const BEAT: Duration = Duration::from_secs(1);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
-const LONGEST_RETRY: Duration = Duration::from_secs(5);
+/// Shorter than the grace within which a host must be back after the store was away.
+const LONGEST_RETRY: Duration = Duration::from_secs(1);
+/// For what a person must mend.
+const SLOW_RETRY: Duration = Duration::from_secs(5);
 
 /// The handle of the thread.
 pub struct Store {
@@ -109,9 +120,17 @@ impl Worker {
         let mut beat = Instant::now();
         loop {
             if beat <= Instant::now() {
-                match self.persist(|transport| transport.rescue()) {
-                    Some(0) | None => {}
-                    Some(count) => self.reply(Reply::Rescued(count)),
+                let mut begun = Instant::now();
+                let rescued = self.persist(|transport| {
+                    begun = Instant::now();
+                    transport.rescue()
+                });
+                if let Some(count) = rescued {
+                    let (lease, taken) = (self.transport.lease(), self.transport.taken_over());
+                    self.reply(Reply::Beat { begun, lease, taken });
+                    if count > 0 {
+                        self.reply(Reply::Rescued(count));
+                    }
                 }
                 beat = Instant::now() + BEAT;
             }
@@ -234,7 +253,7 @@ impl Worker {
                     }
                     // An error that is not worth a retry needs a person, and tasks must not be lost
                     // meanwhile: it is repeated all the same, only more slowly.
-                    let wait = if error.is_retryable() { delay } else { LONGEST_RETRY };
+                    let wait = if error.is_retryable() { delay } else { SLOW_RETRY };
                     if self.given_up.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
                         return None;
                     }

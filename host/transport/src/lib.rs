@@ -21,6 +21,7 @@ pub mod amqp;
 pub mod contract;
 pub mod filesys;
 pub mod localmem;
+pub mod ownership;
 pub mod pgsql;
 pub mod redis;
 pub mod sqlite;

@@ -39,6 +39,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
+use crate::ownership::SHORTEST_LEASE;
 use crate::transport::not_an_owner;
 use crate::{
     Attributes, Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, LetterId, NewTask,
@@ -67,6 +68,8 @@ pub struct Pgsql {
     held: HashMap<ClaimId, HashSet<TaskId>>,
     /// Claims that were made by a call whose reply was lost.
     unreturned: Vec<(ClaimId, QueueName)>,
+    /// Claims that others took over, to be told.
+    taken: Vec<ClaimId>,
     /// Claims of which a task is unique.
     keyed: HashSet<ClaimId>,
     /// Claims that were made under a limit of tasks in flight.
@@ -93,6 +96,7 @@ impl Pgsql {
             owner: None,
             held: HashMap::new(),
             unreturned: Vec::new(),
+            taken: Vec::new(),
             keyed: HashSet::new(),
             limited: HashMap::new(),
             plenty: HashSet::new(),
@@ -222,6 +226,15 @@ impl Transport for Pgsql {
         self.with_session(|pgsql, session| pgsql.take_back(session))
     }
 
+    fn lease(&self) -> Duration {
+        let patience = self.options.rescue_grace.min(self.options.owner_timeout);
+        patience.max(SHORTEST_LEASE)
+    }
+
+    fn taken_over(&mut self) -> Vec<ClaimId> {
+        std::mem::take(&mut self.taken)
+    }
+
     fn is_idle(&mut self, queue: &QueueName) -> Result<bool, TransportError> {
         self.with_session(|_, session| tasks::is_idle(session, queue))
     }
@@ -264,7 +277,7 @@ impl Transport for Pgsql {
 impl Pgsql {
     /// What this owner held is others' now.
     fn forget_claims(&mut self) {
-        self.held.clear();
+        self.taken.extend(self.held.drain().map(|(claim, _)| claim));
         self.unreturned.clear();
         self.keyed.clear();
         self.limited.clear();

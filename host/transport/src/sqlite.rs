@@ -27,6 +27,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
+use crate::ownership::SHORTEST_LEASE;
 use crate::{
     Attributes, Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, LetterId, NewTask,
     Options, QueueName, QueueStatus, Submitted, TaskId, Timestamp, Transport, TransportError, Uri,
@@ -36,7 +37,7 @@ use owners::Registered;
 use wake::WakeFiles;
 
 /// How long to wait for the file at least: many hosts and submitters take turns at it, each for no
-/// longer than a commit takes.
+/// longer than a commit takes. Less where an owner must show more often that it lives.
 const BUSY: Duration = Duration::from_secs(10);
 
 /// A queue in a SQLite file.
@@ -49,6 +50,8 @@ pub struct Sqlite {
     owner: Option<Registered>,
     /// Claims that `claim` has returned and that are not finished.
     known: HashSet<ClaimId>,
+    /// Claims that others took over, to be told.
+    taken: Vec<ClaimId>,
     /// Whether a claim may have been recorded without having been returned.
     doubt: bool,
     owner_timeout: Duration,
@@ -73,7 +76,8 @@ impl Sqlite {
         if !options.create && !path.exists() {
             return Err(failure::text(&path, "it does not exist"));
         }
-        let db = connect(&path, options.lock_timeout.max(BUSY))?;
+        let busy = BUSY.min(options.owner_timeout / 4).max(options.lock_timeout);
+        let db = connect(&path, busy)?;
         let wake = WakeFiles::beside(&path);
         let mut queue = Sqlite {
             path,
@@ -82,6 +86,7 @@ impl Sqlite {
             owner_id: options.owner.as_ref().map(|owner| owner.id.clone()),
             owner: None,
             known: HashSet::new(),
+            taken: Vec::new(),
             doubt: false,
             owner_timeout: options.owner_timeout,
         };
@@ -175,6 +180,14 @@ impl Transport for Sqlite {
 
     fn rescue(&mut self) -> Result<u64, TransportError> {
         self.take_back()
+    }
+
+    fn lease(&self) -> Duration {
+        self.owner_timeout.max(SHORTEST_LEASE)
+    }
+
+    fn taken_over(&mut self) -> Vec<ClaimId> {
+        std::mem::take(&mut self.taken)
     }
 
     fn is_idle(&mut self, queue: &QueueName) -> Result<bool, TransportError> {

@@ -115,6 +115,18 @@ pub trait Transport: Send {
     /// To be called about once a second; it also is this owner's sign of life.
     fn rescue(&mut self) -> Result<u64, TransportError>;
 
+    /// How long after the begin of a [`rescue`](Self::rescue) that succeeded nobody takes this owner's
+    /// claims over, whatever becomes of its connection. Who has not succeeded for longer must not start
+    /// tasks of them.
+    fn lease(&self) -> Duration {
+        Duration::MAX
+    }
+
+    /// The claims that this owner has found taken over since it was last asked.
+    fn taken_over(&mut self) -> Vec<ClaimId> {
+        Vec::new()
+    }
+
     /// Whether `queue` has nothing to claim (nothing due, or it is paused) and nothing in flight by
     /// any owner.
     fn is_idle(&mut self, queue: &QueueName) -> Result<bool, TransportError>;

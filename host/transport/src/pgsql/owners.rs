@@ -1,10 +1,6 @@
-//! Who lives. An owner is a row that beats (server clock) and a session advisory lock. Its claims
-//! are taken back
-//!
-//! - at once when its process is provably dead, seen from the same machine;
-//! - after the grace when its lock is free: a host whose connection broke takes its lock again;
-//! - when it holds its lock but has not beaten for the owner timeout: stopped, or cut off. Its
-//!   server process is ended, too.
+//! Who lives. An owner is a row that beats (server clock) and a session advisory lock, which is free
+//! when its connection broke; a host takes it again with the next one. `ownership.rs` says when
+//! others take its claims back.
 //!
 //! Taking back deletes the owner's row, which is the fence: see `pgsql.rs`.
 
@@ -15,47 +11,27 @@ use super::failure::Trouble;
 use super::locks::owner_key;
 use super::session::Session;
 use super::tasks;
-use super::types::micros;
+use crate::ownership::{Patience, Sighting, Verdict, judge};
 use crate::process::Process;
 use crate::{Kind, TransportError};
 
 /// How long to wait for the end of this owner's former session: a busy server gets round to it.
 const FORMER: Duration = Duration::from_secs(10);
 
+/// `$1` owner.
+const BEAT: &str = "
+UPDATE asynctask.rex_owners
+SET beats = beats + 1, beaten = clock_timestamp(), free_since = NULL
+WHERE no = $1";
+
 /// Another owner as one look found it.
 struct Other {
     no: i64,
     id: String,
-    process: Process,
     beats: i64,
     /// The server process that holds its lock.
     holder: Option<i32>,
-    /// Not beaten for the owner timeout.
-    silent: bool,
-    /// Its lock was found free before; for longer than the grace.
-    was_free: bool,
-    free_long: bool,
-}
-
-enum Verdict {
-    Lives,
-    /// The lock is free for the first time.
-    Missing,
-    Dead,
-}
-
-impl Other {
-    fn judge(&self) -> Verdict {
-        if self.silent || self.process.is_provably_dead() {
-            return Verdict::Dead;
-        }
-        match (self.holder, self.was_free, self.free_long) {
-            (Some(_), ..) => Verdict::Lives,
-            (None, false, _) => Verdict::Missing,
-            (None, true, false) => Verdict::Lives,
-            (None, true, true) => Verdict::Dead,
-        }
-    }
+    seen: Sighting,
 }
 
 impl Pgsql {
@@ -76,6 +52,11 @@ WHERE locktype = 'advisory' AND objsubid = 1 AND granted AND pid <> pg_backend_p
         const WAIT: &str = "SELECT pg_advisory_lock($1)";
         let Some(id) = self.owner_id.clone() else { return Ok(()) };
         let key = owner_key(&id);
+        // A sign of life first: who has been away for long is not to be seen with its lock and
+        // without it.
+        if self.owner.is_some() {
+            session.change(BEAT, &[&self.owner])?;
+        }
         if !session.one(TRY, &[&key])?.get::<_, bool>(0) {
             let row = session.rows(WHO, &[&id])?;
             let is_ours = row.first().is_none_or(|row| process(row, 0) == Process::current());
@@ -126,18 +107,15 @@ RETURNING no";
     }
 
     pub(super) fn take_back(&mut self, session: &mut Session) -> Result<u64, Trouble> {
-        /// `$1` owner.
-        const BEAT: &str = "
-UPDATE asynctask.rex_owners
-SET beats = beats + 1, beaten = clock_timestamp(), free_since = NULL
-WHERE no = $1";
         /// `$1` this owner: whether there are others at all.
         const ANY: &str = "SELECT EXISTS (SELECT FROM asynctask.rex_owners WHERE no <> $1)";
-        /// `$1` no. Told by the first who sees it; measured by the server's clock.
+        /// `$1` no. Told by the first who sees it; measured by the server's clock. What was told
+        /// before the server's start does not count.
         const MISSING: &str = "
 UPDATE asynctask.rex_owners
 SET free_since = clock_timestamp()
-WHERE no = $1 AND beats = $2 AND free_since IS NULL";
+WHERE no = $1 AND beats = $2
+    AND (free_since IS NULL OR free_since < pg_postmaster_start_time())";
         /// `$1` server process.
         const END: &str = "SELECT pg_terminate_backend($1)";
         if self.owner.is_some() && session.change(BEAT, &[&self.owner])? == 0 {
@@ -148,8 +126,12 @@ WHERE no = $1 AND beats = $2 AND free_since IS NULL";
             return Ok(0);
         }
         let mut count = 0;
+        let patience = Patience {
+            grace: self.options.rescue_grace,
+            owner_timeout: self.options.owner_timeout,
+        };
         for other in self.others(session, me)? {
-            match other.judge() {
+            match judge(&other.seen, &patience) {
                 Verdict::Lives => {}
                 Verdict::Missing => {
                     session.change(MISSING, &[&other.no, &other.beats])?;
@@ -177,12 +159,12 @@ WHERE no = $1 AND beats = $2 AND free_since IS NULL";
     }
 
     fn others(&self, session: &mut Session, me: i64) -> Result<Vec<Other>, Trouble> {
-        /// `$1` this owner, `$2` owner timeout and `$3` grace in microseconds.
+        /// `$1` this owner. Times in microseconds.
         const OTHERS: &str = "
 SELECT no, id, machine, owners.pid, started, beats, locks.pid,
-    beaten < clock_timestamp() - $2::bigint * interval '1 microsecond',
-    free_since IS NOT NULL,
-    coalesce(free_since < clock_timestamp() - $3::bigint * interval '1 microsecond', false)
+    (extract(epoch FROM clock_timestamp() - beaten) * 1e6)::bigint,
+    (extract(epoch FROM clock_timestamp() - free_since) * 1e6)::bigint,
+    (extract(epoch FROM clock_timestamp() - pg_postmaster_start_time()) * 1e6)::bigint
 FROM asynctask.rex_owners AS owners
 LEFT JOIN (
     SELECT pid, classid::bigint << 32 | objid::bigint AS key
@@ -192,18 +174,24 @@ LEFT JOIN (
 ) AS locks ON locks.key = owners.lock_key
 WHERE no <> $1
 ORDER BY no";
-        let timeout = micros(self.options.owner_timeout);
-        let grace = micros(self.options.rescue_grace);
-        let rows = session.rows(OTHERS, &[&me, &timeout, &grace])?;
-        let others = rows.iter().map(|row| Other {
-            no: row.get(0),
-            id: row.get(1),
-            process: process(row, 2),
-            beats: row.get(5),
-            holder: row.get(6),
-            silent: row.get(7),
-            was_free: row.get(8),
-            free_long: row.get(9),
+        // A clock that was set back says nothing.
+        let time = |micros: i64| Duration::from_micros(u64::try_from(micros).unwrap_or(0));
+        let rows = session.rows(OTHERS, &[&me])?;
+        let others = rows.iter().map(|row| {
+            let holder: Option<i32> = row.get(6);
+            Other {
+                no: row.get(0),
+                id: row.get(1),
+                beats: row.get(5),
+                holder,
+                seen: Sighting {
+                    provably_dead: process(row, 2).is_provably_dead(),
+                    holds_lock: holder.is_some(),
+                    silent_for: time(row.get(7)),
+                    missing_for: row.get::<_, Option<i64>>(8).map(time),
+                    store_up_for: time(row.get(9)),
+                },
+            }
         });
         Ok(others.collect())
     }

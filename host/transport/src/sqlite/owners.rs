@@ -73,7 +73,7 @@ impl Sqlite {
         if let Some(gone) = self.owner.take() {
             gone.file.remove();
         }
-        self.known.clear();
+        self.taken.extend(self.known.drain());
         self.owner()
     }
 

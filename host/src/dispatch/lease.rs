@@ -1,0 +1,88 @@
+//! Whether this host may still start what it has claimed: a host that was stopped, or cannot reach the
+//! store, starts nothing that others may have taken over meanwhile.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use rex_transport::{ClaimId, ownership};
+
+use super::Host;
+use crate::wire::ToWorker;
+
+/// What the last beat says about this host's claims.
+#[derive(Default)]
+pub(super) struct Lease {
+    /// When it was begun, and how long it counts.
+    beat: Option<(Instant, Duration)>,
+    lapsed: bool,
+    /// Claims that others have taken over.
+    taken: BTreeSet<ClaimId>,
+}
+
+impl Lease {
+    /// Whether tasks may be started.
+    pub(super) fn holds(&self, now: Instant) -> bool {
+        self.beat.is_some_and(|(begun, lease)| {
+            ownership::may_start(now.saturating_duration_since(begun), lease)
+        })
+    }
+
+    /// When it ends, unless the host beats again.
+    pub(super) fn ends(&self) -> Option<Instant> {
+        self.beat.and_then(|(begun, lease)| begun.checked_add(lease))
+    }
+
+    /// Whether others have taken a claim over.
+    pub(super) fn is_taken(&self, claim: ClaimId) -> bool {
+        self.taken.contains(&claim)
+    }
+}
+
+impl Host {
+    pub(super) fn on_beat(
+        &mut self,
+        begun: Instant,
+        lease: Duration,
+        taken: Vec<ClaimId>,
+        now: Instant,
+    ) {
+        if !taken.is_empty() {
+            self.lease.taken.extend(taken);
+            for queue in self.queues.values_mut() {
+                queue.feed.forget(&self.lease.taken);
+            }
+            self.recall_all();
+        }
+        let first = self.lease.beat.replace((begun, lease)).is_none();
+        if first || self.lease.lapsed && self.lease.holds(now) {
+            if std::mem::take(&mut self.lease.lapsed) {
+                tracing::info!("the queue store answers: tasks are started again");
+            }
+            self.dirty.extend(self.queues.keys().cloned());
+        }
+    }
+
+    /// Keeps what has not been started from being started once the lease is over.
+    pub(super) fn watch_lease(&mut self, now: Instant) {
+        let Some((begun, _)) = self.lease.beat else { return };
+        if self.lease.lapsed || self.lease.holds(now) {
+            return;
+        }
+        self.lease.lapsed = true;
+        let silent = now.saturating_duration_since(begun).as_secs_f64();
+        tracing::info!(
+            "the queue store has not answered for {silent:.1} s: no tasks are started until it does"
+        );
+        self.recall_all();
+    }
+
+    /// Asks all processes for the tasks that they have not started.
+    fn recall_all(&mut self) {
+        for running in self.processes.values_mut() {
+            if running.held.count() > 1 && !running.recalling {
+                running.recalling = true;
+                running.send(&self.poller, &ToWorker::Recall);
+            }
+        }
+    }
+}

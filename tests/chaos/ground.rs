@@ -1,0 +1,100 @@
+//! The stores that the chaos is tried on: how each is reached, and how it is broken.
+
+use std::path::PathBuf;
+
+use rex_test_support::server::Server;
+
+use crate::seed::Seed;
+
+/// What may be done to a store beside killing and stopping those who use it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Blow {
+    /// One connection of a host is ended by the server.
+    EndConnection,
+    /// All are.
+    EndConnections,
+    /// The server is stopped in good order, and started.
+    Restart,
+    /// The server stops as in a crash, and is started.
+    Crash,
+}
+
+/// A store under test.
+pub(crate) trait Ground {
+    /// The value of `asynctask_transport`.
+    fn uri(&self) -> String;
+
+    /// What `strike` can do here.
+    fn blows(&self) -> &'static [Blow];
+
+    /// Breaks something and mends it again; `noticed` returns once the hosts have noticed, and is
+    /// called, now and then, between the two.
+    fn strike(&mut self, blow: Blow, seed: &mut Seed, noticed: &mut dyn FnMut());
+}
+
+/// A server of its own.
+pub(crate) struct Pgsql {
+    server: Server,
+    uri: String,
+}
+
+/// The database of the run.
+const DATABASE: &str = "chaos";
+
+impl Pgsql {
+    /// `None`, which is said, where there is no PostgreSQL.
+    pub(crate) fn start() -> Option<Pgsql> {
+        let server = Server::start()?;
+        let uri = server.create_database(DATABASE).expect("the server answers");
+        Some(Pgsql { server, uri })
+    }
+}
+
+impl Ground for Pgsql {
+    fn uri(&self) -> String {
+        self.uri.clone()
+    }
+
+    fn blows(&self) -> &'static [Blow] {
+        &[Blow::EndConnection, Blow::EndConnections, Blow::Restart, Blow::Crash]
+    }
+
+    fn strike(&mut self, blow: Blow, seed: &mut Seed, noticed: &mut dyn FnMut()) {
+        match blow {
+            Blow::EndConnection | Blow::EndConnections => {
+                let others = "SELECT pid FROM pg_stat_activity
+                    WHERE datname = current_database() AND pid <> pg_backend_pid() ORDER BY pid";
+                let mut admin = self.server.client(DATABASE);
+                let rows = admin.query(others, &[]).expect("the server answers");
+                let mut pids: Vec<i32> = rows.iter().map(|row| row.get(0)).collect();
+                if blow == Blow::EndConnection && !pids.is_empty() {
+                    pids = vec![pids[seed.below(pids.len())]];
+                }
+                let end = "SELECT pg_terminate_backend(pid) FROM unnest($1::int[]) AS ends (pid)";
+                admin.execute(end, &[&pids]).expect("the server answers");
+            }
+            Blow::Restart | Blow::Crash => {
+                self.server.stop(blow == Blow::Crash);
+                if seed.rarely(2) {
+                    noticed();
+                }
+                self.server.restart();
+            }
+        }
+    }
+}
+
+/// One file for all hosts.
+pub(crate) struct Sqlite(pub(crate) PathBuf);
+
+impl Ground for Sqlite {
+    fn uri(&self) -> String {
+        format!("sqlite:{}", self.0.display())
+    }
+
+    fn blows(&self) -> &'static [Blow] {
+        &[]
+    }
+
+    fn strike(&mut self, _blow: Blow, _seed: &mut Seed, _noticed: &mut dyn FnMut()) {}
+}
