@@ -6,6 +6,7 @@ mod commands;
 mod crash_table;
 mod crashing;
 mod delivery;
+mod deploy;
 mod query;
 mod readme;
 mod refusals;

@@ -72,12 +72,26 @@ fn crates_depend_in_one_direction() {
     let allowed: BTreeMap<&str, &[&str]> = BTreeMap::from([
         ("rex-plugin-api", &[] as &[&str]),
         ("rex-htsql", &[]),
-        ("rex-transport", &[]),
+        ("rex-pg", &[]),
+        ("rex-transport", &["rex-pg"]),
         ("rex-cron", &[]),
-        ("rex-db", &["rex-htsql"]),
-        ("rex-host", &["rex-plugin-api", "rex-transport", "rex-cron", "rex-db", "rex-htsql"]),
+        ("rex-db", &["rex-htsql", "rex-pg"]),
+        ("rex-yaml", &["rex-plugin-api"]),
+        ("rex-deploy", &["rex-db", "rex-htsql", "rex-yaml"]),
+        (
+            "rex-host",
+            &[
+                "rex-plugin-api",
+                "rex-transport",
+                "rex-cron",
+                "rex-db",
+                "rex-deploy",
+                "rex-htsql",
+                "rex-yaml",
+            ],
+        ),
         ("rex-fixture-frozen-v1", &["rex-plugin-api-v1"]),
-        ("rex-plugin-mart", &["rex-plugin-api", "rex-db", "rex-htsql"]),
+        ("rex-plugin-mart", &["rex-plugin-api", "rex-db", "rex-deploy", "rex-htsql", "rex-yaml"]),
     ]);
     for (package, needs) in dependencies() {
         if package == "rex-tests" || package == "rex-test-support" {

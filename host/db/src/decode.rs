@@ -127,6 +127,28 @@ pub(crate) fn value(row: &Row, index: usize, domain: &Domain) -> Result<Value, D
     })
 }
 
+/// The values of a row, by the types of its columns alone; what cannot be read so is a text.
+pub(crate) fn row(row: &Row) -> Vec<Value> {
+    let domain = |ty: &Type| match *ty {
+        Type::BOOL => Domain::Boolean,
+        Type::INT2 | Type::INT4 | Type::INT8 | Type::OID => Domain::Integer,
+        Type::NUMERIC => Domain::Decimal,
+        Type::FLOAT4 | Type::FLOAT8 => Domain::Float,
+        Type::DATE => Domain::Date,
+        Type::TIME => Domain::Time,
+        Type::TIMESTAMP => Domain::DateTime,
+        Type::JSON | Type::JSONB => Domain::Json,
+        _ => Domain::Text,
+    };
+    let cell = |(index, column): (usize, &tokio_postgres::Column)| {
+        value(row, index, &domain(column.type_())).unwrap_or_else(|_| {
+            let bytes = raw(row, index).ok().flatten().unwrap_or_default();
+            Value::Text(String::from_utf8_lossy(bytes).into_owned())
+        })
+    };
+    row.columns().iter().enumerate().map(cell).collect()
+}
+
 fn text<'a>(ty: &Type, bytes: &'a [u8], index: usize) -> Result<&'a str, DecodeError> {
     std::str::from_utf8(bytes).map_err(|_| {
         match [Type::TEXT, Type::VARCHAR, Type::BPCHAR, Type::NAME, Type::UNKNOWN].contains(ty)

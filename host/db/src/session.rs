@@ -10,6 +10,7 @@ use rex_htsql::profile::Profile;
 use rex_htsql::{Error, Lens, Naming, Params, Value};
 
 use crate::connection::Canceller;
+use crate::decode;
 use crate::driver;
 use crate::exec::{Run, writes};
 use crate::format::Printer;
@@ -176,10 +177,7 @@ impl Session {
     /// # Errors
     /// The server's text; a statement that would end a shared transaction.
     pub fn execute_sql(&mut self, sql: &str) -> Result<(), Error> {
-        if let Some(command) = transaction_control(sql).filter(|_| self.grouped) {
-            let reason = "the transaction is shared, and ends as a whole";
-            return Err(Error::of(Kind::Query, format!("{command} is refused: {reason}")));
-        }
+        self.refuse_transaction_control(sql)?;
         let space = &self.space;
         let done = self.runtime.block_on(within(space, self.grouped, async {
             if self.grouped {
@@ -192,6 +190,51 @@ impl Session {
         space.forget_catalogs();
         self.reshaped = self.grouped;
         done
+    }
+
+    /// Runs one plain SQL statement on the main database and returns its rows, within the shared
+    /// transaction if there is one. A value of a type that HTSQL has no family for is a text.
+    ///
+    /// # Errors
+    /// The server's text. There is no savepoint: a shared transaction can then only be rolled back.
+    pub fn sql_rows(&mut self, sql: &str) -> Result<Vec<Vec<Value>>, Error> {
+        let (space, grouped) = (&self.space, self.grouped);
+        self.runtime.block_on(async {
+            if grouped {
+                space.begin(MAIN).await?;
+            }
+            let connection = space.connection(MAIN).await?;
+            let rows = connection.rows(sql, Vec::new()).await;
+            let rows = rows.map_err(|error| driver::error(&error, sql, 0))?;
+            Ok(rows.iter().map(decode::row).collect())
+        })
+    }
+
+    /// Runs plain SQL statements on the main database as [`Session::execute_sql`] does, but without
+    /// a savepoint, for many small ones in a row.
+    ///
+    /// # Errors
+    /// As [`Session::execute_sql`]. A shared transaction can then only be rolled back.
+    pub fn sql_change(&mut self, sql: &str) -> Result<(), Error> {
+        self.refuse_transaction_control(sql)?;
+        let (space, grouped) = (&self.space, self.grouped);
+        space.forget_catalogs();
+        self.reshaped = grouped;
+        self.runtime.block_on(async {
+            if grouped {
+                space.begin(MAIN).await?;
+            }
+            space.connection(MAIN).await?.run(sql).await
+        })
+    }
+
+    /// A shared transaction ends as a whole.
+    fn refuse_transaction_control(&self, sql: &str) -> Result<(), Error> {
+        let Some(command) = transaction_control(sql).filter(|_| self.grouped) else {
+            return Ok(());
+        };
+        let reason = "the transaction is shared, and ends as a whole";
+        Err(Error::of(Kind::Query, format!("{command} is refused: {reason}")))
     }
 
     /// Begins a transaction that the following queries share, each with a savepoint, until

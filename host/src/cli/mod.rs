@@ -5,6 +5,7 @@
 //! transport), `output` is the only file that prints, `failure` says what went wrong.
 
 mod cron;
+mod deploy;
 mod dlq;
 mod failure;
 mod migrate;
@@ -71,6 +72,8 @@ enum Command {
     Plugin(plugin::PluginCommand),
     /// Ask a database in HTSQL
     Query(Box<query::QueryCommand>),
+    /// Make a database agree with facts: tables, links, identities, rows
+    Deploy(deploy::DeployArgs),
     /// Show what the running host does
     Status(operate::StatusArgs),
     /// Have the running host read settings and plugins anew
@@ -171,6 +174,7 @@ fn obey(command: Command, output: &mut Output) -> Result<ExitCode, Failure> {
         Command::Migrate(args) => migrate::migrate(&args, &environment, output),
         Command::Plugin(command) => plugin::run(command, environment, output),
         Command::Query(command) => query::query(*command, environment),
+        Command::Deploy(args) => deploy::deploy(&args, &environment, output),
         Command::Status(args) => operate::status(&args, environment, output),
         Command::Reload(args) => operate::reload(&args, environment, output),
         Command::Stop(args) => operate::stop(&args, environment, output),

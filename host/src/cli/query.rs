@@ -45,7 +45,10 @@ pub(crate) fn query(command: QueryCommand, environment: Environment) -> Result<E
 }
 
 /// The database of the project's settings, if they name one.
-fn project(common: &Common, environment: &Environment) -> Result<Option<Address>, Failure> {
+pub(super) fn project(
+    common: &Common,
+    environment: &Environment,
+) -> Result<Option<Address>, Failure> {
     let settings = common.place(environment)?.settings()?;
     let Some(text) = settings.database else { return Ok(None) };
     let uri = Address::parse(&text)

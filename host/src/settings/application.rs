@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use rex_plugin_api::pyrepr::repr;
 use serde_json::{Map, Value};
 
-use super::error::Error;
 use super::globals::{Globals, Sources, parameter};
 use super::known::{Setting, Workers, settings};
 use super::project::{Package, Places};
 use super::secret::mask;
 use super::typed::Settings;
+use rex_yaml::Error;
 
 /// Projects and parameters, merged but not yet validated.
 #[derive(Debug, Clone)]

@@ -3,8 +3,8 @@
 
 use serde_json::{Map, Value};
 
-use super::error::Error;
-use super::validate::{Field, Val};
+use rex_yaml::Error;
+use rex_yaml::validate::{Field, Val};
 
 /// The URI; `None` when no database is configured.
 pub(super) fn uri(db: &Value) -> Result<Option<String>, Error> {

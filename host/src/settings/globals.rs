@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::error::Error;
-use super::validate::Val;
-use super::yaml::Loader;
+use rex_yaml::Error;
+use rex_yaml::Loader;
+use rex_yaml::validate::Val;
 
 /// All that settings are made from, read once by the caller.
 #[derive(Debug, Clone, Default)]

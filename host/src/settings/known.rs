@@ -5,9 +5,9 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::error::Error;
 use super::typed::Schedule;
-use super::validate::{Field, Record, Val};
+use rex_yaml::Error;
+use rex_yaml::validate::{Field, Record, Val};
 
 /// A setting.
 pub struct Setting {

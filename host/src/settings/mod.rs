@@ -3,23 +3,21 @@
 //!
 //! Read in this order: [`globals`] says which application is meant, [`project`] finds its files,
 //! [`application`] merges them, [`known`] lists what may be set and validates it, [`typed`] is what
-//! the host gets. [`error`], [`yaml`] and [`validate`] serve all of them. Nothing here reads the
+//! the host gets. YAML, validators and the layered error are those of [`rex_yaml`]. Nothing here reads the
 //! process environment, prints, or knows which plugins there are: that comes in as values.
 
 pub mod application;
 mod database;
-pub mod error;
+
 pub mod globals;
 pub mod known;
 pub mod project;
 mod secret;
 pub mod typed;
-pub mod validate;
-pub mod yaml;
 
 pub use application::{Application, Effective};
-pub use error::Error;
 pub use globals::{GLOBALS, Global, Globals, Sources, Takes};
+pub use rex_yaml::Error;
 pub use secret::mask;
 pub use typed::{Backoff, Level, Misfire, MisfirePolicy, QueueSettings, Schedule, Settings};
 

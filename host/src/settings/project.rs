@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::error::Error;
-use super::validate::Val;
-use super::yaml::{Kind, Loader, Node};
+use rex_yaml::Error;
+use rex_yaml::validate::Val;
+use rex_yaml::{Kind, Loader, Node};
 
 /// The key of a project file that is no setting.
 const REQUIRES: &str = "requires";

@@ -145,7 +145,7 @@ fn the_demo_project_works_one_queue_and_logs_everything() {
 #[test]
 fn default_yaml_lists_every_setting_with_its_default() {
     let path = shipped().join("default.yaml");
-    let node = yaml::Loader::new(Path::new("/")).file(&path).unwrap();
+    let node = rex_yaml::Loader::new(Path::new("/")).file(&path).unwrap();
     let shown = node.value().unwrap();
     let known: serde_json::Map<String, Value> = known::settings()
         .into_iter()

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::database;
-use super::error::Error;
+use rex_yaml::Error;
 
 /// The settings of a host.
 #[derive(Debug, Clone, PartialEq)]

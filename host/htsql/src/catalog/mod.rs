@@ -16,6 +16,7 @@ use std::sync::OnceLock;
 pub(crate) use identity::{Element, Identity};
 pub(crate) use label::{Arc, Label};
 use model::{Column, Database, ForeignKey, Schema, Table};
+pub use rex::titled;
 
 /// How tables, columns and links are named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -61,8 +61,8 @@ fn scalar(text: &str) -> String {
     }
 }
 
-/// `first_name` as `First Name`.
-fn titled(label: &str) -> String {
+/// The title of what has none: `first_name` as `First Name`.
+pub fn titled(label: &str) -> String {
     let mut title = String::with_capacity(label.len());
     let mut starts = true;
     for c in label.replace('_', " ").chars() {

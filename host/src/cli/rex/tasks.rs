@@ -2,7 +2,7 @@
 //! original's.
 
 use crate::settings::Error;
-use crate::settings::validate::Val;
+use rex_yaml::validate::Val;
 
 /// A task as the command line names it.
 #[derive(Debug)]

@@ -5,8 +5,8 @@
 use serde_json::{Map, Value};
 
 use super::{Input, Record, Test, Union, Val};
-use crate::settings::error::Error;
-use crate::settings::yaml::{Kind, Node, key_text};
+use crate::Error;
+use crate::node::{Kind, Node, key_text};
 use rex_plugin_api::pyrepr::repr;
 
 type Checked = Result<Value, Error>;
@@ -14,7 +14,7 @@ type Checked = Result<Value, Error>;
 pub(super) fn one_of(vals: &[Val], input: Input<'_>) -> Checked {
     let mut errors = Vec::new();
     for val in vals {
-        match val.again(input) {
+        match val.read(input) {
             Ok(value) => return Ok(value),
             Err(error) => errors.push(error.to_string()),
         }
@@ -68,11 +68,11 @@ fn object(value: &Value, expected: &str) -> Result<Map<String, Value>, Error> {
 }
 
 fn map_key(val: &Val, input: Input<'_>, shown: &Value) -> Checked {
-    val.again(input).map_err(|error| error.guard("While validating mapping key:", repr(shown)))
+    val.read(input).map_err(|error| error.guard("While validating mapping key:", repr(shown)))
 }
 
 fn map_value(val: &Val, input: Input<'_>, key: &Value) -> Checked {
-    val.again(input)
+    val.read(input)
         .map_err(|error| error.guard("While validating mapping value for key:", repr(key)))
 }
 
@@ -259,7 +259,7 @@ pub(super) fn union(union: &Union, input: Input<'_>) -> Checked {
     let variant = union.variants.iter().find(|(test, _)| test.accepts(input));
     let val = variant.map(|(_, val)| val).or(union.default.as_deref());
     match val {
-        Some(val) => val.again(input),
+        Some(val) => val.read(input),
         None => {
             let names: Vec<String> = union.variants.iter().map(|(test, _)| test.name()).collect();
             Err(input.got(Error::with("Expected one of:", names.join("\n"))))

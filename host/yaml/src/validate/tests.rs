@@ -1,7 +1,7 @@
 //! What each validator takes, gives and says.
 
 use super::*;
-use crate::settings::yaml::Loader;
+use crate::node::Loader;
 use serde_json::json;
 use std::path::Path;
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::settings::error::Error;
+use crate::Error;
 
 type Checked = Result<Value, Error>;
 

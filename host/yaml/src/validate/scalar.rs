@@ -3,7 +3,7 @@
 
 use serde_json::{Number, Value};
 
-use crate::settings::error::Error;
+use crate::Error;
 
 type Checked = Result<Value, Error>;
 

@@ -11,8 +11,8 @@ mod scalar;
 use rex_plugin_api::pyrepr::repr;
 use serde_json::Value;
 
-use super::error::Error;
-use super::yaml::{Kind, Node, Scalar};
+use crate::Error;
+use crate::node::{Kind, Node, Scalar};
 
 /// What a value must be.
 #[derive(Debug, Clone)]
@@ -172,7 +172,11 @@ impl Val {
         self.check(Input::Node(node)).map_err(|error| node.arrive(error))
     }
 
-    fn again(&self, input: Input<'_>) -> Result<Value, Error> {
+    /// Validates either.
+    ///
+    /// # Errors
+    /// As [`Val::value`] or [`Val::node`].
+    pub fn read(&self, input: Input<'_>) -> Result<Value, Error> {
         match input {
             Input::Value(value) => self.value(value),
             Input::Node(node) => self.node(node),
@@ -183,13 +187,13 @@ impl Val {
         match self {
             Val::Maybe(val) => match is_null(input) {
                 true => Ok(Value::Null),
-                false => val.again(input),
+                false => val.read(input),
             },
             Val::OneOf(vals) => compound::one_of(vals, input),
             Val::Seq(item) => compound::seq(item, input),
             Val::OneOrSeq(item) => match is_seq(input) {
                 true => compound::seq(item, input),
-                false => item.again(input),
+                false => item.read(input),
             },
             Val::Map(key, value) => compound::map(key, value, input),
             Val::OMap(key, value) => compound::omap(key, value, input),

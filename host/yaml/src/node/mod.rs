@@ -1,5 +1,5 @@
 //! YAML text as nodes that know where they stand. Reading decides structure, implicit types, tags
-//! and includes; whether the content is what somebody expects is for [`super::validate`].
+//! and includes; whether the content is what somebody expects is for [`crate::validate`].
 //!
 //! A document is bounded in every direction (file size, depth, what aliases expand to, includes
 //! within includes), so that no file can exhaust the host.
@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 
 pub use scalar::Scalar;
 
-use super::error::Error;
+use crate::Error;
 
 /// Where something stands in a file; lines and columns count from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,7 +115,7 @@ impl Node {
     }
 
     /// Adds to an error inside this node the include that the node came by.
-    pub(crate) fn arrive(&self, error: Error) -> Error {
+    pub fn arrive(&self, error: Error) -> Error {
         match &self.included_at {
             Some(mark) => error.guard("While processing !include directive:", mark),
             None => error,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
 
 use super::{Kind, Mark, Node, Scalar};
-use crate::settings::error::Error;
+use crate::Error;
 
 /// Deeper documents are refused: nodes are walked and dropped by recursion.
 const MAX_DEPTH: usize = 100;

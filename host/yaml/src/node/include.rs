@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::build::no_constructor;
 use super::{Kind, Loader, Node, Scalar, join, read};
-use crate::settings::error::Error;
+use crate::Error;
 
 /// Includes within includes beyond this are taken for a loop.
 const MAX_DEPTH: usize = 8;

@@ -1,0 +1,35 @@
+//! Deployment: facts about tables, columns, links, identities and rows, and the SQL that makes a
+//! PostgreSQL database agree with them. The names and the structure are the original's, so that
+//! both may deploy on one database; only differences are sent, so that nothing happens twice.
+//!
+//! | module | does |
+//! |---|---|
+//! | `spec`, `fact` | YAML or data to facts: first the shape, then the meaning |
+//! | `deployer` | carries facts out: statements sent, image kept up to date |
+//! | `table`, `column`, `link`, `identity`, `alias`, `data`, `raw` | one kind of fact each: what has to change |
+//! | `image` | the structure of the database, read once |
+//! | `rows` | the rows that facts are about |
+//! | `comment` | what is remembered in comments |
+//! | `name`, `column_type`, `sql`, `json`, `csv` | names, types and texts |
+
+mod alias;
+mod column;
+mod column_type;
+mod comment;
+mod csv;
+mod data;
+mod deployer;
+mod fact;
+mod identity;
+mod image;
+mod json;
+mod link;
+mod name;
+mod raw;
+mod rows;
+mod spec;
+mod sql;
+mod table;
+
+pub use deployer::Deployer;
+pub use fact::Facts;

@@ -1,0 +1,103 @@
+//! `rex-host deploy`: facts in files to the structure and the rows of a database.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use rex_db::{Address, Config, Session};
+use rex_deploy::{Deployer, Facts};
+use rex_htsql::Naming;
+use serde_json::json;
+
+use super::Environment;
+use super::failure::Failure;
+use super::output::Output;
+use super::place::Common;
+
+#[derive(clap::Args)]
+pub(crate) struct DeployArgs {
+    /// Files of facts, deployed in this order in one transaction
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Database to deploy on, instead of the project's: a URI, `key=value` pairs, or a name
+    #[arg(short = 'd', long = "database", value_name = "URI")]
+    database: Option<String>,
+    /// Print the SQL that would be run, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Print what was done as one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Deployments of one database wait for each other.
+const LOCK: &str = "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('rex deploy'))";
+
+pub(crate) fn deploy(
+    args: &DeployArgs,
+    environment: &Environment,
+    output: &mut Output,
+) -> Result<ExitCode, Failure> {
+    let address = address(args, environment)?;
+    let mut parts = Vec::new();
+    for file in &args.files {
+        parts.push((file.display(), Facts::file(&environment.cwd.join(file))?));
+    }
+    output.remark(format_args!("Deploying application database to {address}."));
+    let config =
+        Config { uri: address, naming: Naming::Rex, gateways: Vec::new(), statement_timeout: None };
+    let mut session = Session::new(config).map_err(failed)?;
+    session.begin();
+    session.sql_rows(LOCK).map_err(failed)?;
+    let mut deployer = Deployer::new(&mut session);
+    for (name, facts) in &parts {
+        output.remark(format_args!("Deploying {name}."));
+        deployer.deploy(facts)?;
+    }
+    for (name, facts) in &parts {
+        output.remark(format_args!("Validating {name}."));
+        deployer.validate(facts)?;
+    }
+    let statements = deployer.statements().to_vec();
+    if args.dry_run {
+        output.remark("Rolling back changes (dry run).");
+    }
+    session.end(!args.dry_run).map_err(failed)?;
+    output.remark("Done.");
+    if args.json {
+        output.json(&json!({
+            "changes": statements.len(),
+            "dry_run": args.dry_run,
+            "statements": statements,
+        }))?;
+    } else if args.dry_run {
+        for statement in &statements {
+            output.line(statement.trim_end())?;
+        }
+    } else {
+        output.line(match statements.len() {
+            0 => "nothing to change".to_owned(),
+            1 => "1 change".to_owned(),
+            count => format!("{count} changes"),
+        })?;
+    }
+    output.finish()
+}
+
+/// The database that is named here, else that of the project's settings.
+fn address(args: &DeployArgs, environment: &Environment) -> Result<Address, Failure> {
+    if let Some(text) = &args.database {
+        return Address::parse(text)
+            .map_err(|error| Failure::new("-d names no database").because(&error));
+    }
+    super::query::project(&args.common, environment)?.ok_or_else(|| {
+        Failure::new("no database is named")
+            .hint("name one with -d URI, or a project whose setting db does with --project NAME")
+    })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape that `map_err` takes")]
+fn failed(error: rex_htsql::Error) -> Failure {
+    Failure::new(error.to_string())
+}

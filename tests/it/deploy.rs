@@ -1,0 +1,103 @@
+//! `rex-host deploy` as a person meets it: what it prints, what it changes, what it refuses.
+
+use std::path::PathBuf;
+
+use rex_test_support::env::Env;
+use rex_test_support::pg::Database;
+
+const FACTS: &str = "
+- table: school
+  with:
+  - { column: code, type: text }
+  - { identity: [code] }
+  - { column: name, type: text }
+- table: department
+  with:
+  - { link: school }
+  - { column: no, type: integer }
+  - { identity: [school, no: offset] }
+- { data: school.csv }
+";
+
+/// A file in the directory that commands run in.
+fn write(env: &Env, name: &str, text: &str) -> PathBuf {
+    let path = env.work().join(name);
+    std::fs::write(&path, text).expect("it can be written");
+    path
+}
+
+#[test]
+fn facts_are_deployed_once() {
+    let (env, database) = (Env::new(), Database::new());
+    write(&env, "deploy.yaml", FACTS);
+    write(&env, "school.csv", "code,name\nart,School of Art\n");
+    let uri = database.uri();
+    let deploy =
+        |more: &[&str]| env.rex_host(&[&["deploy", "deploy.yaml", "-d", &uri], more].concat());
+    let tables = || -> i64 {
+        let sql = "select count(*) from pg_tables where schemaname = 'public'";
+        database.connect().query_one(sql, &[]).expect("it can be asked").get(0)
+    };
+
+    let dry = deploy(&["--dry-run"]);
+    assert!(dry.status.success(), "{dry}");
+    assert!(
+        dry.stdout.starts_with("CREATE TABLE \"school\" (\n    \"id\" \"int4\" NOT NULL\n);\n")
+    );
+    assert!(dry.stdout.contains("'School of Art'") && dry.stderr.contains("dry run"), "{dry}");
+    assert_eq!(tables(), 0);
+    // What it prints is SQL that does it.
+    let by_hand = Database::new();
+    by_hand.connect().batch_execute(&dry.stdout).expect("it is SQL");
+
+    let done = deploy(&[]);
+    assert!(done.status.success() && done.stdout.ends_with(" changes\n"), "{done}");
+    for line in ["Deploying deploy.yaml.", "Validating deploy.yaml.", "Done."] {
+        assert!(done.stderr.lines().any(|found| found == line), "{done}");
+    }
+    assert_eq!(tables(), 2);
+    assert_eq!(deploy(&[]).ok(), "nothing to change\n");
+    let json: serde_json::Value =
+        serde_json::from_str(&deploy(&["--json"]).ok()).expect("it is JSON");
+    assert_eq!(json, serde_json::json!({"changes": 0, "dry_run": false, "statements": []}));
+    let query =
+        env.rex_host(&["query", "--rexdb", &uri, "--csv", "/school{code, count(department)}"]);
+    assert!(query.ok().contains("art,0"));
+}
+
+#[test]
+fn the_database_may_be_that_of_a_project() {
+    let (env, database) = (Env::new(), Database::new());
+    write(&env, "one.yaml", "- { table: one }\n");
+    write(&env, "two.yaml", "- { table: two }\n- { link: two.one }\n");
+    write(&env, "shop.yaml", &format!("db: {}\n", database.uri()));
+    let done = env.rex_host(&["deploy", "one.yaml", "two.yaml", "--project", "./shop.yaml"]);
+    assert!(done.status.success(), "{done}");
+    let none = env.rex_host(&["deploy", "one.yaml"]);
+    assert_eq!(none.status.code(), Some(1), "{none}");
+    assert!(none.stderr.starts_with("error: no database is named\nhint: "), "{none}");
+}
+
+#[test]
+fn a_failure_names_its_place_and_leaves_nothing() {
+    let (env, database) = (Env::new(), Database::new());
+    let file = write(&env, "deploy.yaml", "- { table: one }\n- { column: two.code, type: text }\n");
+    let failed = env.rex_host(&["deploy", "deploy.yaml", "-d", &database.uri()]);
+    assert_eq!(failed.status.code(), Some(1), "{failed}");
+    let place = format!("    \"{}\", line 2\n", file.display());
+    assert!(
+        failed.stderr.ends_with(&format!(
+            "error: Discovered missing table:\n    two\nWhile deploying column fact:\n{place}"
+        )),
+        "{failed}"
+    );
+    let sql = "select count(*) from pg_tables where schemaname = 'public'";
+    let tables = database.connect().query_one(sql, &[]).expect("it can be asked");
+    assert_eq!(tables.get::<_, i64>(0), 0);
+    // Facts that undo each other do not hold when all are deployed.
+    write(&env, "deploy.yaml", "- { table: one }\n- { table: one, present: false }\n");
+    let failed = env.rex_host(&["deploy", "deploy.yaml", "-d", &database.uri()]);
+    assert!(failed.stderr.contains("error: Detected inconsistent data model:\n"), "{failed}");
+    let absent = env.rex_host(&["deploy", "absent.yaml", "-d", &database.uri()]);
+    assert!(absent.stderr.contains("unable to open file: "), "{absent}");
+}
