@@ -44,7 +44,7 @@ pub(super) fn failed(address: &Address, error: &Error) -> TransportError {
         }
         Some(Trouble { number: None, text }) => (Kind::Unreachable, text),
         None => {
-            let text = error.to_string();
+            let text = worded(&error.to_string());
             let refused = text.contains("ACCESS_REFUSED") || text.contains("NOT_ALLOWED");
             (if refused { Kind::Refused } else { Kind::Unreachable }, text)
         }
@@ -53,7 +53,22 @@ pub(super) fn failed(address: &Address, error: &Error) -> TransportError {
         TransportError::new(kind, format!("Failed to connect to the AMQP server:\n    {reason}"));
     if answers {
         // The broker may hang up instead of giving a reason.
-        return error.with_hint("check the user, the password and the virtual host");
+        return error.with_hint(
+            "check the user, the password and the virtual host, and that it is an AMQP server",
+        );
     }
     error
+}
+
+/// The broker's own words, where the driver shows them within its own: `(530) NOT_ALLOWED - …`.
+fn worded(text: &str) -> String {
+    let said = || {
+        let (_, rest) = text.split_once("reply_code: ")?;
+        let (code, rest) = rest.split_once(',')?;
+        let (_, rest) = rest.split_once("ShortStr(")?;
+        let (_, rest) = rest.split_once(", \"")?;
+        let (said, _) = rest.rsplit_once("\")")?;
+        Some(format!("({code}) {said}"))
+    };
+    said().unwrap_or_else(|| text.to_owned())
 }

@@ -134,6 +134,10 @@ pub(super) struct Got {
 struct Reason(Arc<Mutex<Option<String>>>);
 
 impl Reason {
+    fn take(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     fn set(&self, text: String) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
     }
@@ -156,10 +160,10 @@ impl Ear {
 impl Link {
     pub(super) fn connect(address: &Address) -> Result<Link, TransportError> {
         let runtime = runtime()?;
+        let (verdicts, given) = mpsc::unbounded_channel();
+        let ear = Ear { reason: Reason::default(), verdicts };
         let opened = runtime.block_on(async {
             let connection = address.open("rex-host").await?;
-            let (verdicts, given) = mpsc::unbounded_channel();
-            let ear = Ear { reason: Reason::default(), verdicts };
             let plain = connection.open_channel(None).await?;
             plain.register_callback(ear.clone()).await?;
             let work = connection.open_channel(None).await?;
@@ -175,13 +179,16 @@ impl Link {
             })
             .await?;
             let verdicts = Mutex::new(given);
-            Ok((Open { connection, plain, work, sure, verdicts }, ear))
+            Ok(Open { connection, plain, work, sure, verdicts })
         });
         match opened {
-            Ok((open, ear)) => Ok(Link { runtime: Some(runtime), open: Some(open), ear }),
+            Ok(open) => Ok(Link { runtime: Some(runtime), open: Some(open), ear }),
             Err(error) => {
                 runtime.shutdown_background();
-                Err(failure::failed(address, &error))
+                Err(match ear.reason.take() {
+                    Some(reason) => failure::say(address, &error, Some(reason)),
+                    None => failure::failed(address, &error),
+                })
             }
         }
     }
@@ -206,7 +213,7 @@ impl Link {
     }
 
     pub(super) fn reason(&self) -> Option<String> {
-        self.ear.reason.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.ear.reason.take()
     }
 
     /// Waits for an answer of the broker.

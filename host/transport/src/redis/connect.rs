@@ -78,8 +78,14 @@ fn failed(address: &Address, error: RedisError) -> TransportError {
     } else {
         (Kind::Refused, worded(&error))
     };
-    TransportError::new(kind, format!("Failed to connect to the Redis server:\n    {reason}"))
-        .with_source(error)
+    let refused = kind == Kind::Refused;
+    let said =
+        TransportError::new(kind, format!("Failed to connect to the Redis server:\n    {reason}"))
+            .with_source(error);
+    match refused {
+        true => said.with_hint("check the user and the password, and that it is a Redis server"),
+        false => said,
+    }
 }
 
 /// Why the server cannot be reached.
@@ -95,5 +101,5 @@ fn reason(address: &Address) -> Option<String> {
 }
 
 fn worded(error: &RedisError) -> String {
-    error.to_string().replace('\n', "\n    ")
+    error.to_string().trim_end().replace('\n', "\n    ")
 }

@@ -26,6 +26,12 @@ fn the_originals_words() {
     assert!(error.text.starts_with("Failed to connect to the AMQP server:\n    "), "{error}");
     assert!(!error.text.contains("wrong"), "{error}");
     assert!(error.hint.unwrap().contains("password"));
+    let nowhere = fails(&format!("{}/nowhere", uri.rsplit_once('/').unwrap().0));
+    assert_eq!(nowhere.kind, Kind::Refused);
+    assert_eq!(
+        nowhere.text,
+        "Failed to connect to the AMQP server:\n    (530) NOT_ALLOWED - vhost nowhere not found"
+    );
     let label = owner(&Uri::parse(&uri).unwrap()).label();
     assert_eq!(label, format!("AmqpAsyncTransport({})", uri.replace("rex:rex", "rex:***")));
 }
