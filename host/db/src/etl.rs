@@ -8,6 +8,7 @@
 //! | `resolve` | identities to keys and back, a batch at once |
 //! | `table` | statements over the target table: insert, update, delete, in bulk |
 //! | `refusal` | what a deployment says of broken constraints |
+//! | `explain` | the statements of a verb, unsent |
 //! | `copy` | insertion by COPY where the identities are known beforehand |
 //!
 //! A batch runs as a few statements under a savepoint. Where it fails it is undone and halved,
@@ -15,6 +16,7 @@
 
 mod cells;
 mod copy;
+mod explain;
 mod refusal;
 mod resolve;
 mod table;
@@ -35,6 +37,7 @@ use crate::exec::{Run, internal};
 use crate::params::TextParam;
 use crate::product::Feed;
 
+pub(crate) use explain::statements;
 pub(crate) use work::Work;
 
 use refusal::Refusal;
@@ -42,6 +45,11 @@ use refusal::Refusal;
 /// A name as an SQL identifier.
 pub(crate) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// TRUNCATE of a table.
+pub(crate) fn truncate_sql(schema: &str, table: &str) -> String {
+    format!("TRUNCATE {}.{} RESTART IDENTITY CASCADE", quote(schema), quote(table))
 }
 
 /// Runs an ETL command: a list of identities is computed as it is read, all else at once.

@@ -92,8 +92,7 @@ impl<'a> Run<'a> {
             Plan::Meta { plan, .. } => Run { meta: true, ..self }.plan(plan, params).await,
             Plan::Truncate { schema, table, .. } => {
                 self.space.begin(self.database).await?;
-                let table = format!("{}.{}", etl::quote(schema), etl::quote(table));
-                let sql = format!("TRUNCATE {table} RESTART IDENTITY CASCADE");
+                let sql = etl::truncate_sql(schema, table);
                 self.space.connection(self.database).await?.run(&sql).await?;
                 Ok(void())
             }
@@ -136,6 +135,69 @@ impl<'a> Run<'a> {
                 None => Ok(Feed::ready(Profile::bare(Domain::Untyped), Value::Null)),
             },
         }
+    }
+
+    /// The statements of a plan, in the order in which they are sent. Of commands that are compiled
+    /// when their turn comes, those that do not wait for a value.
+    pub(crate) fn statements<'p>(
+        self,
+        plan: &'p Plan,
+        params: &'p Params,
+        out: &'p mut Vec<String>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), Error>> + 'p>>
+    where
+        'a: 'p,
+    {
+        Box::pin(async move {
+            let parts: Vec<&Command> = match plan {
+                Plan::Skip => Vec::new(),
+                Plan::Fetch(fetch) => {
+                    let segments = fetch.segments.iter().map(|segment| &segment.statement);
+                    out.extend(fetch.root.iter().chain(segments).map(ToString::to_string));
+                    Vec::new()
+                }
+                Plan::Format { feed, .. }
+                | Plan::Sql { feed, .. }
+                | Plan::Describe { feed, .. }
+                | Plan::Pivot { feed, .. } => return self.statements(feed, params, out).await,
+                Plan::Meta { plan, .. } => {
+                    return Run { meta: true, ..self }.statements(plan, params, out).await;
+                }
+                Plan::Gateway { name, plan, .. } => {
+                    let database = self.space.gateway(name).unwrap_or(self.database);
+                    return Run { database, ..self }.statements(plan, params, out).await;
+                }
+                Plan::Truncate { schema, table, .. } => {
+                    out.push(format!("{}\n", etl::truncate_sql(schema, table)));
+                    Vec::new()
+                }
+                Plan::Etl(plan) => {
+                    self.statements(&plan.feed, params, out).await?;
+                    if let Some(target) = &plan.target {
+                        let catalog = self.space.catalog(self.database).await?;
+                        let own = etl::statements(plan.kind, target, &catalog);
+                        out.extend(own.into_iter().map(|sql| sql + "\n"));
+                    }
+                    Vec::new()
+                }
+                Plan::Do { steps, .. } => steps.iter().map(|step| &step.command).collect(),
+                Plan::If { arms, otherwise, .. } => {
+                    arms.iter().flat_map(|(test, then)| [test, then]).chain(otherwise).collect()
+                }
+                Plan::For { items, body, .. } => vec![items, body],
+                Plan::With { record, body, .. } => vec![record, body],
+            };
+            for part in parts {
+                match self.compile(part, params).await {
+                    Ok(plan) => self.statements(&plan, params, out).await?,
+                    Err(error) => {
+                        let error = error.to_string().replace('\n', "\n-- ");
+                        out.push(format!("-- not before it runs: {}\n-- {error}\n", part.syn()));
+                    }
+                }
+            }
+            Ok(())
+        })
     }
 
     async fn fetch(self, plan: Arc<FetchPlan>) -> Result<Feed, Error> {

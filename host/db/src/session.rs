@@ -144,6 +144,17 @@ impl Session {
     /// As those of the compilation.
     pub fn explain(&mut self, query: &str, lens: Lens, params: &Params) -> Result<String, Error> {
         let space = &self.space;
+        if lens == Lens::Sql {
+            return self.runtime.block_on(async {
+                let plan = space
+                    .compile(MAIN, |catalog, env| rex_htsql::compile(query, catalog, env, params))
+                    .await?;
+                let run = Run { space, database: MAIN, writes: false, busy: None, meta: false };
+                let mut shown = Vec::new();
+                run.statements(&plan, params, &mut shown).await?;
+                Ok(shown.join("\n"))
+            });
+        }
         self.runtime.block_on(
             space.compile(MAIN, |catalog, env| {
                 rex_htsql::explain(query, lens, catalog, env, params)

@@ -5,7 +5,7 @@
 
 use rex_db::{Address, Config, Session, from_typed_json, value_json};
 use rex_htsql::domain::Domain;
-use rex_htsql::{Naming, Params};
+use rex_htsql::{Lens, Naming, Params};
 use rex_test_support::server::Server;
 use serde_json::{Value as Json, json};
 
@@ -148,6 +148,33 @@ fn get_is_another_name_of_fetch() {
         json!([[{"id": "new"}, "N"]]),
     );
     bench.check_error("get()", json!({}), "Expected 1 argument");
+}
+
+#[test]
+fn the_statements_of_commands_are_explained() {
+    let mut bench = Bench::new();
+    let mut check = |query: &str, expected: &[&str]| {
+        let shown = bench.session.explain(query, Lens::Sql, &Params::new()).unwrap();
+        let mut rest = shown.as_str();
+        for part in expected {
+            let at = rest.find(part).unwrap_or_else(|| panic!("{query}: no `{part}` in\n{shown}"));
+            rest = &rest[at + part.len()..];
+        }
+    };
+    let (select, insert) =
+        ("FROM \"public\".\"school\"", "INSERT INTO \"public\".\"school\" AS \"t0\"");
+    let update = "UPDATE \"public\".\"school\" AS \"t0\" SET \"name\" = \"a\".v1";
+    let delete = "DELETE FROM \"public\".\"school\" AS \"t0\"";
+    check("/school{code+'x' :as code, name}/:insert", &[select, "$1: text = 'x'", insert]);
+    check("/school{id(), 'x' :as name}/:update", &[select, update]);
+    check("/school{code, name}/:merge", &[select, update, insert]);
+    check("/school{id()}/:delete", &[select, delete]);
+    check("truncate(school)", &["TRUNCATE \"public\".\"school\" RESTART IDENTITY CASCADE"]);
+    check(
+        "do(/school{id()}/:delete, $n:=count(school), if($n=0, truncate(school)), get(/course))",
+        &[delete, "COUNT(*)", "-- not before it runs: $n=0", "TRUNCATE", "\"public\".\"course\""],
+    );
+    check("for($x:=/school{code}, truncate(school))", &[select, "TRUNCATE"]);
 }
 
 #[test]

@@ -2,10 +2,10 @@
 
 use crate::catalog::Catalog;
 use crate::error::{Error, Mark};
-use crate::plan::{FetchPlan, Segment, Statement};
+use crate::plan::{FetchPlan, Segment};
 use crate::syn::Syn;
 use crate::value::Params;
-use crate::{Lens, bind, deep, rel, show, space, sql};
+use crate::{Lens, bind, deep, rel, space, sql};
 
 /// Compiles a query that is not a command.
 ///
@@ -78,17 +78,9 @@ fn explain_here(
             if lens == Lens::Rel {
                 rel::outline(select, catalog)
             } else {
-                spell(&sql::statement(select, catalog))
+                sql::statement(select, catalog).to_string()
             }
         })
         .collect();
     Ok(shown.join("\n"))
-}
-
-fn spell(statement: &Statement) -> String {
-    let mut text = format!("{}\n", statement.sql);
-    for (index, param) in statement.params.iter().enumerate() {
-        text.push_str(&format!("{}\n", show::param(index, param)));
-    }
-    text
 }

@@ -9,6 +9,7 @@
 //! Errors at run time are finished with `Error::at(Stage::Processing, &mark)`, where `mark` is the
 //! one of the innermost plan node being run.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::clarify::Conversion;
@@ -16,6 +17,7 @@ use crate::command::Command;
 use crate::domain::Domain;
 use crate::error::Mark;
 use crate::profile::Profile;
+use crate::show;
 use crate::value::Value;
 
 /// A compiled query.
@@ -180,6 +182,17 @@ pub struct Statement {
     pub params: Vec<SqlParam>,
     /// Number of columns of the result.
     pub width: usize,
+}
+
+/// The SQL, then its parameters, each on a line.
+impl fmt::Display for Statement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.sql)?;
+        for (index, param) in self.params.iter().enumerate() {
+            writeln!(f, "{}", show::param(index, param))?;
+        }
+        Ok(())
+    }
 }
 
 /// A bound parameter: to be sent with exactly this type.

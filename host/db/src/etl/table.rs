@@ -1,5 +1,7 @@
 //! Statements over the target table for a whole batch: rows come as one array a column.
 
+use std::ops::Deref;
+
 use rex_htsql::catalog::Catalog;
 use rex_htsql::catalog::model::UniqueKey;
 use rex_htsql::plan::{Identify, Target};
@@ -13,11 +15,69 @@ use crate::connection::Connection;
 /// The table that a command writes to.
 pub(super) struct TableWriter<'a> {
     pub(super) connection: &'a Connection,
+    pub(super) table: TableSql<'a>,
+}
+
+impl<'a> Deref for TableWriter<'a> {
+    type Target = TableSql<'a>;
+
+    fn deref(&self) -> &TableSql<'a> {
+        &self.table
+    }
+}
+
+/// How the statements over a table are spelled.
+pub(super) struct TableSql<'a> {
     pub(super) catalog: &'a Catalog,
     pub(super) target: &'a Target,
 }
 
-impl TableWriter<'_> {
+impl TableSql<'_> {
+    /// INSERT of rows of the given columns.
+    pub(super) fn insert_sql(&self, columns: &[String]) -> String {
+        let (name, returning) = (self.name(), self.returning());
+        if columns.is_empty() {
+            return format!("INSERT INTO {name} AS \"t0\" DEFAULT VALUES RETURNING {returning}");
+        }
+        let quoted: Vec<String> = columns.iter().map(|column| quote(column)).collect();
+        // Rows go in, and come back, in the order of the arrays.
+        format!(
+            "INSERT INTO {name} AS \"t0\" ({}) SELECT {} FROM {} RETURNING {returning}",
+            quoted.join(", "),
+            self.values(columns).join(", "),
+            self.unnest(columns),
+        )
+    }
+
+    /// UPDATE of the given columns of rows found by their keys.
+    pub(super) fn update_sql(&self, identify: &Identify, columns: &[String]) -> String {
+        let all: Vec<String> = identify.key.iter().chain(columns).cloned().collect();
+        let values = self.values(&all);
+        let set: Vec<String> = columns
+            .iter()
+            .zip(&values[identify.key.len()..])
+            .map(|(column, value)| format!("{} = {value}", quote(column)))
+            .collect();
+        format!(
+            "UPDATE {} AS \"t0\" SET {} FROM {} WHERE {} RETURNING \"a\".n, {}",
+            self.name(),
+            set.join(", "),
+            self.unnest(&all),
+            matches(identify),
+            self.returning(),
+        )
+    }
+
+    /// DELETE of rows found by their keys.
+    pub(super) fn delete_sql(&self, identify: &Identify) -> String {
+        format!(
+            "DELETE FROM {} AS \"t0\" USING {} WHERE {} RETURNING 1",
+            self.name(),
+            self.unnest(&identify.key),
+            matches(identify),
+        )
+    }
+
     fn name(&self) -> String {
         format!("{}.{}", quote(&self.target.schema), quote(&self.target.table))
     }
@@ -46,6 +106,31 @@ impl TableWriter<'_> {
         }
     }
 
+    /// The unnested values of columns: arrays within an array travel as text.
+    fn values(&self, columns: &[String]) -> Vec<String> {
+        columns
+            .iter()
+            .enumerate()
+            .map(|(at, column)| {
+                let known = self.full_type(column);
+                match known.filter(|ty| ty.ends_with("[]")) {
+                    Some(ty) => format!("\"a\".v{at}::{ty}"),
+                    None => format!("\"a\".v{at}"),
+                }
+            })
+            .collect()
+    }
+
+    fn full_type(&self, column: &str) -> Option<&str> {
+        let schemas = &self.catalog.database().schemas;
+        let schema = schemas.iter().find(|schema| schema.name == self.target.schema)?;
+        let table = schema.tables.iter().find(|table| table.name == self.target.table)?;
+        let column = table.columns.iter().find(|known| known.name == column)?;
+        Some(&column.sql_type)
+    }
+}
+
+impl TableWriter<'_> {
     /// The identities of returned rows whose RETURNING columns begin at `first`.
     async fn returned(
         &self,
@@ -77,52 +162,20 @@ impl TableWriter<'_> {
         columns: &[String],
         rows: &[Vec<Cell>],
     ) -> Result<Vec<Value>, Failed> {
-        let (name, returning) = (self.name(), self.returning());
+        let sql = self.insert_sql(columns);
         let answer = if columns.is_empty() {
-            let sql = format!("INSERT INTO {name} AS \"t0\" DEFAULT VALUES RETURNING {returning}");
             let mut answer = Vec::new();
             for _ in rows {
                 answer.extend(bulk(self.connection, &sql, Vec::new()).await?);
             }
             answer
         } else {
-            let quoted: Vec<String> = columns.iter().map(|column| quote(column)).collect();
-            // Rows go in, and come back, in the order of the arrays.
-            let sql = format!(
-                "INSERT INTO {name} AS \"t0\" ({}) SELECT {} FROM {} RETURNING {returning}",
-                quoted.join(", "),
-                self.values(columns).join(", "),
-                self.unnest(columns),
-            );
             bulk(self.connection, &sql, column_arrays(rows, columns.len())).await?
         };
         if answer.len() != rows.len() {
             return Err(Error::new("Failed to insert a record").into());
         }
         self.returned(&answer, 0).await
-    }
-
-    /// The unnested values of columns: arrays within an array travel as text.
-    fn values(&self, columns: &[String]) -> Vec<String> {
-        columns
-            .iter()
-            .enumerate()
-            .map(|(at, column)| {
-                let known = self.full_type(column);
-                match known.filter(|ty| ty.ends_with("[]")) {
-                    Some(ty) => format!("\"a\".v{at}::{ty}"),
-                    None => format!("\"a\".v{at}"),
-                }
-            })
-            .collect()
-    }
-
-    fn full_type(&self, column: &str) -> Option<&str> {
-        let schemas = &self.catalog.database().schemas;
-        let schema = schemas.iter().find(|schema| schema.name == self.target.schema)?;
-        let table = schema.tables.iter().find(|table| table.name == self.target.table)?;
-        let column = table.columns.iter().find(|known| known.name == column)?;
-        Some(&column.sql_type)
     }
 
     /// The table's primary key.
@@ -162,22 +215,9 @@ impl TableWriter<'_> {
         if columns.is_empty() {
             return identities(self.connection, self.catalog, identify, rows).await;
         }
-        let all: Vec<String> = identify.key.iter().chain(columns).cloned().collect();
-        let values = self.values(&all);
-        let set: Vec<String> = columns
-            .iter()
-            .zip(&values[n_keys..])
-            .map(|(column, value)| format!("{} = {value}", quote(column)))
-            .collect();
-        let sql = format!(
-            "UPDATE {} AS \"t0\" SET {} FROM {} WHERE {} RETURNING \"a\".n, {}",
-            self.name(),
-            set.join(", "),
-            self.unnest(&all),
-            matches(identify),
-            self.returning(),
-        );
-        let answer = bulk(self.connection, &sql, column_arrays(rows, all.len())).await?;
+        let sql = self.update_sql(identify, columns);
+        let width = n_keys + columns.len();
+        let answer = bulk(self.connection, &sql, column_arrays(rows, width)).await?;
         if answer.len() != rows.len() {
             return Err(Error::new("Unable to locate the updated row").into());
         }
@@ -197,12 +237,7 @@ impl TableWriter<'_> {
         identify: &Identify,
         rows: &[Vec<Cell>],
     ) -> Result<(), Failed> {
-        let sql = format!(
-            "DELETE FROM {} AS \"t0\" USING {} WHERE {} RETURNING 1",
-            self.name(),
-            self.unnest(&identify.key),
-            matches(identify),
-        );
+        let sql = self.delete_sql(identify);
         let gone = bulk(self.connection, &sql, column_arrays(rows, identify.key.len())).await?;
         match gone.len() == rows.len() {
             true => Ok(()),

@@ -11,7 +11,7 @@ use super::cells::{Cell, column_cell, convert, field_name, fields, leaf_texts, r
 use super::copy::{CopyPath, Suitability};
 use super::refusal::Refusal;
 use super::resolve::{Resolver, is_key};
-use super::table::TableWriter;
+use super::table::{TableSql, TableWriter};
 use super::work::Numbered;
 use super::{Failed, identity};
 use crate::connection::Connection;
@@ -73,7 +73,8 @@ impl Verb {
     }
 
     fn writer(&self) -> TableWriter<'_> {
-        TableWriter { connection: &self.connection, catalog: &self.catalog, target: &self.target }
+        let table = TableSql { catalog: &self.catalog, target: &self.target };
+        TableWriter { connection: &self.connection, table }
     }
 
     async fn insert(&mut self, records: &[Numbered]) -> Result<Vec<Value>, Failed> {

@@ -62,7 +62,12 @@ fn print(syn: &Syn, out: &mut String) {
                 out.push(' ');
             }
             out.push('.');
+            let at = out.len();
             print(arm, out);
+            // `a.1` would be read as a name and the decimal `.1`.
+            if out[at..].starts_with(|c: char| c.is_ascii_digit()) {
+                out.insert(at, ' ');
+            }
         }
         Kind::Unpack { index } => {
             out.push('*');

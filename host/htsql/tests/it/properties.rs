@@ -287,3 +287,12 @@ fn chains_of_operators_may_be_long() {
     let endless = rex_htsql::syn::parse(&format!("/1{}", "+1".repeat(30_000))).unwrap_err();
     assert!(endless.to_string().starts_with("Found too long a chain of operators"), "{endless}");
 }
+
+/// What the fuzzer found.
+#[test]
+fn a_number_after_a_dot_stays_one() {
+    for text in ["if(false. 1)", "/school. 1.5", "/a. 1 .b", "/a. .5"] {
+        look(text);
+        survives(text);
+    }
+}
