@@ -7,6 +7,7 @@ mod crash_table;
 mod crashing;
 mod delivery;
 mod deploy;
+mod outage;
 mod query;
 mod readme;
 mod refusals;

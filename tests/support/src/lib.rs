@@ -2,6 +2,7 @@
 
 pub mod amqp;
 pub mod env;
+pub mod net;
 pub mod pg;
 pub mod plugins;
 pub mod process;

@@ -116,8 +116,11 @@ UPDATE asynctask.rex_owners
 SET free_since = clock_timestamp()
 WHERE no = $1 AND beats = $2
     AND (free_since IS NULL OR free_since < pg_postmaster_start_time())";
-        /// `$1` server process.
-        const END: &str = "SELECT pg_terminate_backend($1)";
+        /// `$1` server process, `$2` no, `$3` beats.
+        const END: &str = "
+SELECT pg_terminate_backend($1)
+FROM asynctask.rex_owners
+WHERE no = $2 AND beats = $3";
         if self.owner.is_some() && session.change(BEAT, &[&self.owner])? == 0 {
             self.register_again(session)?;
         }
@@ -137,21 +140,31 @@ WHERE no = $1 AND beats = $2
                     session.change(MISSING, &[&other.no, &other.beats])?;
                 }
                 Verdict::Dead => {
-                    let back = session
-                        .transaction(|session| give_back(session, other.no, Some(other.beats)))?;
-                    let Some(back) = back else { continue };
-                    self.marks.forget_all();
-                    count += back;
-                    tracing::info!("Took back {back} tasks of {}, which is gone", other.id);
-                    // The fence stands already; this only frees what the session holds.
+                    // It may have been stopped in the middle of a transaction, and hold what is to
+                    // be taken back.
                     if let Some(holder) = other.holder
-                        && let Err(trouble) = session.one(END, &[&holder])
+                        && let Err(trouble) = session.rows(END, &[&holder, &other.no, &other.beats])
                     {
                         if trouble.ends_session() {
                             return Err(trouble);
                         }
                         tracing::debug!("its session {holder} could not be ended: {trouble:?}");
                     }
+                    let back = session
+                        .transaction(|session| give_back(session, other.no, Some(other.beats)));
+                    let back = match back {
+                        // Another look will find it free, or its session ended.
+                        Err(trouble) if trouble.is_lock_timeout() => {
+                            session.roll_back()?;
+                            tracing::warn!("{} is gone, but its tasks are still locked", other.id);
+                            continue;
+                        }
+                        back => back?,
+                    };
+                    let Some(back) = back else { continue };
+                    self.marks.forget_all();
+                    count += back;
+                    tracing::info!("Took back {back} tasks of {}, which is gone", other.id);
                 }
             }
         }

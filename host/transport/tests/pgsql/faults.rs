@@ -180,6 +180,29 @@ fn a_takeover_while_the_connection_was_broken() {
     assert_eq!(second.finish(&all_done(&taken)).unwrap(), []);
 }
 
+/// A host that is stopped, or cut off, in the middle of a transaction holds locks.
+#[test]
+fn a_silent_host_is_taken_over_in_the_middle_of_a_transaction() {
+    let Some(database) = database() else { return };
+    let uri = uri(&database.uri());
+    let (mut first, mut second) = (host(&uri, "a"), host(&uri, "b"));
+    first.submit(&[task("foo", 1)]).unwrap();
+    first.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
+    // Its session, in the test's hands.
+    drop(first);
+    let mut session = database.connect();
+    session
+        .batch_execute(
+            "UPDATE asynctask.rex_owners SET beaten = beaten - interval '1 hour' WHERE id = 'a';
+             SELECT pg_advisory_lock(lock_key) FROM asynctask.rex_owners WHERE id = 'a'",
+        )
+        .unwrap();
+    session.batch_execute("BEGIN; SELECT FROM asynctask.rex_claims FOR UPDATE").unwrap();
+    wait_for("the rescue", || second.rescue().unwrap() == 1);
+    assert!(session.is_closed() || session.batch_execute("COMMIT").is_err());
+    assert_eq!(numbers(&second.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap()), [1]);
+}
+
 #[test]
 fn the_watch_listens_again() {
     let Some(database) = database() else { return };

@@ -1,0 +1,84 @@
+//! A host whose network is cut: it starts nothing more, another one takes its tasks, and what it
+//! reports of them afterwards does not count.
+
+use std::io::Write;
+
+use rex_test_support::env::Env;
+use rex_test_support::net::Network;
+use rex_test_support::process::{Running, wait_for};
+use rex_test_support::server::Server;
+use serde_json::{Value, json};
+
+use crate::crashing::{self, recorded, wait_started};
+
+fn start(env: &Env, network: Option<&Network>, state: &str, store: &str) -> Running {
+    let workers = r#"asynctask_workers={"crash": {"worker": "crash_worker"}}"#;
+    let plugins = env.path("plugins").display().to_string();
+    let args = ["run", "rex.asynctask", "--plugins", &plugins, "--state", state, "--set", workers];
+    let sets = ["--set", store, "--set", "asynctask_owner_timeout=3"];
+    let command = env.command("rex-host", &[&args[..], &sets].concat());
+    let host = match network {
+        Some(network) => Running::start(network.inside(&command)),
+        None => Running::start(command),
+    };
+    host.wait_output("Starting; queue=crash");
+    host
+}
+
+#[test]
+fn a_host_that_is_cut_off_starts_nothing_and_is_taken_over() {
+    const HELD: i64 = 100;
+    const TASKS: i64 = 400;
+    let Some(network) = Network::new() else { return };
+    let addresses = format!("listen_addresses=127.0.0.1,{}", network.here());
+    let Some(server) = Server::start_with(&[&addresses]) else { return };
+    let trust = format!("host all all {}/30 trust\n", network.here());
+    let mut rules = std::fs::OpenOptions::new();
+    let mut rules = rules.append(true).open(server.data().join("pg_hba.conf")).expect("it is ours");
+    rules.write_all(trust.as_bytes()).expect("it is ours");
+    server.sql("postgres", "SELECT pg_reload_conf()").expect("the server answers");
+    let near = server.create_database("cut").expect("the server answers");
+    let far = near.replace("127.0.0.1", &network.here());
+    let [near, far] = [near, far].map(|uri| format!("asynctask_transport={uri}"));
+
+    let env = crashing::env();
+    let record = env.path("record");
+    let submit = |numbers: std::ops::Range<i64>| {
+        let task = |n| match n {
+            HELD => json!({"how": "until", "file": env.path("go"), "n": n, "record": record}),
+            n => json!({"how": "ok", "n": n, "record": record}),
+        };
+        let lines: String = numbers.map(|n| format!("{}\n", task(n))).collect();
+        env.rex_host_with(&["submit", "crash", "-", "--set", &near], &lines).ok();
+    };
+    submit(0..TASKS);
+    let cut_off = start(&env, Some(&network), "far", &far);
+    wait_started(&record, HELD);
+    network.cut();
+    cut_off.wait_output("no tasks are started until it does");
+    let other = start(&env, None, "near", &near);
+    other.wait_output("tasks of a dead host are waiting again");
+    env.write("go", "");
+    // Both were at it, or came to it.
+    wait_for("all tasks", || {
+        let counts = recorded(&record);
+        counts.get(&HELD) == Some(&(2, 2)) && counts.len() == usize::try_from(TASKS).unwrap()
+    });
+    let counts = recorded(&record);
+    let twice: Vec<_> = counts.iter().filter(|(n, count)| **n > HELD && count.0 != 1).collect();
+    assert!(twice.is_empty(), "the one that was cut off started more: {twice:?}");
+
+    network.mend();
+    cut_off.wait_output("another host took over tasks");
+    cut_off.wait_output("tasks are started again");
+    submit(TASKS..2 * TASKS);
+    wait_for("more tasks", || recorded(&record).len() == usize::try_from(2 * TASKS).unwrap());
+    for host in [cut_off, other] {
+        host.signal(libc::SIGTERM);
+        host.wait_ok();
+    }
+    let again = recorded(&record).into_iter().filter(|(n, count)| *n > HELD && *count != (1, 1));
+    assert_eq!(again.collect::<Vec<_>>(), []);
+    let letters = env.rex_host(&["dlq", "list", "--json", "--set", &near]).json_lines();
+    assert_eq!(letters, Vec::<Value>::new());
+}
