@@ -64,7 +64,8 @@ pub(crate) fn judge(
             let [before, after] = pair else { continue };
             let life = lives[&before.host];
             if after.attempt == before.attempt {
-                match cause(life, before) {
+                let woken = || woken_between(lives[&after.host], before, after);
+                match cause(life, before).or_else(woken) {
                     Some(cause) => *verdict.duplicates.entry(cause).or_default() += 1,
                     None => verdict.broken.push(format!(
                         "task {n} was started again although its host lived: {before:?} {after:?}"
@@ -98,6 +99,16 @@ pub(crate) fn judge(
         ));
     }
     verdict
+}
+
+/// A host that was stopped at the very moment of handing out a task does so on waking: nobody can
+/// look and act at once. Meanwhile another one ran it.
+fn woken_between(life: &Life, before: &Run, after: &Run) -> Option<Cause> {
+    let mut stops = life.stops.iter().filter(|(from, to)| to - from > nanos(OWNER_TIMEOUT - BEAT));
+    let woken = stops.any(|(from, to)| {
+        (*from..*to).contains(&before.started) && *to <= after.started + nanos(BEAT)
+    });
+    woken.then_some(Cause::Stopped)
 }
 
 /// What happened to the host of a run after it began.
