@@ -4,9 +4,11 @@
 //! an addition of ours, which the original's spelling of the command line keeps to itself unless it
 //! warns. Prints of plugins come through [`Console`] too, so that no two lines ever mix.
 
+mod outlet;
+
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
-use std::io::{self, Write};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rex_plugin_api::Level;
@@ -14,6 +16,8 @@ use serde_json::json;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+use self::outlet::{Outlet, Stream};
 
 /// The master's logger, as the original names it.
 pub const MASTER: &str = "AsyncTaskWorkerTask";
@@ -54,11 +58,12 @@ impl Filter {
 pub struct Console {
     format: Format,
     shared: Arc<Mutex<Filter>>,
+    outlet: Outlet,
 }
 
 impl Console {
     pub fn new(format: Format, filter: Filter) -> Console {
-        Console { format, shared: Arc::new(Mutex::new(filter)) }
+        Console { format, shared: Arc::new(Mutex::new(filter)), outlet: Outlet::default() }
     }
 
     /// Makes this the place where all events of the process go.
@@ -77,7 +82,9 @@ impl Console {
     pub fn print(&self, queue: &str, to_stderr: bool, text: &[u8]) {
         let _guard = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         match self.format {
-            Format::Text => write_all(to_stderr, text),
+            Format::Text => {
+                self.outlet.write(if to_stderr { Stream::Err } else { Stream::Out }, text);
+            }
             Format::Json => {
                 for line in text.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
                     let stream = if to_stderr { "stderr" } else { "stdout" };
@@ -86,10 +93,33 @@ impl Console {
                         "time": now(), "level": "PRINT", "queue": queue, "stream": stream,
                         "message": message,
                     });
-                    write_all(false, format!("{record}\n").as_bytes());
+                    self.outlet.write(Stream::Out, format!("{record}\n").as_bytes());
                 }
             }
         }
+    }
+
+    /// Whether what plugins print should wait, since nobody reads it now.
+    pub fn is_full(&self) -> bool {
+        self.outlet.is_full()
+    }
+
+    /// The end is wanted at once: it does not wait for a reader any more.
+    pub fn hurry(&self) {
+        self.outlet.hurry();
+    }
+
+    /// Waits until everything is written; any of `signals` ends the process meanwhile.
+    pub fn flush(&self, signals: &[i32]) {
+        for signal in signals {
+            // Without the handler only patience helps.
+            let _ = signal_hook::flag::register_conditional_shutdown(
+                *signal,
+                1,
+                Arc::new(AtomicBool::new(true)),
+            );
+        }
+        self.outlet.flush();
     }
 
     fn record(&self, level: Level, logger: &str, text: &str, addition: bool) {
@@ -107,19 +137,8 @@ impl Console {
                 format!("{record}\n")
             }
         };
-        write_all(false, line.as_bytes());
+        self.outlet.write(Stream::Out, line.as_bytes());
     }
-}
-
-/// Writes in one call, so that lines do not mix with those of other processes on the same output.
-/// An output that is gone costs the line, not the host.
-fn write_all(to_stderr: bool, text: &[u8]) {
-    let _ = if to_stderr {
-        io::stderr().lock().write_all(text)
-    } else {
-        let mut out = io::stdout().lock();
-        out.write_all(text).and_then(|()| out.flush())
-    };
 }
 
 fn now() -> String {

@@ -2,7 +2,7 @@
 //! socket and copies of plugins.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -33,6 +33,9 @@ pub enum StateError {
 impl StateError {
     pub fn hint(&self) -> Option<String> {
         match self {
+            StateError::Unwritable(_, error) if error.kind() == ErrorKind::StorageFull => {
+                Some("free some space on its disk".to_owned())
+            }
             StateError::Unwritable(dir, _) => Some(format!(
                 "let this user write `{}`, or choose another directory with --state",
                 dir.display()

@@ -83,6 +83,8 @@ pub enum Answer {
     /// The plugin cannot be loaded or the worker cannot start; the process exits next.
     Unfit(String),
     Log {
+        /// The task in hand; 0 between tasks.
+        seq: u64,
         level: Level,
         logger: String,
         text: String,

@@ -10,8 +10,15 @@ use crate::error::{Error, Result};
 use crate::pyrepr;
 
 /// A JSON object; derefs to its map. Prints as the original prints a payload: `{'foo': 1}`.
+///
+/// The map has integers of up to 64 bits; of a larger one it has the nearest `f64`, while the
+/// payload prints and is handed on with all its digits.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Payload(Map<String, Value>);
+pub struct Payload {
+    map: Map<String, Value>,
+    /// The text as it was read, where the map does not say all of it.
+    text: Option<Box<str>>,
+}
 
 /// The value is no JSON object.
 #[derive(Debug)]
@@ -30,12 +37,17 @@ impl Payload {
     /// When `text` is no JSON object.
     pub fn from_json(text: &str) -> Result<Payload, PayloadError> {
         let value: Value = serde_json::from_str(text).map_err(|e| PayloadError(e.to_string()))?;
-        value.try_into()
+        let payload = Payload::try_from(value)?;
+        let text = pyrepr::loses_digits(text).then(|| text.into());
+        Ok(Payload { text, ..payload })
     }
 
     pub fn to_json(&self) -> String {
-        // A map of JSON values always has a text.
-        serde_json::to_string(&self.0).unwrap_or_default()
+        match &self.text {
+            Some(text) => text.to_string(),
+            // A map of JSON values always has a text.
+            None => serde_json::to_string(&self.map).unwrap_or_default(),
+        }
     }
 
     /// The whole payload as a type of the author's.
@@ -43,7 +55,7 @@ impl Payload {
     /// # Errors
     /// When a field is missing or of another type; the text names it.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T> {
-        Ok(serde_json::from_value(Value::Object(self.0.clone()))?)
+        Ok(serde_json::from_value(Value::Object(self.map.clone()))?)
     }
 
     /// A field that must be a string.
@@ -66,7 +78,7 @@ impl Payload {
 
     /// Whether a field is there and true.
     pub fn flag(&self, field: &str) -> bool {
-        self.0.get(field).and_then(Value::as_bool).unwrap_or(false)
+        self.map.get(field).and_then(Value::as_bool).unwrap_or(false)
     }
 
     #[track_caller]
@@ -76,12 +88,17 @@ impl Payload {
         expected: &str,
         read: impl Fn(&'a Value) -> Option<T>,
     ) -> Result<T> {
-        match self.0.get(field) {
+        match self.map.get(field) {
             None => Err(Error::of("BadPayload", format!("field `{field}` is missing"))),
-            Some(value) => read(value).ok_or_else(|| {
-                let got = pyrepr::repr(value);
-                Error::of("BadPayload", format!("field `{field}` must be {expected}, got {got}"))
-            }),
+            Some(value) => match read(value) {
+                Some(read) => Ok(read),
+                // No closure: the error's place is that of the caller.
+                None => {
+                    let got = pyrepr::repr(value);
+                    let text = format!("field `{field}` must be {expected}, got {got}");
+                    Err(Error::of("BadPayload", text))
+                }
+            },
         }
     }
 }
@@ -90,19 +107,22 @@ impl Deref for Payload {
     type Target = Map<String, Value>;
 
     fn deref(&self) -> &Map<String, Value> {
-        &self.0
+        &self.map
     }
 }
 
 impl fmt::Display for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&pyrepr::repr_map(&self.0))
+        f.write_str(&match &self.text {
+            Some(text) => pyrepr::repr_json(text),
+            None => pyrepr::repr_map(&self.map),
+        })
     }
 }
 
 impl From<Map<String, Value>> for Payload {
     fn from(map: Map<String, Value>) -> Payload {
-        Payload(map)
+        Payload { map, text: None }
     }
 }
 
@@ -117,10 +137,35 @@ impl TryFrom<Value> for Payload {
 
     fn try_from(value: Value) -> Result<Payload, PayloadError> {
         match value {
-            Value::Object(map) => Ok(Payload(map)),
+            Value::Object(map) => Ok(map.into()),
             other => {
                 Err(PayloadError(format!("expected a JSON object, got {}", pyrepr::repr(&other))))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Payload;
+
+    #[test]
+    fn no_digit_is_lost() {
+        let text = r#"{"i": 12345678901234567890123, "z": -0, "s": "-0 12345678901234567890123"}"#;
+        let payload = Payload::from_json(text).unwrap();
+        let shown = "{'i': 12345678901234567890123, 'z': 0, 's': '-0 12345678901234567890123'}";
+        assert_eq!(payload.to_string(), shown);
+        assert_eq!(payload.to_json(), text);
+    }
+
+    #[test]
+    fn errors_are_where_the_field_was_asked_for() {
+        let payload = Payload::from_json(r#"{"name": 3}"#).unwrap();
+        for field in ["name", "none"] {
+            let line = line!() + 1;
+            let error = payload.text(field).unwrap_err();
+            let place = format!("({}:{line}:", file!());
+            assert!(format!("{error:?}").contains(&place), "{error:?}");
         }
     }
 }

@@ -10,6 +10,72 @@ pub fn repr(value: &Value) -> String {
     out
 }
 
+/// As [`repr`], of a JSON text, whose numbers may be of any size; a text that is no JSON is returned
+/// as it is.
+pub fn repr_json(text: &str) -> String {
+    if !loses_digits(text) {
+        return serde_json::from_str(text).map_or_else(|_| text.to_owned(), |value| repr(&value));
+    }
+    if serde_json::from_str::<serde::de::IgnoredAny>(text).is_err() {
+        return text.to_owned();
+    }
+    let mut out = String::new();
+    for token in tokens(text) {
+        match token {
+            "," | ":" => out.push_str(if token == "," { ", " } else { ": " }),
+            "null" => out.push_str("None"),
+            "true" => out.push_str("True"),
+            "false" => out.push_str("False"),
+            token if token.starts_with('"') => {
+                // A valid text has valid strings.
+                write_str(&mut out, &serde_json::from_str::<String>(token).unwrap_or_default());
+            }
+            token if token.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => {
+                write_number_text(&mut out, token);
+            }
+            token => out.push_str(token),
+        }
+    }
+    out
+}
+
+/// Whether a JSON text has numbers that a [`Value`] does not hold as they stand there: integers
+/// beyond 64 bits, and `-0`, which Python reads as 0.
+pub(crate) fn loses_digits(text: &str) -> bool {
+    let is_lost = |token: &str| {
+        let is_integer = token.starts_with(|c: char| c == '-' || c.is_ascii_digit())
+            && !token.contains(['.', 'e', 'E']);
+        is_integer
+            && (token == "-0" || token.parse::<i64>().is_err() && token.parse::<u64>().is_err())
+    };
+    tokens(text).any(is_lost)
+}
+
+/// The tokens of a JSON text, blanks left out; of any other text some cut of it.
+fn tokens(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        rest = rest.trim_start_matches([' ', '\t', '\n', '\r']);
+        let first = rest.chars().next()?;
+        let length = match first {
+            '"' => {
+                let mut escaped = false;
+                let end = rest.bytes().skip(1).position(|byte| {
+                    let ends = byte == b'"' && !escaped;
+                    escaped = byte == b'\\' && !escaped;
+                    ends
+                });
+                end.map_or(rest.len(), |end| end + 2)
+            }
+            '{' | '}' | '[' | ']' | ',' | ':' => 1,
+            _ => rest.find(|c: char| "{}[],:\" \t\n\r".contains(c)).unwrap_or(rest.len()),
+        };
+        let (token, after) = rest.split_at(length);
+        rest = after;
+        Some(token)
+    })
+}
+
 /// As [`repr`], of an object.
 pub fn repr_map(map: &Map<String, Value>) -> String {
     let mut out = String::new();
@@ -59,14 +125,17 @@ fn write_map(out: &mut String, map: &Map<String, Value>) {
 }
 
 fn write_number(out: &mut String, number: &Number) {
-    let text = number.to_string();
+    write_number_text(out, &number.to_string());
+}
+
+fn write_number_text(out: &mut String, text: &str) {
     if !text.contains(['.', 'e', 'E']) {
-        out.push_str(if text == "-0" { "0" } else { &text });
+        out.push_str(if text == "-0" { "0" } else { text });
         return;
     }
-    match number.as_f64() {
-        Some(value) if value.is_finite() => out.push_str(&repr_float(value)),
-        // With arbitrary precision a number may be beyond f64: Python reads it as infinite.
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() => out.push_str(&repr_float(value)),
+        // Beyond f64: Python reads it as infinite.
         _ => out.push_str(if text.starts_with('-') { "-inf" } else { "inf" }),
     }
 }
@@ -135,7 +204,7 @@ fn is_mark(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::repr;
+    use super::{repr, repr_json};
 
     #[test]
     fn as_python_prints_it() {
@@ -158,6 +227,20 @@ mod tests {
         ] {
             let value = serde_json::from_str(json).unwrap();
             assert_eq!(repr(&value), expected, "{json}");
+            assert_eq!(repr_json(json), expected, "{json}");
+            let beyond = format!("[ -0,{json} ]");
+            assert_eq!(repr_json(&beyond), format!("[0, {expected}]"), "{beyond}");
+        }
+        for (json, expected) in [
+            ("-9223372036854775809", "-9223372036854775809"),
+            (
+                r#"{"a\\": [18446744073709551616, 1e400], "\u00e9": "x"}"#,
+                r"{'a\\': [18446744073709551616, inf], 'é': 'x'}",
+            ),
+            ("[-0", "[-0"),
+            ("-0 x", "-0 x"),
+        ] {
+            assert_eq!(repr_json(json), expected, "{json}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use rex_test_support::env::{Env, dist, not_run};
+use rex_test_support::env::{Env, dist, not_run, set_mode};
 use rex_test_support::pg::Database;
 use rex_test_support::process::{self, wait_for};
 use rex_test_support::proxy::Proxy;
@@ -184,6 +184,19 @@ fn unwritable_state_directory() {
     }
 }
 
+/// Plugins are loaded from copies there: who can change it chooses the host's code.
+#[test]
+fn state_directory_that_others_can_write() {
+    let env = Env::new();
+    let state = env.path("work/open");
+    std::fs::create_dir(&state).expect("ours");
+    set_mode(&state, 0o777);
+    let state = state.display().to_string();
+    let text = env.rex_host(&["run", "rex.asynctask_demo", "--state", &state]).fails(78);
+    assert!(text.contains("the state directory") && text.contains("cannot be trusted"), "{text}");
+    assert!(text.contains(&format!("chmod go-w {state}")), "{text}");
+}
+
 #[test]
 fn missing_plugin_directory() {
     let env = Env::new();
@@ -212,13 +225,29 @@ fn usage() {
     assert_eq!(text, "FATAL ERROR: application is not specified\n\n");
 }
 
-/// A file system of one megabyte, in a mount namespace of its own.
+/// Runs a script of bash with `$BIN` and, as `$SMALL`, a file system of one megabyte, in a mount
+/// namespace of its own; `None` where the machine grants none.
+fn on_a_small_disk(env: &Env, script: &str) -> Option<process::Done> {
+    let script = format!(
+        "mkdir \"$SMALL\"
+        mount -t tmpfs -o size=1m small \"$SMALL\" 2>/dev/null || exit 77
+        {script}"
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "bash", "-c", &script]);
+    command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin");
+    command.env("SMALL", env.path("small")).env("BIN", dist().join("bin"));
+    let done = process::run(command, "");
+    if done.status.code() == Some(77) || done.stderr.contains("unshare") {
+        not_run("full disk", "this machine grants no mount namespace");
+        return None;
+    }
+    Some(done)
+}
+
 #[test]
 fn full_disk() {
-    let env = Env::new();
-    std::fs::create_dir(env.path("small")).expect("ours");
     let script = r#"
-        mount -t tmpfs -o size=1m small "$SMALL" 2>/dev/null || exit 77
         "$BIN/rex-host" submit foo '{"n": 1}' --state "$SMALL/state" >/dev/null || exit 78
         head -c 2000000 /dev/zero > "$SMALL/filler" 2>/dev/null
         big=$(head -c 100000 /dev/zero | tr '\0' x)
@@ -228,14 +257,7 @@ fn full_disk() {
         "$BIN/rex-host" submit foo '{"n": 2}' --state "$SMALL/state" >/dev/null || exit 79
         "$BIN/rex-host" queue peek foo --json --state "$SMALL/state"
     "#;
-    let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user", "--mount", "bash", "-c", script]);
-    command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin");
-    command.env("SMALL", env.path("small")).env("BIN", dist().join("bin"));
-    let done = process::run(command, "");
-    if done.status.code() == Some(77) || done.stderr.contains("unshare") {
-        return not_run("full disk", "this machine grants no mount namespace");
-    }
+    let Some(done) = on_a_small_disk(&Env::new(), script) else { return };
     let (stdout, stderr) = (&done.stdout, &done.stderr);
     assert_eq!(stderr.matches("error: ").count(), 1, "{done}");
     assert!(stderr.contains("full"), "{done}");
@@ -244,6 +266,51 @@ fn full_disk() {
     let left: Vec<Value> = lines.map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let payloads: Vec<&Value> = left.iter().map(|task| &task["payload"]).collect();
     assert_eq!(payloads, [&json!({"n": 1}), &json!({"n": 2})], "{done}");
+}
+
+#[test]
+fn a_bulk_submit_that_fails_says_how_far_it_came() {
+    let script = r#"
+        pad=$(head -c 300 /dev/zero | tr '\0' x)
+        for ((n = 0; n < 4000; n++)); do echo "{\"n\": $n, \"pad\": \"$pad\"}"; done |
+            "$BIN/rex-host" submit foo - --state "$SMALL/state" 2>&1
+        echo "code ${PIPESTATUS[1]}"
+        "$BIN/rex-host" queue list --json --state "$SMALL/state"
+    "#;
+    let Some(done) = on_a_small_disk(&Env::new(), script) else { return };
+    let mut lines = done.stdout.lines().skip_while(|line| !line.contains("the disk is full"));
+    let hint = lines.nth(1).expect("there is a hint");
+    assert_eq!(lines.next(), Some("code 1"), "{done}");
+    let queue: Value = serde_json::from_str(lines.next().unwrap_or_default()).expect("JSON");
+    let count = queue["waiting"].as_u64().expect("a count");
+    assert!(count > 0, "{done}");
+    let so_far = format!(
+        "hint: free some space on its disk; {count} tasks, those of the first {count} lines, were \
+         submitted before; begin again with line {}",
+        count + 1
+    );
+    assert_eq!(hint, so_far, "{done}");
+}
+
+#[test]
+fn passwords_of_slips_are_not_shown() {
+    let env = Env::new();
+    let uri = format!("pgsql://rex:{PASSWORD}@127.0.0.1/x");
+    let libpq = format!("asynctask_transport=host=127.0.0.1 password={PASSWORD}");
+    env.write(
+        "work/app.yaml",
+        "requires: [rex.asynctask]\ndb: {engine: pgsql, password: 12345678}\n",
+    );
+    let texts = [
+        env.rex_host(&["submit", "foo", "{}", "--set", &libpq]).fails(1),
+        env.rex_host(&["submit", "foo", "{}", &uri]).fails(2),
+        env.rex_host(&["submit", "foo", &uri]).fails(1),
+        env.rex_host(&["run", "./app.yaml"]).fails(78),
+    ];
+    for text in texts {
+        assert!(!text.contains(PASSWORD) && !text.contains("12345678"), "{text}");
+        assert!(text.contains("***"), "{text}");
+    }
 }
 
 #[test]

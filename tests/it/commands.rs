@@ -346,3 +346,29 @@ fn the_tree_is_relocatable() {
     }
     assert!(dist().join("bin/rex").exists());
 }
+
+/// That nobody reads the answers any more is no reason to leave tasks out.
+#[test]
+fn submit_goes_on_without_a_reader() {
+    let env = Env::new();
+    let tasks = "{}\n".repeat(5000);
+    let script = "rex-host submit foo - --json | head -n 1; exit ${PIPESTATUS[0]}";
+    let mut command = Command::new("bash");
+    command.args(["-c", script]).current_dir(env.work());
+    let path = std::env::var("PATH").unwrap_or_default();
+    command.env("PATH", format!("{}:{path}", dist().join("bin").display()));
+    process::run(command, &tasks).ok();
+    let queues = env.rex_host(&["queue", "list", "--json"]).json_lines();
+    assert_eq!(queues[0]["waiting"], 5000);
+}
+
+#[test]
+fn a_state_directory_of_somebody_else_is_not_taken_for_an_empty_one() {
+    let env = Env::new();
+    Store::Embedded.submit(&env, "foo", &["{}"]);
+    // A place that not even root may look into.
+    let state = env.write("work/plain", "");
+    let state = state.join("state").display().to_string();
+    let text = env.rex_host(&["queue", "list", "--state", &state]).fails(1);
+    assert!(text.contains("cannot look into the state directory"), "{text}");
+}

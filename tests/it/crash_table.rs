@@ -128,6 +128,22 @@ fn last_output_is_kept() {
     assert!(last.contains(&"said before the end"), "{last:?}");
 }
 
+#[test]
+fn last_output_is_that_of_the_task_alone() {
+    let env = crashing::env();
+    let fails = |text: &str| json!({"how": "error", "message": text}).to_string();
+    let (first, second) = (fails("of the first"), fails("of the second"));
+    Store::Embedded.submit(&env, "crash", &[first.as_str(), second.as_str()]);
+    crashing::start(&env, &json!({"crash": {}}), &["--halt-when-empty"]).wait_ok();
+    let letters = env.rex_host(&["dlq", "list", "--json"]).json_lines();
+    let said: Vec<String> =
+        letters.iter().map(|letter| letter["details"]["last_output"].to_string()).collect();
+    for (n, own, other) in [(0, "first", "second"), (1, "second", "first")] {
+        assert!(said[n].contains(&format!("of the {own}")), "{}", said[n]);
+        assert!(!said[n].contains(&format!("of the {other}")), "{}", said[n]);
+    }
+}
+
 fn check(how: &str, expected: &Expected) {
     check_with(how, json!({}), expected);
 }

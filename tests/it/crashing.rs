@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 
 use rex_test_support::env::Env;
 use rex_test_support::plugins;
@@ -17,6 +18,21 @@ pub(crate) fn env() -> Env {
 
 /// `rex-host run` over queues that all are worked by the fixture; each with its limits.
 pub(crate) fn start(env: &Env, queues: &Value, more: &[&str]) -> Running {
+    Running::start(command(env, queues, more))
+}
+
+/// As [`start`], with an output that is open but that nobody reads.
+pub(crate) fn start_unread(env: &Env, queues: &Value) -> Running {
+    let host = command(env, queues, &[]);
+    let script = "mkfifo unread && exec 3<>unread && exec \"$0\" \"$@\" >&3 2>&3";
+    let mut command = Command::new("bash");
+    command.args(["-c", script]).arg(host.get_program()).args(host.get_args());
+    command.current_dir(env.work()).env_clear();
+    command.envs(host.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    Running::start(command)
+}
+
+fn command(env: &Env, queues: &Value, more: &[&str]) -> Command {
     let mut workers = queues.clone();
     for (_, queue) in workers.as_object_mut().expect("queues are a map") {
         queue["worker"] = json!("crash_worker");
@@ -26,7 +42,7 @@ pub(crate) fn start(env: &Env, queues: &Value, more: &[&str]) -> Running {
     let mut args = vec!["run", "rex.asynctask", "--plugins", &plugins, "--set", &workers];
     args.extend(["--set", r#"logging_root={"level": "DEBUG"}"#]);
     args.extend(more);
-    env.start(&args)
+    env.command("rex-host", &args)
 }
 
 /// What tasks wrote down: how often each was started and done, by its `n`.

@@ -52,7 +52,13 @@ fn every_command_works() {
         }
         set -x
     "#;
-    let script = format!("set -euo pipefail\n{prelude}\n{}", blocks("sh").concat());
+    // A host that is not told to end has a terminal of its own.
+    let lines = blocks("sh").concat();
+    let lines = lines.lines().map(|line| {
+        let stays = line.starts_with("rex-host run ") && !line.contains("--halt-when-empty");
+        format!("{line}{}\n", if stays { " &" } else { "" })
+    });
+    let script = format!("set -euo pipefail\n{prelude}\n{}", lines.collect::<String>());
     let mut command = Command::new("bash");
     command.args(["-c", &script]).current_dir(env.work());
     let path = std::env::var("PATH").unwrap_or_default();

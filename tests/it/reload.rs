@@ -407,6 +407,9 @@ fn the_copy_that_a_process_runs_is_kept() {
     age_copies(&env);
     env.rex_host(&["reload"]).ok();
     host.wait_output("cannot start: ");
+    let status = env.rex_host(&["status"]).ok();
+    assert!(status.contains("  restarting in "), "{status}");
+    assert!(status.contains("the last process of queue crash cannot start: "), "{status}");
     wait_for("what nobody uses to be removed", || !unused.exists());
 
     let old = Process::find(i32::try_from(old.as_i64().expect("a pid")).expect("it fits"));

@@ -4,7 +4,9 @@
 use std::time::{Duration, Instant};
 
 use rex_test_support::env::Env;
+use rex_test_support::pg::Database;
 use rex_test_support::process::{self, Process, descendants, wait_for};
+use rex_test_support::proxy::Proxy;
 use serde_json::{Value, json};
 
 use crate::crashing::{self, recorded, wait_started};
@@ -110,6 +112,47 @@ fn second_term_does_not_wait() {
     assert_eq!(waiting(&env), [(1, 1), (2, 1)], "both come back uncharged:\n{output}");
     assert_eq!(dead_letters(&env), Vec::<Value>::new());
     wait_for("the workers to end", || !family.iter().any(Process::is_alive));
+}
+
+/// Orders that keep coming, as from somebody who leans on Ctrl-C, do not put the end off.
+#[test]
+fn impatience_does_not_delay_the_end() {
+    let env = crashing::env();
+    let database = Database::new();
+    let proxy = Proxy::to(&database.address());
+    let uri = database.uri().replacen(&database.address(), proxy.address(), 1);
+    let set = format!("asynctask_transport={uri}");
+    let host = crashing::start(&env, &json!({"crash": {}}), &["--set", &set]);
+    host.wait_output("Starting; queue=crash");
+    // The store takes no goodbye.
+    proxy.cut();
+    let process = Process::find(host.pid()).expect("it runs");
+    wait_for("the host to end", || {
+        host.signal(libc::SIGINT);
+        !process.is_alive()
+    });
+    host.wait();
+}
+
+/// A terminal on hold, a stuck log collector: the host does not stand still with it.
+#[test]
+fn nobody_reads_the_output() {
+    let env = crashing::env();
+    // The log shows payloads.
+    let chatty = json!({"how": "ok", "n": 1, "pad": "x".repeat(10_000)}).to_string();
+    Store::Embedded.submit(&env, "crash", &vec![chatty.as_str(); 500]);
+    let endless = json!({"how": "sleep", "n": 0}).to_string();
+    Store::Embedded.submit(&env, "limited", &[&endless]);
+    let queues = json!({"crash": {}, "limited": {"timeout": 1}});
+    let host = crashing::start_unread(&env, &queues);
+    wait_for("the time limit", || dead_letters(&env).iter().any(|l| l["queue"] == "limited"));
+    let process = Process::find(host.pid()).expect("it runs");
+    host.signal(libc::SIGTERM);
+    wait_for("the drain", || {
+        env.rex_host(&["status", "--json"]).json_lines()[0]["phase"] == "draining"
+    });
+    host.signal(libc::SIGTERM);
+    wait_for("the host to end", || !process.is_alive());
 }
 
 #[test]

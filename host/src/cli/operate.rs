@@ -70,15 +70,21 @@ pub(crate) fn status(
         text(&status["done"]),
         text(&status["failed"]),
     ))?;
-    let mut rows = Vec::new();
+    let (mut rows, mut deaths) = (Vec::new(), Vec::new());
     for queue in status["queues"].as_array().into_iter().flatten() {
         for process in queue["processes"].as_array().into_iter().flatten() {
             let hash = text(&process["plugin_hash"]);
+            if let Some(cause) = process["last_death"].as_str() {
+                deaths.push(format!("the last process of queue {} {cause}", text(&queue["queue"])));
+            }
             rows.push(vec![
                 text(&queue["queue"]),
                 text(&queue["worker"]),
                 format!("{} {}", text(&queue["plugin"]), hash.get(..12).unwrap_or(&hash)),
-                text(&process["state"]),
+                match process["restart_in_s"].as_f64() {
+                    Some(seconds) => format!("{} in {seconds:.0} s", text(&process["state"])),
+                    None => text(&process["state"]),
+                },
                 text(&process["pid"]),
                 text(&process["task"]),
                 text(&process["task_s"]),
@@ -87,6 +93,9 @@ pub(crate) fn status(
     }
     let head = ["QUEUE", "WORKER", "PLUGIN", "STATE", "PROCESS", "TASK", "FOR"];
     output.table(&head, &rows)?;
+    for death in deaths {
+        output.line(death)?;
+    }
     output.finish()
 }
 

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::failure::Failure;
+use crate::settings::mask;
 
 /// Where a command's answer goes.
 pub(crate) struct Output {
@@ -59,15 +60,24 @@ impl Output {
         let _ = writeln!(io::stderr(), "{text}");
     }
 
+    /// What the arguments were not understood for, or the help that they asked for.
+    pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+        let (text, code) = (error.render().to_string(), error.exit_code());
+        let masked = mask(&text);
+        // To a closed output there is nothing to say.
+        let _ = if masked == text { error.print() } else { write!(io::stderr(), "{masked}") };
+        ExitCode::from(u8::try_from(code).unwrap_or(2))
+    }
+
     /// Says what went wrong and what to do.
     pub(crate) fn fail(&mut self, failure: &Failure) -> ExitCode {
         let _ = self.out.flush();
-        if failure.text == GONE {
+        if is_gone(failure) {
             return ExitCode::SUCCESS;
         }
-        self.remark(format_args!("error: {}", failure.text));
+        self.remark(format_args!("error: {}", mask(&failure.text)));
         if let Some(hint) = &failure.hint {
-            self.remark(format_args!("hint: {hint}"));
+            self.remark(format_args!("hint: {}", mask(hint)));
         }
         failure.exit_code()
     }
@@ -92,6 +102,11 @@ pub(crate) fn warn(warnings: &[String]) {
 
 /// A reader that has seen enough (`| head`) is no failure.
 const GONE: &str = "standard output is closed";
+
+/// Whether a failure is only that nobody reads the answer any more.
+pub(crate) fn is_gone(failure: &Failure) -> bool {
+    failure.text == GONE
+}
 
 fn gone(error: io::Error) -> Failure {
     if error.kind() == io::ErrorKind::BrokenPipe {

@@ -168,7 +168,14 @@ impl Place {
             Some(uri) => (Uri::parse(uri)?, false),
             None => (Uri::of_file(&self.state.queue()), true),
         };
-        if embedded && !self.state.queue().exists() {
+        let is_there = || {
+            self.state.queue().try_exists().map_err(|error| {
+                let dir = self.state.dir.display();
+                Failure::new(format!("cannot look into the state directory `{dir}`"))
+                    .because(&error)
+            })
+        };
+        if embedded && !is_there()? {
             return Err(Failure::new(format!(
                 "there is no queue in the state directory `{}`",
                 self.state.dir.display()

@@ -106,6 +106,7 @@ pub(crate) fn serve(place: Place, request: &Request) -> Result<Counts, Failure> 
     };
     let console = Console::new(request.format, filter);
     console.install();
+    let _written = Written(console.clone());
 
     // First, so that a second host of this name neither looks at plugins nor says anything of them.
     let _lock = place.state.lock()?;
@@ -179,6 +180,15 @@ pub(crate) fn serve(place: Place, request: &Request) -> Result<Counts, Failure> 
         .map_err(|error| Failure::new("the host cannot run").because(&error))?;
     tracing::info!(logger = MASTER, "Complete");
     Ok(counts)
+}
+
+/// Whatever ends the host, its log is written before.
+struct Written(Console);
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        self.0.flush(&[libc::SIGINT, libc::SIGTERM]);
+    }
 }
 
 /// What fires schedules, on a connection of its own.

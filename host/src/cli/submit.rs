@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::Environment;
 use super::failure::Failure;
-use super::output::Output;
+use super::output::{Output, is_gone};
 use super::place::{self, Common};
 use crate::clock;
 
@@ -130,16 +130,37 @@ fn bulk(
 ) -> Result<u64, Failure> {
     let mut batch = Vec::with_capacity(BATCH);
     let mut count = 0;
-    let mut flush = |batch: &mut Vec<NewTask>, output: &mut Output| -> Result<(), Failure> {
-        let done = transport.submit(batch)?;
-        if show {
-            for (done, task) in done.iter().zip(batch.iter()) {
-                output.json(&answer(*done, &task.queue))?;
+    let mut show = show;
+    // Lines whose tasks are in the store.
+    let mut in_store = 0;
+    let mut flush = |batch: &mut Vec<NewTask>, lines: usize, output: &mut Output| {
+        let done = transport.submit(batch).map_err(|error| {
+            let failure = Failure::from(error);
+            let so_far = format!(
+                "{count} tasks, those of the first {in_store} lines, were submitted before; begin \
+                 again with line {}",
+                in_store + 1
+            );
+            let hint = match &failure.hint {
+                Some(hint) => format!("{hint}; {so_far}"),
+                None => so_far,
+            };
+            failure.hint(hint)
+        })?;
+        count += done.iter().filter(|done| !done.existed).count() as u64;
+        in_store = lines;
+        for (done, task) in done.iter().zip(batch.iter()) {
+            if !show {
+                break;
+            }
+            match output.json(&answer(*done, &task.queue)) {
+                // That nobody reads the answers is no reason to leave the rest out.
+                Err(failure) if is_gone(&failure) => show = false,
+                written => written?,
             }
         }
-        count += done.iter().filter(|done| !done.existed).count() as u64;
         batch.clear();
-        Ok(())
+        Ok::<(), Failure>(())
     };
     for (n, line) in io::stdin().lock().lines().enumerate() {
         let task = line
@@ -153,18 +174,18 @@ fn bulk(
             Ok(Some(task)) => batch.push(task),
             Err(failure) => {
                 // What was read before the bad line is whole: it is submitted, and said to be.
-                flush(&mut batch, output)?;
+                flush(&mut batch, n, output)?;
                 let text = format!("line {}: {}", n + 1, failure.text);
                 let hint = format!("{count} tasks from the lines before it were submitted");
                 return Err(Failure::new(text).hint(hint));
             }
         }
         if batch.len() == BATCH {
-            flush(&mut batch, output)?;
+            flush(&mut batch, n + 1, output)?;
         }
     }
     if !batch.is_empty() {
-        flush(&mut batch, output)?;
+        flush(&mut batch, usize::MAX, output)?;
     }
     Ok(count)
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use rex_plugin_api::ops::Failure;
 use rex_transport::Death;
 use serde_json::{Value, json};
 
+use super::held::Fault;
 use super::plan::QueuePlan;
 use crate::supervisor::Exit;
 use crate::supervisor::exit::How;
@@ -28,7 +28,7 @@ pub enum Verdict {
 pub struct Scene<'a> {
     pub plan: &'a QueuePlan,
     pub pid: i32,
-    /// The last lines that the process printed.
+    /// The last lines that were printed while the task in hand ran.
     pub last_output: Vec<String>,
     /// How long the task in hand has run.
     pub ran: Option<Duration>,
@@ -51,14 +51,16 @@ impl Scene<'_> {
     }
 
     /// A worker that returned an error, or panicked and was caught.
-    pub fn failed(&self, failure: &Failure, ran: Duration) -> Death {
+    pub fn failed(&self, fault: &Fault) -> Death {
+        let failure = &fault.failure;
         let kind = if failure.panicked { "panic" } else { "error" };
         let more = json!({
             "class": failure.class,
             "text": failure.text,
             "place": failure.place,
             "traceback": failure.traceback(),
-            "ran_ms": ran.as_millis() as u64,
+            "ran_ms": fault.ran.as_millis() as u64,
+            "last_output": fault.last_output,
         });
         Death { reason: failure.last_line(), details: self.details(kind, more) }
     }

@@ -25,8 +25,16 @@ pub struct HeldTask {
     pub claimed: Claimed,
     /// What it asked to be submitted.
     pub submits: Vec<NewTask>,
-    /// How it failed, and after how long.
-    pub failure: Option<(Failure, Duration)>,
+    pub fault: Option<Fault>,
+}
+
+/// How a task failed in a process that lived on.
+#[derive(Debug)]
+pub struct Fault {
+    pub failure: Failure,
+    pub ran: Duration,
+    /// The last lines that were printed while it ran.
+    pub last_output: Vec<String>,
 }
 
 /// What is left to settle after a death.
@@ -65,7 +73,7 @@ impl Held {
                 payload: claimed.task.payload.as_str().to_owned(),
             });
             let seq = self.last_seq;
-            self.tasks.push_back(HeldTask { seq, claimed, submits: Vec::new(), failure: None });
+            self.tasks.push_back(HeldTask { seq, claimed, submits: Vec::new(), fault: None });
         }
         out
     }
@@ -76,8 +84,8 @@ impl Held {
     }
 
     /// Remembers that a task failed; `false` when the process does not have that task.
-    pub fn fail(&mut self, seq: u64, failure: Failure, ran: Duration) -> bool {
-        self.find(seq).map(|held| held.failure = Some((failure, ran))).is_some()
+    pub fn fail(&mut self, seq: u64, fault: Fault) -> bool {
+        self.find(seq).map(|held| held.fault = Some(fault)).is_some()
     }
 
     /// All tasks up to `seq` are finished. Also says how long they took together.
@@ -113,7 +121,7 @@ impl Held {
         // Nothing is finished that was not started.
         let finished = Some(progress.finished).filter(|seq| *seq <= progress.started);
         let is_finished =
-            |held: &HeldTask| finished.is_some_and(|seq| held.seq <= seq) || held.failure.is_some();
+            |held: &HeldTask| finished.is_some_and(|seq| held.seq <= seq) || held.fault.is_some();
         let mut aftermath =
             Aftermath { finished: Vec::new(), culprit: None, unstarted: Vec::new() };
         for held in self.tasks.drain(..) {
@@ -140,7 +148,7 @@ mod tests {
     use rex_plugin_api::ops::{Again, Failure};
     use rex_transport::{ClaimId, ClaimedTask, Payload, TaskId, Timestamp};
 
-    use super::{Claimed, Held};
+    use super::{Claimed, Fault, Held};
     use crate::page::Progress;
 
     fn held(ids: std::ops::RangeInclusive<i64>) -> Held {
@@ -159,10 +167,18 @@ mod tests {
         held
     }
 
-    fn failure() -> Failure {
+    fn fault() -> Fault {
         let text = String::new();
         let again = Again::default();
-        Failure { panicked: false, class: String::new(), text, place: None, frames: vec![], again }
+        let failure = Failure {
+            panicked: false,
+            class: String::new(),
+            text,
+            place: None,
+            frames: vec![],
+            again,
+        };
+        Fault { failure, ran: Duration::ZERO, last_output: Vec::new() }
     }
 
     /// `finished | culprit | unstarted` after a death at that progress.
@@ -192,8 +208,8 @@ mod tests {
     #[test]
     fn a_reported_failure_is_an_answer() {
         let mut held = held(11..=13);
-        assert!(held.fail(1, failure(), Duration::ZERO));
-        assert!(!held.fail(9, failure(), Duration::ZERO));
+        assert!(held.fail(1, fault()));
+        assert!(!held.fail(9, fault()));
         check(held, 1, 0, "11 |  | 12 13");
     }
 

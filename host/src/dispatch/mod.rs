@@ -90,7 +90,8 @@ pub fn run(setup: Setup, plan: Plan, transport: Box<dyn Transport>) -> io::Resul
     };
     let (store, replies) = Store::start(transport)?;
     let signals = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGTSTP, libc::SIGCONT];
-    let (poller, events) = Poller::start(&signals)?;
+    let console = setup.console.clone();
+    let (poller, events) = Poller::start(&signals, move || console.is_full())?;
     let (replanned, plans) = crossbeam_channel::unbounded();
     let mut host = Host {
         spawner: Spawner::default(),
@@ -181,6 +182,8 @@ struct Seat {
     plan: Arc<QueuePlan>,
     slot: Slot,
     process: Option<ProcessId>,
+    /// What ended its last process, until the next one serves.
+    last_death: Option<String>,
     /// Slots of an older generation that end when this one serves.
     replaces: Vec<SlotId>,
 }
@@ -398,15 +401,19 @@ impl Host {
                 self.phase = Phase::Draining { deadline };
                 self.all_slots(SlotEvent::Stop { deadline: Some(deadline), empty: false }, now);
             }
-            Phase::Draining { .. } => {
+            Phase::Draining { deadline } => {
+                self.setup.console.hurry();
                 for running in self.processes.values_mut() {
                     running.excuse();
                 }
                 self.all_slots(SlotEvent::Kill, now);
-                self.phase = Phase::Draining { deadline: now + LAST_CALL };
+                // Further orders do not put the end off.
+                self.phase = Phase::Draining { deadline: deadline.min(now + LAST_CALL) };
             }
-            Phase::Closing { drained, .. } => {
-                self.phase = Phase::Closing { drained, give_up_at: now + LAST_CALL };
+            Phase::Closing { drained, give_up_at } => {
+                self.setup.console.hurry();
+                let give_up_at = give_up_at.min(now + LAST_CALL);
+                self.phase = Phase::Closing { drained, give_up_at };
             }
             Phase::Closed => {}
         }
@@ -486,9 +493,7 @@ impl Host {
         for held in finished {
             let Some(running) = self.processes.get(&process) else { return };
             let plan = Arc::clone(&running.plan);
-            let scene = held.failure.is_some().then(|| running.scene());
-            let death = held.failure.as_ref().zip(scene);
-            let death = death.map(|((failure, ran), scene)| scene.failed(failure, *ran));
+            let death = held.fault.as_ref().map(|fault| running.scene().failed(fault));
             let (id, attempt) = (held.claimed.task.id, held.claimed.task.attempt);
             if let fate @ Fate::Again(_) = self.record(held, death, &plan) {
                 let text = format!("Task {} (attempt {attempt}) failed and {fate}", id.0);
@@ -498,13 +503,13 @@ impl Host {
     }
 
     fn record(&mut self, held: HeldTask, death: Option<Death>, plan: &QueuePlan) -> Fate {
-        let HeldTask { claimed, submits, failure, .. } = held;
+        let HeldTask { claimed, submits, fault, .. } = held;
         let ClaimedTask { id, attempt, history, .. } = claimed.task;
         let (outcome, submits) = match death {
             None => (Outcome::Done, submits),
             // What a failed task asked for is dropped with it: it may ask again when it is retried.
             Some(death) => {
-                let again = failure.map_or(Again::AsConfigured, |(failure, _)| failure.again);
+                let again = fault.map_or(Again::AsConfigured, |fault| fault.failure.again);
                 let failed = Failed { attempt, history, again };
                 let outcome = failed.outcome(death, &plan.retries, clock::now(), running::jitter());
                 (outcome, Vec::new())

@@ -9,6 +9,7 @@ use rex_plugin_api::Level;
 use rex_transport::{NewTask, Payload, QueueName, TaskId};
 
 use super::death::{Scene, Verdict};
+use super::held::Fault;
 use super::plan::{QueuePlan, START_TIMEOUT};
 use super::running::{self, Passed, Running};
 use super::{Fate, Host, SlotId};
@@ -42,14 +43,17 @@ impl Host {
             Answer::Ready => {
                 let Some(seat) = running.seat else { return };
                 self.step(seat, SlotEvent::Ready, now);
-                let replaced =
-                    self.slots.get_mut(&seat).map(|seat| std::mem::take(&mut seat.replaces));
+                let replaced = self.slots.get_mut(&seat).map(|seat| {
+                    seat.last_death = None;
+                    std::mem::take(&mut seat.replaces)
+                });
                 for old in replaced.into_iter().flatten() {
                     self.step(old, SlotEvent::Stop { deadline: None, empty: false }, now);
                 }
             }
             Answer::Unfit(reason) => running.unfit = Some(reason),
-            Answer::Log { level, logger, text } => {
+            Answer::Log { seq, level, logger, text } => {
+                running.printing(seq);
                 if level >= Level::Error {
                     running.remember(text.as_bytes());
                 }
@@ -70,12 +74,14 @@ impl Host {
                 }
             }
             Answer::Failed { seq, failure, ran } => {
-                if !running.held.fail(seq, failure, ran) {
+                let last_output = running.take_last_lines();
+                if !running.held.fail(seq, Fault { failure, ran, last_output }) {
                     running.condemn(Verdict::Nonsense);
                 }
             }
             Answer::Finished { seq } => {
                 running.report_dropped_output();
+                let _theirs = running.take_last_lines();
                 let (finished, elapsed) = running.held.finish(seq, now);
                 running.done += finished.len() as u64;
                 running.recalling = false;
@@ -109,7 +115,7 @@ impl Host {
         let expected = exit.goodbye || running.verdict == Some(Verdict::Ordered);
         let scene = running.scene();
         for held in aftermath.finished {
-            let death = held.failure.as_ref().map(|(failure, ran)| scene.failed(failure, *ran));
+            let death = held.fault.as_ref().map(|fault| scene.failed(fault));
             self.record(held, death, &plan);
         }
         let culprit = match aftermath.culprit {
@@ -125,12 +131,17 @@ impl Host {
             }
             None => None,
         };
+        let last_death = (!expected).then(|| match &running.unfit {
+            Some(reason) => format!("cannot start: {reason}"),
+            None => scene.cause(&exit, running.verdict),
+        });
         if !expected {
             self.report_crash(&running, &scene, &exit, culprit);
         }
         self.put_back(&queue, aftermath.unstarted);
         if let Some(seat) = self.slots.get_mut(&seat) {
             seat.process = None;
+            seat.last_death = last_death;
         }
         self.step(seat, SlotEvent::Exited { worked }, now);
         self.dirty.insert(queue);

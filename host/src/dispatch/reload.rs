@@ -176,8 +176,13 @@ impl Host {
                 0 => old.by_ref().take(1 + surplus).collect(),
                 _ => old.next().into_iter().collect(),
             };
-            let seat =
-                Seat { plan: Arc::clone(plan), slot: Slot::new(now), process: None, replaces };
+            let seat = Seat {
+                plan: Arc::clone(plan),
+                slot: Slot::new(now),
+                process: None,
+                last_death: None,
+                replaces,
+            };
             self.slots.insert(id, seat);
         }
         self.dirty.insert(name.clone());

@@ -48,6 +48,8 @@ pub(super) struct Running {
     /// everything goes through it, to stay in order.
     queued: usize,
     last_lines: VecDeque<String>,
+    /// The task that printed them, as far as it has said so.
+    printer: u64,
     printed: Printed,
     clock: Option<TaskClock>,
     limited_until: Option<Instant>,
@@ -130,6 +132,7 @@ impl Running {
             socket,
             queued: 0,
             last_lines: VecDeque::new(),
+            printer: 0,
             printed: Printed::default(),
             clock: None,
             limited_until: None,
@@ -205,6 +208,19 @@ impl Running {
                 ),
             );
         }
+    }
+
+    /// What is printed from now on is said by task `seq`; 0: by none that is known.
+    pub(super) fn printing(&mut self, seq: u64) {
+        if seq != 0 && seq != self.printer {
+            self.printer = seq;
+            self.last_lines.clear();
+        }
+    }
+
+    /// The last lines of the task that has just come to its end.
+    pub(super) fn take_last_lines(&mut self) -> Vec<String> {
+        self.last_lines.drain(..).collect()
     }
 
     /// Keeps the last lines for a crash report.

@@ -82,6 +82,8 @@ impl Host {
         });
         json!({
             "state": seat.slot.word(),
+            "restart_in_s": seat.slot.restarts_at().map(|at| at.saturating_duration_since(Instant::now()).as_secs_f64()),
+            "last_death": seat.last_death,
             "pid": running.map(|running| running.process.pid.as_raw_nonzero().get()),
             "task": task,
             "task_s": task.and(progress).map(|p| super::running::since_monotonic(p.started_at).as_secs_f64()),

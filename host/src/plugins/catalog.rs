@@ -116,6 +116,8 @@ pub enum DirError {
     Unreadable(PathBuf, #[source] io::Error),
     #[error("the plugin directory {} cannot be trusted: {}", .0.display(), .1)]
     Untrusted(PathBuf, Reason),
+    #[error("the state directory {} cannot be trusted: {}", .0.display(), .1)]
+    UntrustedState(PathBuf, Reason),
     #[error("the state directory {} cannot hold copies of plugins: {}", .0.display(), .1)]
     State(PathBuf, #[source] io::Error),
 }
@@ -128,7 +130,9 @@ impl DirError {
             }
             DirError::Unreadable(path, error) => (error.kind() == io::ErrorKind::PermissionDenied)
                 .then(|| format!("chmod a+rx {}", super::permissions::quote(path))),
-            DirError::Untrusted(_, reason) => reason.hint.clone(),
+            DirError::Untrusted(_, reason) | DirError::UntrustedState(_, reason) => {
+                reason.hint.clone()
+            }
             DirError::State(..) => Some("choose a writable directory with --state DIR".to_owned()),
         }
     }
@@ -158,9 +162,16 @@ impl Finder {
     /// files are probed where they lie.
     ///
     /// # Errors
-    /// When they cannot be kept there.
+    /// When they cannot be kept there, or others could change them.
     pub fn with_copies(mut self, state: &Path) -> Result<Finder, DirError> {
         let copies = Copies::open(state).map_err(|e| DirError::State(state.to_owned(), e))?;
+        // What is in it is loaded.
+        let dir = copies.dir();
+        let real = fs::canonicalize(dir).map_err(|e| DirError::State(state.to_owned(), e))?;
+        for way in [&real, &std::path::absolute(dir).unwrap_or_else(|_| real.clone())] {
+            let checked = self.trust.check_parents(way);
+            checked.map_err(|reason| DirError::UntrustedState(state.to_owned(), reason))?;
+        }
         self.copies = Some(copies);
         Ok(self)
     }

@@ -1,6 +1,6 @@
 //! Whose files the host will load: code that is loaded runs with the host's rights.
 //!
-//! A plugin, and every directory above it, must belong to root, to the host's user or to the owner
+//! A plugin, the copies of plugins in the state directory, and every directory above them, must belong to root, to the host's user or to the owner
 //! of the rex-host binary, and nobody else may be able to write to it. Write permission for a group
 //! passes when the group is the owner's private one (the usual `umask 002`); for a directory also
 //! when it is sticky, as `/tmp` is. Directories that lead to the rex-host binary itself are not

@@ -23,9 +23,19 @@ fn from_record_or_text(db: &Value) -> Result<Option<String>, Error> {
     match db {
         Value::Null => Ok(None),
         Value::String(uri) => Ok(Some(uri.clone())),
+        // The validator would show what it got.
+        Value::Object(parts) if parts.get("password").is_some_and(is_no_text) => {
+            Err(Error::new("Expected a string")
+                .guard("Got:", "***")
+                .guard("While validating field:", "password"))
+        }
         Value::Object(_) => from_record(&record().value(db)?).map(Some),
         _ => Err(Error::new("Expected a mapping").guard("Got:", rex_plugin_api::pyrepr::repr(db))),
     }
+}
+
+fn is_no_text(value: &Value) -> bool {
+    !value.is_null() && !value.is_string()
 }
 
 fn record() -> Val {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
 use rustix::buffer::spare_capacity;
-use rustix::event::{EventfdFlags, epoll, eventfd};
+use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use rustix::process::Pid;
 
 use self::tap::Tap;
@@ -72,20 +72,29 @@ enum Command {
     Quit,
 }
 
+/// How often the thread looks whether it may listen again.
+const LOOK_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+
 /// How many events may wait for the host's loop.
 const BACKLOG: usize = 1024;
 
 impl Poller {
     /// Starts the thread; `signals` are delivered as [`Event::Signal`] instead of their usual
-    /// effect from now on.
+    /// effect from now on. While `is_full` says so, what living processes say and print stays in
+    /// their sockets and pipes.
     ///
     /// # Errors
     /// When the kernel has no descriptors or threads left.
-    pub fn start(signals: &[i32]) -> io::Result<(Poller, Receiver<Event>)> {
+    pub fn start(
+        signals: &[i32],
+        is_full: impl Fn() -> bool + Send + 'static,
+    ) -> io::Result<(Poller, Receiver<Event>)> {
         let (events, heard) = crossbeam_channel::bounded(BACKLOG);
         let (commands, orders) = crossbeam_channel::unbounded();
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let talk = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &talk, token(0, Source::Talk), epoll::EventFlags::IN)?;
         epoll::add(&epoll, &*wake, token(0, Source::Wake), epoll::EventFlags::IN)?;
         let mut pipes = Vec::new();
         for signal in signals {
@@ -100,9 +109,9 @@ impl Poller {
         // Never joined: it may be waiting for the loop to take an event.
         std::thread::Builder::new().name("poller".to_owned()).spawn(move || {
             let wake = thread_wake;
-            let mut thread =
-                Thread { epoll, wake, orders, events, signals: pipes, watched: BTreeMap::new() };
-            if let Err(error) = thread.run() {
+            let watched = BTreeMap::new();
+            let mut thread = Thread { epoll, talk, wake, orders, events, signals: pipes, watched };
+            if let Err(error) = thread.run(is_full) {
                 tracing::error!(logger = "Supervisor", "the poller failed: {error}");
             }
         })?;
@@ -140,10 +149,38 @@ enum Source {
     Stdout,
     Stderr,
     Pidfd,
+    /// Any of the sockets and pipes, all in an epoll of their own.
+    Talk,
 }
 
-const SOURCES: [Source; 6] =
-    [Source::Wake, Source::Signal, Source::Socket, Source::Stdout, Source::Stderr, Source::Pidfd];
+const SOURCES: [Source; 7] = [
+    Source::Wake,
+    Source::Signal,
+    Source::Socket,
+    Source::Stdout,
+    Source::Stderr,
+    Source::Pidfd,
+    Source::Talk,
+];
+
+impl Source {
+    fn of(event: &epoll::Event) -> Source {
+        let at = usize::try_from(event.data.u64() & 7).unwrap_or(0);
+        SOURCES.get(at).copied().unwrap_or(Source::Talk)
+    }
+}
+
+fn wait(
+    epoll: &OwnedFd,
+    ready: &mut Vec<epoll::Event>,
+    timeout: Option<&Timespec>,
+) -> io::Result<()> {
+    ready.clear();
+    match epoll::wait(epoll, spare_capacity(ready), timeout) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
 
 fn token(number: u64, source: Source) -> epoll::EventData {
     epoll::EventData::new_u64(number << 3 | source as u64)
@@ -151,6 +188,8 @@ fn token(number: u64, source: Source) -> epoll::EventData {
 
 struct Thread {
     epoll: OwnedFd,
+    /// Sockets and pipes of workers: an epoll within the other one.
+    talk: OwnedFd,
     wake: Arc<OwnedFd>,
     orders: Receiver<Command>,
     events: Sender<Event>,
@@ -176,18 +215,27 @@ struct Watched {
 struct Gone;
 
 impl Thread {
-    fn run(&mut self) -> io::Result<()> {
-        let mut ready = Vec::with_capacity(64);
+    fn run(&mut self, is_full: impl Fn() -> bool) -> io::Result<()> {
+        let (mut ready, mut talking) = (Vec::with_capacity(64), Vec::with_capacity(64));
+        let mut listens = true;
         loop {
-            ready.clear();
-            match epoll::wait(&self.epoll, spare_capacity(&mut ready), None) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+            if listens == is_full() {
+                listens = !listens;
+                if listens {
+                    let talk = token(0, Source::Talk);
+                    epoll::add(&self.epoll, &self.talk, talk, epoll::EventFlags::IN)?;
+                } else {
+                    epoll::delete(&self.epoll, &self.talk)?;
+                }
             }
-            for event in &ready {
+            wait(&self.epoll, &mut ready, if listens { None } else { Some(&LOOK_AGAIN) })?;
+            talking.clear();
+            if ready.iter().any(|event| Source::of(event) == Source::Talk) {
+                wait(&self.talk, &mut talking, Some(&Timespec::default()))?;
+            }
+            for event in ready.iter().chain(&talking) {
                 let data = event.data.u64();
-                let source = SOURCES[usize::try_from(data & 7).unwrap_or(0).min(5)];
-                let result = match source {
+                let result = match Source::of(event) {
                     Source::Wake => {
                         if self.obey()? {
                             return Ok(());
@@ -195,6 +243,7 @@ impl Thread {
                         Ok(())
                     }
                     Source::Signal => self.signal(data >> 3),
+                    Source::Talk => Ok(()),
                     other => self.hear(ProcessId(data >> 3), other, event.flags)?,
                 };
                 if let Err(Gone) = result {
@@ -229,9 +278,9 @@ impl Thread {
     fn add(&mut self, process: ProcessId, pid: Pid, nonce: u64, ends: Ends) -> io::Result<()> {
         let Ends { socket, stdout, stderr, pidfd } = ends;
         let readable = epoll::EventFlags::IN;
-        epoll::add(&self.epoll, &socket, token(process.0, Source::Socket), readable)?;
-        epoll::add(&self.epoll, &stdout, token(process.0, Source::Stdout), readable)?;
-        epoll::add(&self.epoll, &stderr, token(process.0, Source::Stderr), readable)?;
+        epoll::add(&self.talk, &socket, token(process.0, Source::Socket), readable)?;
+        epoll::add(&self.talk, &stdout, token(process.0, Source::Stdout), readable)?;
+        epoll::add(&self.talk, &stderr, token(process.0, Source::Stderr), readable)?;
         epoll::add(&self.epoll, &pidfd, token(process.0, Source::Pidfd), readable)?;
         let marker = Marker::new(nonce);
         let watched = Watched {
@@ -276,18 +325,18 @@ impl Thread {
         let Some(watched) = self.watched.get_mut(&process) else { return Ok(Ok(())) };
         let mut mouth = Mouth { process, events: &self.events };
         let result = match source {
-            Source::Socket => watched.read_socket(&self.epoll, &mut mouth),
-            Source::Stdout => watched.read_pipe(&self.epoll, 0, &mut mouth),
-            Source::Stderr => watched.read_pipe(&self.epoll, 1, &mut mouth),
+            Source::Socket => watched.read_socket(&self.talk, &mut mouth),
+            Source::Stdout => watched.read_pipe(&self.talk, 0, &mut mouth),
+            Source::Stderr => watched.read_pipe(&self.talk, 1, &mut mouth),
             Source::Pidfd => {
-                let result = watched.last_words(&self.epoll, &mut mouth);
+                let result = watched.last_words(&self.talk, &mut mouth);
                 let watched = self.watched.remove(&process);
                 match (result, watched) {
-                    (Ok(()), Some(watched)) => watched.bury(&self.epoll, &mut mouth),
+                    (Ok(()), Some(watched)) => watched.bury(&self.epoll, &self.talk, &mut mouth),
                     (result, _) => result,
                 }
             }
-            Source::Wake | Source::Signal => Ok(()),
+            Source::Wake | Source::Signal | Source::Talk => Ok(()),
         };
         Ok(result)
     }
@@ -313,7 +362,7 @@ impl Thread {
         let done = watched.outgoing.is_empty();
         let mut flags = epoll::EventFlags::IN;
         flags.set(epoll::EventFlags::OUT, !done);
-        epoll::modify(&self.epoll, socket, token(process.0, Source::Socket), flags)?;
+        epoll::modify(&self.talk, socket, token(process.0, Source::Socket), flags)?;
         if done {
             let bytes = std::mem::take(&mut watched.written);
             // Fails only when the host's loop is gone, which the next event finds out.
@@ -417,11 +466,11 @@ impl Watched {
         Ok(())
     }
 
-    fn bury(self, epoll: &OwnedFd, mouth: &mut Mouth<'_>) -> Result<(), Gone> {
+    fn bury(self, epoll: &OwnedFd, talk: &OwnedFd, mouth: &mut Mouth<'_>) -> Result<(), Gone> {
         forget(epoll, &self.pidfd);
         for tap in &self.taps {
             if !tap.ended() {
-                forget(epoll, tap.file());
+                forget(talk, tap.file());
             }
         }
         mouth.say(Event::Exited { process: mouth.process, goodbye: self.goodbye })

@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
 
+/// How long a process that is told to stop may go on with its start: it has no task to finish.
+const START_TO_STOP: Duration = Duration::from_secs(2);
+
 /// One worker slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Slot {
@@ -112,6 +115,10 @@ pub fn step(slot: Slot, event: Event, now: Instant, policy: Policy) -> (Slot, Ve
         }
 
         (Waiting { .. }, Event::Stop { .. } | Event::Kill) => (Halted, vec![]),
+        (Starting { .. }, Event::Stop { deadline: Some(deadline), empty }) => {
+            let kill_at = Some(deadline.min(now + START_TO_STOP));
+            (Stopping { kill_at }, vec![Action::Stop { empty }])
+        }
         (Starting { .. } | Serving { .. }, Event::Stop { deadline, empty }) => {
             (Stopping { kill_at: deadline }, vec![Action::Stop { empty }])
         }
@@ -158,10 +165,18 @@ impl Slot {
         }
     }
 
+    /// When the next process is started, where there is none.
+    pub fn restarts_at(self) -> Option<Instant> {
+        match self {
+            Slot::Waiting { until, .. } => Some(until),
+            _ => None,
+        }
+    }
+
     /// One word for `status`.
     pub fn word(self) -> &'static str {
         match self {
-            Slot::Waiting { .. } => "waiting",
+            Slot::Waiting { .. } => "restarting",
             Slot::Starting { .. } => "starting",
             Slot::Serving { .. } => "serving",
             Slot::Recycling { .. } => "recycling",
@@ -247,6 +262,15 @@ mod tests {
             &[(0, Event::Tick), (10, Event::Tick), (10, DIED), (10, Event::Tick)],
             &["0 Spawn", "10 Kill", "10 ReportDeath", "10 Spawn"],
             "starting",
+        );
+    }
+
+    #[test]
+    fn who_only_starts_is_not_waited_for() {
+        check(
+            &[(0, Event::Tick), (1, stop()), (2, Event::Tick), (3, Event::Tick), (3, DIED)],
+            &["0 Spawn", "1 Stop { empty: false }", "3 Kill"],
+            "halted",
         );
     }
 

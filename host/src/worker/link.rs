@@ -82,6 +82,7 @@ impl Link {
     pub(super) fn log(&self, level: Level, text: &str) -> io::Result<()> {
         match self.role.get() {
             Some(role) if level >= role.level => self.send_in_order(Answer::Log {
+                seq: self.task.load(Ordering::Acquire),
                 level,
                 logger: role.logger.clone(),
                 text: text.to_owned(),

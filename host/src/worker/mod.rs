@@ -132,11 +132,9 @@ fn process(
     input: &mut Vec<u8>,
     buffer: &mut Buffer,
 ) -> io::Result<()> {
+    link.set_task(task.seq);
     if link.logs(Level::Debug) {
-        let shown = match serde_json::from_str(&task.payload) {
-            Ok(value) => pyrepr::repr(&value),
-            Err(_) => task.payload.clone(),
-        };
+        let shown = pyrepr::repr_json(&task.payload);
         link.log(Level::Debug, &format!("Got payload: {shown}"))?;
     }
     input.clear();
@@ -146,7 +144,6 @@ fn process(
     input.extend_from_slice(task.payload.as_bytes());
 
     let started = Instant::now();
-    link.set_task(task.seq);
     let status = plugin.call(ops::PLUGIN_PROCESS, input, buffer);
     link.set_task(0);
     if status == ops::OK {

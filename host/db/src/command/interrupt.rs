@@ -3,12 +3,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use signal_hook::consts::SIGINT;
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
 use crate::connection::Canceller;
+
+/// How long the server has to stop before it is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Whether the user asked to stop.
 #[derive(Debug, Clone, Default)]
@@ -45,11 +50,21 @@ impl Interrupt {
                 if again || raised.0.waiting.load(Ordering::Relaxed) {
                     let _ended = emulate_default_handler(signal);
                 }
-                // Without an answer from the server the second Ctrl-C is the way out.
-                let _asked = canceller.cancel();
+                insist(canceller.clone());
             }
         };
-        let _thread = std::thread::Builder::new().name("interrupt".to_string()).spawn(listen);
+        let _thread = thread::Builder::new().name("interrupt".to_string()).spawn(listen);
         interrupt
     }
+}
+
+/// Asks the server to stop until the process ends: between two statements there is nothing to stop,
+/// and the request is lost.
+fn insist(canceller: Canceller) {
+    let ask = move || loop {
+        // Without an answer from the server the second Ctrl-C is the way out.
+        let _asked = canceller.cancel();
+        thread::park_timeout(ASK_AGAIN);
+    };
+    let _thread = thread::Builder::new().name("cancel".to_string()).spawn(ask);
 }
