@@ -93,6 +93,17 @@ impl State {
         made.map_err(|error| StateError::Unwritable(self.dir.clone(), error))
     }
 
+    /// Makes the embedded queue's file, readable for its owner only, in a directory that may be open
+    /// to others.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn create_queue(&self) -> Result<(), StateError> {
+        self.create()?;
+        let made = OpenOptions::new().append(true).create(true).mode(0o600).open(self.queue());
+        made.map(drop).map_err(|error| StateError::Unwritable(self.dir.clone(), error))
+    }
+
     /// Becomes the one host of this instance.
     ///
     /// # Errors

@@ -86,7 +86,7 @@ fn kombu(uri: &str) -> Option<Duration> {
     {
         let mut command = Command::new(&python);
         command.arg(&script).arg(uri).args(action);
-        process::run(command, input).ok();
+        process::run_within(Duration::from_secs(600), command, input).ok();
     }
     Some(begun.elapsed())
 }

@@ -1,5 +1,6 @@
 //! What bad input gets: one clear error, the right exit code, and nothing taken from any queue.
 
+use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
 use rex_test_support::env::{Env, dist, not_run, set_mode};
@@ -184,6 +185,22 @@ fn unwritable_state_directory() {
     }
 }
 
+/// Whoever made the directory, payloads are for the host's user only.
+#[test]
+fn the_embedded_queue_is_private() {
+    let env = Env::new();
+    let state = env.path("work/open");
+    std::fs::create_dir(&state).expect("ours");
+    set_mode(&state, 0o755);
+    let state = state.display().to_string();
+    env.rex_host(&["submit", "foo", "{}", "--state", &state]).ok();
+    let files = std::fs::read_dir(&state).expect("ours").flatten();
+    for file in files.filter(|file| file.path().is_file()) {
+        let mode = file.metadata().expect("ours").mode() & 0o777;
+        assert_eq!(mode & 0o077, 0, "{}: {mode:o}", file.path().display());
+    }
+}
+
 /// Plugins are loaded from copies there: who can change it chooses the host's code.
 #[test]
 fn state_directory_that_others_can_write() {
@@ -359,6 +376,8 @@ fn database_goes_away_and_returns() {
     env.write("go", "");
     wait_for("the host to say that the store is away", || status()["phase"] == "store away");
     assert_eq!(worker(&status()), pid, "the host keeps its workers");
+    let shown = env.rex_host(&["status"]).ok();
+    assert!(shown.contains(" is waiting for its store on "), "{shown}");
     // Meanwhile it tries again, and says no more.
     store.submit(&env, "crash", &[&quick(4)]);
     let away = host.output();

@@ -44,6 +44,7 @@ fn a_stuck_lock_holds_up_one_queue_only() {
 
     let more = ["--set", "asynctask_lock_timeout=0.1"];
     let host = start(&env, &database, &["foo", "bar"], &more);
+    host.wait_output("another session keeps a lock");
     let mut looking = database.connect();
     let mut tries = BTreeSet::new();
     for n in 1..=3 {

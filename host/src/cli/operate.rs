@@ -64,7 +64,10 @@ pub(crate) fn status(
         "host {} (process {}) is {} on {}, up {}; {} tasks done, {} failed",
         text(&status["instance"]),
         text(&status["pid"]),
-        text(&status["phase"]),
+        match status["phase"].as_str() {
+            Some("store away") => "waiting for its store".to_owned(),
+            _ => text(&status["phase"]),
+        },
         text(&status["transport"]),
         crate::clock::age(Duration::from_secs(status["uptime_s"].as_u64().unwrap_or(0))),
         text(&status["done"]),

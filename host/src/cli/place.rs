@@ -155,7 +155,7 @@ impl Place {
         let uri = match &settings.transport {
             Some(uri) => Uri::parse(uri)?,
             None => {
-                self.state.create()?;
+                self.state.create_queue()?;
                 Uri::of_file(&self.state.queue())
             }
         };

@@ -121,6 +121,8 @@ impl Host {
         let culprit = match aftermath.culprit {
             // Stopped by order while it was at the task: nobody is to blame.
             Some(held) if expected => {
+                let id = held.claimed.task.id.0;
+                tracing::info!("task {id} was stopped before its end, and waits again");
                 self.put_back(&queue, vec![held.claimed]);
                 None
             }

@@ -181,7 +181,11 @@ impl Worker {
         if let Some(error) = refusal {
             // Waiting for a lock takes this thread's time: most of it is for other queues.
             let pause = begun.elapsed() * 5;
-            return Some(Reply::Refused { queue, reason: error.to_string(), pause });
+            let mut reason = error.to_string();
+            if let Some(hint) = &error.hint {
+                reason.push_str(&format!("\nHint:\n    {hint}"));
+            }
+            return Some(Reply::Refused { queue, reason, pause });
         }
         // Delayed tasks and retries come at their time, not at the next poll after it.
         let due = match &claim {

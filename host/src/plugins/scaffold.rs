@@ -8,6 +8,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rex_transport::QueueName;
+
 const MANIFEST: &str = r#"[package]
 name = "{name}"
 version = "0.1.0"
@@ -106,8 +108,8 @@ impl ScaffoldError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             ScaffoldError::Name(_) => Some(
-                "use small letters, digits and `_`, a letter first, and no word that means \
-                 something in Rust",
+                "use two or more small letters, digits and single `_`, a letter first, and no \
+                 word that means something in Rust",
             ),
             ScaffoldError::Exists(_) => Some("choose another name, or remove it"),
             ScaffoldError::NoSdk | ScaffoldError::NotSdk(_) => {
@@ -249,12 +251,9 @@ const TAKEN: &[&str] = &[
     "rex_plugin_api",
 ];
 
+/// The name is a queue's too, that of the first task.
 fn is_crate_name(name: &str) -> bool {
-    name.len() <= 64
-        && name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
-        && !name.ends_with('_')
-        && !TAKEN.contains(&name)
+    name.len() <= 64 && QueueName::parse(name).is_ok() && !TAKEN.contains(&name)
 }
 
 /// `csv_import` as a type: `CsvImport`.
@@ -280,12 +279,25 @@ mod tests {
 
     #[test]
     fn names() {
-        for good in ["a", "hello", "csv_import", "x86"] {
+        for good in ["ab", "hello", "csv_import", "x86"] {
             assert!(is_crate_name(good), "{good}");
         }
-        for bad in
-            ["", "1a", "_a", "Hello", "csv-import", "a b", "../a", "fn", "test", "ä", "a_", "std"]
-        {
+        for bad in [
+            "",
+            "a",
+            "a__b",
+            "1a",
+            "_a",
+            "Hello",
+            "csv-import",
+            "a b",
+            "../a",
+            "fn",
+            "test",
+            "ä",
+            "a_",
+            "std",
+        ] {
             assert!(!is_crate_name(bad), "{bad}");
         }
         assert!(!is_crate_name(&"a".repeat(65)));

@@ -164,7 +164,11 @@ WHERE no = $2 AND beats = $3";
                     let Some(back) = back else { continue };
                     self.marks.forget_all();
                     count += back;
-                    tracing::info!("Took back {back} tasks of {}, which is gone", other.id);
+                    if back == 0 {
+                        tracing::info!("{} is gone; it had no task", other.id);
+                    } else {
+                        tracing::info!("Took back {back} tasks of {}, which is gone", other.id);
+                    }
                 }
             }
         }
