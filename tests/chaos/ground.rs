@@ -1,10 +1,25 @@
 //! The stores that the chaos is tried on: how each is reached, and how it is broken.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use rex_test_support::amqp::RabbitMq;
+use rex_test_support::redis::Redis;
 use rex_test_support::server::Server;
 
+use crate::hosts::RESCUE_GRACE;
 use crate::seed::Seed;
+
+/// How a promise is weaker.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Allowed {
+    /// A connection that is away for longer may cost the host its tasks.
+    pub(crate) cut_off: Duration,
+    /// A crash may leave both the outcome of a task, with what it asked to be submitted, and the task.
+    pub(crate) doubles: bool,
+    /// A crash of the server may give a task again although its outcome was recorded.
+    pub(crate) repeats: bool,
+}
 
 /// What may be done to a store beside killing and stopping those who use it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +41,12 @@ pub(crate) trait Ground {
 
     /// What `strike` can do here.
     fn blows(&self) -> &'static [Blow];
+
+    /// What it promises less than that a task runs twice only when its host was killed, stopped or
+    /// cut off for long.
+    fn allows(&self) -> Allowed {
+        Allowed { cut_off: RESCUE_GRACE, doubles: false, repeats: false }
+    }
 
     /// Breaks something and mends it again; `noticed` returns once the hosts have noticed, and is
     /// called, now and then, between the two.
@@ -94,6 +115,69 @@ impl Ground for Sqlite {
 
     fn blows(&self) -> &'static [Blow] {
         &[]
+    }
+
+    fn strike(&mut self, _blow: Blow, _seed: &mut Seed, _noticed: &mut dyn FnMut()) {}
+}
+
+impl Ground for Redis {
+    fn uri(&self) -> String {
+        self.uri()
+    }
+
+    fn blows(&self) -> &'static [Blow] {
+        &[Blow::EndConnections, Blow::Crash]
+    }
+
+    fn strike(&mut self, blow: Blow, seed: &mut Seed, noticed: &mut dyn FnMut()) {
+        if blow == Blow::EndConnections {
+            self.command(&["client", "kill", "type", "normal"]);
+            return;
+        }
+        self.crash();
+        if seed.rarely(2) {
+            noticed();
+        }
+        self.restart();
+    }
+}
+
+impl Ground for RabbitMq {
+    fn uri(&self) -> String {
+        self.uri.clone()
+    }
+
+    fn blows(&self) -> &'static [Blow] {
+        &[Blow::Crash]
+    }
+
+    fn allows(&self) -> Allowed {
+        Allowed { cut_off: Duration::ZERO, doubles: true, repeats: true }
+    }
+
+    fn strike(&mut self, _blow: Blow, seed: &mut Seed, noticed: &mut dyn FnMut()) {
+        self.crash();
+        if seed.rarely(2) {
+            noticed();
+        }
+        self.restart();
+    }
+}
+
+/// Files.
+pub(crate) struct FileSys(pub(crate) PathBuf);
+
+impl Ground for FileSys {
+    fn uri(&self) -> String {
+        format!("filesys:{}", self.0.display())
+    }
+
+    fn blows(&self) -> &'static [Blow] {
+        &[]
+    }
+
+    fn allows(&self) -> Allowed {
+        Allowed { cut_off: RESCUE_GRACE, doubles: true, repeats: false }
     }
 
     fn strike(&mut self, _blow: Blow, _seed: &mut Seed, _noticed: &mut dyn FnMut()) {}

@@ -139,7 +139,8 @@ impl Chaos<'_> {
             let done = self.env.rex_host_with(&["submit", "--stdin", &set, &value], &lines);
             // A host that was stopped while it wrote keeps others from writing to its file. Nothing
             // was put in then.
-            let locked = done.stderr.contains("another process keeps it locked");
+            let texts = ["another process keeps it locked", "could not be acquired"];
+            let locked = texts.iter().any(|text| done.stderr.contains(text));
             if !locked {
                 done.ok();
             }
@@ -297,8 +298,14 @@ impl Chaos<'_> {
             self.lives.push(host.leave());
         }
         self.journal.read();
-        let verdict =
-            verdict::judge(&self.journal.runs, &self.lives, &self.expected, &self.doomed, &letters);
+        let verdict = verdict::judge(
+            &self.journal.runs,
+            &self.lives,
+            &self.expected,
+            &self.doomed,
+            &letters,
+            self.ground.allows(),
+        );
         let refused: usize = self.lives.iter().map(|life| life.refused).sum();
         let outages: usize = self.lives.iter().map(|life| life.outages.len()).sum();
         let longest = self.lives.iter().flat_map(|life| &life.outages);

@@ -16,9 +16,11 @@ mod verdict;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rex_test_support::amqp::RabbitMq;
 use rex_test_support::env::Env;
+use rex_test_support::redis::Redis;
 
-use ground::{Ground, Pgsql, Sqlite};
+use ground::{FileSys, Ground, Pgsql, Sqlite};
 
 /// A number from the environment; an empty text counts as none.
 fn number(name: &str) -> Option<u64> {
@@ -45,4 +47,24 @@ fn on_postgresql() {
 fn on_sqlite() {
     let env = Env::new();
     chaos("sqlite", &mut Sqlite(env.path("queue.db")));
+}
+
+#[test]
+fn on_redis() {
+    let Some(mut server) = Redis::start() else { return };
+    chaos("redis", &mut server);
+}
+
+#[test]
+fn on_amqp() {
+    let Some(mut broker) = RabbitMq::start() else { return };
+    chaos("amqp", &mut broker);
+}
+
+#[test]
+fn on_filesys() {
+    let env = Env::new();
+    let directory = env.path("queues");
+    std::fs::create_dir(&directory).expect("the folder is ours");
+    chaos("filesys", &mut FileSys(directory));
 }

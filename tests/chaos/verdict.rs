@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::hosts::{Life, OWNER_TIMEOUT, RESCUE_GRACE, nanos};
+use crate::ground::Allowed;
+use crate::hosts::{Life, OWNER_TIMEOUT, nanos};
 use crate::journal::Run;
 
 /// Silence is counted from the last sign of life, which is up to a second and a call old when a host
@@ -17,6 +18,8 @@ pub(crate) enum Cause {
     Killed,
     Stopped,
     CutOff,
+    /// Of the server, which may give again what was done.
+    Crash,
 }
 
 /// What came of it all.
@@ -37,6 +40,7 @@ pub(crate) fn judge(
     expected: &BTreeSet<u64>,
     doomed: &BTreeSet<u64>,
     letters: &[u64],
+    allowed: Allowed,
 ) -> Verdict {
     let mut verdict = Verdict::default();
     let lives: BTreeMap<i32, &Life> = lives.iter().map(|life| (life.pid, life)).collect();
@@ -53,19 +57,24 @@ pub(crate) fn judge(
         }
     }
     for (n, runs) in &mut by_number {
-        runs.sort_by_key(|run| (run.attempt, run.started));
+        // One that was put in twice is judged twice.
+        runs.sort_by_key(|run| (run.task, run.attempt, run.started));
         if !expected.contains(n) && !doomed.contains(n) {
             verdict.broken.push(format!("nobody asked for task {n}: {runs:?}"));
         }
-        if runs.iter().any(|run| run.task != runs[0].task) {
+        if !allowed.doubles && runs.iter().any(|run| run.task != runs[0].task) {
             verdict.broken.push(format!("task {n} was put in twice: {runs:?}"));
         }
         for pair in runs.windows(2) {
             let [before, after] = pair else { continue };
+            if before.task != after.task {
+                continue;
+            }
             let life = lives[&before.host];
             if after.attempt == before.attempt {
                 let woken = || woken_between(lives[&after.host], before, after);
-                match cause(life, before).or_else(woken) {
+                let again = || allowed.repeats.then_some(Cause::Crash);
+                match cause(life, before, allowed).or_else(woken).or_else(again) {
                     Some(cause) => *verdict.duplicates.entry(cause).or_default() += 1,
                     None => verdict.broken.push(format!(
                         "task {n} was started again although its host lived: {before:?} {after:?}"
@@ -88,6 +97,9 @@ pub(crate) fn judge(
     }
     let mut dead = letters.to_vec();
     dead.sort_unstable();
+    if allowed.doubles {
+        dead.dedup();
+    }
     if !dead.iter().eq(doomed) {
         let once: BTreeSet<u64> = dead.iter().copied().collect();
         let missing: Vec<_> = doomed.difference(&once).collect();
@@ -112,13 +124,13 @@ fn woken_between(life: &Life, before: &Run, after: &Run) -> Option<Cause> {
 }
 
 /// What happened to the host of a run after it began.
-fn cause(life: &Life, run: &Run) -> Option<Cause> {
+fn cause(life: &Life, run: &Run, allowed: Allowed) -> Option<Cause> {
     let over = |spans: &[(u64, u64)], limit: Duration| {
         spans.iter().any(|(from, to)| *to >= run.started && to - from > nanos(limit))
     };
     if over(&life.stops, OWNER_TIMEOUT - BEAT) {
         Some(Cause::Stopped)
-    } else if over(&life.outages, RESCUE_GRACE) {
+    } else if over(&life.outages, allowed.cut_off) {
         Some(Cause::CutOff)
     } else if life.killed.is_some_and(|at| at >= run.started) {
         Some(Cause::Killed)

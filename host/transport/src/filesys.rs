@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
+use crate::ownership::SHORTEST_LEASE;
 use crate::{
     Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, LetterId, NewTask, Options,
     QueueName, QueueStatus, Submitted, TaskId, Transport, TransportError, Uri, WaitingTask, Wake,
@@ -212,6 +213,10 @@ impl Transport for FileSys {
 
     fn rescue(&mut self) -> Result<u64, TransportError> {
         self.take_back()
+    }
+
+    fn lease(&self) -> Duration {
+        self.owner_timeout.max(SHORTEST_LEASE)
     }
 
     fn is_idle(&mut self, queue: &QueueName) -> Result<bool, TransportError> {

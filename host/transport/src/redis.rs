@@ -31,6 +31,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use redis::{Connection, RedisError};
 
+use crate::ownership::SHORTEST_LEASE;
 use crate::{
     Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, LetterId, NewTask, Options,
     QueueName, QueueStatus, Submitted, TaskId, Timestamp, Transport, TransportError, Uri,
@@ -51,6 +52,8 @@ pub struct Redis {
     owner: Option<i64>,
     /// Claims that `claim` has returned and that are not finished.
     known: HashSet<ClaimId>,
+    /// Claims that others were found to have taken over.
+    taken: Vec<ClaimId>,
     /// Whether a claim may have been made whose reply was lost.
     doubt: bool,
     /// Other owners without a connection, and since when.
@@ -72,6 +75,7 @@ impl Redis {
             owner_id: options.owner.as_ref().map(|owner| owner.id.clone()),
             owner: None,
             known: HashSet::new(),
+            taken: Vec::new(),
             doubt: false,
             absent: BTreeMap::new(),
         };
@@ -182,6 +186,14 @@ impl Transport for Redis {
 
     fn rescue(&mut self) -> Result<u64, TransportError> {
         self.take_back()
+    }
+
+    fn lease(&self) -> Duration {
+        self.options.rescue_grace.min(self.options.owner_timeout).max(SHORTEST_LEASE)
+    }
+
+    fn taken_over(&mut self) -> Vec<ClaimId> {
+        std::mem::take(&mut self.taken)
     }
 
     fn is_idle(&mut self, queue: &QueueName) -> Result<bool, TransportError> {

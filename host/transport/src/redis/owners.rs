@@ -48,7 +48,7 @@ impl Redis {
     /// After this owner was taken for dead: its claims are gone, it starts anew.
     pub(super) fn register_again(&mut self) -> Result<i64, TransportError> {
         self.owner = None;
-        self.known.clear();
+        self.taken.extend(self.known.drain());
         self.doubt = false;
         self.owner()
     }
