@@ -101,3 +101,17 @@ fn a_failure_names_its_place_and_leaves_nothing() {
     let absent = env.rex_host(&["deploy", "absent.yaml", "-d", &database.uri()]);
     assert!(absent.stderr.contains("unable to open file: "), "{absent}");
 }
+
+#[test]
+fn a_database_that_is_not_there_is_created() {
+    let (env, database) = (Env::new(), Database::new());
+    write(&env, "deploy.yaml", "{ table: one }\n");
+    let name = format!("deploy_new_{}", std::process::id());
+    let uri = database.uri();
+    let new = format!("{}/{name}", uri.rsplit_once('/').expect("it has a path").0);
+    let dry = env.rex_host(&["deploy", "deploy.yaml", "-d", &new, "--dry-run"]);
+    assert!(dry.stderr.ends_with("hint: without --dry-run it is created\n"), "{dry}");
+    let done = env.rex_host(&["deploy", "deploy.yaml", "-d", &new]);
+    database.connect().batch_execute(&format!("DROP DATABASE \"{name}\"")).expect("it is there");
+    assert!(done.status.success() && done.stderr.starts_with("Creating database "), "{done}");
+}

@@ -500,6 +500,9 @@ impl Deployer<'_> {
     }
 
     fn write_index(&mut self, table: TableId, index: &Index) -> Result<(), Error> {
+        if let Some(definition) = &index.definition {
+            return self.change(&format!("{definition};"));
+        }
         let owner = self.table(table)?;
         let columns = sql::names(owner.column_names(&index.columns).iter().map(String::as_str));
         let (table, name) = (sql::name(&owner.name), sql::name(&index.name));

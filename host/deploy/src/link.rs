@@ -127,7 +127,7 @@ fn build(
     if goal.unique {
         create_unique_key(d, at, &owner, label)?;
     } else {
-        d.create_index(table, Index { name, columns: vec![at.column] })?;
+        d.create_index(table, Index { name, columns: vec![at.column], definition: None })?;
     }
     remember(d, at, label, goal, text)?;
     Ok(at)
@@ -191,7 +191,7 @@ fn modify(
         }
         if index.is_none() {
             let name = mangle(&[&owner, label], Some("fk"));
-            d.create_index(at.table, Index { name, columns: vec![at.column] })?;
+            d.create_index(at.table, Index { name, columns: vec![at.column], definition: None })?;
         }
     }
     remember(d, at, label, goal, text)?;

@@ -44,12 +44,22 @@ pub(crate) fn deploy(
     for file in &args.files {
         parts.push((file.display(), Facts::file(&environment.cwd.join(file))?));
     }
-    output.remark(format_args!("Deploying application database to {address}."));
-    let config =
-        Config { uri: address, naming: Naming::Rex, gateways: Vec::new(), statement_timeout: None };
-    let mut session = Session::new(config).map_err(failed)?;
+    let mut session = session(&address)?;
     session.begin();
-    session.sql_rows(LOCK).map_err(failed)?;
+    if let Err(error) = session.sql_rows(LOCK) {
+        if !is_absent(&address) {
+            return Err(failed(error));
+        }
+        if args.dry_run {
+            return Err(failed(error).hint("without --dry-run it is created"));
+        }
+        output.remark(format_args!("Creating database {address}."));
+        let name = address.database().replace('"', "\"\"");
+        let create = format!("CREATE DATABASE \"{name}\" WITH ENCODING = 'UTF-8';");
+        maintenance(&address)?.sql_change(&create).map_err(failed)?;
+        session.sql_rows(LOCK).map_err(failed)?;
+    }
+    output.remark(format_args!("Deploying application database to {address}."));
     let mut deployer = Deployer::new(&mut session);
     for (name, facts) in &parts {
         output.remark(format_args!("Deploying {name}."));
@@ -83,6 +93,25 @@ pub(crate) fn deploy(
         })?;
     }
     output.finish()
+}
+
+fn session(address: &Address) -> Result<Session, Failure> {
+    let (uri, gateways) = (address.clone(), Vec::new());
+    let config = Config { uri, naming: Naming::Rex, gateways, statement_timeout: None };
+    Session::new(config).map_err(failed)
+}
+
+/// The database of the same server in which databases are made.
+fn maintenance(address: &Address) -> Result<Session, Failure> {
+    session(&address.with_database("postgres"))
+}
+
+/// Whether the server can be asked and has no such database.
+fn is_absent(address: &Address) -> bool {
+    let name = address.database().replace('\'', "''");
+    let query = format!("SELECT TRUE FROM pg_catalog.pg_database WHERE datname = '{name}'");
+    let rows = maintenance(address).ok().and_then(|mut session| session.sql_rows(&query).ok());
+    rows.is_some_and(|rows| rows.is_empty())
 }
 
 /// The database that is named here, else that of the project's settings.

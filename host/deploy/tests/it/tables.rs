@@ -172,3 +172,19 @@ fn links_into_a_table_go_with_it() {
         "#,
     );
 }
+
+#[test]
+fn a_column_that_moves_keeps_its_indexes() {
+    let mut driver = Driver::new("table_indexes");
+    driver.run("[{ table: t }, { column: t.a, type: text }, { column: t.b, type: text }]");
+    driver.sql(
+        "CREATE UNIQUE INDEX t_lower ON t (lower(a), b DESC) WHERE b <> 'x';
+         CREATE INDEX t_a ON t (a); CREATE INDEX t_b ON t USING hash (b)",
+    );
+    let indexes = "SELECT string_agg(indexdef, E'\n' ORDER BY indexname) FROM pg_indexes \
+                   WHERE tablename = 't'";
+    let before = driver.text(indexes);
+    let facts = "{ table: t, with: [{ column: b, type: text }, { column: a, type: text }] }";
+    assert!(driver.run(facts).contains("UPDATE \"t\" SET \"?\" = \"a\""));
+    assert_eq!(driver.text(indexes), before);
+}

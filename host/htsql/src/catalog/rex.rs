@@ -24,17 +24,20 @@ fn metadata(comment: Option<&str>) -> Metadata {
     let Some(body) = comment.and_then(|text| text.strip_prefix("---")) else {
         return metadata;
     };
-    let mut key = "";
+    // A long scalar goes on in lines that are set in.
+    let mut lines: Vec<String> = Vec::new();
     for line in body.lines() {
+        let goes_on = line.starts_with(' ') && !line.trim_start().starts_with("- ");
+        match lines.last_mut().filter(|_| goes_on) {
+            Some(last) => *last = format!("{last} {}", line.trim()),
+            None => lines.push(line.to_string()),
+        }
+    }
+    let mut key = "";
+    for line in &lines {
         if let Some(item) = line.trim_start().strip_prefix("- ") {
             if key == "aliases" {
                 metadata.aliases.push(scalar(item));
-            }
-        } else if line.starts_with(' ') {
-            // The rest of a folded scalar.
-            if let Some(alias) = metadata.aliases.last_mut().filter(|_| key == "aliases") {
-                alias.push(' ');
-                alias.push_str(line.trim());
             }
         } else if let Some((name, value)) = line.split_once(':') {
             key = name.trim();
@@ -55,10 +58,43 @@ fn scalar(text: &str) -> String {
     if let Some(inner) = inner('\'') {
         inner.replace("''", "'")
     } else if let Some(inner) = inner('"') {
-        inner.replace("\\\"", "\"").replace("\\\\", "\\")
+        unescaped(inner)
     } else {
         text.to_string()
     }
+}
+
+/// The text within double quotes, where what is not ASCII is written as `\xE9` or `\u20AC`.
+fn unescaped(text: &str) -> String {
+    let mut out = String::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        let digits = match (c, if c == '\\' { chars.next() } else { None }) {
+            ('\\', Some('x')) => 2,
+            ('\\', Some('u')) => 4,
+            ('\\', Some('U')) => 8,
+            ('\\', Some('n')) => {
+                out.push('\n');
+                continue;
+            }
+            ('\\', Some('t')) => {
+                out.push('\t');
+                continue;
+            }
+            (_, Some(escaped)) => {
+                out.push(escaped);
+                continue;
+            }
+            (c, None) => {
+                out.push(c);
+                continue;
+            }
+        };
+        let code: String = chars.by_ref().take(digits).collect();
+        let code = u32::from_str_radix(&code, 16).ok().and_then(char::from_u32);
+        out.push(code.unwrap_or(char::REPLACEMENT_CHARACTER));
+    }
+    out
 }
 
 /// The title of what has none: `first_name` as `First Name`.
@@ -210,6 +246,14 @@ mod tests {
         let metadata = metadata(Some(comment));
         assert_eq!(metadata.title.as_deref(), Some("It's"));
         assert_eq!(metadata.aliases, ["__title__ := if_null(title,string(code))"]);
+        let comment = "---\naliases:\n- a :=\n  b\ntitle: \"caf\\xE9 \\\"x\\\"\"\n";
+        let found = super::metadata(Some(comment));
+        assert_eq!(
+            (found.title.as_deref(), &found.aliases[..]),
+            (Some("caf\u{e9} \"x\""), &["a := b".to_string()][..])
+        );
+        let folded = super::metadata(Some("---\ntitle: a long\n  title\n"));
+        assert_eq!(folded.title.as_deref(), Some("a long title"));
     }
 
     #[test]
