@@ -115,3 +115,32 @@ fn a_database_that_is_not_there_is_created() {
     database.connect().batch_execute(&format!("DROP DATABASE \"{name}\"")).expect("it is there");
     assert!(done.status.success() && done.stderr.starts_with("Creating database "), "{done}");
 }
+
+#[test]
+fn jobs_inserted_at_once_have_codes_of_their_own() {
+    let (env, database) = (Env::new(), Database::new());
+    let uri = database.uri();
+    let done = env.rex_host(&["deploy", "--project", "rex.job", "-d", &uri]);
+    assert!(done.status.success() && done.stderr.contains("Deploying rex.job.\n"), "{done}");
+    assert_eq!(
+        env.rex_host(&["deploy", "--project", "rex.job", "-d", &uri]).ok(),
+        "nothing to change\n"
+    );
+    std::thread::scope(|scope| {
+        for client in 0..8 {
+            let mut connection = database.connect();
+            scope.spawn(move || {
+                let insert = "INSERT INTO job (owner, type) VALUES ($1, 'demo_fast')";
+                for _ in 0..50 {
+                    let owner = format!("client {client}");
+                    connection.execute(insert, &[&owner]).expect("its code is free");
+                }
+            });
+        }
+    });
+    let sql = "SELECT count(*), min(code), max(code) FROM job WHERE status = 'new'";
+    let row = database.connect().query_one(sql, &[]).expect("it can be asked");
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1), row.get::<_, i64>(2)), (400, 1, 400));
+    let nothing = env.rex_host(&["deploy", "--project", "rex.asynctask", "-d", &uri]);
+    assert!(nothing.stderr.starts_with("Nothing to deploy.\n"), "{nothing}");
+}

@@ -1,4 +1,4 @@
-//! `rex-host deploy`: facts in files to the structure and the rows of a database.
+//! `rex-host deploy`: facts, of files or of a project, to the structure and the rows of a database.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,11 +12,13 @@ use super::Environment;
 use super::failure::Failure;
 use super::output::Output;
 use super::place::Common;
+use crate::settings::Application;
 
 #[derive(clap::Args)]
 pub(crate) struct DeployArgs {
-    /// Files of facts, deployed in this order in one transaction
-    #[arg(value_name = "FILE", required = true)]
+    /// Files of facts, deployed in this order in one transaction [default: those of the project and
+    /// of all that it requires]
+    #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Database to deploy on, instead of the project's: a URI, `key=value` pairs, or a name
     #[arg(short = 'd', long = "database", value_name = "URI")]
@@ -40,9 +42,9 @@ pub(crate) fn deploy(
     output: &mut Output,
 ) -> Result<ExitCode, Failure> {
     let address = address(args, environment)?;
-    let mut parts = Vec::new();
-    for file in &args.files {
-        parts.push((file.display(), Facts::file(&environment.cwd.join(file))?));
+    let parts = parts(args, environment)?;
+    if parts.is_empty() {
+        output.remark("Nothing to deploy.");
     }
     let mut session = session(&address)?;
     session.begin();
@@ -112,6 +114,24 @@ fn is_absent(address: &Address) -> bool {
     let query = format!("SELECT TRUE FROM pg_catalog.pg_database WHERE datname = '{name}'");
     let rows = maintenance(address).ok().and_then(|mut session| session.sql_rows(&query).ok());
     rows.is_some_and(|rows| rows.is_empty())
+}
+
+/// What is to be deployed, under the names by which progress tells of it.
+fn parts(args: &DeployArgs, environment: &Environment) -> Result<Vec<(String, Facts)>, Failure> {
+    let mut parts = Vec::new();
+    for file in &args.files {
+        let facts = Facts::file(&environment.cwd.join(file))?;
+        parts.push((file.display().to_string(), facts));
+    }
+    if args.files.is_empty() {
+        let place = args.common.place(environment)?;
+        for package in Application::load(&place.sources, &place.globals)?.packages {
+            if let Some(path) = package.facts() {
+                parts.push((package.name, Facts::file(&path)?));
+            }
+        }
+    }
+    Ok(parts)
 }
 
 /// The database that is named here, else that of the project's settings.

@@ -27,6 +27,19 @@ pub struct Package {
     pub settings: Map<String, Value>,
 }
 
+impl Package {
+    /// The file of facts about the database that belongs to the project: `NAME.deploy.yaml` beside
+    /// `NAME.yaml`, `deploy.yaml` beside the `settings.yaml` of a directory.
+    pub fn facts(&self) -> Option<PathBuf> {
+        let path = self.path.as_ref()?;
+        let facts = match path.file_name()?.to_str()? {
+            "settings.yaml" => path.with_file_name("deploy.yaml"),
+            _ => path.with_extension("deploy.yaml"),
+        };
+        facts.is_file().then_some(facts)
+    }
+}
+
 /// Where projects are looked for.
 pub struct Places<'a> {
     /// Tried in order for a project's name.
