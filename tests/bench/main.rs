@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its figures")]
 
 mod bare;
+mod queue;
 mod stores;
 
 use std::path::Path;
@@ -35,11 +36,12 @@ fn main() {
     // Cargo adds an option of its own.
     let only: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     println!("{:<44} {:>12} {:>12} {:>7}", "figure", "measured", "limit", "ratio");
-    let all: [(&str, Figures); 5] = [
+    let all: [(&str, Figures); 6] = [
         ("starts", starts),
         ("deaths", deaths),
         ("memory", memory),
         ("reload", reload),
+        ("queue", queue::queue),
         ("stores", stores::stores),
     ];
     for (name, figures) in all {

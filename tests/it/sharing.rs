@@ -60,6 +60,67 @@ fn two_hosts_share_a_database() {
     two_hosts_share(&env, &store.args());
 }
 
+/// Hosts that wait for work get even shares of it, those that come later too, and one that leaves
+/// hands back what it has not started.
+fn hosts_join_and_leave(env: &Env, store: &[String]) {
+    const ROUND: i64 = 120;
+    let record = env.path("record");
+    let submit = |round: i64| {
+        let task = |n| json!({"how": "work", "ms": 5, "n": n, "record": record});
+        submit(env, store, &(round * ROUND..(round + 1) * ROUND).map(task).collect::<Vec<_>>());
+    };
+    let done = || recorded(&record).values().filter(|count| count.1 > 0).count() as i64;
+    let worked = |hosts: &[&Running]| -> Vec<usize> {
+        hosts.iter().map(|host| host.output().matches("Processing complete").count()).collect()
+    };
+    let is_even = |before: &[usize], after: &[usize]| {
+        let shares: Vec<usize> = before.iter().zip(after).map(|(b, a)| a - b).collect();
+        let even = ROUND as usize / shares.len();
+        assert!(shares.iter().all(|share| *share > even / 3), "of {ROUND}: {shares:?}");
+    };
+    let [one, two] = ["one", "two"].map(|state| {
+        let host = start(env, store, state, &[]);
+        host.wait_output("Starting; queue=crash");
+        host
+    });
+    submit(0);
+    wait_for("the first round", || done() == ROUND);
+    is_even(&[0, 0], &worked(&[&one, &two]));
+
+    let three = start(env, store, "three", &[]);
+    three.wait_output("Starting; queue=crash");
+    let before = worked(&[&one, &two, &three]);
+    submit(1);
+    wait_for("the second round", || done() == 2 * ROUND);
+    is_even(&before, &worked(&[&one, &two, &three]));
+
+    submit(2);
+    wait_for("some of the third round", || done() > 2 * ROUND + ROUND / 4);
+    one.signal(libc::SIGTERM);
+    one.wait_ok();
+    wait_for("the rest", || done() == 3 * ROUND);
+    for host in [two, three] {
+        host.signal(libc::SIGTERM);
+        host.wait_ok();
+    }
+    let twice: Vec<_> =
+        recorded(&record).into_iter().filter(|(_, count)| *count != (1, 1)).collect();
+    assert_eq!(twice, [], "each once");
+}
+
+#[test]
+fn hosts_join_and_leave_on_a_file() {
+    let env = crashing::env();
+    let store = shared_file(&env);
+    hosts_join_and_leave(&env, &store);
+}
+
+#[test]
+fn hosts_join_and_leave_on_a_database() {
+    let (env, store) = (crashing::env(), Store::pgsql());
+    hosts_join_and_leave(&env, &store.args());
+}
+
 fn takes_over(env: &Env, store: &[String]) {
     let record = env.path("record");
     let task = json!({"how": "until", "file": env.path("go"), "n": 1, "record": record});
