@@ -20,7 +20,7 @@ pub(crate) fn stores(library: &Path) {
         measure(library, "redis", |_| server.uri(), limit);
     }
     if let Some(uri) = amqp::fresh(55)
-        && let Some(limit) = kombu(&uri)
+        && let Some(limit) = bare_amqp(&uri)
     {
         measure(library, "amqp", |_| uri.clone(), limit);
     }
@@ -75,19 +75,17 @@ fn redis_benchmark(server: &Redis) -> Duration {
     rates.map(|rate| Duration::from_secs_f64(TASKS as f64 / rate)).sum()
 }
 
-/// The client library of old applications: as many puts, one of them a message, and gets.
-fn kombu(uri: &str) -> Option<Duration> {
+/// As many durable messages through a bare client, in streams both ways.
+fn bare_amqp(uri: &str) -> Option<Duration> {
     let python = python::with_clients()?;
-    let script = repository().join("host/transport/tests/interop/client.py");
-    let lines: String = (0..TASKS).map(|n| format!("\"{{\\\"n\\\": {n}}}\"\n")).collect();
-    let count = TASKS.to_string();
+    let (login, place) = uri.strip_prefix("amqp://")?.split_once('@')?;
+    let (user, password) = login.split_once(':')?;
+    let (address, vhost) = place.split_once('/')?;
     let begun = Instant::now();
-    for (action, input) in [(&["put", "bare"][..], lines.as_str()), (&["get", "bare", &count], "")]
-    {
-        let mut command = Command::new(&python);
-        command.arg(&script).arg(uri).args(action);
-        process::run_within(Duration::from_secs(600), command, input).ok();
-    }
+    let mut command = Command::new(&python);
+    command.arg(repository().join("tests/bench/bare_amqp.py"));
+    command.args([address, user, password, vhost, &TASKS.to_string()]);
+    process::run_within(Duration::from_secs(600), command, "").ok();
     Some(begun.elapsed())
 }
 
