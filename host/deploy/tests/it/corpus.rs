@@ -11,7 +11,7 @@ use serde_json::{Value as Json, json};
 use crate::support::Driver;
 
 /// The structure of a database in the shape of the corpus.
-fn structure(driver: &mut Driver) -> Json {
+pub(crate) fn structure(driver: &mut Driver) -> Json {
     let text = driver.text(
         "
 SELECT json_build_object(
@@ -40,7 +40,7 @@ SELECT json_build_object(
 }
 
 /// What the corpus does not tell apart: absent entries, and the end of a table's comment.
-fn plain(structure: &Json) -> Json {
+pub(crate) fn plain(structure: &Json) -> Json {
     match structure {
         Json::Object(members) => {
             let members = members.iter().filter(|(name, v)| !v.is_null() && *name != "rows");

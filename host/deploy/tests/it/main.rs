@@ -8,6 +8,7 @@ mod columns;
 mod corpus;
 mod data;
 mod facts;
+mod histories;
 mod identities;
 mod links;
 mod raw;
