@@ -27,5 +27,15 @@ pub(crate) fn deploy(d: &mut Deployer<'_>, fact: &AliasFact) -> Result<(), Error
     }
     aliases.sort_by_cached_key(|alias| alias_key(alias));
     let new = Comment { aliases, ..old.clone() };
-    if new != old { d.comment_table(table, new.write()) } else { Ok(()) }
+    if new != old {
+        d.comment_table(table, new.write())?;
+    }
+    match &fact.body {
+        Some(body) if d.is_locked() => {
+            let (catalog, parameters) = (d.catalog()?, fact.parameters.as_deref());
+            rex_htsql::check_field(&fact.table, parameters.unwrap_or_default(), body, &catalog)
+                .map_err(|error| Error::with("Failed to compile HTSQL expression:", error))
+        }
+        _ => Ok(()),
+    }
 }

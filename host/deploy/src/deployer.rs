@@ -2,7 +2,7 @@
 //! database as the statement leaves it. What has to change is decided by the modules of the facts.
 
 use rex_db::Session;
-use rex_htsql::Value;
+use rex_htsql::{Catalog, Naming, Value};
 use rex_yaml::Error;
 
 use crate::fact::{Fact, Facts};
@@ -131,6 +131,12 @@ impl<'s> Deployer<'s> {
     pub(crate) fn column(&mut self, at: At) -> Result<&mut Column, Error> {
         let gone = || Error::new("Discovered missing field");
         self.table(at.table)?.column_mut(at.column).ok_or_else(gone)
+    }
+
+    /// The database as queries see it.
+    pub(crate) fn catalog(&mut self) -> Result<Catalog, Error> {
+        let catalog = self.session.catalog().map_err(|error| Error::new(error.to_string()))?;
+        Ok(Catalog::new(catalog.database().clone(), Naming::Rex))
     }
 
     /// Sends a query that changes nothing.

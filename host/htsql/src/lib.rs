@@ -93,6 +93,21 @@ pub fn compile(
     command::recognize(&syn, env)?.compile(catalog, env, params)
 }
 
+/// Checks an expression that is to become a calculated field of a table: the names in it, and their
+/// types. It may refer to `params`, and to `$USER`, which applications set.
+///
+/// # Errors
+/// The layered text of the first error found, with the place in the expression marked.
+pub fn check_field(
+    table: &str,
+    params: &[String],
+    body: &syn::Syn,
+    catalog: &Catalog,
+) -> Result<(), Error> {
+    let params: Vec<String> = params.iter().cloned().chain(["USER".to_string()]).collect();
+    deep::run(body, || bind::bind_field(table, &params, body, catalog))
+}
+
 /// The stages that can be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lens {

@@ -47,6 +47,26 @@ fn aliases_are_kept_in_comments() {
     let product = driver.session.produce(query, &Params::new()).unwrap();
     let shown = format!("{:?}", product.data);
     assert!(shown.contains("Record([Integer(1), Integer(1)])"), "{shown}");
+    // That an alias makes sense is seen when everything is deployed.
+    let broken = "{ alias: \"family.individual_by_sex($sex) := individual?sex=$sexx\" }";
+    assert!(driver.run_once(broken).contains("individual?sex=$sexx\n"));
+    same(
+        &driver.locked(broken),
+        r#"
+        Failed to compile HTSQL expression:
+            Found unknown reference:
+                $sexx
+            Perhaps you had in mind:
+                $sex
+            While translating:
+                family.individual_by_sex($sex) := individual?sex=$sexx
+                                                                 ^^^^^
+        While validating alias fact:
+            "<unicode string>", line 1
+        "#,
+    );
+    driver.run("{ alias: \"family.named := {$USER, individual{code}}\" }");
+    driver.run("{ alias: family.named, present: false }");
     same(
         &driver.run("{ alias: family.individual_by_sex($sex), present: false }"),
         "COMMENT ON TABLE \"family\" IS '---\naliases:\n- size := count(individual)\n';",

@@ -52,6 +52,28 @@ pub(crate) fn bind(
     Ok((bound, profile))
 }
 
+/// Binds an expression as a field of a table; `params` are the names that it may refer to.
+///
+/// # Errors
+/// As [`bind`]; there is no such table.
+pub(crate) fn bind_field(
+    table: &str,
+    params: &[String],
+    syn: &Syn,
+    catalog: &Catalog,
+) -> Result<(), Error> {
+    let mut binder = Binder { look: Lookup { catalog }, count: 0, depth: 0 };
+    let mut known = Params::new();
+    for name in params {
+        known.set(name, Param::null());
+    }
+    let root = binder.root(syn, &known)?;
+    let recipe = binder.look.attribute(&root, &lookup::key(table), None);
+    let recipe = recipe.ok_or_else(|| Error::quoting("Found unknown attribute", table))?;
+    let scope = binder.apply(&root, &recipe, syn)?;
+    binder.bind(&scope, syn).map(|_bound| ())
+}
+
 pub(super) struct Binder<'a> {
     look: Lookup<'a>,
     count: usize,
