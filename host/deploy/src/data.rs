@@ -13,7 +13,7 @@ use crate::column_type::value_sql;
 use crate::deployer::{At, Deployer};
 use crate::fact::{DataFact, DataSource};
 use crate::image::TableId;
-use crate::rows::{load, same, selection};
+use crate::rows::{find, load, same, selection};
 use crate::{column, csv, identity, json, link, sql, table};
 
 /// A field of the table that rows are given for.
@@ -137,11 +137,10 @@ fn resolve(d: &mut Deployer<'_>, table: TableId, value: &Value) -> Result<Option
         });
     }
     let id = d.table(table)?.column_named("id").map(|column| column.id);
-    let rows = load(d, table)?;
-    let at = id.and_then(|id| rows.position(id));
-    let found = rows.find(&key).and_then(|row| row.get(at?));
-    Ok(match found {
-        Some(Value::Integer(id)) => Some(*id),
+    let row = find(d, table, &key)?;
+    let at = id.and_then(|id| d.rows.table(table)?.position(id));
+    Ok(match row.and_then(|row| row.get(at?).cloned()) {
+        Some(Value::Integer(id)) => Some(id),
         _ => None,
     })
 }
@@ -177,8 +176,8 @@ fn put(
         key.push(value.unwrap_or(Value::Null));
     }
     let id = d.table(table)?.column_named("id").map(|column| column.id).unwrap_or_default();
+    let old = find(d, table, &key)?;
     let rows = load(d, table)?;
-    let old = rows.find(&key).cloned();
     let old_id = old.as_ref().and_then(|row| row.get(rows.position(id)?)).cloned();
     let changed: Vec<(At, Value)> = given
         .into_iter()

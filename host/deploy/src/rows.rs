@@ -1,5 +1,5 @@
 //! The rows of tables that facts are about, read when they are first needed and kept up to date
-//! until the structure changes.
+//! until the structure changes: all of a table that has few, else one by one.
 
 use std::collections::HashMap;
 
@@ -8,9 +8,13 @@ use rex_htsql::{Value, literal};
 use rex_yaml::Error;
 
 use crate::column;
+use crate::column_type::value_sql;
 use crate::deployer::Deployer;
 use crate::image::{ColumnId, TableId};
 use crate::sql;
+
+/// A table with more rows than this is not read as a whole.
+const FEW: usize = 50_000;
 
 #[derive(Debug, Default)]
 pub(crate) struct Rows(HashMap<TableId, TableRows>);
@@ -22,6 +26,8 @@ pub(crate) struct TableRows {
     /// Positions of the columns of the primary key.
     key: Vec<usize>,
     rows: HashMap<Vec<String>, Vec<Value>>,
+    /// Whether a row that is not here is not there.
+    is_whole: bool,
 }
 
 impl Rows {
@@ -35,10 +41,6 @@ impl Rows {
 }
 
 impl TableRows {
-    pub(crate) fn find(&self, key: &[Value]) -> Option<&Vec<Value>> {
-        self.rows.get(&key.iter().map(key_text).collect::<Vec<_>>())
-    }
-
     pub(crate) fn put(&mut self, row: Vec<Value>) {
         let key = self.key_of(&row);
         self.rows.insert(key, row);
@@ -97,7 +99,36 @@ pub(crate) fn selection(d: &mut Deployer<'_>, table: TableId) -> Result<String, 
     Ok(selected.collect::<Vec<_>>().join(", "))
 }
 
-/// Reads the rows of a table unless they are known.
+/// The row of a table that has this primary key.
+pub(crate) fn find(
+    d: &mut Deployer<'_>,
+    table: TableId,
+    key: &[Value],
+) -> Result<Option<Vec<Value>>, Error> {
+    let text: Vec<String> = key.iter().map(key_text).collect();
+    let rows = load(d, table)?;
+    let known = rows.rows.get(&text).cloned();
+    if known.is_some() || rows.is_whole || key.contains(&Value::Null) {
+        return Ok(known);
+    }
+    let selection = selection(d, table)?;
+    let found = d.table(table)?;
+    let columns = found.primary_key().map(|key| found.column_names(&key.columns));
+    let equal: Vec<String> = columns
+        .unwrap_or_default()
+        .iter()
+        .zip(key)
+        .map(|(column, value)| format!("{} = {}", sql::name(column), value_sql(value)))
+        .collect();
+    let (name, equal) = (sql::name(&found.name), equal.join(" AND "));
+    let row = d.ask(&format!("SELECT {selection}\n    FROM {name}\n    WHERE {equal};"))?.pop();
+    if let Some(row) = &row {
+        load(d, table)?.put(row.clone());
+    }
+    Ok(row)
+}
+
+/// Reads the rows of a table unless they are known, or are many.
 pub(crate) fn load<'d>(
     d: &'d mut Deployer<'_>,
     table: TableId,
@@ -109,10 +140,15 @@ pub(crate) fn load<'d>(
         let key = found.primary_key().map(|key| key.columns.clone()).unwrap_or_default();
         let key = key.iter().filter_map(|id| columns.iter().position(|other| other == id));
         let mut rows =
-            TableRows { key: key.collect(), columns: columns.clone(), rows: HashMap::new() };
+            TableRows { key: key.collect(), columns, rows: HashMap::new(), is_whole: true };
         let name = sql::name(&found.name);
-        for row in d.ask(&format!("SELECT {selection}\n    FROM {name};"))? {
-            rows.put(row);
+        let beyond = format!("SELECT FROM {name} OFFSET {FEW} LIMIT 1");
+        if d.ask(&beyond)?.is_empty() {
+            for row in d.ask(&format!("SELECT {selection}\n    FROM {name};"))? {
+                rows.put(row);
+            }
+        } else {
+            rows.is_whole = false;
         }
         d.rows.0.insert(table, rows);
     }

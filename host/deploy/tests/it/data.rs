@@ -315,3 +315,30 @@ fn rows_come_from_files() {
     let place = format!("While parsing row #3:\n    \"{base}/broken/family.csv\", line #5");
     assert_eq!(error, failed(&format!("Discovered too many entries:\n    2 > 1\n{place}")));
 }
+
+#[test]
+fn rows_of_a_large_table_are_found_one_by_one() {
+    let mut driver = driver("data_large");
+    driver.sql(
+        "INSERT INTO family (code, notes) SELECT 'f' || n, 'old' FROM generate_series(1, 60000) n",
+    );
+    let done = driver.run(
+        "
+- { data: \"code,notes\\nf7,old\\nf59999,new\\nnone,new\\n\", of: family }
+- { data: [{ family: f60000, code: '01' }, { family: none, code: '01' }], of: individual }
+- { data: { code: f8 }, of: family, present: false }
+",
+    );
+    let heads: Vec<&str> = done.lines().filter(|line| !line.starts_with(' ')).collect();
+    assert_eq!(
+        heads,
+        [
+            "UPDATE \"family\"",
+            "INSERT INTO \"family\" (\"code\", \"notes\")",
+            "INSERT INTO \"individual\" (\"family_id\", \"code\")",
+            "INSERT INTO \"individual\" (\"family_id\", \"code\")",
+            "DELETE FROM \"family\"",
+        ]
+    );
+    assert_eq!(driver.count("family"), 60000);
+}
