@@ -10,6 +10,7 @@ use crate::fact::{ColumnFact, ColumnGoal};
 use crate::image::{Column, Image, Key, TableId, Type};
 use crate::name::mangle;
 use crate::sql;
+use crate::table::Finding;
 use crate::{identity, link, table};
 
 /// The column of a label; links are no columns.
@@ -35,24 +36,13 @@ pub(crate) fn type_of(image: &Image, ty: &Type) -> Option<ColumnType> {
 }
 
 pub(crate) fn deploy(d: &mut Deployer<'_>, fact: &ColumnFact) -> Result<(), Error> {
-    let Some(table) = table::find(d, &fact.table)? else {
-        return match fact.goal {
-            Some(_) => Err(Error::with("Discovered missing table:", &fact.table)),
-            None => Ok(()),
-        };
-    };
-    let mut found = find(d, table, &fact.label)?;
-    if found.is_none() && link::find(d, table, &fact.label)?.is_some() {
-        return Err(Error::with("Discovered link with the same name:", &fact.label));
-    }
+    let finding = Finding { find, find_other: link::find, other: "link" };
+    let was = fact.goal.as_ref().map(|goal| goal.was.as_slice());
+    let found = table::find_field(d, &finding, &fact.table, &fact.label, was)?;
+    let Some((table, found)) = found else { return Ok(()) };
     let Some(goal) = &fact.goal else {
         return found.map_or(Ok(()), |at| erase(d, at));
     };
-    for former in &goal.was {
-        if found.is_none() {
-            found = find(d, table, former)?;
-        }
-    }
     let at = match found {
         Some(at) => {
             modify(d, at, &fact.label, goal)?;

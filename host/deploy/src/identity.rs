@@ -8,7 +8,7 @@ use crate::fact::{Generator, IdentityFact};
 use crate::image::{Action, Key, TableId, Type};
 use crate::name::mangle;
 use crate::sql;
-use crate::{column, link, table};
+use crate::{column, generator, link, table};
 
 pub(crate) fn deploy(d: &mut Deployer<'_>, fact: &IdentityFact) -> Result<(), Error> {
     let table = table::need(d, &fact.table)?;
@@ -241,11 +241,15 @@ fn source(
         };
         if let Some(generator) = generator {
             let part = match (generator, kind) {
-                (Generator::Offset, Kind::Integer) => integer_offset(&table_name, &name, &basis),
-                (Generator::Offset, Kind::Text) => text_offset(&table_name, &name, &basis),
-                (Generator::Random, Kind::Integer) => integer_random(&table_name, &name),
-                (Generator::Random, Kind::Text) => text_random(&table_name, &name),
-                (Generator::Uuid, Kind::Text) => text_uuid(&name),
+                (Generator::Offset, Kind::Integer) => {
+                    generator::integer_offset(&table_name, &name, &basis)
+                }
+                (Generator::Offset, Kind::Text) => {
+                    generator::text_offset(&table_name, &name, &basis)
+                }
+                (Generator::Random, Kind::Integer) => generator::integer_random(&table_name, &name),
+                (Generator::Random, Kind::Text) => generator::text_random(&table_name, &name),
+                (Generator::Uuid, Kind::Text) => generator::text_uuid(&name),
                 (Generator::Uuid, _) => {
                     return Err(Error::with("Expected a text column:", &column.name));
                 }
@@ -268,95 +272,4 @@ enum Kind {
     Integer,
     Text,
     Other,
-}
-
-/// One more than the largest among the rows that agree in the fields before.
-fn integer_offset(table: &str, name: &str, basis: &[String]) -> String {
-    let same: Vec<String> = basis.iter().map(|other| format!("{other} = NEW.{other}")).collect();
-    let from = match same.as_slice() {
-        [] => format!("FROM {table};"),
-        same => format!("FROM {table}\n            WHERE {};", same.join(" AND ")),
-    };
-    format!(
-        "IF NEW.{name} IS NULL THEN
-    DECLARE
-        _offset int8;
-    BEGIN
-        SELECT max({name}) INTO _offset
-            {from}
-        NEW.{name} := coalesce(_offset, 0) + 1;
-    END;
-END IF;"
-    )
-}
-
-/// As [`integer_offset`], as three digits.
-fn text_offset(table: &str, name: &str, basis: &[String]) -> String {
-    let same: String = basis.iter().map(|other| format!(" AND {other} = NEW.{other}")).collect();
-    format!(
-        "IF NEW.{name} IS NULL THEN
-    DECLARE
-        _offset int4;
-    BEGIN
-        SELECT CAST(max({name}) AS int4) INTO _offset
-            FROM {table}
-            WHERE {name} ~ '^[0-9]{{3}}$'{same};
-        NEW.{name} := to_char(coalesce(_offset, 0) + 1, 'FM000');
-    END;
-END IF;"
-    )
-}
-
-/// A number of up to nine digits that no row has.
-fn integer_random(table: &str, name: &str) -> String {
-    format!(
-        "WHILE NEW.{name} IS NULL LOOP
-    DECLARE
-        _key int8;
-    BEGIN
-        _key := trunc((random()*999999999) + 1);
-        PERFORM id
-            FROM {table}
-            WHERE {name} = _key;
-        IF NOT FOUND THEN
-            NEW.{name} := _key;
-        END IF;
-    END;
-END LOOP;"
-    )
-}
-
-/// A letter, two digits, a letter, four digits, which no row has.
-fn text_random(table: &str, name: &str) -> String {
-    const LETTERS: &str = "ABCDEFGHJKLMNPQRTUVWXYZ";
-    const DIGITS: &str = "0123456789";
-    let listed = |all: &str| all.chars().map(|c| c.to_string()).collect::<Vec<_>>().join(",");
-    let letter = format!("_letters[1 + trunc(random()*{})]", LETTERS.len());
-    let digit = format!("_digits[1 + trunc(random()*{})]", DIGITS.len());
-    let key = [&letter, &digit, &digit, &letter, &digit, &digit, &digit, &digit]
-        .map(|part| format!("            {part}"))
-        .join(" ||\n");
-    let (letters, digits) = (listed(LETTERS), listed(DIGITS));
-    format!(
-        "WHILE NEW.{name} IS NULL LOOP
-    DECLARE
-        _letters text[] := '{{{letters}}}';
-        _digits text[] := '{{{digits}}}';
-        _key text;
-    BEGIN
-        _key :=
-{key};
-        PERFORM id
-            FROM {table}
-            WHERE {name} = _key;
-        IF NOT FOUND THEN
-            NEW.{name} := _key;
-        END IF;
-    END;
-END LOOP;"
-    )
-}
-
-fn text_uuid(name: &str) -> String {
-    format!("IF NEW.{name} IS NULL THEN\n    NEW.{name} := gen_random_uuid();\nEND IF;")
 }

@@ -5,14 +5,16 @@
 //! | module | does |
 //! |---|---|
 //! | `spec`, `fact` | YAML or data to facts: first the shape, then the meaning |
-//! | `deployer` | carries facts out: statements sent, image kept up to date |
+//! | `deployer`, `change` | carries facts out; statements sent, image kept up to date |
 //! | `table`, `column`, `link`, `identity`, `alias`, `data`, `raw` | one kind of fact each: what has to change |
+//! | `generator` | the bodies of triggers that fill identities |
 //! | `image` | the structure of the database, read once |
 //! | `rows` | the rows that facts are about |
 //! | `comment` | what is remembered in comments |
 //! | `name`, `column_type`, `sql`, `json`, `csv` | names, types and texts |
 
 mod alias;
+mod change;
 mod column;
 mod column_type;
 mod comment;
@@ -20,6 +22,7 @@ mod csv;
 mod data;
 mod deployer;
 mod fact;
+mod generator;
 mod identity;
 mod image;
 mod json;

@@ -10,6 +10,7 @@ use crate::deployer::{At, Deployer};
 use crate::fact::{LinkFact, LinkGoal};
 use crate::image::{Action, Column, ForeignKey, Index, TableId};
 use crate::name::{link_label, mangle};
+use crate::table::Finding;
 use crate::{column, identity, table};
 
 /// The link of a label.
@@ -37,24 +38,13 @@ pub(crate) fn target(d: &mut Deployer<'_>, at: At) -> Result<TableId, Error> {
 }
 
 pub(crate) fn deploy(d: &mut Deployer<'_>, fact: &LinkFact) -> Result<(), Error> {
-    let Some(table) = table::find(d, &fact.table)? else {
-        return match fact.goal {
-            Some(_) => Err(Error::with("Discovered missing table:", &fact.table)),
-            None => Ok(()),
-        };
-    };
-    let mut found = find(d, table, &fact.label)?;
-    if found.is_none() && column::find(d, table, &fact.label)?.is_some() {
-        return Err(Error::with("Discovered column with the same name:", &fact.label));
-    }
+    let finding = Finding { find, find_other: column::find, other: "column" };
+    let was = fact.goal.as_ref().map(|goal| goal.was.as_slice());
+    let found = table::find_field(d, &finding, &fact.table, &fact.label, was)?;
+    let Some((table, found)) = found else { return Ok(()) };
     let Some(goal) = &fact.goal else {
         return found.map_or(Ok(()), |at| erase(d, at));
     };
-    for former in &goal.was {
-        if found.is_none() {
-            found = find(d, table, former)?;
-        }
-    }
     let target = table::need(d, &goal.target)?;
     let at = match found {
         Some(at) => {

@@ -56,6 +56,43 @@ pub(crate) fn field(
     }
 }
 
+/// How fields of one kind are found, and what the other kind is called.
+pub(crate) struct Finding {
+    pub(crate) find: Find,
+    pub(crate) find_other: Find,
+    pub(crate) other: &'static str,
+}
+
+type Find = fn(&mut Deployer<'_>, TableId, &str) -> Result<Option<At>, Error>;
+
+/// The table of a fact about a field, and the field if it is there, perhaps by a former label.
+/// `was` is `None` where the field is not to be; then a table may be missing.
+pub(crate) fn find_field(
+    d: &mut Deployer<'_>,
+    finding: &Finding,
+    table: &str,
+    label: &str,
+    was: Option<&[String]>,
+) -> Result<Option<(TableId, Option<At>)>, Error> {
+    let Some(id) = find(d, table)? else {
+        return match was {
+            Some(_) => Err(Error::with("Discovered missing table:", table)),
+            None => Ok(None),
+        };
+    };
+    let mut found = (finding.find)(d, id, label)?;
+    if found.is_none() && (finding.find_other)(d, id, label)?.is_some() {
+        let message = format!("Discovered {} with the same name:", finding.other);
+        return Err(Error::with(message, label));
+    }
+    for former in was.unwrap_or_default() {
+        if found.is_none() {
+            found = (finding.find)(d, id, former)?;
+        }
+    }
+    Ok(Some((id, found)))
+}
+
 pub(crate) fn deploy(d: &mut Deployer<'_>, fact: &TableFact) -> Result<(), Error> {
     let mut found = find(d, &fact.label)?;
     let was = fact.goal.as_ref().map_or(&[][..], |goal| &goal.was);
