@@ -32,6 +32,7 @@ pub use attributes::{
 pub use dead::{dead_letters_are_deleted, dead_letters_are_kept, dead_letters_come_back};
 pub use limits::{
     a_paused_queue_gives_nothing, no_more_in_flight_than_allowed, what_it_cannot_do_is_refused,
+    what_may_not_be_claimed_is_not_awaited,
 };
 pub use outcomes::{
     one_batch_of_all_outcomes, partial_finish, released_tasks_go_to_their_old_place,
@@ -67,6 +68,7 @@ macro_rules! keeps_the_contract {
             retries_keep_their_place claims_tell_attributes a_unique_task_is_there_once a_paused_queue_gives_nothing
             no_more_in_flight_than_allowed attributes_survive_their_owner dead_letters_come_back
             dead_letters_are_deleted what_it_cannot_do_is_refused
+            what_may_not_be_claimed_is_not_awaited
             an_occasion_is_recorded_once one_of_many_hosts_records_an_occasion
         );
 

@@ -96,7 +96,8 @@ pub trait Transport: Send {
         Ok(BTreeMap::new())
     }
 
-    /// How long until the next task of `queue` is due that is not due yet; `None` when none waits.
+    /// How long until the next task of `queue` is due that was not due yet when [`claim`](Self::claim)
+    /// last gave none; `None` when none waits.
     fn next_due(&mut self, queue: &QueueName) -> Result<Option<Duration>, TransportError> {
         let _ = queue;
         Ok(None)

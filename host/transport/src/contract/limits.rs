@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{DEADLINE, Store, all_done, numbers, owner, queue, task, with};
+use super::{DEADLINE, Store, all_done, numbers, owner, queue, task, wait_for, with};
 use crate::{Attributes, Due, Features, Kind, NewTask, Options, Want, open};
 
 pub fn a_paused_queue_gives_nothing(store: &Store<'_>) {
@@ -62,6 +62,42 @@ pub fn no_more_in_flight_than_allowed(store: &Store<'_>) {
         }
     });
     assert_eq!(done.into_inner(), TASKS);
+}
+
+/// A host that waits for the next task must not find one that it cannot have.
+pub fn what_may_not_be_claimed_is_not_awaited(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let (mut host, mut operator) = (owner(&uri), open(&uri, &Options::default()).unwrap());
+    let Features { delays, pause, in_flight, .. } = host.features();
+    if !delays {
+        return;
+    }
+    let due =
+        |number, wait| with(number, Attributes { due: Due::In(wait), ..Attributes::default() });
+    let (name, want) = (queue("foo"), Want { in_flight: Some(1), ..Want::tasks(1) });
+    let soon = Duration::from_millis(50);
+    if in_flight {
+        operator.submit(&[task("foo", 1)]).unwrap();
+        let claim = host.claim(&name, &want).unwrap().unwrap();
+        operator.submit(&[due(2, soon)]).unwrap();
+        wait_for("the delayed task", || host.poll(&name).unwrap() == 1);
+        assert!(host.claim(&name, &want).unwrap().is_none());
+        assert_eq!(host.next_due(&name).unwrap(), None, "as many are in flight as may be");
+        host.finish(&all_done(&claim)).unwrap();
+        let claim = host.claim(&name, &want).unwrap().unwrap();
+        host.finish(&all_done(&claim)).unwrap();
+    }
+    if pause {
+        operator.submit(&[due(3, soon), due(4, Duration::from_secs(3600))]).unwrap();
+        operator.pause(&name, true).unwrap();
+        wait_for("the delayed task", || host.poll(&name).unwrap() == 1);
+        assert!(host.claim(&name, &Want::tasks(1)).unwrap().is_none());
+        let next = host.next_due(&name).unwrap();
+        assert!(next.is_none_or(|next| next > Duration::from_secs(60)), "{next:?}");
+        assert!(host.is_idle(&name).unwrap(), "it is paused");
+        operator.pause(&name, false).unwrap();
+        assert_eq!(numbers(&host.claim(&name, &Want::tasks(9)).unwrap().unwrap()), [3]);
+    }
 }
 
 pub fn what_it_cannot_do_is_refused(store: &Store<'_>) {

@@ -48,10 +48,10 @@ impl FileSys {
         }
         let place = self.place.clone();
         let queue = Queue::lock(&place, name)?;
+        queue.ripen()?;
         if queue.is_paused() {
             return Ok(None);
         }
-        queue.ripen()?;
         let room = match want.in_flight {
             Some(limit) => {
                 let flying = lists::in_flight(&place, name)?.unwrap_or(0);

@@ -159,7 +159,8 @@ RETURNING id, ids, dates::timestamptz[], attempts, payloads, priorities, histori
     (SELECT max(id) FROM theirs), txid_snapshot_xmin(txid_current_snapshot()),
     txid_snapshot_xmax(txid_current_snapshot())";
         session.transaction(|session| {
-            let merge = session.lock_to_claim(&self.address, queue)?;
+            let ready = session.lock_to_claim(&self.address, queue)?;
+            let merge = ready && wake_due(session, queue)?;
             let room = match want.in_flight {
                 Some(limit) => limit.saturating_sub(count_in_flight(session, queue)?),
                 None => want.tasks,
@@ -167,7 +168,7 @@ RETURNING id, ids, dates::timestamptz[], attempts, payloads, priorities, histori
             if room == 0 {
                 return Ok(None);
             }
-            let sql = if merge && wake_due(session, queue)? { MERGE } else { MOVE };
+            let sql = if merge { MERGE } else { MOVE };
             let (max, bytes) = (integer(want.tasks.min(room)), integer(want.bytes));
             let values: [&(dyn ToSql + Sync); 5] =
                 [&queue.as_str(), &max, &self.owner, &look.above, &bytes];

@@ -183,6 +183,7 @@ LIMIT ?2";
 UPDATE tasks SET claim = ?1
 WHERE queue = ?2 AND claim IS NULL AND due IS NULL AND (priority, id) <= (?3, ?4)";
     let name = queue.as_str();
+    change.prepare_cached(WAKE)?.execute(params![name, Timestamp::now().0])?;
     if change.prepare_cached(PAUSED)?.query_row([name], |row| row.get(0))? {
         return Ok(None);
     }
@@ -194,7 +195,6 @@ WHERE queue = ?2 AND claim IS NULL AND due IS NULL AND (priority, id) <= (?3, ?4
         }
         None => want.tasks,
     };
-    change.prepare_cached(WAKE)?.execute(params![name, Timestamp::now().0])?;
     let max = i64::try_from(want.tasks.min(room)).unwrap_or(i64::MAX);
     let mut tasks: Vec<ClaimedTask> = Vec::new();
     let (mut last, mut bytes) = ((0i64, 0i64), 0);
