@@ -11,13 +11,14 @@ use std::fmt::{self, Write as _};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crossbeam_channel::Receiver;
 use rex_plugin_api::Level;
 use serde_json::json;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
-use self::outlet::{Outlet, Stream};
+use self::outlet::{End, Outlet, Stream};
 
 /// The master's logger, as the original names it.
 pub const MASTER: &str = "AsyncTaskWorkerTask";
@@ -63,7 +64,7 @@ pub struct Console {
 
 impl Console {
     pub fn new(format: Format, filter: Filter) -> Console {
-        Console { format, shared: Arc::new(Mutex::new(filter)), outlet: Outlet::default() }
+        Console { format, shared: Arc::new(Mutex::new(filter)), outlet: Outlet::new() }
     }
 
     /// Makes this the place where all events of the process go.
@@ -104,9 +105,30 @@ impl Console {
         self.outlet.is_full()
     }
 
-    /// The end is wanted at once: it does not wait for a reader any more.
+    /// An order to end has come: a reader that has stopped reading is not waited for.
+    pub fn end(&self) {
+        self.outlet.hurry(End::Ordered);
+    }
+
+    /// The end is wanted at once: it hardly waits for a reader any more.
     pub fn hurry(&self) {
-        self.outlet.hurry();
+        self.outlet.hurry(End::AtOnce);
+    }
+
+    /// Where all that was said and printed until now ends.
+    pub fn mark(&self) -> u64 {
+        self.outlet.mark()
+    }
+
+    /// Whether what stands before a mark is written, or not to be waited for any more: nobody has
+    /// read for 5 seconds, or the end is wanted at once.
+    pub fn is_out(&self, mark: u64) -> bool {
+        self.outlet.is_out(mark)
+    }
+
+    /// Receives when [`Console::is_out`] may have changed.
+    pub fn written(&self) -> &Receiver<()> {
+        self.outlet.wake()
     }
 
     /// Waits until everything is written; any of `signals` ends the process meanwhile.

@@ -1,6 +1,6 @@
 //! `export_plugin!`: what turns a crate into a plugin.
 
-/// Exports the workers of a `cdylib` crate. One call a crate, at its top level.
+/// Exports the workers and commands of a `cdylib` crate. One call a crate, at its top level.
 ///
 /// ```
 /// # use rex_plugin_api::{Context, Payload, Result, Worker};
@@ -15,20 +15,23 @@
 /// }
 /// ```
 ///
+/// A plugin may add commands to `rex-host`, too, or nothing else: see [`Command`](crate::Command).
+///
 /// A plugin that cannot do without a host operation that API 1.0 did not have declares it, so that
 /// an older host refuses the plugin at once: `export_plugin! { workers: { … }, needs: [7] }`.
 #[macro_export]
 macro_rules! export_plugin {
     (
-        workers: { $($name:literal => $worker:ty),+ $(,)? }
-        $(, needs: [$($op:expr),+ $(,)?])?
-        $(,)?
+        $(workers: { $($name:literal => $worker:ty),+ $(,)? } $(,)?)?
+        $(commands: { $($command:literal => $implementation:ty),+ $(,)? } $(,)?)?
+        $(needs: [$($op:expr),+ $(,)?] $(,)?)?
     ) => {
         #[allow(unsafe_code, non_upper_case_globals)]
         const _: () = {
             fn registry() -> $crate::Registry {
                 $crate::Registry::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
-                    $(.worker::<$worker>($name))+
+                    $($(.worker::<$worker>($name))+)?
+                    $($(.command::<$implementation>($command))+)?
                     $($(.needs($op))+)?
             }
 

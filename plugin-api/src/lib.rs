@@ -1,6 +1,6 @@
 //! All that an author of rex-host plugins sees.
 //!
-//! A plugin is a `cdylib` with one or more workers. The host starts a process of its own for each
+//! A plugin is a `cdylib` with one or more workers, or commands. The host starts a process of its own for each
 //! worker slot, loads the plugin there and hands it one task after the other:
 //!
 //! ```
@@ -30,11 +30,12 @@
 //! What a worker prints goes to the host's output, in step with its log lines. An `Err`, a panic or
 //! a crash costs the task in hand one attempt and nothing else.
 //!
-//! Modules in reading order: [`worker`] and [`context`] are what an author implements and is given,
+//! Modules in reading order: [`worker`], [`command`] and [`context`] are what an author implements and is given,
 //! [`payload`] and [`error`] the values they exchange, [`testing`] a host for tests; [`ops`] names
 //! what crosses the boundary, [`abi`] is the boundary itself.
 
 pub mod abi;
+pub mod command;
 pub mod context;
 pub mod error;
 mod export;
@@ -45,6 +46,7 @@ mod registry;
 pub mod testing;
 pub mod worker;
 
+pub use command::Command;
 pub use context::{Context, Level};
 pub use error::{Error, Result, ResultExt};
 pub use payload::{Payload, PayloadError};

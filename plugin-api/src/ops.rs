@@ -20,7 +20,7 @@ pub struct ApiVersion {
 }
 
 /// What this crate speaks.
-pub const API: ApiVersion = ApiVersion { major: 1, minor: 1 };
+pub const API: ApiVersion = ApiVersion { major: 1, minor: 2 };
 
 impl fmt::Display for ApiVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,6 +43,8 @@ pub const PLUGIN_DESCRIBE: u32 = 1;
 pub const PLUGIN_START: u32 = 2;
 /// Host to plugin: a [`TaskHeader`], a newline and the payload's text in.
 pub const PLUGIN_PROCESS: u32 = 3;
+/// Host to plugin: a [`RunCommand`] in. Since API 1.2.
+pub const PLUGIN_COMMAND: u32 = 4;
 
 /// Plugin to host: a [`Log`] in.
 pub const HOST_LOG: u32 = 1;
@@ -68,6 +70,9 @@ pub struct Manifest {
     /// Whether panics unwind. Without it a panic cannot be caught and kills the process.
     pub unwinds: bool,
     pub workers: Vec<WorkerEntry>,
+    /// Since API 1.2.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub commands: Vec<CommandEntry>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -76,6 +81,21 @@ pub struct WorkerEntry {
     pub name: String,
     /// The logger's name: the worker's type.
     pub logger: String,
+}
+
+/// See [`Command`](crate::Command).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CommandEntry {
+    pub name: String,
+    pub about: String,
+    pub arguments: String,
+    pub help: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunCommand {
+    pub command: String,
+    pub arguments: Vec<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -10,17 +10,24 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use serde::de::DeserializeOwned;
 
 use crate::abi::{Buffer, Host};
+use crate::command::Command;
 use crate::context::{Context, Level};
 use crate::error::Result;
-use crate::ops::{self, Failure, Manifest, Start, TaskHeader, WorkerEntry};
+use crate::ops::{
+    self, CommandEntry, Failure, Manifest, RunCommand, Start, TaskHeader, WorkerEntry,
+};
 use crate::payload::Payload;
 use crate::worker::Worker;
 
-/// The workers of one plugin, by name; written by `export_plugin!`.
+/// The workers and commands of one plugin, by name; written by `export_plugin!`.
 pub struct Registry {
     manifest: Manifest,
     makers: Vec<fn() -> Box<dyn ErasedWorker>>,
+    commands: Vec<RunsCommand>,
 }
+
+/// Makes a [`Command`] and runs it.
+type RunsCommand = fn(&[String]) -> Result<()>;
 
 /// [`Worker`] without its constructor, so that one process can hold any.
 trait ErasedWorker: Send {
@@ -48,8 +55,10 @@ impl Registry {
                 needs: Vec::new(),
                 unwinds: cfg!(panic = "unwind"),
                 workers: Vec::new(),
+                commands: Vec::new(),
             },
             makers: Vec::new(),
+            commands: Vec::new(),
         }
     }
 
@@ -61,6 +70,19 @@ impl Registry {
             .workers
             .push(WorkerEntry { name: name.to_owned(), logger: logger.to_owned() });
         self.makers.push(|| Box::new(W::default()));
+        self
+    }
+
+    /// Adds a command.
+    #[must_use]
+    pub fn command<C: Command>(mut self, name: &str) -> Registry {
+        self.manifest.commands.push(CommandEntry {
+            name: name.to_owned(),
+            about: C::ABOUT.to_owned(),
+            arguments: C::ARGUMENTS.to_owned(),
+            help: C::HELP.to_owned(),
+        });
+        self.commands.push(|arguments| C::default().run(arguments));
         self
     }
 
@@ -134,11 +156,25 @@ pub(crate) fn call(op: u32, input: &[u8], output: &mut Buffer) -> u32 {
             Ok((header, payload)) => run_task(&**host, &header, &payload, output),
             Err(text) => bad_input(output, &text),
         },
+        ops::PLUGIN_COMMAND => match parse::<RunCommand>(input) {
+            Ok(run) => run_command(registry, &run, output),
+            Err(text) => bad_input(output, &text),
+        },
         _ => {
             output.set(ops::API.to_string().as_bytes());
             ops::UNKNOWN_OP
         }
     }
+}
+
+fn run_command(registry: &Registry, run: &RunCommand, output: &mut Buffer) -> u32 {
+    let position = registry.manifest.commands.iter().position(|c| c.name == run.command);
+    let Some(command) = position.and_then(|n| registry.commands.get(n)) else {
+        return bad_input(output, &format!("the plugin has no command `{}`", run.command));
+    };
+    let result = guard(|| command(&run.arguments));
+    flush_stdio();
+    outcome(result, output)
 }
 
 fn run_start(registry: &Registry, host: &dyn Host, start: Start, output: &mut Buffer) -> u32 {

@@ -139,6 +139,8 @@ fn bad_payload() {
         ("[1]", "Expected a mapping\nGot:\n    [1]"),
         ("x", "Expected a JSON object\nGot:\n    'x'"),
         ("{\"a\":", "Expected a JSON object\nGot:\n    '{\"a\":'"),
+        ("{\"a\": 1e400}", "the payload cannot be read: number out of range"),
+        ("{\"a\": \"\\ud800\"}", "the payload cannot be read: "),
     ];
     for (payload, expected) in cases {
         let text = env.rex_host(&["submit", "foo", payload]).fails(1);
@@ -236,6 +238,11 @@ fn usage() {
     for args in [&["no-such-command"] as &[&str], &["run", "--no-such-option"], &["queue"]] {
         env.rex_host(args).fails(2);
     }
+    let text = env.rex_host(&["sttus"]).fails(2);
+    assert!(
+        text.contains("unrecognized subcommand 'sttus'") && text.contains("'status'"),
+        "{text}"
+    );
     let text = env.rex(&["no-such-task"]).fails(1);
     assert_eq!(text, "FATAL ERROR: unknown task no-such-task\n\n");
     let text = env.rex(&["asynctask-workers"]).fails(1);

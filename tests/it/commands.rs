@@ -217,6 +217,7 @@ fn plugins_that_are_there() {
         .collect();
     workers.sort_unstable();
     let expected = [
+        "ctl_executor",
         "demo_bar_worker",
         "demo_baz_worker",
         "demo_error_worker",

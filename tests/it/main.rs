@@ -8,6 +8,7 @@ mod crashing;
 mod delivery;
 mod deploy;
 mod outage;
+mod plugin_commands;
 mod query;
 mod readme;
 mod refusals;

@@ -407,8 +407,11 @@ fn the_copy_that_a_process_runs_is_kept() {
     age_copies(&env);
     env.rex_host(&["reload"]).ok();
     host.wait_output("cannot start: ");
-    let status = env.rex_host(&["status"]).ok();
-    assert!(status.contains("  restarting in "), "{status}");
+    let mut status = String::new();
+    wait_for("a process that waits to be started again", || {
+        status = env.rex_host(&["status"]).ok();
+        status.contains("  restarting in ")
+    });
     assert!(status.contains("the last process of queue crash cannot start: "), "{status}");
     wait_for("what nobody uses to be removed", || !unused.exists());
 

@@ -154,6 +154,33 @@ fn nobody_reads_the_output() {
     });
 }
 
+/// What a task printed is out before the task is recorded as done; but nobody who stops reading
+/// holds the host's end up.
+#[test]
+fn outcomes_wait_for_the_output() {
+    let env = crashing::env();
+    let chatty = json!({"how": "ok", "n": 1, "pad": "x".repeat(200_000)}).to_string();
+    Store::Embedded.submit(&env, "crash", &[&chatty]);
+    let host = crashing::start_unread(&env, &json!({"crash": {}}));
+    let process = Process::find(host.pid()).expect("it runs");
+    // Killed before it has waited for long: the task is run again.
+    let done = || {
+        let status = env.rex_host(&["status", "--json"]);
+        status.status.success() && status.json_lines()[0]["done"] == 1
+    };
+    wait_for("the task to be done", done);
+    process.kill();
+    wait_for("the host to end", || !process.is_alive());
+    assert_eq!(env.rex_host(&["queue", "list", "--json"]).json_lines()[0]["in_flight"], 1);
+
+    let host = crashing::start_unread(&env, &json!({"crash": {}}));
+    let process = Process::find(host.pid()).expect("it runs");
+    wait_for("the task to be done", done);
+    host.signal(libc::SIGTERM);
+    wait_for("the host to end", || !process.is_alive());
+    assert_eq!(env.rex_host(&["queue", "list", "--json"]).ok(), "");
+}
+
 #[test]
 fn drain_has_a_deadline() {
     let env = crashing::env();

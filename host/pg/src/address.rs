@@ -19,6 +19,8 @@ pub struct Address {
     pub(crate) hosts: Vec<Host>,
     pub(crate) user: String,
     pub(crate) password: Option<String>,
+    /// Why the password file was of no use.
+    pub(crate) password_trouble: Option<String>,
     pub(crate) database: String,
     pub(crate) protection: Protection,
     pub(crate) tls: TlsFiles,
@@ -77,15 +79,13 @@ const SOCKETS: [&str; 3] = ["/var/run/postgresql", "/run/postgresql", "/tmp"];
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// libpq's parameters that mean nothing here.
-const IGNORED: [&str; 8] = [
+const IGNORED: [&str; 6] = [
     "gssencmode",
     "krbsrvname",
-    "sslcrl",
     "sslcompression",
     "sslnegotiation",
     "client_encoding",
     "fallback_application_name",
-    "service",
 ];
 
 /// Parameters that the driver knows by libpq's names.
@@ -126,6 +126,7 @@ impl Address {
             root: params.take_or_env("sslrootcert", "PGSSLROOTCERT").map(PathBuf::from),
             certificate: params.take_or_env("sslcert", "PGSSLCERT").map(PathBuf::from),
             key: params.take_or_env("sslkey", "PGSSLKEY").map(PathBuf::from),
+            revoked: params.take_or_env("sslcrl", "PGSSLCRL").map(PathBuf::from),
         };
         let connect_timeout = match params.take_or_env("connect_timeout", "PGCONNECT_TIMEOUT") {
             Some(text) => match text.parse::<u64>().map_err(|_| BadAddress::Timeout)? {
@@ -146,11 +147,18 @@ impl Address {
                 return Err(BadAddress::Unknown(name));
             }
         }
+        let file = passfile.map(PathBuf::from).or_else(|| home().map(|h| h.join(".pgpass")));
+        let (lines, password_trouble) = match file.filter(|_| password.is_none()) {
+            Some(file) => match passfile::read(&file) {
+                Ok(lines) => (lines, None),
+                Err(trouble) => (String::new(), Some(trouble)),
+            },
+            None => (String::new(), None),
+        };
         let password = password.or_else(|| {
-            let file = passfile.map(PathBuf::from).or_else(|| home().map(|h| h.join(".pgpass")))?;
             hosts.iter().find_map(|host| {
                 passfile::password(
-                    &file,
+                    &lines,
                     [host.name_in_passfile(), &host.port.to_string(), &database, &user],
                 )
             })
@@ -159,6 +167,7 @@ impl Address {
             hosts,
             user,
             password,
+            password_trouble,
             database,
             protection,
             tls,
@@ -385,6 +394,7 @@ mod tests {
         let bad = |text: &str| Address::parse(text).unwrap_err();
         assert_eq!(bad("pgsql:d?sslmode=maybe"), BadAddress::SslMode("maybe".to_owned()));
         assert_eq!(bad("pgsql:d?colour=red"), BadAddress::Unknown("colour".to_owned()));
+        assert_eq!(bad("pgsql:d?service=x"), BadAddress::Unknown("service".to_owned()));
         assert_eq!(bad("pgsql:d?connect_timeout=x"), BadAddress::Timeout);
         assert_eq!(
             bad("pgsql:d?keepalives_idle=x"),

@@ -173,7 +173,12 @@ impl<'a> Attempts<'a> {
 
     /// Why there is no connection.
     pub fn into_error(self) -> ConnectError {
-        ConnectError { text: self.texts.join("\n"), source: self.last }
+        let mut text = self.texts.join("\n");
+        let lacks_password = text.contains("password");
+        if let Some(trouble) = self.address.password_trouble.as_ref().filter(|_| lacks_password) {
+            text.push_str(&format!("\n{trouble}"));
+        }
+        ConnectError { text, source: self.last }
     }
 
     fn say(&mut self, place: &str, reason: &str) {

@@ -5,31 +5,27 @@ use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// Looks the password of `[host, port, database, user]` up in a password file
-/// (`host:port:database:user:password`, `*` for any). A file that others may read is passed over
-/// with a warning.
-pub(crate) fn password(file: &Path, wanted: [&str; 4]) -> Option<String> {
+/// The lines of a password file; none where there is no such file.
+///
+/// # Errors
+/// In libpq's words: others may read it, or this user may not.
+pub(crate) fn read(file: &Path) -> Result<String, String> {
     match fs::metadata(file) {
-        Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => {
-            tracing::warn!(
-                "password file {} has group or world access; permissions should be u=rw (0600) or \
-                 less",
-                file.display()
-            );
-            return None;
-        }
-        Ok(_) => {}
-        Err(error) if error.kind() == ErrorKind::NotFound => return None,
-        Err(error) => {
-            tracing::warn!("cannot read the password file {}: {error}", file.display());
-            return None;
-        }
+        Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => Err(format!(
+            "password file \"{}\" has group or world access; permissions should be u=rw (0600) or \
+             less",
+            file.display()
+        )),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        _ => fs::read_to_string(file).map_err(|error| {
+            format!("could not read password file \"{}\": {error}", file.display())
+        }),
     }
-    let lines = fs::read_to_string(file).ok()?;
-    find(&lines, wanted)
 }
 
-fn find(lines: &str, wanted: [&str; 4]) -> Option<String> {
+/// Looks the password of `[host, port, database, user]` up in the lines of a password file
+/// (`host:port:database:user:password`, `*` for any).
+pub(crate) fn password(lines: &str, wanted: [&str; 4]) -> Option<String> {
     lines.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
         let fields = split_fields(line);
         let (password, keys) = fields.split_last()?;
@@ -56,15 +52,31 @@ fn split_fields(line: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::find;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::{password, read};
 
     #[test]
     fn lines() {
         let lines = "# comment\nh:5432:db:u:one\n*:*:other:u:t\\:w\\\\o\nlocalhost:1:*:*:three:x\n";
-        let find = |host, port, db, user| find(lines, [host, port, db, user]);
+        let find = |host, port, db, user| password(lines, [host, port, db, user]);
         assert_eq!(find("h", "5432", "db", "u").as_deref(), Some("one"));
         assert_eq!(find("h", "1", "other", "u").as_deref(), Some("t:w\\o"));
         assert_eq!(find("localhost", "1", "db", "x").as_deref(), Some("three:x"));
         assert_eq!(find("h", "5432", "db", "nobody"), None);
+    }
+
+    #[test]
+    fn a_file_that_others_may_read_is_not_used() {
+        let file = std::env::temp_dir().join(format!("rex-passfile-{}", std::process::id()));
+        assert_eq!(read(&file).as_deref(), Ok(""));
+        std::fs::write(&file, "*:*:*:*:secret\n").unwrap();
+        for (mode, is_used) in [(0o600, true), (0o640, false), (0o604, false)] {
+            std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).unwrap();
+            assert_eq!(read(&file).is_ok(), is_used, "{mode:o}");
+        }
+        let trouble = read(&file).unwrap_err();
+        assert!(trouble.contains("group or world access") && !trouble.contains("secret"));
+        std::fs::remove_file(&file).unwrap();
     }
 }

@@ -4,6 +4,7 @@
 //! end in the same functions. `place` finds what a command works on (settings, state, plugins,
 //! transport), `output` is the only file that prints, `failure` says what went wrong.
 
+mod command;
 mod cron;
 mod deploy;
 mod dlq;
@@ -26,20 +27,25 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser, Subcommand};
 
+use self::command::{Outcome, Spelling};
 use self::failure::Failure;
 use self::output::Output;
-use self::place::Place;
+use self::place::{Common, Place};
 use crate::log::Format;
 use crate::plugins::probe;
+use crate::settings::Sources;
 use crate::worker;
 
 /// Runs background tasks in worker plugins, a process each, and loses none
 #[derive(Parser)]
 #[command(name = "rex-host", version, max_term_width = 100, arg_required_else_help = true)]
-#[command(after_help = "Exit codes: 0 done, 1 negative answer or failure, 2 usage, 78 bad \
-                        configuration (run)")]
+#[command(
+    after_help = "Plugins may add commands: see `rex-host plugin list`.\n\nExit codes: 0 done, 1 negative answer or failure, 2 usage, 78 bad \
+                        configuration (run)"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -80,6 +86,9 @@ enum Command {
     Reload(operate::ReloadArgs),
     /// Have the running host finish what it is at and end
     Stop(operate::StopArgs),
+    /// A command of a plugin
+    #[command(external_subcommand)]
+    OfPlugin(Vec<OsString>),
 }
 
 /// What the process was started with; read once.
@@ -111,6 +120,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match arguments.get(1).and_then(|word| word.to_str()) {
         Some(worker::SUBCOMMAND) => return worker::main(&arguments[2..]),
         Some(probe::SUBCOMMAND) => return plugin::probe(&arguments[2..]),
+        Some(command::SUBCOMMAND) => return command::process(&arguments[2..]),
         _ => {}
     }
     let name = arguments.first().and_then(|path| Path::new(path).file_name());
@@ -155,7 +165,15 @@ fn original(arguments: &[OsString]) -> ExitCode {
         run::host(Place::find(sources, &environment)?, &request).map_err(Into::into)
     };
     let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
-    ExitCode::from(rex::main(&words, sources, &mut out, &mut err, run))
+    let command = |sources: Sources, name: &str, arguments: &[String]| {
+        let place = Place::find(sources, &environment)?;
+        let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+        Ok(match command::run(&place, name, &arguments, Spelling::Original)? {
+            Outcome::Ran(code) => Some(code),
+            Outcome::Unknown(_) => None,
+        })
+    };
+    ExitCode::from(rex::main(&words, sources, &mut out, &mut err, run, command))
 }
 
 fn obey(command: Command, output: &mut Output) -> Result<ExitCode, Failure> {
@@ -174,5 +192,41 @@ fn obey(command: Command, output: &mut Output) -> Result<ExitCode, Failure> {
         Command::Status(args) => operate::status(&args, environment, output),
         Command::Reload(args) => operate::reload(&args, environment, output),
         Command::Stop(args) => operate::stop(&args, environment, output),
+        Command::OfPlugin(words) => of_plugin(&words, &environment, output),
     }
+}
+
+/// A name that is none of ours: a plugin's command, or a slip.
+fn of_plugin(
+    words: &[OsString],
+    environment: &Environment,
+    output: &mut Output,
+) -> Result<ExitCode, Failure> {
+    let place = Common::default().place(environment)?;
+    let (name, arguments) = words.split_first().ok_or_else(|| Failure::new("no command"))?;
+    let name = name.to_string_lossy();
+    let refused = match command::run(&place, &name, arguments, Spelling::Native)? {
+        Outcome::Ran(code) => return Ok(ExitCode::from(code)),
+        Outcome::Unknown(catalog) => catalog.map_or_else(Vec::new, |catalog| catalog.refusals),
+    };
+    let code = Output::usage(&unknown(&name));
+    for refusal in refused {
+        let (file, reason) = (refusal.path.display(), refusal.reason);
+        output.remark(format_args!("note: plugin {file} is refused: {reason}"));
+    }
+    Ok(code)
+}
+
+/// As clap says it where no other commands are allowed for.
+fn unknown(name: &str) -> clap::Error {
+    let ours = Cli::command();
+    let alike = |other: &str| strsim::jaro(name, other) > 0.7;
+    let names = ours.get_subcommands().map(clap::Command::get_name);
+    let meant: Vec<String> = names.filter(|name| alike(name)).map(str::to_owned).collect();
+    let mut error = clap::Error::new(ErrorKind::InvalidSubcommand).with_cmd(&ours);
+    error.insert(ContextKind::InvalidSubcommand, ContextValue::String(name.to_owned()));
+    if !meant.is_empty() {
+        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(meant));
+    }
+    error
 }

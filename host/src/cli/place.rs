@@ -2,6 +2,7 @@
 //! the same host.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use rex_transport::{Options, Owner, Transport, Uri};
@@ -133,6 +134,16 @@ impl Place {
             sources,
             globals,
         })
+    }
+
+    /// The global settings that a program which is started by this one should find as this one did.
+    pub(crate) fn environment(&self) -> Vec<(&'static str, OsString)> {
+        let globals = &self.globals;
+        let mut variables = vec![("REX_PLUGINS", self.plugins.clone().into_os_string())];
+        variables
+            .extend(globals.settings.clone().map(|dir| ("REX_SETTINGS", dir.into_os_string())));
+        variables.extend(globals.project.clone().map(|name| ("REX_PROJECT", name.into())));
+        variables
     }
 
     /// Settings for commands that run no workers.

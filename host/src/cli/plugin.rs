@@ -92,11 +92,11 @@ fn list(
                 plugin.manifest.version.clone(),
                 plugin.manifest.api.to_string(),
                 plugin.hash.chars().take(12).collect(),
-                workers(plugin).join(" "),
+                exports(plugin),
             ]
         })
         .collect();
-    output.table(&["FILE", "NAME", "VERSION", "API", "HASH", "WORKERS"], &rows)?;
+    output.table(&["FILE", "NAME", "VERSION", "API", "HASH", "EXPORTS"], &rows)?;
     for refusal in &catalog.refusals {
         print_refusal(&file_name(&refusal.path), refusal, output)?;
     }
@@ -116,12 +116,12 @@ fn check(
         for plugin in &catalog.plugins {
             let manifest = &plugin.manifest;
             output.line(format_args!(
-                "{}: good: {} {}, plugin API {}, workers {}",
+                "{}: good: {} {}, plugin API {}, {}",
                 plugin.path.display(),
                 manifest.name,
                 manifest.version,
                 manifest.api,
-                workers(plugin).join(" ")
+                exports(plugin)
             ))?;
             if let Some(warning) = plugin.warning() {
                 output.line(format_args!("  note: it {warning}"))?;
@@ -171,6 +171,7 @@ fn print_json(catalog: &Catalog, output: &mut Output) -> Result<(), Failure> {
             "hash": plugin.hash,
             "unwinds": plugin.manifest.unwinds,
             "workers": workers(plugin),
+            "commands": commands(plugin),
         }))?;
     }
     for refusal in &catalog.refusals {
@@ -194,6 +195,17 @@ fn print_refusal(file: &str, refusal: &Refusal, output: &mut Output) -> Result<(
 
 fn workers(plugin: &PluginFile) -> Vec<&str> {
     plugin.manifest.workers.iter().map(|worker| worker.name.as_str()).collect()
+}
+
+fn commands(plugin: &PluginFile) -> Vec<&str> {
+    plugin.manifest.commands.iter().map(|command| command.name.as_str()).collect()
+}
+
+/// Workers and commands in words.
+fn exports(plugin: &PluginFile) -> String {
+    let parts = [("workers", workers(plugin)), ("commands", commands(plugin))];
+    let parts = parts.iter().filter(|(_, names)| !names.is_empty());
+    parts.map(|(what, names)| format!("{what} {}", names.join(" "))).collect::<Vec<_>>().join(", ")
 }
 
 fn file_name(path: &Path) -> String {

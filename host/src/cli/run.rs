@@ -175,6 +175,7 @@ pub(crate) fn serve(place: Place, request: &Request) -> Result<Counts, Failure> 
         changes,
         label,
         instance: place.state.instance.clone(),
+        environment: place.environment(),
     };
     let counts = dispatch::run(setup, plan, transport)
         .map_err(|error| Failure::new("the host cannot run").because(&error))?;
@@ -329,10 +330,6 @@ fn schedules(settings: &Settings) -> Result<Schedules, Failure> {
         let setting = "While validating setting:\n    asynctask_scheduled_workers";
         Failure::new(format!("{text}\n{setting}")).configuration()
     };
-    if let Some(ctl) = settings.schedules.iter().find_map(|schedule| schedule.ctl.as_ref()) {
-        return Err(bad(format!("Commands cannot be scheduled yet:\n    {ctl}"))
-            .hint("schedule a worker, or let the original's scheduler submit the task"));
-    }
     let entries = settings.schedules.iter().map(|schedule| Entry::of(schedule).map(Arc::new));
     Ok(Schedules {
         entries: entries.collect::<Result<_, _>>().map_err(bad)?,

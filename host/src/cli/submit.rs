@@ -234,5 +234,10 @@ pub(super) fn parse_queue(name: &str) -> Result<QueueName, Failure> {
 }
 
 fn parse_payload(text: &str, limit: usize) -> Result<Payload, Failure> {
-    Payload::parse(text, limit).map_err(|error| Failure::new(error.to_string()))
+    let payload = Payload::parse(text, limit).map_err(|error| Failure::new(error.to_string()))?;
+    // What is JSON by its grammar may still hold what no plugin can read: a number that is out of
+    // range, half a character.
+    serde_json::from_str::<Value>(text)
+        .map_err(|error| Failure::new("the payload cannot be read").because(&error))?;
+    Ok(payload)
 }

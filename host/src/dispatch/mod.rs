@@ -25,6 +25,7 @@ mod status;
 pub mod store;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -70,6 +71,9 @@ pub struct Setup {
     /// For `status`: where tasks come from.
     pub label: String,
     pub instance: String,
+    /// What workers' processes find in their environment on top of the host's: a worker may start
+    /// rex-host itself.
+    pub environment: Vec<(&'static str, OsString)>,
 }
 
 pub use reload::Fresh;
@@ -91,10 +95,11 @@ pub fn run(setup: Setup, plan: Plan, transport: Box<dyn Transport>) -> io::Resul
     let (store, replies) = Store::start(transport)?;
     let signals = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGTSTP, libc::SIGCONT];
     let console = setup.console.clone();
-    let (poller, events) = Poller::start(&signals, move || console.is_full())?;
+    let gate = console.clone();
+    let (poller, events) = Poller::start(&signals, move || gate.is_full())?;
     let (replanned, plans) = crossbeam_channel::unbounded();
     let mut host = Host {
-        spawner: Spawner::default(),
+        spawner: Spawner::new(setup.environment.clone()),
         policy: Policy { start_timeout: START_TIMEOUT, jitter: 0.0 },
         setup,
         plan: plan.clone(),
@@ -102,7 +107,7 @@ pub fn run(setup: Setup, plan: Plan, transport: Box<dyn Transport>) -> io::Resul
         slots: BTreeMap::new(),
         processes: BTreeMap::new(),
         next_slot: 1,
-        outbox: Outbox::new(store),
+        outbox: Outbox::new(store, console),
         poller,
         replanned,
         replanning: false,
@@ -124,6 +129,9 @@ pub fn run(setup: Setup, plan: Plan, transport: Box<dyn Transport>) -> io::Resul
 
 /// How long the store is given to record what it can when everything else was told to end now.
 const LAST_CALL: Duration = Duration::from_secs(3);
+
+/// How often it is looked whether output that nobody reads still holds outcomes up.
+const UNREAD: Duration = Duration::from_secs(1);
 
 /// How often old dead letters are looked for.
 const FORGET_EVERY: Duration = Duration::from_secs(600);
@@ -236,6 +244,7 @@ impl Host {
         let mut control = self.setup.control.clone();
         let mut changes = self.setup.changes.clone();
         let mut woken = woken.clone();
+        let written = self.setup.console.written().clone();
         let lost = |what| io::Error::other(format!("the host lost its {what}"));
         self.tick(Instant::now());
         while self.phase != Phase::Closed {
@@ -245,6 +254,8 @@ impl Host {
             });
             select! {
                 recv(events) -> event => self.on_event(event.map_err(|_| lost("poller"))?),
+                // Outcomes may have waited for it.
+                recv(written) -> _ => {}
                 recv(replies) -> reply => self.on_reply(reply.map_err(|_| lost("store"))?),
                 recv(plans) -> plan => self.on_replanned(plan.map_err(|_| lost("reloads"))?),
                 // Without any of these the host is deaf on one ear and goes on.
@@ -326,6 +337,7 @@ impl Host {
         let forget = self.plan.retention.map(|_| self.forget_at);
         let leaving = self.processes.values().filter_map(|running| running.gone_by);
         let standby = Some(self.standby_after).filter(|at| *at > now);
+        let unread = self.outbox.waits_for_output().then(|| now + UNREAD);
         let lapse = self.lease.ends().filter(|at| *at > now);
         let working = self.phase == Phase::Working && !self.quiet;
         let queues = self.queues.values().filter(|queue| working && !queue.retired);
@@ -347,6 +359,7 @@ impl Host {
             .chain(leaving)
             .chain(forget)
             .chain(lapse)
+            .chain(unread)
             .min()
     }
 
@@ -395,6 +408,7 @@ impl Host {
     fn stop(&mut self, now: Instant) {
         match self.phase {
             Phase::Working => {
+                self.setup.console.end();
                 self.stop_scheduler();
                 tracing::debug!(logger = MASTER, "Termination received; shutting down children");
                 let deadline = now + self.plan.drain_timeout;

@@ -7,13 +7,17 @@ use rex_transport::{Finished, Outcome, QueueName, Want};
 
 use super::feed::Claimed;
 use super::store::{Order, Store};
+use crate::log::Console;
 
 /// Outcomes in one batch at most.
 const BATCH: usize = 1000;
 
 pub(super) struct Outbox {
     store: Store,
+    console: Console,
     waiting: Vec<Finished>,
+    /// What was printed until the last of them: it is written before they are recorded.
+    printed: u64,
     /// The batch being written: its size, and the queues that it submits to.
     writing: Option<(usize, BTreeSet<QueueName>)>,
     closing: bool,
@@ -23,11 +27,21 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub(super) fn new(store: Store) -> Outbox {
-        Outbox { store, waiting: Vec::new(), writing: None, closing: false, down: false, claims: 0 }
+    pub(super) fn new(store: Store, console: Console) -> Outbox {
+        Outbox {
+            store,
+            console,
+            waiting: Vec::new(),
+            printed: 0,
+            writing: None,
+            closing: false,
+            down: false,
+            claims: 0,
+        }
     }
 
     pub(super) fn push(&mut self, finished: Finished) {
+        self.printed = self.console.mark();
         self.waiting.push(finished);
     }
 
@@ -57,9 +71,15 @@ impl Outbox {
         self.store.order(Order::IsIdle(queue));
     }
 
-    /// Starts to write what waits, unless a batch is being written.
+    /// Whether outcomes wait for the reader of the host's output.
+    pub(super) fn waits_for_output(&self) -> bool {
+        self.writing.is_none() && !self.waiting.is_empty() && !self.console.is_out(self.printed)
+    }
+
+    /// Starts to write what waits, unless a batch is being written or what the tasks printed is not
+    /// out yet.
     pub(super) fn flush(&mut self) {
-        if self.writing.is_some() || self.waiting.is_empty() {
+        if self.writing.is_some() || self.waiting.is_empty() || self.waits_for_output() {
             return;
         }
         let rest = self.waiting.split_off(self.waiting.len().min(BATCH));

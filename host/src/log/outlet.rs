@@ -7,39 +7,71 @@
 //! processes that end meanwhile, is kept up to a second bound and then dropped and counted.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
 use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 
 /// Bytes from which on workers are to wait.
 const HIGH: usize = 1 << 20;
 /// Bytes that are kept at most.
 const MOST: usize = 16 << 20;
-/// How long an impatient end waits for the reader.
+/// Bytes that are written at once.
+const CHUNK: usize = 64 << 10;
+/// A reader that takes nothing for so long has stopped reading.
+const STUCK: Duration = Duration::from_secs(5);
+/// How long an end that is wanted at once waits for such a reader.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Outlet {
     shared: Arc<Shared>,
+    /// Where [`Outlet::wake`] comes from.
+    woken: Receiver<()>,
 }
 
-#[derive(Default)]
 struct Shared {
     state: Mutex<State>,
     /// Something is to be written, or was.
     changed: Condvar,
+    wake: Sender<()>,
 }
 
-#[derive(Default)]
 struct State {
     /// Texts in order, those of one stream that follow each other joined.
     texts: VecDeque<(Stream, Vec<u8>)>,
-    /// Bytes in `texts`, and being written.
-    bytes: usize,
+    /// Bytes that were taken over since the start, and of these written or given up.
+    taken: u64,
+    written: u64,
+    /// When bytes were last written, or came while there were none.
+    moved: Instant,
     dropped: usize,
     has_thread: bool,
-    impatient: bool,
+    end: End,
+}
+
+/// How long the end waits for the reader.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum End {
+    /// As long as it takes.
+    Patient,
+    /// Until it has stopped reading.
+    Ordered,
+    /// A moment.
+    AtOnce,
+}
+
+impl State {
+    fn bytes(&self) -> u64 {
+        self.taken - self.written
+    }
+
+    fn is_stuck(&self, patience: Duration) -> bool {
+        self.bytes() > 0 && self.moved.elapsed() >= patience
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,10 +81,28 @@ pub(super) enum Stream {
 }
 
 impl Outlet {
+    pub(super) fn new() -> Outlet {
+        let (wake, woken) = crossbeam_channel::bounded(1);
+        let state = State {
+            texts: VecDeque::new(),
+            taken: 0,
+            written: 0,
+            moved: Instant::now(),
+            dropped: 0,
+            has_thread: false,
+            end: End::Patient,
+        };
+        Outlet {
+            shared: Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), wake }),
+            woken,
+        }
+    }
+
     /// Puts whole lines in line.
     pub(super) fn write(&self, stream: Stream, text: &[u8]) {
         let mut state = self.lock();
-        if state.bytes + text.len() > MOST {
+        // One text may be of any size.
+        if state.bytes() > MOST as u64 {
             state.dropped += text.len();
             return;
         }
@@ -65,9 +115,14 @@ impl Outlet {
                 return put(stream, text);
             }
         }
-        state.bytes += text.len();
+        if state.bytes() == 0 {
+            state.moved = Instant::now();
+        }
+        state.taken += text.len() as u64;
         match state.texts.back_mut() {
-            Some((last, texts)) if *last == stream => texts.extend_from_slice(text),
+            Some((last, texts)) if *last == stream && texts.len() < CHUNK => {
+                texts.extend_from_slice(text);
+            }
             _ => state.texts.push_back((stream, text.to_vec())),
         }
         drop(state);
@@ -76,40 +131,66 @@ impl Outlet {
 
     /// Whether more should wait until the reader has caught up.
     pub(super) fn is_full(&self) -> bool {
-        self.lock().bytes > HIGH
+        self.lock().bytes() > HIGH as u64
     }
 
-    /// From now on the end does not wait long for the reader.
-    pub(super) fn hurry(&self) {
-        self.lock().impatient = true;
+    /// Where all that was taken over until now ends.
+    pub(super) fn mark(&self) -> u64 {
+        self.lock().taken
+    }
+
+    /// Whether what stands before a mark is written, or not to be waited for.
+    pub(super) fn is_out(&self, mark: u64) -> bool {
+        let state = self.lock();
+        state.written >= mark || state.end == End::AtOnce || state.is_stuck(STUCK)
+    }
+
+    /// Says after each write that [`Outlet::is_out`] may have changed.
+    pub(super) fn wake(&self) -> &Receiver<()> {
+        &self.woken
+    }
+
+    /// Says how long the end waits; never longer than was said before.
+    pub(super) fn hurry(&self, end: End) {
+        let mut state = self.lock();
+        state.end = state.end.max(end);
+        drop(state);
         self.shared.changed.notify_all();
     }
 
-    /// Waits until all is written.
+    /// Waits until all is written, or the reader is given up.
     pub(super) fn flush(&self) {
         let mut state = self.lock();
-        while state.bytes > 0 {
-            let waited = self.shared.changed.wait_timeout(state, LAST_WORDS);
-            let (again, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-            state = again;
-            if state.impatient && timeout.timed_out() {
+        while state.bytes() > 0 {
+            let patience = match state.end {
+                End::Patient => None,
+                End::Ordered => Some(STUCK),
+                End::AtOnce => Some(LAST_WORDS),
+            };
+            if patience.is_some_and(|patience| state.is_stuck(patience)) {
                 return;
             }
+            let waited = self.shared.changed.wait_timeout(state, LAST_WORDS / 4);
+            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     fn run(&self) {
         loop {
             let mut state = self.lock();
-            while state.texts.is_empty() {
+            let (stream, text) = loop {
+                if let Some(next) = state.texts.pop_front() {
+                    break next;
+                }
                 state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
-            let texts = mem::take(&mut state.texts);
+            };
             let dropped = mem::take(&mut state.dropped);
-            let bytes = state.bytes;
             drop(state);
-            for (stream, text) in &texts {
-                put(*stream, text);
+            for chunk in text.chunks(CHUNK) {
+                put(stream, chunk);
+                let mut state = self.lock();
+                state.written += chunk.len() as u64;
+                state.moved = Instant::now();
             }
             if dropped > 0 {
                 let text = format!(
@@ -117,10 +198,9 @@ impl Outlet {
                 );
                 put(Stream::Err, text.as_bytes());
             }
-            let mut state = self.lock();
-            state.bytes -= bytes;
-            drop(state);
             self.shared.changed.notify_all();
+            // One word waits already.
+            let _ = self.shared.wake.try_send(());
         }
     }
 
@@ -129,13 +209,22 @@ impl Outlet {
     }
 }
 
-/// An output that is gone costs the lines, not the host.
-fn put(stream: Stream, text: &[u8]) {
-    let _ = match stream {
-        Stream::Out => {
-            let mut out = io::stdout().lock();
-            out.write_all(text).and_then(|()| out.flush())
-        }
-        Stream::Err => io::stderr().lock().write_all(text),
+/// An output that is gone costs the lines, not the host. One that others made non-blocking (it may be
+/// shared with them) is waited for all the same.
+fn put(stream: Stream, mut text: &[u8]) {
+    let output = match stream {
+        Stream::Out => rustix::stdio::stdout(),
+        Stream::Err => rustix::stdio::stderr(),
     };
+    while !text.is_empty() {
+        match rustix::io::write(output, text) {
+            Ok(count) => text = &text[count..],
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                // Whatever it answers, the next write tells.
+                let _ = poll(&mut [PollFd::new(&output, PollFlags::OUT)], None);
+            }
+            Err(_) => return,
+        }
+    }
 }

@@ -389,6 +389,20 @@ fn settle(examined: Vec<Result<PluginFile, Box<Refusal>>>, in_service: &InServic
 
 /// Why `plugin` cannot join the plugins that were chosen.
 fn rival(catalog: &Catalog, plugin: &PluginFile) -> Option<Reason> {
+    let same_command = plugin.manifest.commands.iter().find_map(|command| {
+        let is_same = |other: &&PluginFile| {
+            other.hash != plugin.hash
+                && other.manifest.commands.iter().any(|theirs| theirs.name == command.name)
+        };
+        let other = catalog.plugins.iter().find(is_same)?;
+        let (name, file) = (&command.name, other.path.display());
+        let text = format_args!("exports the command `{name}`, which {file} exports too and keeps");
+        Some(Reason::new(text).hint("remove one of the two files"))
+    });
+    same_command.or_else(|| same_worker(catalog, plugin))
+}
+
+fn same_worker(catalog: &Catalog, plugin: &PluginFile) -> Option<Reason> {
     plugin.manifest.workers.iter().find_map(|worker| {
         let (other, _) = catalog.worker(&worker.name)?;
         let (worker, other_path) = (&worker.name, other.path.display());

@@ -93,8 +93,8 @@ pub fn check(manifest: &Manifest, host: &HostApi) -> Result<(), ManifestError> {
 fn check_content(manifest: &Manifest) -> Result<(), String> {
     check_text("its name", &manifest.name)?;
     check_text("its version", &manifest.version)?;
-    if manifest.workers.is_empty() {
-        return Err("it exports no worker".to_owned());
+    if manifest.workers.is_empty() && manifest.commands.is_empty() {
+        return Err("it exports no worker and no command".to_owned());
     }
     let mut seen = HashSet::new();
     for worker in &manifest.workers {
@@ -109,7 +109,31 @@ fn check_content(manifest: &Manifest) -> Result<(), String> {
         }
         check_text(&format!("the logger of `{}`", worker.name), &worker.logger)?;
     }
+    let mut seen = HashSet::new();
+    for command in &manifest.commands {
+        let name = &command.name;
+        if !is_command_name(name) {
+            return Err(format!(
+                "`{}` is no command name (small letters, digits and `-`, at most {MAX_NAME})",
+                shorten(name)
+            ));
+        }
+        if !seen.insert(name) {
+            return Err(format!("it exports the command `{name}` twice"));
+        }
+        for text in [&command.about, &command.arguments] {
+            if text.chars().any(char::is_control) {
+                return Err(format!("what the command `{name}` says of itself is no line"));
+            }
+        }
+    }
     Ok(())
+}
+
+fn is_command_name(name: &str) -> bool {
+    name.len() <= MAX_NAME
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
 }
 
 /// What settings may name: the original's names are Python identifiers.
@@ -160,6 +184,7 @@ mod tests {
             needs: vec![],
             unwinds: true,
             workers: vec![worker("w")],
+            commands: vec![],
         };
         edit(&mut manifest);
         manifest
@@ -207,7 +232,7 @@ mod tests {
     #[test]
     fn lies_are_refused() {
         let cases = [
-            (refusal(|m| m.workers.clear()), "it exports no worker"),
+            (refusal(|m| m.workers.clear()), "it exports no worker and no command"),
             (refusal(|m| m.workers.push(worker("w"))), "it exports the worker `w` twice"),
             (refusal(|m| m.workers[0].name = String::new()), "`` is no worker name"),
             (refusal(|m| m.workers[0].name = "a b".into()), "`a b` is no worker name"),

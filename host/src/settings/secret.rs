@@ -20,7 +20,9 @@ fn mask_uris(text: &str) -> String {
         let (authority, tail) = after.split_at(end.unwrap_or(after.len()));
         match authority.rsplit_once('@') {
             Some((user, host)) => {
-                let name = user.split_once(':').map(|(name, _)| name);
+                // How addresses are written is no secret.
+                let secret = user.split_once(':').filter(|(_, secret)| *secret != "PASSWORD");
+                let name = secret.map(|(name, _)| name);
                 out.push_str(&name.map_or(user.to_owned(), |name| format!("{name}:{MASK}")));
                 out.push('@');
                 out.push_str(host);
@@ -72,6 +74,7 @@ mod tests {
             ("pgsql://u:p@@:h/db", "pgsql://u:***@:h/db"),
             ("'pgsql://u:p@h' and 'amqp://a:b@c/'", "'pgsql://u:***@h' and 'amqp://a:***@c/'"),
             ("pgsql://u@h/db", "pgsql://u@h/db"),
+            ("amqp://USER:PASSWORD@HOST", "amqp://USER:PASSWORD@HOST"),
             ("pgsql:///db", "pgsql:///db"),
             ("sqlite:/a:b@c", "sqlite:/a:b@c"),
             ("pgsql:///d?password=x&a=b", "pgsql:///d?password=***&a=b"),

@@ -7,6 +7,7 @@
 //! and a kill reaches what the plugin started.
 #![expect(unsafe_code, reason = "wait4 reports resource usage, which no safe wrapper has")]
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -33,6 +34,7 @@ const PROGRAM: &str = "/proc/self/exe";
 #[derive(Default)]
 pub struct Spawner {
     last: u64,
+    environment: Vec<(&'static str, OsString)>,
 }
 
 /// A process that was started; dropping it leaves it alone.
@@ -52,6 +54,11 @@ pub struct Ends {
 }
 
 impl Spawner {
+    /// `environment` is added to that of this process.
+    pub fn new(environment: Vec<(&'static str, OsString)>) -> Spawner {
+        Spawner { last: 0, environment }
+    }
+
     /// Starts a worker process; it waits for its first frame.
     ///
     /// # Errors
@@ -70,6 +77,7 @@ impl Spawner {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(child_stdout)
             .stderr(child_stderr)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .process_group(0)
             .spawn()?;
         let pid = Pid::from_child(&child);

@@ -1,6 +1,6 @@
-//! The original's demo workers that only show what they got.
+//! The original's demo workers that only show what they got, and its demo commands.
 
-use rex_plugin_api::{Context, Payload, Result, Worker, export_plugin};
+use rex_plugin_api::{Command, Context, Error, Payload, Result, Worker, export_plugin};
 
 #[derive(Default)]
 struct FooWorker;
@@ -53,6 +53,40 @@ impl Worker for QuietWorker {
     }
 }
 
+#[derive(Default)]
+struct NoisyTask;
+
+impl Command for NoisyTask {
+    const ABOUT: &'static str = "says hello";
+
+    fn run(&mut self, _: &[String]) -> Result<()> {
+        println!("Hello world!");
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct QuietTask;
+
+impl Command for QuietTask {
+    const ABOUT: &'static str = "does nothing";
+
+    fn run(&mut self, _: &[String]) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct CrashyTask;
+
+impl Command for CrashyTask {
+    const ABOUT: &'static str = "fails";
+
+    fn run(&mut self, _: &[String]) -> Result<()> {
+        Err(Error::new("Oops, I crashed"))
+    }
+}
+
 export_plugin! {
     workers: {
         "demo_foo_worker" => FooWorker,
@@ -60,5 +94,10 @@ export_plugin! {
         "demo_baz_worker" => BazWorker,
         "demo_logging_worker" => LoggingWorker,
         "demo_quiet_worker" => QuietWorker,
-    }
+    },
+    commands: {
+        "demo-noisy-task" => NoisyTask,
+        "demo-quiet-task" => QuietTask,
+        "demo-crashy-task" => CrashyTask,
+    },
 }

@@ -17,6 +17,8 @@ pub(super) struct Line {
     pub(super) instance: Option<String>,
     pub(super) globals: BTreeMap<String, Value>,
     pub(super) task: Option<&'static Task>,
+    /// A word that is no task of ours, and all words after it: a plugin may have it.
+    pub(super) command: Option<(String, Vec<String>)>,
     /// By position; `-` gives none.
     pub(super) arguments: Vec<Option<String>>,
     /// Name and value; a toggle has none.
@@ -46,6 +48,10 @@ pub(super) fn parse(words: &[String]) -> Result<Line, Error> {
     while let Some(word) = words.next() {
         if only_arguments || word == "-" || !word.starts_with('-') {
             line.bare(word)?;
+            if let Some((_, arguments)) = &mut line.command {
+                *arguments = words.cloned().collect();
+                break;
+            }
         } else if word == "--" {
             only_arguments = true;
         } else if word.starts_with("--") {
@@ -76,8 +82,10 @@ impl Line {
                 self.instance = Some(instance.to_owned());
                 return Ok(());
             }
-            let known = task(&normal(word));
-            self.task = Some(known.ok_or_else(|| error(format!("unknown task {word}")))?);
+            self.task = task(&normal(word));
+            if self.task.is_none() {
+                self.command = Some((word.to_owned(), Vec::new()));
+            }
             return Ok(());
         };
         if self.arguments.len() == known.arguments.len() {

@@ -40,8 +40,9 @@ pub fn main(
     out: &mut dyn Write,
     err: &mut dyn Write,
     run: impl FnOnce(Call) -> Result<u8, Box<dyn std::error::Error>>,
+    of_plugin: impl FnOnce(Sources, &str, &[String]) -> Result<Option<u8>, Box<dyn std::error::Error>>,
 ) -> u8 {
-    match command(words, surroundings, out, err, run) {
+    match command(words, surroundings, out, err, run, of_plugin) {
         Ok(code) => code,
         Err(error) => {
             // A standard error that is gone leaves the exit code to tell.
@@ -57,6 +58,7 @@ fn command(
     out: &mut dyn Write,
     err: &mut dyn Write,
     run: impl FnOnce(Call) -> Result<u8, Box<dyn std::error::Error>>,
+    of_plugin: impl FnOnce(Sources, &str, &[String]) -> Result<Option<u8>, Box<dyn std::error::Error>>,
 ) -> Result<u8, Box<dyn std::error::Error>> {
     let (program, words) = match words.split_first() {
         Some((program, words)) => (program.as_str(), words),
@@ -67,6 +69,10 @@ fn command(
     let globals = Globals::read(&sources)?;
     for warning in &globals.warnings {
         writeln!(err, "WARNING: {warning}")?;
+    }
+    if let Some((name, arguments)) = &line.command {
+        let unknown = || Error::new(format!("unknown task {name}"));
+        return Ok(of_plugin(sources, name, arguments)?.ok_or_else(unknown)?);
     }
     let text = match (line.task.map(|task| task.name), line.arguments.first()) {
         (None, _) => help::usage(),

@@ -27,14 +27,21 @@ fn rex(line: &[&str], environment: &[(&str, &str)]) -> Ran {
     };
     let words: Vec<String> = [&["/bin/rex"], line].concat().iter().map(|s| (*s).into()).collect();
     let (mut out, mut err, mut call) = (Vec::new(), Vec::new(), None);
-    let code = main(&words, surroundings, &mut out, &mut err, |given| {
-        let settings = given.application.settings(Some(&["demo_foo_worker".into()]))?;
-        if settings.transport.as_deref() == Some("broken") {
-            return Err("no way to pgsql://me:s3cret@host".into());
-        }
-        call = Some(given);
-        Ok(7)
-    });
+    let code = main(
+        &words,
+        surroundings,
+        &mut out,
+        &mut err,
+        |given| {
+            let settings = given.application.settings(Some(&["demo_foo_worker".into()]))?;
+            if settings.transport.as_deref() == Some("broken") {
+                return Err("no way to pgsql://me:s3cret@host".into());
+            }
+            call = Some(given);
+            Ok(7)
+        },
+        |_, name, arguments| Ok((name == "of-plugin").then_some(arguments.len() as u8)),
+    );
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ran { code, out: text(out), err: text(err), call }
 }

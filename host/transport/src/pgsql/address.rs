@@ -20,34 +20,47 @@ pub(super) const MASTER_LOCK: i32 = 1_234_567_890;
 impl Address {
     /// The URI is read in the original's way, where a lone word behind the slashes is a database.
     pub(super) fn resolve(uri: &Uri) -> Result<Address, TransportError> {
-        let parts = uri.server()?;
-        let mut params = Params::default();
-        for (name, value) in &parts.query {
-            params.add(name, value);
-        }
+        let (mut params, shown) = params(uri)?;
         let master_lock = match params.take("master_lock_id") {
             Some(text) => {
                 text.parse().map_err(|_| uri.bad("master_lock_id is not a 32-bit integer"))?
             }
             None => MASTER_LOCK,
         };
-        let port = parts.port.map(|port| port.to_string());
-        let shown = parts.host.clone().unwrap_or_else(|| "localhost".to_owned());
-        for (name, part) in [
-            ("host", parts.host),
-            ("port", port),
-            ("user", parts.user),
-            ("password", parts.password),
-            ("dbname", parts.database),
-        ] {
-            if let Some(part) = part {
-                params.add(name, part);
-            }
-        }
         let server = rex_pg::Address::resolve(params).map_err(|error| uri.bad(error))?;
         let label = format!("PostgresAsyncTransport({shown}/{})", server.database());
         Ok(Address { server, master_lock, label })
     }
+}
+
+/// What a URI says, and the host that the label shows.
+fn params(uri: &Uri) -> Result<(Params, String), TransportError> {
+    let authority = uri.rest().strip_prefix("//").and_then(|rest| rest.split(['/', '?']).next());
+    if let Some(hosts) = authority.filter(|authority| authority.contains(',')) {
+        // Several hosts are libpq's way; the original knows one.
+        let params = Params::parse(uri.raw()).map_err(|error| uri.bad(error))?;
+        let hosts = hosts.rsplit_once('@').map_or(hosts, |(_, hosts)| hosts);
+        return Ok((params, hosts.to_owned()));
+    }
+    let parts = uri.server()?;
+    let mut params = Params::default();
+    for (name, value) in &parts.query {
+        params.add(name, value);
+    }
+    let port = parts.port.map(|port| port.to_string());
+    let shown = parts.host.clone().unwrap_or_else(|| "localhost".to_owned());
+    for (name, part) in [
+        ("host", parts.host),
+        ("port", port),
+        ("user", parts.user),
+        ("password", parts.password),
+        ("dbname", parts.database),
+    ] {
+        if let Some(part) = part {
+            params.add(name, part);
+        }
+    }
+    Ok((params, shown))
 }
 
 #[cfg(test)]
@@ -62,6 +75,12 @@ mod tests {
         assert_eq!(all.server.to_string(), "postgresql://u@h:1/d");
         assert_eq!(all.master_lock, -5);
         assert_eq!(all.label, "PostgresAsyncTransport(h/d)");
+        let several = address("pgsql://u@a:1,b:2/d?master_lock_id=7").ok().unwrap();
+        assert_eq!(several.server.to_string(), "postgresql://u@a:1,b:2/d");
+        assert_eq!(
+            (several.master_lock, several.label.as_str()),
+            (7, "PostgresAsyncTransport(a:1,b:2/d)")
+        );
         let local = address("pgsql:asynctask_demo").ok().unwrap();
         assert_eq!(local.label, "PostgresAsyncTransport(localhost/asynctask_demo)");
         assert_eq!(local.master_lock, 1_234_567_890);

@@ -142,6 +142,97 @@ fn tls() {
     refused(&at("localhost", "sslmode=verify-full&sslrootcert=system"), "certificate");
 }
 
+/// Makes in `$1`: an authority (`ca.crt`), certificates of it for localhost (`v3.crt`, and `v1.crt`
+/// as the PostgreSQL manual makes one), all with the key `server.key`, and a list that revokes
+/// `v3.crt` (`crl.pem`).
+const AUTHORITY: &str = r#"
+cd "$1"
+exec 2>log
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=ca \
+    -keyout ca.key -out ca.crt -addext keyUsage=keyCertSign,cRLSign
+openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost \
+    -keyout server.key -out server.csr
+openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -out v1.crt
+echo subjectAltName=DNS:localhost > names
+openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -days 2 -extfile names -out v3.crt
+printf '[ca]\ndefault_ca=d\n[d]\ndatabase=index\ndefault_md=sha256\ndefault_crl_days=2\ncrlnumber=number\ncrl_extensions=e\n' > ca.cnf
+printf '[e]\nauthorityKeyIdentifier=keyid\n' >> ca.cnf
+touch index
+echo 01 > number
+openssl ca -config ca.cnf -keyfile ca.key -cert ca.crt -gencrl -out none.pem
+openssl ca -config ca.cnf -keyfile ca.key -cert ca.crt -revoke v3.crt
+openssl ca -config ca.cnf -keyfile ca.key -cert ca.crt -gencrl -out crl.pem
+"#;
+
+#[test]
+fn tls_with_an_authority() {
+    let Some(server) = Server::start() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let made = Command::new("bash").args(["-ec", AUTHORITY, "bash"]).arg(folder.path()).status();
+    if !made.is_ok_and(|status| status.success()) {
+        assert!(Command::new("openssl").arg("version").output().is_err(), "the script fails");
+        eprintln!("NOT RUN: what needs the program openssl");
+        return;
+    }
+    let data = server.data();
+    let owner = fs::metadata(&data).unwrap();
+    let install = |certificate: &str| {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+        for (from, to) in [(certificate, "server.crt"), ("server.key", "server.key")] {
+            fs::copy(folder.path().join(from), data.join(to)).unwrap();
+            fs::set_permissions(data.join(to), fs::Permissions::from_mode(0o600)).unwrap();
+            chown(data.join(to), Some(owner.uid()), Some(owner.gid())).unwrap();
+        }
+        server.stop(false);
+        server.restart();
+    };
+    let settings = data.join("postgresql.conf");
+    let text = fs::read_to_string(&settings).unwrap();
+    fs::write(&settings, text + "\nssl = on\n").unwrap();
+    install("v3.crt");
+    let database = Database::on(&server);
+    let at = |options: &str| {
+        let options = options.replace('@', &format!("{}/", folder.path().display()));
+        format!("pgsql://rex@localhost:{}/{}?{options}", server.port(), database.name())
+    };
+    let works = |options: &str| {
+        open(&uri(&at(options)), &Options::default())
+            .unwrap_or_else(|error| panic!("{options}: {error}"));
+    };
+    works("sslmode=verify-full&sslrootcert=@ca.crt");
+    works("sslmode=verify-full&sslrootcert=@ca.crt&sslcrl=@none.pem");
+    let error = refusal(&at("sslmode=verify-full&sslrootcert=@ca.crt&sslcrl=@crl.pem")).to_string();
+    assert!(error.contains("Revoked"), "{error}");
+    let error = refusal(&at("sslmode=verify-full&sslrootcert=@ca.crt&sslcrl=@ca.key")).to_string();
+    assert!(error.contains("certificate revocation list"), "{error}");
+    install("v1.crt");
+    works("sslmode=require");
+}
+
+#[test]
+fn a_password_file_that_others_may_read_is_told() {
+    let Some(server) = Server::start() else { return };
+    server.sql("postgres", "CREATE ROLE guarded SUPERUSER LOGIN PASSWORD 'sesame'").unwrap();
+    let rules = "host all rex 127.0.0.1/32 trust\nhost all guarded 127.0.0.1/32 scram-sha-256\n";
+    fs::write(server.data().join("pg_hba.conf"), rules).unwrap();
+    server.stop(false);
+    server.restart();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pass");
+    fs::write(&file, "*:*:*:guarded:sesame\n").unwrap();
+    let port = server.port();
+    let address = format!("pgsql://guarded@127.0.0.1:{port}/postgres?passfile={}", file.display());
+    let mode = |mode| {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(0o644);
+    let error = refusal(&address).to_string();
+    assert!(error.contains("group or world access"), "{error}");
+    mode(0o600);
+    open(&uri(&address), &Options::default()).unwrap();
+}
+
 #[test]
 fn a_transaction_pooler_is_refused() {
     let Some(server) = Server::start() else { return };

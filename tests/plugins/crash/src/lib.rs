@@ -10,11 +10,10 @@
 use std::fs::OpenOptions;
 use std::hint::black_box;
 use std::io::Write;
-use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rex_plugin_api::serde_json::Value;
-use rex_plugin_api::{Context, Error, Payload, Result, Worker, export_plugin};
+use rex_plugin_api::{Command, Context, Error, Payload, Result, Worker, export_plugin};
 
 #[derive(Default)]
 struct CrashWorker;
@@ -184,7 +183,7 @@ fn print_lines(lines: i64) {
 
 /// Starts a `sleep`, says so, and never comes back.
 fn spawn_and_hang(payload: &Payload, ctx: &Context) -> Result<()> {
-    let child = Command::new("sleep").arg("600").spawn()?;
+    let child = std::process::Command::new("sleep").arg("600").spawn()?;
     ctx.info(format_args!("started sleep {}", child.id()));
     std::fs::write(payload.text("file")?, child.id().to_string())?;
     hang();
@@ -205,4 +204,22 @@ fn burn(time: Duration) {
     }
 }
 
-export_plugin! { workers: { "crash_worker" => CrashWorker } }
+/// Ends its process, or itself, in the way that its argument says.
+#[derive(Default)]
+struct CrashNow;
+
+impl Command for CrashNow {
+    const ABOUT: &'static str = "comes to a bad end";
+    const ARGUMENTS: &'static str = "abort|panic|exit3";
+
+    fn run(&mut self, arguments: &[String]) -> Result<()> {
+        match arguments.first().map(String::as_str) {
+            Some("abort") => std::process::abort(),
+            Some("panic") => panic!("panicked on purpose"),
+            Some("exit3") => std::process::exit(3),
+            other => Err(Error::new(format_args!("no way to go named {other:?}"))),
+        }
+    }
+}
+
+export_plugin! { workers: { "crash_worker" => CrashWorker }, commands: { "crash-now" => CrashNow } }

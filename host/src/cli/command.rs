@@ -1,0 +1,177 @@
+//! Commands that plugins add: `rex-host NAME …` finds the plugin that has one and runs it in a
+//! process of its own, whose end, however it comes, is told here.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use rex_plugin_api::abi::{Buffer, Host};
+use rex_plugin_api::ops::{self, CommandEntry, Failure as Cause, RunCommand};
+
+use super::failure::Failure;
+use super::place::Place;
+use crate::plugins::load;
+use crate::plugins::{Catalog, Finder};
+use crate::supervisor::exit::signal_name;
+
+/// The hidden subcommand of the process. Its arguments: the spelling, the plugin's path, the
+/// command's name, its arguments.
+pub(crate) const SUBCOMMAND: &str = "command-process";
+
+/// This binary, whatever has happened to its file since it was started.
+const PROGRAM: &str = "/proc/self/exe";
+
+/// Whose words errors are printed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spelling {
+    Native,
+    Original,
+}
+
+impl Spelling {
+    fn word(self) -> &'static str {
+        match self {
+            Spelling::Native => "rex-host",
+            Spelling::Original => "rex",
+        }
+    }
+}
+
+/// What became of a name that is no command of rex-host's own.
+pub(crate) enum Outcome {
+    Ran(u8),
+    /// No plugin has it; the files that were refused might have had.
+    Unknown(Option<Catalog>),
+}
+
+/// Runs the command `name`, if a plugin has one.
+///
+/// # Errors
+/// When its process cannot be started, or crashed.
+pub(crate) fn run(
+    place: &Place,
+    name: &str,
+    arguments: &[OsString],
+    spelling: Spelling,
+) -> Result<Outcome, Failure> {
+    // Without a directory of plugins there is no command, and nothing wrong either.
+    let Ok(catalog) = Finder::new(&place.exe).discover(&place.plugins, None) else {
+        return Ok(Outcome::Unknown(None));
+    };
+    let found = catalog.plugins.iter().find_map(|plugin| {
+        let entry = plugin.manifest.commands.iter().find(|command| command.name == name)?;
+        Some((plugin, entry))
+    });
+    let Some((plugin, entry)) = found else { return Ok(Outcome::Unknown(Some(catalog))) };
+    if matches!(arguments, [word] if word == "--help" || word == "-h") {
+        let text = help(entry, spelling);
+        return match io::stdout().lock().write_all(text.as_bytes()) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Failure::new("cannot write to standard output").because(&error))
+            }
+            _ => Ok(Outcome::Ran(0)),
+        };
+    }
+    // Ctrl-C is the command's to take: the terminal sends it there, too.
+    let _still_ours = signal_hook::flag::register(libc::SIGINT, Arc::new(AtomicBool::new(false)));
+    let failed = |error: io::Error| {
+        Failure::new(format!("the command {name} cannot be started")).because(&error)
+    };
+    let status = Command::new(PROGRAM)
+        .arg0("rex-host")
+        .args([OsStr::new(SUBCOMMAND), OsStr::new(spelling.word())])
+        .arg(&plugin.path)
+        .arg(name)
+        .args(arguments)
+        .env("REX_PLUGINS", &place.plugins)
+        .status()
+        .map_err(failed)?;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Ok(Outcome::Ran(u8::try_from(code).unwrap_or(1))),
+        (None, Some(libc::SIGINT)) => Ok(Outcome::Ran(130)),
+        (None, signal) => {
+            let signal = signal.unwrap_or(0);
+            let what = match signal_name(signal) {
+                Some(name) => format!("signal {signal} ({name})"),
+                None => format!("signal {signal}"),
+            };
+            let file = plugin.path.display();
+            let text = format!("the command {name} of the plugin {file} was killed by {what}");
+            Err(Failure::new(text))
+        }
+    }
+}
+
+fn help(entry: &CommandEntry, spelling: Spelling) -> String {
+    let mut usage = format!("{} {}", spelling.word(), entry.name);
+    if !entry.arguments.is_empty() {
+        usage = format!("{usage} {}", entry.arguments);
+    }
+    let mut text = format!("{}\n\nUsage: {usage}\n", entry.about);
+    if !entry.help.is_empty() {
+        text.push_str(&format!("\n{}\n", entry.help.trim_end()));
+    }
+    text
+}
+
+// ---- in the process ----------------------------------------------------------------------------
+
+/// A command is given no host to call.
+struct NoHost;
+
+impl Host for NoHost {
+    fn call(&self, _: u32, _: &[u8], output: &mut Buffer) -> u32 {
+        output.set(b"commands have no host");
+        ops::FAILED
+    }
+}
+
+/// Loads the plugin and runs its command.
+pub(crate) fn process(arguments: &[OsString]) -> ExitCode {
+    let [spelling, path, name, arguments @ ..] = arguments else { return ExitCode::from(2) };
+    match obey(path, name, arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(text) => {
+            let text = if spelling == Spelling::Original.word() {
+                format!("FATAL ERROR: {text}\n\n")
+            } else {
+                format!("error: {text}\n")
+            };
+            // To a closed output there is nothing to say.
+            let _ = io::stderr().write_all(text.as_bytes());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn obey(path: &OsStr, name: &OsStr, arguments: &[OsString]) -> Result<(), String> {
+    // Who is told to end by killing the program that was started is told so too.
+    let term = Some(rustix::process::Signal::TERM);
+    rustix::process::set_parent_process_death_signal(term).map_err(|error| error.to_string())?;
+    let words: Result<Vec<String>, _> =
+        arguments.iter().map(|word| word.clone().into_string()).collect();
+    let words = words.map_err(|word| format!("the argument {word:?} is not UTF-8"))?;
+    let loaded = load::load(Path::new(path), &NoHost).map_err(|error| error.to_string())?;
+    let run = RunCommand { command: name.to_string_lossy().into_owned(), arguments: words };
+    let input = serde_json::to_vec(&run).map_err(|error| error.to_string())?;
+    let mut output = Buffer::default();
+    match loaded.plugin.call(ops::PLUGIN_COMMAND, &input, &mut output) {
+        ops::OK => Ok(()),
+        ops::FAILED => Err(match serde_json::from_slice::<Cause>(&output) {
+            Ok(cause) if cause.panicked => {
+                format!(
+                    "the command panicked at {}: {}",
+                    cause.place.unwrap_or_default(),
+                    cause.text
+                )
+            }
+            Ok(cause) => cause.text,
+            Err(error) => error.to_string(),
+        }),
+        _ => Err(String::from_utf8_lossy(&output).into_owned()),
+    }
+}

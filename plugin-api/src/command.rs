@@ -1,0 +1,42 @@
+//! What a plugin's author implements to add a command to `rex-host` and `rex`.
+
+use crate::Result;
+
+/// A command: `rex-host NAME ARGUMENTS…` runs it in a process of its own.
+///
+/// What it prints is its answer. An `Err` is printed as one error and ends the program with exit
+/// code 1; a panic or a crash is told likewise, and costs nobody else anything.
+///
+/// ```
+/// use rex_plugin_api::{Command, Error, Result, export_plugin};
+///
+/// #[derive(Default)]
+/// struct Count;
+///
+/// impl Command for Count {
+///     const ABOUT: &'static str = "count the lines of a file";
+///     const ARGUMENTS: &'static str = "FILE";
+///
+///     fn run(&mut self, arguments: &[String]) -> Result<()> {
+///         let [file] = arguments else { return Err(Error::new("expected one file")) };
+///         println!("{}", std::fs::read_to_string(file)?.lines().count());
+///         Ok(())
+///     }
+/// }
+///
+/// export_plugin! { commands: { "count-lines" => Count } }
+/// ```
+pub trait Command: Default + 'static {
+    /// One line for lists of commands.
+    const ABOUT: &'static str;
+    /// What follows the name in the usage line: `[--all] FILE`.
+    const ARGUMENTS: &'static str = "";
+    /// What `--help` says below the usage line.
+    const HELP: &'static str = "";
+
+    /// Runs the command; `arguments` are the words after its name.
+    ///
+    /// # Errors
+    /// Any error is printed, and the exit code is 1.
+    fn run(&mut self, arguments: &[String]) -> Result<()>;
+}

@@ -1,0 +1,98 @@
+//! Commands that plugins add, and the worker that runs commands.
+
+use rex_test_support::env::Env;
+use rex_test_support::plugins;
+use serde_json::json;
+
+use crate::store::Store;
+
+#[test]
+fn a_plugin_adds_commands_to_both_spellings() {
+    let env = Env::new();
+    assert_eq!(env.rex_host(&["demo-noisy-task"]).ok(), "Hello world!\n");
+    assert_eq!(env.rex(&["demo-noisy-task"]).ok(), "Hello world!\n");
+    assert_eq!(env.rex(&["demo-quiet-task"]).ok(), "");
+    assert_eq!(env.rex_host(&["demo-crashy-task"]).fails(1), "error: Oops, I crashed\n");
+    assert_eq!(env.rex(&["demo-crashy-task"]).fails(1), "FATAL ERROR: Oops, I crashed\n\n");
+    assert_eq!(env.rex(&["no-such-task"]).fails(1), "FATAL ERROR: unknown task no-such-task\n\n");
+    let help = env.rex_host(&["demo-noisy-task", "--help"]).ok();
+    assert_eq!(help, "says hello\n\nUsage: rex-host demo-noisy-task\n");
+    let list = env.rex_host(&["plugin", "list"]).ok();
+    assert!(list.contains("commands demo-noisy-task demo-quiet-task demo-crashy-task"), "{list}");
+}
+
+#[test]
+fn a_command_is_a_process_of_its_own() {
+    let env = Env::new();
+    env.add_plugin(&plugins::built("crash"));
+    env.set("REX_PLUGINS", env.path("plugins").display().to_string());
+    let text = env.rex_host(&["crash-now", "abort"]).fails(1);
+    assert!(text.contains("error: the command crash-now of the plugin "), "{text}");
+    assert!(text.contains(" was killed by signal 6 (SIGABRT)"), "{text}");
+    let text = env.rex_host(&["crash-now", "panic"]).fails(1);
+    assert!(text.contains("error: the command panicked at "), "{text}");
+    assert!(text.contains(": panicked on purpose"), "{text}");
+    env.rex_host(&["crash-now", "exit3"]).fails(3);
+}
+
+#[test]
+fn two_plugins_with_the_same_command_are_refused() {
+    let env = Env::new();
+    env.add_plugin(&plugins::built("crash"));
+    let mut manifest = plugins::manifest("other", &["other_worker"]);
+    manifest["commands"] = json!([{"name": "crash-now", "about": "", "arguments": "", "help": ""}]);
+    plugins::chameleon().claim(&manifest).install(&env.path("plugins/other.so"));
+    env.set("REX_PLUGINS", env.path("plugins").display().to_string());
+    let list = env.rex_host(&["plugin", "list"]).ok();
+    assert!(list.contains("exports the command `crash-now`, which "), "{list}");
+}
+
+#[test]
+fn ctl_executor_runs_commands_as_the_original_does() {
+    let env = Env::new();
+    let command = |text: &str| json!({"command": text}).to_string();
+    let tasks =
+        [command("demo-noisy-task"), command("demo-quiet-task"), command("demo-crashy-task")];
+    Store::Embedded.submit(&env, "ctl", &tasks.each_ref().map(String::as_str));
+    Store::Embedded.submit(&env, "ctl", &["{}"]);
+    let workers = r#"asynctask_workers={"foo": null, "ctl": "ctl_executor"}"#;
+    let output =
+        env.start(&["run", "rex.asynctask_demo", "--halt-when-empty", "--set", workers]).wait_ok();
+    let part = "\
+INFO:CtlExecutorWorker:Executing Task: demo-noisy-task
+INFO:CtlExecutorWorker:Hello world!
+DEBUG:CtlExecutorWorker:Processing complete
+DEBUG:CtlExecutorWorker:Got payload: {'command': 'demo-quiet-task'}
+INFO:CtlExecutorWorker:Executing Task: demo-quiet-task
+DEBUG:CtlExecutorWorker:Processing complete
+DEBUG:CtlExecutorWorker:Got payload: {'command': 'demo-crashy-task'}
+INFO:CtlExecutorWorker:Executing Task: demo-crashy-task
+ERROR:CtlExecutorWorker:Failed execution
+";
+    assert!(output.contains(part), "{output}");
+    let part = "\
+rex.core.Error: Received unexpected exit code:
+    expected 0; got 1
+With output:
+    FATAL ERROR: Oops, I crashed
+
+From:
+    rex demo-crashy-task
+DEBUG:CtlExecutorWorker:Processing complete
+";
+    assert!(output.contains(part), "{output}");
+    // A payload that is none is the only failure.
+    let letters = env.rex_host(&["dlq", "list", "--json"]).json_lines();
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    assert!(output.contains("rex.core.Error: Missing mandatory field:\n    command\n"), "{output}");
+}
+
+#[test]
+fn commands_are_scheduled() {
+    let env = Env::new();
+    let schedules = r#"asynctask_scheduled_workers=[{"ctl": "demo-noisy-task", "second": "*/1"}]"#;
+    let host = env.start(&["run", "rex.asynctask_demo", "--scheduler", "--set", schedules]);
+    host.wait_output("INFO:CtlExecutorWorker:Hello world!");
+    host.signal(libc::SIGTERM);
+    host.wait_ok();
+}
