@@ -122,3 +122,32 @@ fn a_project_names_the_database() {
     let missing = env.rex_host(&["query", "--rexdb", "/school{code}"]).fails(2);
     assert!(missing.contains("no database is given"), "{missing}");
 }
+
+#[test]
+fn what_is_not_utf_8_is_told_by_its_line() {
+    let (env, database) = (Env::new(), database());
+    let uri = database.uri();
+    let bad: &[u8] = b"# one\n/school?name='\xf6'\n";
+    let file = env.work().join("bad.htsql");
+    std::fs::write(&file, bad).expect("it can be written");
+    let program = dist().join("bin/rex-host");
+    let run = |args: &str| {
+        let line = format!("{} query -d {uri} {args}", program.display());
+        let mut command = Command::new("sh");
+        command.args(["-c", &line]).current_dir(env.work());
+        process::run(command, "")
+    };
+    let told = run("-f bad.htsql").fails(1);
+    assert!(told.contains("failed to read `bad.htsql`: line 2 is not UTF-8"), "{told}");
+    let told = run("- < bad.htsql").fails(1);
+    assert!(told.contains("failed to read `-`: line 2 is not UTF-8"), "{told}");
+    let told = run("\"$(cat bad.htsql)\"").fails(2);
+    assert!(told.contains("invalid UTF-8 was detected in one or more arguments"), "{told}");
+    let answers = run("--batch < bad.htsql").ok();
+    assert!(answers.lines().nth(1).is_some_and(|line| line.contains("not UTF-8")), "{answers}");
+    // Some editors put a mark before UTF-8.
+    env.write("mark.htsql", "\u{feff}/school{code}?code='law'\n");
+    for args in ["--csv -f mark.htsql", "--csv < mark.htsql"] {
+        assert_eq!(run(args).ok(), "code\r\nlaw\r\n");
+    }
+}

@@ -54,8 +54,8 @@ fn main() {
 }
 
 fn session(uri: &str, naming: Naming, gateways: Vec<Gateway>) -> Session {
-    let uri = Address::parse(uri).unwrap();
-    Session::new(Config { uri, naming, gateways, statement_timeout: None }).unwrap()
+    let address = Address::parse(uri).unwrap();
+    Session::new(Config { address, naming, gateways, statement_timeout: None }).unwrap()
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {
@@ -148,8 +148,11 @@ fn insert(server: &Server, n_rows: u64) {
     let made = deployed("foo");
     server.sql("mart", &made).unwrap();
 
-    let gateway =
-        Gateway { name: "rexdb".into(), uri: Address::parse(&app).unwrap(), naming: Naming::Rex };
+    let gateway = Gateway {
+        name: "rexdb".into(),
+        address: Address::parse(&app).unwrap(),
+        naming: Naming::Rex,
+    };
     let mut session = session(&mart, Naming::Rex, vec![gateway]);
     let query = "/people{firstname} :as foo /:rexdb /:insert";
     session.catalog().unwrap();

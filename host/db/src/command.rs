@@ -115,12 +115,24 @@ fn answer(
             return Err(CommandError::Usage("no query is given".to_string()));
         }
         _ => {
-            let mut text = String::new();
+            let mut bytes = Vec::new();
             interrupt
-                .waiting(|| io::stdin().read_to_string(&mut text))
-                .map_err(|source| CommandError::Read { path: "-".to_string(), source })?;
-            text.trim_end_matches(['\n', '\r']).to_string()
+                .waiting(|| io::stdin().read_to_end(&mut bytes))
+                .and_then(|_| text(bytes))
+                .map_err(|source| CommandError::Read { path: "-".to_string(), source })?
+                .trim_end_matches(['\n', '\r'])
+                .to_string()
         }
     };
     one::run(session, &query, params, args, interrupt)
+}
+
+/// What a file or standard input says, without the mark that some editors put before UTF-8.
+fn text(bytes: Vec<u8>) -> io::Result<String> {
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        io::Error::new(io::ErrorKind::InvalidData, format!("line {line} is not UTF-8"))
+    })?;
+    Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_string))
 }

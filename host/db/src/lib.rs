@@ -2,7 +2,7 @@
 //!
 //! | module | does |
 //! |---|---|
-//! | `uri`, `tls`, `connection` | an address to an open connection |
+//! | `connection` | an address to an open connection |
 //! | `introspect` | a live database to the plain data of a catalog |
 //! | `space` | the main database and its gateways: connections, catalogs, transactions |
 //! | `session` | what a program uses: queries, answers, transactions |

@@ -23,14 +23,14 @@ use rex_pg::Address;
 #[derive(Debug, Clone)]
 pub struct Gateway {
     pub name: String,
-    pub uri: Address,
+    pub address: Address,
     pub naming: Naming,
 }
 
 /// What a session works with.
 #[derive(Debug, Clone)]
 pub struct Config {
-    pub uri: Address,
+    pub address: Address,
     pub naming: Naming,
     pub gateways: Vec<Gateway>,
     /// After how long the server gives up on a statement; `None` for never.
@@ -78,9 +78,9 @@ impl Session {
         let gateways = config
             .gateways
             .into_iter()
-            .map(|gateway| (gateway.name, gateway.uri, gateway.naming))
+            .map(|gateway| (gateway.name, gateway.address, gateway.naming))
             .collect();
-        let space = Space::new(config.uri, config.naming, gateways, config.statement_timeout);
+        let space = Space::new(config.address, config.naming, gateways, config.statement_timeout);
         Ok(Session { runtime, space, grouped: false, reshaped: false })
     }
 

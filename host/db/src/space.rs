@@ -35,7 +35,7 @@ pub(crate) struct Space {
 struct Database {
     /// The gateway's command; empty for the main database.
     name: String,
-    uri: Address,
+    address: Address,
     naming: Naming,
     connection: Mutex<Option<Arc<Connection>>>,
     catalog: Mutex<Option<Arc<Catalog>>>,
@@ -63,16 +63,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Space {
     pub(crate) fn new(
-        uri: Address,
+        address: Address,
         naming: Naming,
         gateways: Vec<(String, Address, Naming)>,
         statement_timeout: Option<Duration>,
     ) -> Space {
-        let databases = std::iter::once((String::new(), uri, naming))
+        let databases = std::iter::once((String::new(), address, naming))
             .chain(gateways)
-            .map(|(name, uri, naming)| Database {
+            .map(|(name, address, naming)| Database {
                 name,
-                uri,
+                address,
                 naming,
                 connection: Mutex::new(None),
                 catalog: Mutex::new(None),
@@ -102,7 +102,7 @@ impl Space {
         {
             return Ok(connection);
         }
-        let opened = Connection::open(&database.uri, self.statement_timeout)
+        let opened = Connection::open(&database.address, self.statement_timeout)
             .await
             .map(Arc::new)
             .map_err(|error| Error::of(Kind::Database, chain(&error)))?;

@@ -34,9 +34,10 @@ fn server() -> Server {
 }
 
 fn session_at(uri: &str, timeout: Option<Duration>) -> Session {
-    let uri = Address::parse(uri).unwrap();
+    let address = Address::parse(uri).unwrap();
     let naming = Naming::Stock;
-    Session::new(Config { uri, naming, gateways: Vec::new(), statement_timeout: timeout }).unwrap()
+    Session::new(Config { address, naming, gateways: Vec::new(), statement_timeout: timeout })
+        .unwrap()
 }
 
 fn answers(session: &mut Session, lines: &[&str], commit: bool) -> Vec<Json> {

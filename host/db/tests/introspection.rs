@@ -47,9 +47,9 @@ GRANT SELECT ON \"Odd \"\"name\".seen TO reader;
 ";
 
 fn read(uri: &str) -> Database {
-    let uri = Address::parse(uri).unwrap();
+    let address = Address::parse(uri).unwrap();
     let config =
-        Config { uri, naming: Naming::Stock, gateways: Vec::new(), statement_timeout: None };
+        Config { address, naming: Naming::Stock, gateways: Vec::new(), statement_timeout: None };
     Session::new(config).unwrap().catalog().unwrap().database().clone()
 }
 

@@ -86,8 +86,8 @@ fn queries_are_what_they_are_in_sql() {
     let server = Server::start().unwrap();
     let uri = server.create_database("demo").unwrap();
     load_sql(&uri, &demo).unwrap();
-    let (parsed, naming) = (Address::parse(&uri).unwrap(), Naming::Stock);
-    let config = Config { uri: parsed, naming, gateways: Vec::new(), statement_timeout: None };
+    let (address, naming) = (Address::parse(&uri).unwrap(), Naming::Stock);
+    let config = Config { address, naming, gateways: Vec::new(), statement_timeout: None };
     let mut session = Session::new(config).unwrap();
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -33,9 +33,9 @@ impl Bench {
         let server = Server::start().unwrap();
         server.create_database("small").unwrap();
         server.sql("small", SCHEMA).unwrap();
-        let uri = Address::parse(&server.uri("small")).unwrap();
+        let address = Address::parse(&server.uri("small")).unwrap();
         let (naming, gateways) = (Naming::Stock, Vec::new());
-        let config = Config { uri, naming, gateways, statement_timeout: None };
+        let config = Config { address, naming, gateways, statement_timeout: None };
         Bench { session: Session::new(config).unwrap(), _server: server }
     }
 

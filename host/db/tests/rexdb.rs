@@ -34,13 +34,13 @@ impl Bench {
         let app = load_app(&server, "app").unwrap()?;
         let mart = server.create_database("mart").unwrap();
         server.sql("mart", MART).unwrap();
-        let uri = |text: &str| Address::parse(text).unwrap();
+        let address = |text: &str| Address::parse(text).unwrap();
         let session = |at: &str, gateways| {
             let naming = Naming::Rex;
-            Session::new(Config { uri: uri(at), naming, gateways, statement_timeout: None })
+            Session::new(Config { address: address(at), naming, gateways, statement_timeout: None })
                 .unwrap()
         };
-        let rexdb = Gateway { name: "rexdb".into(), uri: uri(&app), naming: Naming::Rex };
+        let rexdb = Gateway { name: "rexdb".into(), address: address(&app), naming: Naming::Rex };
         let mart = session(&mart, vec![rexdb]);
         Some(Bench { app: session(&app, Vec::new()), mart, server })
     }

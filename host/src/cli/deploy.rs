@@ -98,8 +98,8 @@ pub(crate) fn deploy(
 }
 
 fn session(address: &Address) -> Result<Session, Failure> {
-    let (uri, gateways) = (address.clone(), Vec::new());
-    let config = Config { uri, naming: Naming::Rex, gateways, statement_timeout: None };
+    let (address, gateways) = (address.clone(), Vec::new());
+    let config = Config { address, naming: Naming::Rex, gateways, statement_timeout: None };
     Session::new(config).map_err(failed)
 }
 

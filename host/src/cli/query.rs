@@ -51,7 +51,7 @@ pub(super) fn project(
 ) -> Result<Option<Address>, Failure> {
     let settings = common.place(environment)?.settings()?;
     let Some(text) = settings.database else { return Ok(None) };
-    let uri = Address::parse(&text)
+    let address = Address::parse(&text)
         .map_err(|error| Failure::new("the setting db is no address").because(&error))?;
-    Ok(Some(uri))
+    Ok(Some(address))
 }

@@ -54,6 +54,14 @@ impl Database {
         Database::with("encoding 'LATIN1' locale 'C' template template0")
     }
 
+    /// With no encoding, so that texts are whatever bytes were written.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub fn sql_ascii() -> Database {
+        Database::with("encoding 'SQL_ASCII' locale 'C' template template0")
+    }
+
     fn with(options: &str) -> Database {
         Database::make(server().expect("PostgreSQL is installed"), options)
     }

@@ -156,7 +156,7 @@ impl QueryArgs {
             self.query = Some(std::mem::take(value));
         }
         let rexdb = self.rexdb.as_deref().filter(|uri| !uri.is_empty());
-        let (uri, naming) = match (&self.database, rexdb, project) {
+        let (address, naming) = match (&self.database, rexdb, project) {
             (Some(_), Some(_), _) => {
                 let message = "give the database once: -d URI --rexdb, or --rexdb URI";
                 return Err(CommandError::Usage(message.to_string()));
@@ -186,7 +186,7 @@ impl QueryArgs {
                 return Err(CommandError::Usage(message));
             }
             gateways.retain(|gateway| gateway.name != name);
-            gateways.push(Gateway { name, uri: Address::parse(uri)?, naming });
+            gateways.push(Gateway { name, address: Address::parse(uri)?, naming });
         }
         let statement_timeout = match self.timeout {
             None => None,
@@ -196,7 +196,7 @@ impl QueryArgs {
                 Some(limit.ok_or_else(|| CommandError::Usage(message()))?)
             }
         };
-        Ok(Config { uri, naming, gateways, statement_timeout })
+        Ok(Config { address, naming, gateways, statement_timeout })
     }
 
     /// The parameter without a type that an error about types is marked at.

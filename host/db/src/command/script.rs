@@ -69,7 +69,8 @@ pub(super) fn run(
     interrupt: &Interrupt,
 ) -> Result<(), CommandError> {
     let name = path.display().to_string();
-    let script = std::fs::read_to_string(path)
+    let script = std::fs::read(path)
+        .and_then(super::text)
         .map_err(|source| CommandError::Read { path: name.clone(), source })?;
     let all = statements(&name, &script).map_err(CommandError::Query)?;
     let Some((last, before)) = all.split_last() else { return Ok(()) };

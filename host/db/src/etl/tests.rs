@@ -173,10 +173,10 @@ impl Bench {
         let server = Server::start().unwrap();
         let uri = server.create_database("etl").unwrap();
         server.sql("etl", SCHEMA).unwrap();
-        let uri = Address::parse(&uri).unwrap();
+        let address = Address::parse(&uri).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let gateways = vec![("other".to_string(), uri.clone(), Naming::Stock)];
-        let space = Space::new(uri, Naming::Stock, gateways, None);
+        let gateways = vec![("other".to_string(), address.clone(), Naming::Stock)];
+        let space = Space::new(address, Naming::Stock, gateways, None);
         Bench { runtime, space, _server: server }
     }
 

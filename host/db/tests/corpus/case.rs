@@ -72,7 +72,7 @@ pub(crate) struct Runner {
 impl Runner {
     pub(crate) fn add(&mut self, name: &'static str, uri: &str) {
         let config = Config {
-            uri: Address::parse(uri).unwrap(),
+            address: Address::parse(uri).unwrap(),
             naming: Naming::Stock,
             gateways: Vec::new(),
             statement_timeout: Some(std::time::Duration::from_secs(30)),

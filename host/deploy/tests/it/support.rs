@@ -28,9 +28,9 @@ impl Driver {
     /// Paths in facts begin at `base`.
     pub(crate) fn within(name: &str, base: &Path) -> Driver {
         let uri = server().create_database(name).unwrap();
-        let uri = Address::parse(&uri).unwrap();
+        let address = Address::parse(&uri).unwrap();
         let config =
-            Config { uri, naming: Naming::Rex, gateways: Vec::new(), statement_timeout: None };
+            Config { address, naming: Naming::Rex, gateways: Vec::new(), statement_timeout: None };
         Driver { session: Session::new(config).unwrap(), base: base.to_owned() }
     }
 
