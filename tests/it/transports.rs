@@ -262,6 +262,31 @@ fn a_move_to_amqp_and_refusals() {
     }
 }
 
+#[test]
+fn a_move_onto_itself_is_refused_however_it_is_spelled() {
+    let env = crashing::env();
+    std::fs::create_dir(env.path("queues")).expect("the folder is ours");
+    std::os::unix::fs::symlink(env.path("queues"), env.path("link")).expect("the folder is ours");
+    let path = |name: &str| env.path(name).display().to_string();
+    let mut stores = vec![
+        (format!("sqlite:{}", path("old.db")), format!("sqlite:{}", path("queues/../old.db"))),
+        (format!("filesys:{}", path("queues")), format!("filesys:{}", path("link"))),
+    ];
+    let redis = Redis::start();
+    let servers = [redis.as_ref().map(Redis::uri), amqp::fresh(45)];
+    let elsewhere = |uri: String| (uri.clone(), uri.replace("127.0.0.1", "localhost"));
+    stores.extend(servers.into_iter().flatten().map(elsewhere));
+    for (from, to) in stores {
+        assert_ne!(from, to);
+        submit(&env, &from, (0..3).map(|n| json!({"n": n})));
+        let before = list(&env, &from, &["queue", "peek", "crash"]);
+        let args = moving(&from, &to);
+        let said = env.rex_host(&args.iter().map(String::as_str).collect::<Vec<_>>()).fails(1);
+        assert!(said.contains("both transports are "), "{said}");
+        assert_eq!(list(&env, &from, &["queue", "peek", "crash"]), before);
+    }
+}
+
 /// Puts one task in by a command of its own.
 fn submit_as(env: &Env, uri: &str, payload: &str, attributes: &[&str]) {
     let store = on(uri);

@@ -172,6 +172,10 @@ pub(crate) fn queue(
             let settings = common.place(&environment)?.settings()?;
             let moved = transfer::transfer(&settings, &from, &to, &queue)?;
             output.line(format_args!("{} tasks moved from queue {queue}", moved.count))?;
+            if moved.came > 0 {
+                let came = moved.came;
+                output.line(format_args!("{came} tasks came meanwhile and stay"))?;
+            }
             if moved.left > 0 {
                 let left = moved.left;
                 output.line(format_args!("{left} delayed tasks stay until their time has come"))?;

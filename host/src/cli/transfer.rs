@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use rex_transport::{Finished, Kind, NewTask, Outcome, Owner, QueueName, Uri, Want};
+use rex_transport::{Finished, Kind, NewTask, Outcome, Owner, QueueName, Transport, Uri, Want};
 
 use super::failure::Failure;
 use super::place::{options, refuse_memory};
@@ -18,11 +18,13 @@ const BEAT: Duration = Duration::from_secs(1);
 
 pub(super) struct Moved {
     pub(super) count: u64,
+    /// Tasks that others submitted to the source meanwhile.
+    pub(super) came: u64,
     /// Tasks that stay because their time has not come.
     pub(super) left: u64,
 }
 
-/// Moves what is due.
+/// Moves what is due at the beginning.
 ///
 /// # Errors
 /// When either transport cannot be used; nothing is lost then.
@@ -36,12 +38,15 @@ pub(super) fn transfer(
     refuse_memory(Some(to))?;
     let (from, to) = (Uri::parse(from)?, Uri::parse(to)?);
     if from == to {
-        return Err(Failure::new(format!("both transports are {from}"))
-            .hint("name the transport to leave with --from and the new one with --to"));
+        return Err(both_are(&from));
     }
     let owner = Owner { id: owner_id() };
     let mut source = rex_transport::open(&from, &options(settings, Some(owner)))?;
     let mut target = rex_transport::open(&to, &options(settings, None))?;
+    if target.is(&source.identity()?)? {
+        source.close()?;
+        return Err(both_are(&from));
+    }
     let status = source.queues()?.into_iter().find(|status| status.queue == *queue);
     if status.is_some_and(|status| status.paused) {
         return Err(Failure::new(format!(
@@ -49,15 +54,32 @@ pub(super) fn transfer(
         ))
         .hint("resume it first"));
     }
-    let mut count = 0;
-    let mut beat = Instant::now();
-    loop {
-        // Also what an interrupted move has left behind.
+    let count = carry(&mut *source, &mut *target, queue, &from)?;
+    let status = source.queues()?.into_iter().find(|status| status.queue == *queue);
+    let (came, left) = status.map_or((0, 0), |status| (status.waiting, status.delayed));
+    source.close()?;
+    Ok(Moved { count, came, left })
+}
+
+/// Moves as many tasks as wait at the beginning, and counts them: there is an end to it although
+/// others go on submitting to the source.
+fn carry(
+    source: &mut dyn Transport,
+    target: &mut dyn Transport,
+    queue: &QueueName,
+    from: &Uri,
+) -> Result<u64, Failure> {
+    // Also what an interrupted move has left behind.
+    source.rescue()?;
+    let mut beat = Instant::now() + BEAT;
+    let (mut count, mut room) = (0, source.poll(queue)?);
+    while room > 0 {
         if beat <= Instant::now() {
-            source.rescue()?;
+            room += source.rescue()?;
             beat = Instant::now() + BEAT;
         }
-        let Some(claim) = source.claim(queue, &Want::tasks(BATCH))? else { break };
+        let want = usize::try_from(room).map_or(BATCH, |room| room.min(BATCH));
+        let Some(claim) = source.claim(queue, &Want::tasks(want))? else { break };
         let mut attributes = source.attributes(claim.id)?;
         let tasks: Vec<NewTask> = claim
             .tasks
@@ -89,9 +111,32 @@ pub(super) fn transfer(
         let done: Vec<Finished> = done.collect();
         source.finish(&done)?;
         count += done.len() as u64;
+        room = room.saturating_sub(done.len() as u64);
     }
-    let status = source.queues()?.into_iter().find(|status| status.queue == *queue);
-    let left = status.map_or(0, |status| status.delayed);
-    source.close()?;
-    Ok(Moved { count, left })
+    Ok(count)
+}
+
+fn both_are(from: &Uri) -> Failure {
+    Failure::new(format!("both transports are {from}"))
+        .hint("name the transport to leave with --from and the new one with --to")
+}
+
+#[cfg(test)]
+mod tests {
+    use rex_transport::{NewTask, Options, Owner, Payload, QueueName, Uri, open};
+
+    /// Producers that go on, and a store that does not know itself.
+    #[test]
+    fn a_move_ends_although_tasks_go_on_coming() {
+        let uri = Uri::parse("localmem://carry").expect("a URI");
+        let owner = Some(Owner { id: "mover".to_owned() });
+        let mut source = open(&uri, &Options { owner, ..Options::default() }).expect("memory");
+        let mut target = open(&uri, &Options::default()).expect("memory");
+        let queue = QueueName::parse("foo").expect("a name");
+        let task = NewTask::plain(queue.clone(), Payload::empty());
+        source.submit(&vec![task; 450]).expect("memory");
+        let moved = super::carry(&mut *source, &mut *target, &queue, &uri).ok();
+        assert_eq!(moved, Some(450));
+        assert_eq!(target.poll(&queue).expect("memory"), 450);
+    }
 }

@@ -31,10 +31,11 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
+use crate::random::random;
 use crate::task::micros;
 use crate::transport::not_an_owner;
 use crate::{
-    Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, LetterId, NewTask, Options,
+    Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, Kind, LetterId, NewTask, Options,
     QueueName, QueueStatus, Submitted, TaskId, Timestamp, Transport, TransportError, Uri,
     WaitingTask, Wake, Want, Watch, cannot,
 };
@@ -60,6 +61,8 @@ pub struct Amqp {
     delays: HashMap<QueueName, Delays>,
     /// Queues that were declared over this link and whose name is in `rex.queues`.
     declared: HashSet<QueueName>,
+    /// Whether the broker has just refused a queue, and nothing else came of the work.
+    refused: bool,
 }
 
 struct Held {
@@ -90,6 +93,7 @@ impl Amqp {
             entries_count: 0,
             delays: HashMap::new(),
             declared: HashSet::new(),
+            refused: false,
         };
         amqp.with_link(|_, _| Ok(()))?;
         Ok(amqp)
@@ -118,10 +122,16 @@ impl Amqp {
                 self.link = Some(link);
                 Ok(value)
             }
-            // Nobody knows what the broker made of it: the link goes, and what it held goes back.
+            // Unless it is a queue that is refused, nobody knows what the broker made of it: the link
+            // goes, and what it held goes back.
             Err(error) => {
-                let said = failure::say(&self.address, &error, link.reason());
-                link.close();
+                let mut said = failure::say(&self.address, &error, link.reason());
+                if std::mem::take(&mut self.refused) {
+                    said.kind = Kind::Invalid;
+                    self.link = Some(link);
+                } else {
+                    link.close();
+                }
                 Err(said)
             }
         }
@@ -235,6 +245,20 @@ impl Transport for Amqp {
             link.close();
         }
         Ok(())
+    }
+
+    /// The name of a queue that ends with the connection.
+    fn identity(&mut self) -> Result<String, TransportError> {
+        let name = format!("rex.mark.{}", random());
+        self.with_link(|_, link| link.mark(&name))?;
+        Ok(name)
+    }
+
+    fn is(&mut self, identity: &str) -> Result<bool, TransportError> {
+        if !identity.starts_with("rex.mark.") {
+            return Ok(false);
+        }
+        self.with_link(|_, link| link.is_marked(identity))
     }
 
     fn label(&self) -> String {

@@ -45,8 +45,8 @@ pub use owners::{
 };
 pub use queues::{
     claimed_tasks_are_out_of_sight, counts_and_lists, empty_queues, first_in_first_out,
-    large_payloads_come_in_small_claims, many_at_once, opened_by_many_at_once, payloads_survive,
-    purge_deletes_what_waits, queues_are_apart, watch_wakes,
+    it_knows_itself, large_payloads_come_in_small_claims, many_at_once, opened_by_many_at_once,
+    payloads_survive, purge_deletes_what_waits, queues_are_apart, watch_wakes,
 };
 pub use schedules::{an_occasion_is_recorded_once, one_of_many_hosts_records_an_occasion};
 
@@ -68,7 +68,7 @@ macro_rules! keeps_the_contract {
             retries_keep_their_place claims_tell_attributes a_unique_task_is_there_once a_paused_queue_gives_nothing
             no_more_in_flight_than_allowed attributes_survive_their_owner dead_letters_come_back
             dead_letters_are_deleted what_it_cannot_do_is_refused
-            what_may_not_be_claimed_is_not_awaited
+            what_may_not_be_claimed_is_not_awaited it_knows_itself
             an_occasion_is_recorded_once one_of_many_hosts_records_an_occasion
         );
 

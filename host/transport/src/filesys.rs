@@ -24,6 +24,7 @@ mod queue;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -232,6 +233,11 @@ impl Transport for FileSys {
 
     fn close(&mut self) -> Result<(), TransportError> {
         self.unregister()
+    }
+
+    fn identity(&mut self) -> Result<String, TransportError> {
+        let root = self.place.root.metadata().map_err(disk::failed(&self.place.root))?;
+        Ok(format!("filesys {} {}", root.dev(), root.ino()))
     }
 
     fn label(&self) -> String {

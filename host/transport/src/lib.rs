@@ -13,6 +13,7 @@ mod open;
 mod owner_file;
 mod payload;
 mod process;
+mod random;
 mod task;
 mod transport;
 mod uri;

@@ -333,6 +333,10 @@ impl Transport for LocalMem {
         Ok(())
     }
 
+    fn identity(&mut self) -> Result<String, TransportError> {
+        Ok(format!("localmem {:p}", Arc::as_ptr(&self.store)))
+    }
+
     fn label(&self) -> String {
         "LocalMemoryAsyncTransport".to_owned()
     }

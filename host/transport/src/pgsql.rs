@@ -40,6 +40,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 
 use crate::ownership::SHORTEST_LEASE;
+use crate::random::random;
 use crate::transport::not_an_owner;
 use crate::{
     Attributes, Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, LetterId, NewTask,
@@ -267,6 +268,18 @@ impl Transport for Pgsql {
         self.owner_id = None;
         self.session = None;
         Ok(())
+    }
+
+    fn identity(&mut self) -> Result<String, TransportError> {
+        let number = random();
+        self.with_session(|_, session| locks::mark(session, number))?;
+        Ok(format!("pgsql {number}"))
+    }
+
+    fn is(&mut self, identity: &str) -> Result<bool, TransportError> {
+        let number = identity.strip_prefix("pgsql ").and_then(|number| number.parse().ok());
+        let Some(number) = number else { return Ok(false) };
+        self.with_session(|_, session| locks::is_marked(session, number))
     }
 
     fn label(&self) -> String {

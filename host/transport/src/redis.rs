@@ -32,6 +32,7 @@ use crossbeam_channel::Sender;
 use redis::{Connection, RedisError};
 
 use crate::ownership::SHORTEST_LEASE;
+use crate::random::random;
 use crate::{
     Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, LetterId, NewTask, Options,
     QueueName, QueueStatus, Submitted, TaskId, Timestamp, Transport, TransportError, Uri,
@@ -226,6 +227,21 @@ impl Transport for Redis {
         self.unregister()?;
         self.connection = None;
         Ok(())
+    }
+
+    /// A key that is there for a minute.
+    fn identity(&mut self) -> Result<String, TransportError> {
+        let identity = format!("redis {}", random());
+        let key = self.ours(&format!("mark:{identity}"));
+        self.with_connection(|_, connection| {
+            redis::cmd("SET").arg(key).arg("").arg("EX").arg(60).query::<()>(connection)
+        })?;
+        Ok(identity)
+    }
+
+    fn is(&mut self, identity: &str) -> Result<bool, TransportError> {
+        let key = self.ours(&format!("mark:{identity}"));
+        self.with_connection(|_, connection| redis::cmd("EXISTS").arg(key).query(connection))
     }
 
     fn label(&self) -> String {

@@ -21,6 +21,7 @@ mod wake;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -217,6 +218,12 @@ impl Transport for Sqlite {
 
     fn close(&mut self) -> Result<(), TransportError> {
         self.unregister()
+    }
+
+    fn identity(&mut self) -> Result<String, TransportError> {
+        let file = self.path.metadata();
+        let file = file.map_err(|error| failure::text(&self.path, &error.to_string()))?;
+        Ok(format!("sqlite {} {}", file.dev(), file.ino()))
     }
 
     fn label(&self) -> String {

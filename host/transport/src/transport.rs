@@ -163,6 +163,15 @@ pub trait Transport: Send {
     /// Gives up ownership: what is still claimed goes back at once. The last call of an owner.
     fn close(&mut self) -> Result<(), TransportError>;
 
+    /// A text by which [`is`](Self::is) knows this store, over whatever address, for as long as this
+    /// connection is open.
+    fn identity(&mut self) -> Result<String, TransportError>;
+
+    /// Whether this is the store of that identity.
+    fn is(&mut self, identity: &str) -> Result<bool, TransportError> {
+        Ok(self.identity()? == identity)
+    }
+
     /// How the store is named in messages, passwords masked; the original's repr where it has one.
     fn label(&self) -> String;
 }

@@ -131,6 +131,12 @@ impl Amqp {
         link: &Link,
         finished: &[Finished],
     ) -> Result<Vec<TaskId>, Error> {
+        // Before anything is changed: a queue that the broker refuses costs no other.
+        for task in finished.iter().flat_map(|one| &one.submits) {
+            if !self.declared.contains(&task.queue) {
+                self.declare(link, &task.queue)?;
+            }
+        }
         let mut lost = Vec::new();
         let (mut acks, mut back, mut submits, mut queues) =
             (Vec::new(), Vec::new(), Vec::new(), BTreeSet::new());

@@ -232,14 +232,55 @@ impl Link {
         Ok((u64::from(messages), u64::from(consumers)))
     }
 
-    /// Makes a queue as the original's client does, and tells how many messages wait in it.
-    pub(super) fn declare(&self, queue: &QueueName) -> Result<u64, Error> {
+    /// Makes a queue as the original's client does, and tells how many messages wait in it; or what
+    /// the broker says against it. Over a channel of its own, which a refusal ends.
+    pub(super) fn declare(&self, queue: &QueueName) -> Result<Result<u64, String>, Error> {
         let name = queue.as_str();
-        let mut exchange = ExchangeDeclareArguments::new(name, "direct");
-        self.wait(self.plain()?.exchange_declare(exchange.durable(true).finish()))?;
-        let (messages, _) = self.count(name)?;
-        self.wait(self.plain()?.queue_bind(QueueBindArguments::new(name, name, name)))?;
-        Ok(messages)
+        let ear = Ear { reason: Reason::default(), verdicts: mpsc::unbounded_channel().0 };
+        let channel = self.wait(self.open()?.connection.open_channel(None))?;
+        let declared = self.wait(async {
+            channel.register_callback(ear.clone()).await?;
+            let mut exchange = ExchangeDeclareArguments::new(name, "direct");
+            channel.exchange_declare(exchange.durable(true).finish()).await?;
+            let arguments = QueueDeclareArguments::durable_client_named(name);
+            let (_, messages, _) = channel.queue_declare(arguments).await?.unwrap_or_default();
+            channel.queue_bind(QueueBindArguments::new(name, name, name)).await?;
+            Ok(messages)
+        });
+        match (declared, ear.reason.take()) {
+            (Err(_), Some(reason)) => Ok(Err(reason)),
+            (declared, _) => {
+                let messages = declared?;
+                self.wait(channel.close())?;
+                Ok(Ok(u64::from(messages)))
+            }
+        }
+    }
+
+    /// Makes a queue that nobody else can use and that ends with this connection.
+    pub(super) fn mark(&self, name: &str) -> Result<(), Error> {
+        let mut queue = QueueDeclareArguments::new(name);
+        self.wait(self.plain()?.queue_declare(queue.exclusive(true).finish())).map(|_| ())
+    }
+
+    /// Whether any connection has made that queue.
+    pub(super) fn is_marked(&self, name: &str) -> Result<bool, Error> {
+        let ear = Ear { reason: Reason::default(), verdicts: mpsc::unbounded_channel().0 };
+        let channel = self.wait(self.open()?.connection.open_channel(None))?;
+        let mut queue = QueueDeclareArguments::new(name);
+        let looked = self.wait(async {
+            channel.register_callback(ear.clone()).await?;
+            channel.queue_declare(queue.passive(true).finish()).await
+        });
+        match (looked, ear.reason.take()) {
+            // Not found, or in use by another.
+            (Err(_), Some(reason)) => Ok(!reason.starts_with("(404)")),
+            (looked, _) => {
+                looked?;
+                self.wait(channel.close())?;
+                Ok(true)
+            }
+        }
     }
 
     /// Gets the first message of a queue, not acknowledged.

@@ -16,7 +16,8 @@ use crate::{DeadLetter, DeadQuery, QueueName, QueueStatus, Timestamp, WaitingTas
 pub(super) type Entries = BTreeMap<QueueName, BTreeSet<u32>>;
 
 impl Amqp {
-    /// Makes a queue, and enters its name the first time.
+    /// Makes a queue, and enters its name the first time. That time the running transaction must be
+    /// empty.
     pub(super) fn declare(&mut self, link: &Link, queue: &QueueName) -> Result<u64, Error> {
         if self.declared.contains(queue) {
             let (messages, _) = link.count(queue.as_str())?;
@@ -24,7 +25,13 @@ impl Amqp {
             link.wait(link.plain()?.queue_bind(QueueBindArguments::new(name, name, name)))?;
             return Ok(messages);
         }
-        let messages = link.declare(queue)?;
+        let messages = match link.declare(queue)? {
+            Ok(messages) => messages,
+            Err(reason) => {
+                self.refused = true;
+                return Err(link.refused(&reason));
+            }
+        };
         if !self.names(link)?.contains(queue) {
             let name = message::entry(queue, None);
             link.publish(Place::Queue(QUEUES), message::persistent(), name)?;

@@ -5,6 +5,7 @@ use amqprs::BasicProperties;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::random::random;
 use crate::{DeadLetter, Death, LetterId, Payload, QueueName, TaskId, Timestamp};
 
 /// The queue of queue names.
@@ -193,10 +194,7 @@ const BITS: u32 = 11;
 
 impl Ids {
     pub(super) fn new() -> Ids {
-        let mut bytes = [0; 2];
-        let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-        let random = filled.map_or(std::process::id(), |_| u32::from(u16::from_ne_bytes(bytes)));
-        Ids { producer: i64::from(random) & ((1 << BITS) - 1), last: 0 }
+        Ids { producer: random() & ((1 << BITS) - 1), last: 0 }
     }
 
     pub(super) fn next(&mut self) -> TaskId {

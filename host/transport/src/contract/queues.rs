@@ -196,6 +196,26 @@ pub fn opened_by_many_at_once(store: &Store<'_>) {
     assert_eq!(owner(&uri).poll(&queue("foo")).unwrap(), 8);
 }
 
+pub fn it_knows_itself(store: &Store<'_>) {
+    let (Some((uri, _store)), Some((other_uri, _other))) = ((store.fresh)(), (store.fresh)())
+    else {
+        return;
+    };
+    let mut host = owner(&uri);
+    let identity = host.identity().unwrap();
+    let (mut same, mut other) =
+        (open(&uri, &Options::default()).unwrap(), open(&other_uri, &Options::default()).unwrap());
+    assert!(same.is(&identity).unwrap(), "{identity}");
+    assert!(!other.is(&identity).unwrap(), "{identity}");
+    let elsewhere = other.identity().unwrap();
+    assert!(!same.is(&elsewhere).unwrap(), "{elsewhere}");
+    assert!(!same.is("another kind's").unwrap());
+    // And works on.
+    same.submit(&[task("foo", 1)]).unwrap();
+    other.submit(&[task("foo", 2)]).unwrap();
+    assert_eq!(numbers(&host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap()), [1]);
+}
+
 pub fn watch_wakes(store: &Store<'_>) {
     let Some((uri, _store)) = (store.fresh)() else { return };
     let (mut host, mut submitter) = (owner(&uri), open(&uri, &Options::default()).unwrap());

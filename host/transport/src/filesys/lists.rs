@@ -47,6 +47,7 @@ pub(super) fn is_paused(place: &Place, name: &QueueName) -> bool {
 /// The queues of which there is anything.
 pub(super) fn names(place: &Place) -> Result<BTreeSet<QueueName>, TransportError> {
     let mut names = disk::names(&place.root)?;
+    names.retain(|name| place.root.join(name).is_dir());
     names.extend(disk::names(&place.ours().join("queues"))?);
     Ok(names.iter().filter_map(|name| QueueName::parse(name).ok()).collect())
 }

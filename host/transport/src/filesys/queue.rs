@@ -16,7 +16,7 @@ use super::index::{self, EMPTY, Index};
 use super::lists::Dead;
 use super::{Place, disk};
 use crate::task::micros;
-use crate::{Due, NewTask, Payload, QueueName, Submitted, TaskId, Timestamp, TransportError};
+use crate::{Due, Kind, NewTask, Payload, QueueName, Submitted, TaskId, Timestamp, TransportError};
 
 /// From so many files on one sync of the file system costs less than one of each.
 const MANY: usize = 16;
@@ -141,7 +141,11 @@ impl<'a> Queue<'a> {
     pub(super) fn lock(place: &'a Place, name: &QueueName) -> Result<Queue<'a>, TransportError> {
         let (directory, ours) = (place.queue(name), place.ours_of(name));
         for needed in [&directory, &ours, &ours.join("claims"), &ours.join("dead")] {
-            disk::make_directory(place, needed)?;
+            disk::make_directory(place, needed).map_err(|error| match needed.exists() {
+                // Something else has its name.
+                true => TransportError { kind: Kind::Invalid, ..error },
+                false => error,
+            })?;
         }
         let lock = disk::lock(directory.join(".lock"), place.lock_timeout)?;
         let queue = Queue { name: name.clone(), place, directory, ours, _lock: lock };

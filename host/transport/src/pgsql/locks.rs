@@ -3,6 +3,9 @@
 
 use sha1::{Digest, Sha1};
 
+use super::failure::Trouble;
+use super::session::Session;
+
 /// The original's name of the lock under which the table is made.
 pub(super) const ENSURE: &str = "ENSURE QUEUE TABLE";
 
@@ -21,6 +24,20 @@ pub(super) fn owner_key(id: &str) -> i64 {
 pub(super) fn our_key(name: &str) -> i64 {
     let [a, b, c, d, e, f, g, h, ..] = digest(&format!("rex-host {name}"));
     i64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// Takes a lock of that number until the session ends.
+pub(super) fn mark(session: &mut Session, number: i64) -> Result<(), Trouble> {
+    /// `$1` number.
+    const MARK: &str = "SELECT pg_advisory_lock($1)";
+    session.rows(MARK, &[&number]).map(|_| ())
+}
+
+/// Whether anybody else has that lock, in this database.
+pub(super) fn is_marked(session: &mut Session, number: i64) -> Result<bool, Trouble> {
+    /// `$1` number.
+    const TRY: &str = "SELECT NOT pg_try_advisory_xact_lock($1)";
+    Ok(session.one(TRY, &[&number])?.get(0))
 }
 
 fn digest(text: &str) -> [u8; 20] {

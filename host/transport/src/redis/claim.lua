@@ -6,6 +6,7 @@ if redis.call('HEXISTS', R .. 'owners', owner) == 0 then
   return redis.error_reply('REXGONE this owner was taken for dead')
 end
 if is_paused(queue) then return {} end
+if is_unfit(queue) then return refuse(queue) end
 ripen(queue)
 if ARGV[7] ~= '' then
   local flying = tonumber(redis.call('HGET', R .. 'inflight', queue) or '0')

@@ -18,6 +18,27 @@ local function digest(payload) return string.sub(redis.sha1hex(payload), 1, 16) 
 
 local function tell(queue) redis.pcall('PUBLISH', R .. 'wake@' .. DB, queue) end
 
+-- What fails half way is not rolled back, so each script first looks for what would make it fail. Of a
+-- queue that is another kind of value under the queue's key.
+local function is_unfit(queue)
+  local kind = redis.call('TYPE', list(queue)).ok
+  return kind ~= 'none' and kind ~= 'list'
+end
+
+local function refuse(queue)
+  return redis.error_reply("WRONGTYPE the key '" .. list(queue) .. "' is no list")
+end
+
+-- Of queue, payload, when of tasks, from ARGV[first] to ARGV[last]: the first queue that is unfit.
+local function find_unfit(first, last)
+  local seen = {}
+  for i = first, last, 3 do
+    local queue = ARGV[i]
+    if not seen[queue] and is_unfit(queue) then return queue end
+    seen[queue] = true
+  end
+end
+
 -- Old producers push and old consumers pop without our metas. Makes the first `count` metas those of
 -- the first `count` payloads: what we do not know gets an identity, what is gone loses it.
 local function adopt(queue, count)
@@ -143,6 +164,7 @@ end
 local function claim_key(claim) return R .. 'claim:' .. claim end
 
 local function landed(queue, count)
+  if count == 0 then return end
   if redis.call('HINCRBY', R .. 'inflight', queue, -count) <= 0 then
     redis.call('HDEL', R .. 'inflight', queue)
   end
@@ -164,13 +186,19 @@ local function give_back(claim, queue)
   return count
 end
 
--- Ends an owner; its claims go back.
+-- Ends an owner; its claims go back. Those that cannot wait for it, and the owner with them.
 local function end_owner(owner)
-  redis.call('HDEL', R .. 'owners', owner)
-  local claims, count = redis.call('HGETALL', R .. 'claims'), 0
+  local claims, count, stays = redis.call('HGETALL', R .. 'claims'), 0, false
   for i = 1, #claims, 2 do
     local holder, queue = string.match(claims[i + 1], '^(%d+) (.*)$')
-    if holder == owner then count = count + give_back(claims[i], queue) end
+    if holder == owner then
+      if is_unfit(queue) then
+        stays = true
+      else
+        count = count + give_back(claims[i], queue)
+      end
+    end
   end
+  if not stays then redis.call('HDEL', R .. 'owners', owner) end
   return count
 end

@@ -50,6 +50,8 @@ pub(super) fn is_gone(error: &RedisError) -> bool {
 pub(super) fn say(address: &Address, error: RedisError) -> TransportError {
     let (head, kind) = if is_away(&error) {
         ("Lost the connection to the Redis server:", Kind::Unreachable)
+    } else if error.code() == Some("WRONGTYPE") {
+        ("The Redis server refused:", Kind::Invalid)
     } else {
         ("The Redis server refused:", Kind::Refused)
     };
@@ -58,6 +60,7 @@ pub(super) fn say(address: &Address, error: RedisError) -> TransportError {
         Some("MISCONF") => Some("the server cannot write its data to disk; see its log"),
         Some("READONLY") => Some("this server is a replica; connect to the primary"),
         Some("NOPERM") => Some("the user lacks rights on the keys of this prefix, or on scripts"),
+        Some("WRONGTYPE") => Some("another program uses the key; remove it, or set key_prefix"),
         Some("CROSSSLOT" | "MOVED") => Some("a Redis Cluster cannot be used; use a single server"),
         _ => None,
     };
@@ -83,6 +86,9 @@ fn failed(address: &Address, error: RedisError) -> TransportError {
         TransportError::new(kind, format!("Failed to connect to the Redis server:\n    {reason}"))
             .with_source(error);
     match refused {
+        true if reason.contains("DB index") => {
+            said.with_hint("name a database that the server has, as in ?db=0")
+        }
         true => said.with_hint("check the user and the password, and that it is a Redis server"),
         false => said,
     }

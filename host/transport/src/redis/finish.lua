@@ -4,6 +4,17 @@
 local owner, at, time = ARGV[3], 4, now()
 local lost, told, back, retried = {}, {}, {}, {}
 while at <= #ARGV do
+  local next = at + 5 + 3 * tonumber(ARGV[at + 4])
+  local unfit = find_unfit(at + 5, next - 1)
+  if ARGV[at + 2] ~= 'done' and ARGV[at + 2] ~= 'dead' then
+    local queue = string.match(redis.call('HGET', R .. 'claims', ARGV[at]) or '', ' (.*)$')
+    if queue and is_unfit(queue) then unfit = queue end
+  end
+  if unfit then return refuse(unfit) end
+  at = next
+end
+at = 4
+while at <= #ARGV do
   local claim, task, outcome, death, submits =
     ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 4])
   local next = at + 5 + 3 * submits

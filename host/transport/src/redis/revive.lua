@@ -1,4 +1,9 @@
 -- ARGV[3...]: letter, history as JSON or nothing, of each. Returns how many wait again.
+for i = 3, #ARGV, 2 do
+  local row = redis.call('HGET', R .. 'dead', ARGV[i])
+  local queue = row and string.match(row, '^%d+ (%S+)')
+  if queue and is_unfit(queue) then return refuse(queue) end
+end
 local back, count = {}, 0
 for i = 3, #ARGV, 2 do
   local row = exhume(ARGV[i])

@@ -19,7 +19,7 @@ rex_transport::keeps_the_contract!(
     submits_are_not_doubled purge_deletes_what_waits payloads_survive many_at_once
     claims_need_an_owner close_gives_back a_healthy_owner_keeps_its_tasks no_task_twice
     watch_wakes opened_by_many_at_once delayed_tasks_wait retries_keep_their_place large_payloads_come_in_small_claims
-    dead_letters_come_back dead_letters_are_deleted what_it_cannot_do_is_refused
+    dead_letters_come_back it_knows_itself dead_letters_are_deleted what_it_cannot_do_is_refused
     claims_tell_attributes an_occasion_is_recorded_once
 );
 

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use amqprs::channel::QueueDeleteArguments;
+use amqprs::channel::{Channel, QueueDeclareArguments, QueueDeleteArguments};
 use amqprs::connection::{Connection, OpenConnectionArguments};
 use rex_test_support::amqp::{RabbitMq, fresh};
 use rex_test_support::proxy::Proxy;
@@ -173,16 +173,49 @@ fn a_task_for_a_queue_that_somebody_removed_is_not_lost() {
     let Some(text) = fresh(0) else { return };
     let mut host = owner(&Uri::parse(&text).unwrap());
     host.submit(&[task("foo", 1)]).unwrap();
-    let (address, vhost) = text.split_once('@').unwrap().1.split_once('/').unwrap();
+    by_another(&text, async |channel| {
+        channel.queue_delete(QueueDeleteArguments::new("foo")).await.unwrap();
+    });
+    host.submit(&[task("foo", 2)]).unwrap();
+    assert_eq!(host.poll(&queue("foo")).unwrap(), 1);
+}
+
+#[test]
+fn a_queue_that_is_refused_costs_no_other() {
+    let Some(text) = fresh(0) else { return };
+    by_another(&text, async |channel| {
+        // Ours are durable.
+        channel.queue_declare(QueueDeclareArguments::new("bar")).await.unwrap();
+    });
+    let mut host = owner(&Uri::parse(&text).unwrap());
+    host.submit(&[task("foo", 1), task("foo", 2)]).unwrap();
+    let claim = host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
+    for _ in 0..2 {
+        let error = host.claim(&queue("bar"), &Want::tasks(1)).unwrap_err();
+        assert_eq!(error.kind, Kind::Invalid);
+        assert!(error.text.contains("PRECONDITION_FAILED"), "{error}");
+    }
+    let submits = |name| {
+        let mut finished = all_done(&claim);
+        finished[0].submits = vec![task(name, 3)];
+        finished
+    };
+    assert_eq!(host.finish(&submits("bar")).unwrap_err().kind, Kind::Invalid);
+    assert_eq!(host.poll(&queue("foo")).unwrap(), 1, "the first is held still");
+    assert_eq!(host.finish(&submits("foo")).unwrap(), [], "and finished");
+    assert_eq!(numbers(&host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap()), [2, 3]);
+}
+
+/// What another program does over a channel of its own.
+fn by_another(uri: &str, act: impl AsyncFnOnce(&Channel)) {
+    let (address, vhost) = uri.split_once('@').unwrap().1.split_once('/').unwrap();
     let (name, port) = address.split_once(':').unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut arguments = OpenConnectionArguments::new(name, port.parse().unwrap(), "rex", "rex");
         let connection = Connection::open(arguments.virtual_host(vhost)).await.unwrap();
         let channel = connection.open_channel(None).await.unwrap();
-        channel.queue_delete(QueueDeleteArguments::new("foo")).await.unwrap();
+        act(&channel).await;
         connection.close().await.unwrap();
     });
-    host.submit(&[task("foo", 2)]).unwrap();
-    assert_eq!(host.poll(&queue("foo")).unwrap(), 1);
 }

@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rex_transport::contract::{all_done, finished, numbers, owner, queue, task};
-use rex_transport::{DeadQuery, Death, Kind, NewTask, Options, Outcome, Uri, Want, open};
+use rex_transport::{
+    DeadQuery, Death, Kind, NewTask, Options, Outcome, Transport, Uri, Want, open,
+};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 
@@ -183,4 +185,28 @@ fn refusals() {
     assert_eq!(error.kind, Kind::Refused);
     let reason = format!("[Errno 2] No such file or directory: '{}'", missing.display());
     assert!(error.text.contains(&reason), "{error}");
+}
+
+#[test]
+fn a_file_where_a_queue_would_be_is_no_queue_and_costs_no_other() {
+    let store = tempfile::tempdir().unwrap();
+    fs::write(store.path().join("bad"), "text").unwrap();
+    let mut host = owner(&uri(store.path(), ""));
+    assert_eq!(host.submit(&[task("foo", 1), task("bad", 2)]).unwrap_err().kind, Kind::Invalid);
+    assert_eq!(host.poll(&queue("foo")).unwrap(), 0, "all or none");
+    host.submit(&[task("foo", 1)]).unwrap();
+    let names = |host: &mut dyn Transport| -> Vec<String> {
+        host.queues().unwrap().iter().map(|status| status.queue.to_string()).collect()
+    };
+    assert_eq!(names(&mut *host), ["foo"]);
+    assert!(host.claim(&queue("bad"), &Want::tasks(1)).unwrap().is_none());
+    let claim = host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
+    let mut batch = all_done(&claim);
+    batch[0].submits = vec![task("bar", 3), task("bad", 4)];
+    let error = host.finish(&batch).unwrap_err();
+    assert_eq!(error.kind, Kind::Invalid);
+    assert!(error.text.contains("[Errno 17] File exists:"), "{error}");
+    assert_eq!(host.poll(&queue("bar")).unwrap(), 0);
+    assert_eq!(host.finish(&all_done(&claim)).unwrap(), []);
+    assert_eq!(names(&mut *host), Vec::<String>::new());
 }

@@ -24,6 +24,6 @@ rex_transport::keeps_the_contract!(
     large_payloads_come_in_small_claims priorities_go_first delayed_tasks_wait
     retries_keep_their_place a_unique_task_is_there_once a_paused_queue_gives_nothing
     no_more_in_flight_than_allowed attributes_survive_their_owner dead_letters_come_back
-    dead_letters_are_deleted what_it_cannot_do_is_refused what_may_not_be_claimed_is_not_awaited claims_tell_attributes
+    it_knows_itself dead_letters_are_deleted what_it_cannot_do_is_refused what_may_not_be_claimed_is_not_awaited claims_tell_attributes
     an_occasion_is_recorded_once one_of_many_hosts_records_an_occasion
 );

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rex_test_support::redis::Redis;
 use rex_transport::contract::{all_done, fails, numbers, owner, queue, task, wait_for};
-use rex_transport::{Kind, Uri, Wake, Want};
+use rex_transport::{Kind, Outcome, Timestamp, Uri, Wake, Want};
 
 #[test]
 fn the_originals_words() {
@@ -97,7 +97,48 @@ fn something_else_under_the_key_is_refused() {
     server.command(&["set", "asynctask_foo", "text"]);
     let mut host = owner(&Uri::parse(&server.uri()).unwrap());
     let error = host.submit(&[task("foo", 1)]).unwrap_err();
-    assert_eq!(error.kind, Kind::Refused, "{error}");
+    assert_eq!(error.kind, Kind::Invalid, "{error}");
     assert!(error.text.contains("WRONGTYPE"), "{error}");
     assert_eq!(server.command(&["get", "asynctask_foo"]), "text");
+}
+
+/// The server rolls nothing back: what is refused must be found out first.
+#[test]
+fn what_is_refused_changes_nothing() {
+    let Some(server) = Redis::start() else { return };
+    server.command(&["set", "asynctask_bad", "text"]);
+    let (mut host, mut other) =
+        (owner(&Uri::parse(&server.uri()).unwrap()), owner(&Uri::parse(&server.uri()).unwrap()));
+    let mixed = [task("foo", 1), task("bad", 2)];
+    assert_eq!(host.submit(&mixed).unwrap_err().kind, Kind::Invalid);
+    assert_eq!(host.poll(&queue("foo")).unwrap(), 0, "all or none");
+    let due = Timestamp(1);
+    assert_eq!(host.record_occasion("s", due, &mixed).unwrap_err().kind, Kind::Invalid);
+    assert!(host.record_occasion("s", due, &[]).unwrap(), "it was not recorded");
+    host.submit(&[task("foo", 1), task("foo", 2)]).unwrap();
+    let first = host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
+    let mut batch = all_done(&first);
+    batch[0].submits = vec![task("bar", 3), task("bad", 4)];
+    for _ in 0..2 {
+        assert_eq!(host.finish(&batch).unwrap_err().kind, Kind::Invalid);
+    }
+    assert_eq!(host.poll(&queue("bar")).unwrap(), 0);
+    let second = host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
+    assert_eq!(numbers(&second), [2]);
+    // A queue of which a host holds tasks is no queue any more.
+    server.command(&["set", "asynctask_foo", "text"]);
+    let mut back = all_done(&second);
+    back[0].outcome = Outcome::Released;
+    assert_eq!(host.finish(&back).unwrap_err().kind, Kind::Invalid);
+    host.close().unwrap();
+    other.rescue().unwrap();
+    server.command(&["del", "asynctask_foo"]);
+    wait_for("the tasks", || {
+        other.rescue().unwrap();
+        other.poll(&queue("foo")).unwrap() == 2
+    });
+    let again = other.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
+    assert_eq!(numbers(&again), [1, 2], "none is lost");
+    assert_eq!(other.finish(&all_done(&again)).unwrap(), []);
+    assert!(other.queues().unwrap().is_empty());
 }
