@@ -77,7 +77,15 @@ impl<'a> Run<'a> {
             Plan::Fetch(fetch) => self.fetch(fetch.clone()).await,
             Plan::Format { feed, .. } => self.plan(feed, params).await,
             Plan::Sql { feed, .. } => {
-                Ok(Feed::ready(Profile::bare(Domain::Text), Value::Text(sql_text(feed))))
+                let text = match writes(feed) {
+                    false => sql_text(feed),
+                    true => {
+                        let mut shown = Vec::new();
+                        self.statements(feed, params, &mut shown).await?;
+                        shown.join("\n").trim_end().to_string()
+                    }
+                };
+                Ok(Feed::ready(Profile::bare(Domain::Text), Value::Text(text)))
             }
             Plan::Describe { feed, .. } => crate::describe::describe(feed),
             Plan::Pivot { feed, on, by, .. } => {
@@ -175,7 +183,8 @@ impl<'a> Run<'a> {
                     self.statements(&plan.feed, params, out).await?;
                     if let Some(target) = &plan.target {
                         let catalog = self.space.catalog(self.database).await?;
-                        let own = etl::statements(plan.kind, target, &catalog);
+                        let connection = self.space.connection(self.database).await?;
+                        let own = etl::statements(plan.kind, target, &catalog, &connection).await?;
                         out.extend(own.into_iter().map(|sql| sql + "\n"));
                     }
                     Vec::new()

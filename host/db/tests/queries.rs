@@ -166,6 +166,10 @@ fn the_statements_of_commands_are_explained() {
     let update = "UPDATE \"public\".\"school\" AS \"t0\" SET \"name\" = \"a\".v1";
     let delete = "DELETE FROM \"public\".\"school\" AS \"t0\"";
     check("/school{code+'x' :as code, name}/:insert", &[select, "$1: text = 'x'", insert]);
+    let copy = "COPY \"public\".\"school\" (\"code\", \"name\") FROM STDIN";
+    let long = format!("-- in place of it, for 64 records and more: {copy}");
+    check("/school{code+'x' :as code, name}/:insert", &[insert, &long]);
+    check("/school/:copy", &[insert, &format!("-- in place of it: {copy}")]);
     check("/school{id(), 'x' :as name}/:update", &[select, update]);
     check("/school{code, name}/:merge", &[select, update, insert]);
     check("/school{id()}/:delete", &[select, delete]);
@@ -175,6 +179,27 @@ fn the_statements_of_commands_are_explained() {
         &[delete, "COUNT(*)", "-- not before it runs: $n=0", "TRUNCATE", "\"public\".\"course\""],
     );
     check("for($x:=/school{code}, truncate(school))", &[select, "TRUNCATE"]);
+}
+
+#[test]
+fn the_command_sql_shows_what_would_write_and_writes_nothing() {
+    let mut bench = Bench::new();
+    for (query, part) in [
+        ("insert(school:={code:='x', name:='X'})/:sql", "INSERT INTO \"public\".\"school\""),
+        ("/school{id()}/:delete/:sql", "DELETE FROM \"public\".\"school\""),
+        ("sql(truncate(school))", "TRUNCATE \"public\".\"school\""),
+        ("sql(do(truncate(school), get(/course)))", "FROM \"public\".\"course\""),
+    ] {
+        let shown = bench.run(query, json!({})).unwrap();
+        assert!(shown.as_str().is_some_and(|text| text.contains(part)), "{query}: {shown}");
+    }
+    bench.check("count(school)", json!({}), json!(2));
+    assert!(
+        bench
+            .session
+            .explain("insert(school:={code:='x'})", Lens::Sql, &Params::new())
+            .is_ok_and(|text| !text.contains("COPY"))
+    );
 }
 
 #[test]

@@ -39,6 +39,7 @@ pub(super) enum Suitability {
 
 /// A prepared COPY.
 pub(super) struct CopyPath {
+    sql: String,
     statement: Statement,
     /// The fields that go to columns, in the order of the columns.
     sources: Vec<usize>,
@@ -89,7 +90,12 @@ impl CopyPath {
             columns.join(", ")
         );
         let statement = client.prepare(&sql).await?;
-        Ok(Suitability::Fit(CopyPath { statement, sources, leaves }))
+        Ok(Suitability::Fit(CopyPath { sql, statement, sources, leaves }))
+    }
+
+    /// The statement.
+    pub(super) fn sql(&self) -> &str {
+        &self.sql
     }
 
     /// Copies a batch; `None`, with nothing sent, where some identity is not what its text says.

@@ -1,13 +1,38 @@
 //! The statements of a command that writes, as they are sent for a batch.
 
+use rex_htsql::Error;
 use rex_htsql::catalog::Catalog;
 use rex_htsql::plan::{EtlKind, FieldTarget, Target};
 
+use super::copy::{CopyPath, Suitability};
 use super::table::TableSql;
+use super::verbs::COPY_FROM;
+use crate::connection::Connection;
 
-/// The statements of a verb over its target. Long feeds into a table that nothing else decides
-/// about go by COPY in place of INSERT.
-pub(crate) fn statements(kind: EtlKind, target: &Target, catalog: &Catalog) -> Vec<String> {
+/// The statements of a verb over its target, with a comment where long feeds go by COPY.
+pub(crate) async fn statements(
+    kind: EtlKind,
+    target: &Target,
+    catalog: &Catalog,
+    connection: &Connection,
+) -> Result<Vec<String>, Error> {
+    let mut all = plain(kind, target, catalog);
+    let from = match kind {
+        EtlKind::Copy => 1,
+        EtlKind::Insert if target.is_list => COPY_FROM,
+        _ => return Ok(all),
+    };
+    let found = CopyPath::find(connection, catalog, target).await.map_err(|failed| failed.error)?;
+    if let Suitability::Fit(path) = found {
+        all.push(match from {
+            1 => format!("-- in place of it: {}", path.sql()),
+            _ => format!("-- in place of it, for {from} records and more: {}", path.sql()),
+        });
+    }
+    Ok(all)
+}
+
+fn plain(kind: EtlKind, target: &Target, catalog: &Catalog) -> Vec<String> {
     let table = TableSql { catalog, target };
     let columns = |is_set: &dyn Fn(usize) -> bool| -> Vec<String> {
         let fields = target.fields.iter().enumerate().filter(|(at, _)| is_set(*at));

@@ -17,7 +17,7 @@ use super::{Failed, identity};
 use crate::connection::Connection;
 
 /// Batches from this size on may go by COPY.
-const COPY_FROM: usize = 64;
+pub(super) const COPY_FROM: usize = 64;
 
 /// A verb with its target and what it has learned of it.
 pub(super) struct Verb {

@@ -20,6 +20,7 @@ const QUERIES: &[(&str, &str)] = &[
     ("attach", "/school{code, count((code=^.school_code&^.name~'art')@department)}"),
     ("twice", "/(course^{department_code, credits})^credits{credits, count(^), count(^.^)}"),
     ("etl", "/school{id(), name+'!' :as name}?code=$code /:update"),
+    ("gateway", "/school{code, name}?campus='old' /:other /:insert"),
     ("root", "/{count(school), exists(course?credits>3), 1+2*3, 'x'+'y'}"),
 ];
 

@@ -1,8 +1,10 @@
 //! A small university catalog for tests, and the shared ways to look at a query.
 
+use std::sync::Arc;
+
 use rex_htsql::catalog::model::{Column, Database, ForeignKey, Schema, Table, UniqueKey};
 use rex_htsql::domain::{Domain, EnumType};
-use rex_htsql::{Catalog, Env, Lens, Naming, NoGateways, Params};
+use rex_htsql::{Catalog, Env, Error, Gateways, Lens, Naming, Params};
 
 /// Tables, one a paragraph: the name, columns `name:type` (`!` for NOT NULL), keys `pk`, `uk`, and
 /// foreign keys `fk columns > table columns`.
@@ -106,8 +108,21 @@ pub(crate) fn catalog(naming: Naming) -> Catalog {
     Catalog::new(Database { schemas: vec![schema] }, naming)
 }
 
+/// One gateway, `other`, to a database with the same tables.
+struct Other;
+
+impl Gateways for Other {
+    fn has(&self, name: &str) -> bool {
+        name == "other"
+    }
+
+    fn catalog(&self, _: &str) -> Result<Arc<Catalog>, Error> {
+        Ok(Arc::new(catalog(Naming::Stock)))
+    }
+}
+
 pub(crate) fn env() -> Env<'static> {
-    Env { gateways: &NoGateways }
+    Env { gateways: &Other }
 }
 
 /// What a stage makes of a query, or the error text.
