@@ -115,18 +115,23 @@ impl Console {
         self.outlet.hurry(End::AtOnce);
     }
 
+    /// From now on outcomes do not wait for the output.
+    pub fn release(&self) {
+        self.outlet.release();
+    }
+
     /// Where all that was said and printed until now ends.
     pub fn mark(&self) -> u64 {
         self.outlet.mark()
     }
 
-    /// Whether what stands before a mark is written, or not to be waited for any more: nobody has
-    /// read for 5 seconds, or the end is wanted at once.
-    pub fn is_out(&self, mark: u64) -> bool {
-        self.outlet.is_out(mark)
+    /// Up to which mark everything is written, or not to be waited for any more: nobody has read
+    /// for 5 seconds, or the end is wanted at once.
+    pub fn out(&self) -> u64 {
+        self.outlet.out()
     }
 
-    /// Receives when [`Console::is_out`] may have changed.
+    /// Receives when [`Console::out`] may have changed.
     pub fn written(&self) -> &Receiver<()> {
         self.outlet.wake()
     }

@@ -11,7 +11,9 @@ fn a_plugin_adds_commands_to_both_spellings() {
     let env = Env::new();
     assert_eq!(env.rex_host(&["demo-noisy-task"]).ok(), "Hello world!\n");
     assert_eq!(env.rex(&["demo-noisy-task"]).ok(), "Hello world!\n");
-    assert_eq!(env.rex(&["demo-quiet-task"]).ok(), "");
+    assert_eq!(env.rex(&["DEMO_quiet-task"]).ok(), "");
+    let text = env.rex(&["demo-noisy-task", "--config", "none.yaml"]).fails(1);
+    assert!(text.contains("none.yaml does not exist"), "{text}");
     assert_eq!(env.rex_host(&["demo-crashy-task"]).fails(1), "error: Oops, I crashed\n");
     assert_eq!(env.rex(&["demo-crashy-task"]).fails(1), "FATAL ERROR: Oops, I crashed\n\n");
     assert_eq!(env.rex(&["no-such-task"]).fails(1), "FATAL ERROR: unknown task no-such-task\n\n");
@@ -33,6 +35,23 @@ fn a_command_is_a_process_of_its_own() {
     assert!(text.contains("error: the command panicked at "), "{text}");
     assert!(text.contains(": panicked on purpose"), "{text}");
     env.rex_host(&["crash-now", "exit3"]).fails(3);
+    // It runs what was looked at, whatever becomes of the file.
+    let waits = env.start(&["crash-now", "wait", &env.path("go").display().to_string()]);
+    waits.wait_output("waiting");
+    std::fs::write(env.path("plugins/crash.so"), "no library any more").expect("ours");
+    env.write("go", "");
+    assert_eq!(waits.wait_ok(), "waiting\ndone\n");
+}
+
+#[test]
+fn why_there_is_no_such_command() {
+    let env = Env::new();
+    env.set("REX_PLUGINS", env.path("none").display().to_string());
+    let text = env.rex_host(&["demo-noisy-task"]).fails(2);
+    assert!(
+        text.contains("note: the plugin directory ") && text.contains("does not exist"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -181,6 +181,30 @@ fn outcomes_wait_for_the_output() {
     assert_eq!(env.rex_host(&["queue", "list", "--json"]).ok(), "");
 }
 
+/// A reader that is slower than the tasks, but reads: outcomes follow what it has read.
+#[test]
+fn outcomes_do_not_starve_behind_a_slow_reader() {
+    let env = crashing::env();
+    let chatty = json!({"how": "ok", "n": 1, "pad": "x".repeat(20_000)}).to_string();
+    Store::Embedded.submit(&env, "crash", &vec![chatty.as_str(); 200]);
+    let host = crashing::start_unread(&env, &json!({"crash": {}}));
+    let fifo = env.work().join("unread");
+    wait_for("the output", || fifo.exists());
+    let mut reader = std::fs::OpenOptions::new().read(true).write(true).open(fifo);
+    let left = || env.rex_host(&["queue", "list", "--json"]).json_lines();
+    let reader = reader.as_mut().expect("the host has made it");
+    let mut chunk = vec![0; 100_000];
+    // Read a little, look; some are recorded long before all is read.
+    wait_for("a part of the outcomes", || {
+        std::io::Read::read(reader, &mut chunk).expect("there is more");
+        let counts = &left()[0];
+        let left = |name: &str| counts[name].as_u64().expect("a count");
+        left("waiting") + left("in_flight") < 150
+    });
+    assert!(!left().is_empty(), "and not all of them");
+    host.signal(libc::SIGKILL);
+}
+
 #[test]
 fn drain_has_a_deadline() {
     let env = crashing::env();

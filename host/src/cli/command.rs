@@ -2,7 +2,9 @@
 //! process of its own, whose end, however it comes, is told here.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -11,12 +13,14 @@ use std::sync::atomic::AtomicBool;
 
 use rex_plugin_api::abi::{Buffer, Host};
 use rex_plugin_api::ops::{self, CommandEntry, Failure as Cause, RunCommand};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
 use super::failure::Failure;
 use super::place::Place;
-use crate::plugins::load;
-use crate::plugins::{Catalog, Finder};
+use crate::plugins::source::Source;
+use crate::plugins::{Finder, PluginFile, Reason, load};
 use crate::supervisor::exit::signal_name;
+use crate::worker::leash;
 
 /// The hidden subcommand of the process. Its arguments: the spelling, the plugin's path, the
 /// command's name, its arguments.
@@ -44,8 +48,8 @@ impl Spelling {
 /// What became of a name that is no command of rex-host's own.
 pub(crate) enum Outcome {
     Ran(u8),
-    /// No plugin has it; the files that were refused might have had.
-    Unknown(Option<Catalog>),
+    /// No plugin has it; why some were not looked at.
+    Unknown(Vec<String>),
 }
 
 /// Runs the command `name`, if a plugin has one.
@@ -58,15 +62,23 @@ pub(crate) fn run(
     arguments: &[OsString],
     spelling: Spelling,
 ) -> Result<Outcome, Failure> {
-    // Without a directory of plugins there is no command, and nothing wrong either.
-    let Ok(catalog) = Finder::new(&place.exe).discover(&place.plugins, None) else {
-        return Ok(Outcome::Unknown(None));
+    let catalog = match Finder::new(&place.exe).discover(&place.plugins, None) {
+        Ok(catalog) => catalog,
+        Err(error) => {
+            let hint = error.hint().map_or_else(String::new, |hint| format!(" ({hint})"));
+            return Ok(Outcome::Unknown(vec![format!("{error}{hint}")]));
+        }
     };
     let found = catalog.plugins.iter().find_map(|plugin| {
         let entry = plugin.manifest.commands.iter().find(|command| command.name == name)?;
         Some((plugin, entry))
     });
-    let Some((plugin, entry)) = found else { return Ok(Outcome::Unknown(Some(catalog))) };
+    let Some((plugin, entry)) = found else {
+        let refused = catalog.refusals.iter().map(|refusal| {
+            format!("plugin {} is refused: {}", refusal.path.display(), refusal.reason)
+        });
+        return Ok(Outcome::Unknown(refused.collect()));
+    };
     if matches!(arguments, [word] if word == "--help" || word == "-h") {
         let text = help(entry, spelling);
         return match io::stdout().lock().write_all(text.as_bytes()) {
@@ -81,10 +93,11 @@ pub(crate) fn run(
     let failed = |error: io::Error| {
         Failure::new(format!("the command {name} cannot be started")).because(&error)
     };
+    let copy = copy(plugin)?;
     let status = Command::new(PROGRAM)
         .arg0("rex-host")
         .args([OsStr::new(SUBCOMMAND), OsStr::new(spelling.word())])
-        .arg(&plugin.path)
+        .arg(format!("/proc/self/fd/{}", copy.as_raw_fd()))
         .arg(name)
         .args(arguments)
         .env("REX_PLUGINS", &place.plugins)
@@ -93,6 +106,8 @@ pub(crate) fn run(
     match (status.code(), status.signal()) {
         (Some(code), _) => Ok(Outcome::Ran(u8::try_from(code).unwrap_or(1))),
         (None, Some(libc::SIGINT)) => Ok(Outcome::Ran(130)),
+        // A reader that has seen enough (`| head`) is no failure.
+        (None, Some(libc::SIGPIPE)) => Ok(Outcome::Ran(0)),
         (None, signal) => {
             let signal = signal.unwrap_or(0);
             let what = match signal_name(signal) {
@@ -104,6 +119,26 @@ pub(crate) fn run(
             Err(Failure::new(text))
         }
     }
+}
+
+/// The plugin's content in memory, sealed: whatever becomes of the file, the process runs what was
+/// looked at. It is inherited, so the process finds it under the same number.
+fn copy(plugin: &PluginFile) -> Result<File, Failure> {
+    let file = plugin.path.display();
+    let failed = |error: io::Error| {
+        Failure::new(format!("the plugin {file} cannot be copied")).because(&error)
+    };
+    let memory = memfd_create("rex-plugin", MemfdFlags::ALLOW_SEALING);
+    let mut copy = memory.map(File::from).map_err(|error| failed(error.into()))?;
+    let source = Source::open(&plugin.path).map_err(|reason| Failure::new(reason.to_string()))?;
+    let hash = source.hash(|bytes| copy.write_all(bytes).map_err(Reason::new));
+    let hash = hash.map_err(|reason| Failure::new(reason.to_string()))?;
+    if hash != plugin.hash {
+        return Err(Failure::new(format!("the plugin {file} is just being changed")));
+    }
+    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    fcntl_add_seals(&copy, seals).map_err(|error| failed(error.into()))?;
+    Ok(copy)
 }
 
 fn help(entry: &CommandEntry, spelling: Spelling) -> String {
@@ -152,10 +187,11 @@ fn obey(path: &OsStr, name: &OsStr, arguments: &[OsString]) -> Result<(), String
     // Who is told to end by killing the program that was started is told so too.
     let term = Some(rustix::process::Signal::TERM);
     rustix::process::set_parent_process_death_signal(term).map_err(|error| error.to_string())?;
+    leash::end_with_the_reader();
     let words: Result<Vec<String>, _> =
         arguments.iter().map(|word| word.clone().into_string()).collect();
     let words = words.map_err(|word| format!("the argument {word:?} is not UTF-8"))?;
-    let loaded = load::load(Path::new(path), &NoHost).map_err(|error| error.to_string())?;
+    let loaded = load(Path::new(path), &NoHost).map_err(|error| error.to_string())?;
     let run = RunCommand { command: name.to_string_lossy().into_owned(), arguments: words };
     let input = serde_json::to_vec(&run).map_err(|error| error.to_string())?;
     let mut output = Buffer::default();

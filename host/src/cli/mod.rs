@@ -205,14 +205,13 @@ fn of_plugin(
     let place = Common::default().place(environment)?;
     let (name, arguments) = words.split_first().ok_or_else(|| Failure::new("no command"))?;
     let name = name.to_string_lossy();
-    let refused = match command::run(&place, &name, arguments, Spelling::Native)? {
+    let notes = match command::run(&place, &name, arguments, Spelling::Native)? {
         Outcome::Ran(code) => return Ok(ExitCode::from(code)),
-        Outcome::Unknown(catalog) => catalog.map_or_else(Vec::new, |catalog| catalog.refusals),
+        Outcome::Unknown(notes) => notes,
     };
     let code = Output::usage(&unknown(&name));
-    for refusal in refused {
-        let (file, reason) = (refusal.path.display(), refusal.reason);
-        output.remark(format_args!("note: plugin {file} is refused: {reason}"));
+    for note in notes {
+        output.remark(format_args!("note: {note}"));
     }
     Ok(code)
 }

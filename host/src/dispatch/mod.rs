@@ -566,6 +566,10 @@ impl Host {
             for queue in self.queues.values_mut() {
                 queue.feed.take_all().into_iter().for_each(|claimed| self.outbox.release(claimed));
             }
+            // Finished tasks are not run again because their output takes long to be read.
+            if give_up_at <= now + LAST_CALL {
+                self.setup.console.release();
+            }
             self.outbox.flush();
             // A standby dies by order, at once.
             let settled = self.outbox.is_settled() && self.processes.is_empty();

@@ -1,6 +1,6 @@
 //! Outcomes on their way to the store, batched by the time that the last batch takes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use rex_transport::{Finished, Outcome, QueueName, Want};
@@ -15,9 +15,9 @@ const BATCH: usize = 1000;
 pub(super) struct Outbox {
     store: Store,
     console: Console,
-    waiting: Vec<Finished>,
-    /// What was printed until the last of them: it is written before they are recorded.
-    printed: u64,
+    /// Oldest first, each with the mark of what was printed until then: that is written before the
+    /// outcome is recorded.
+    waiting: VecDeque<(u64, Finished)>,
     /// The batch being written: its size, and the queues that it submits to.
     writing: Option<(usize, BTreeSet<QueueName>)>,
     closing: bool,
@@ -31,8 +31,7 @@ impl Outbox {
         Outbox {
             store,
             console,
-            waiting: Vec::new(),
-            printed: 0,
+            waiting: VecDeque::new(),
             writing: None,
             closing: false,
             down: false,
@@ -41,13 +40,12 @@ impl Outbox {
     }
 
     pub(super) fn push(&mut self, finished: Finished) {
-        self.printed = self.console.mark();
-        self.waiting.push(finished);
+        self.waiting.push_back((self.console.mark(), finished));
     }
 
     /// Gives a task back, uncharged.
     pub(super) fn release(&mut self, claimed: Claimed) {
-        self.waiting.push(Finished {
+        self.push(Finished {
             claim: claimed.claim,
             task: claimed.task.id,
             outcome: Outcome::Released,
@@ -73,17 +71,23 @@ impl Outbox {
 
     /// Whether outcomes wait for the reader of the host's output.
     pub(super) fn waits_for_output(&self) -> bool {
-        self.writing.is_none() && !self.waiting.is_empty() && !self.console.is_out(self.printed)
+        let first = self.waiting.front().filter(|_| self.writing.is_none());
+        first.is_some_and(|(mark, _)| *mark > self.console.out())
     }
 
-    /// Starts to write what waits, unless a batch is being written or what the tasks printed is not
-    /// out yet.
+    /// Starts to write what waits, unless a batch is being written, as far as what the tasks printed
+    /// is out.
     pub(super) fn flush(&mut self) {
-        if self.writing.is_some() || self.waiting.is_empty() || self.waits_for_output() {
+        if self.writing.is_some() || self.waiting.is_empty() {
             return;
         }
-        let rest = self.waiting.split_off(self.waiting.len().min(BATCH));
-        let batch = std::mem::replace(&mut self.waiting, rest);
+        let out = self.console.out();
+        let ready = self.waiting.iter().take(BATCH).take_while(|(mark, _)| *mark <= out).count();
+        if ready == 0 {
+            return;
+        }
+        let batch: Vec<Finished> =
+            self.waiting.drain(..ready).map(|(_, finished)| finished).collect();
         let submits = batch.iter().flat_map(|finished| &finished.submits);
         let queues = submits.map(|task| task.queue.clone()).collect();
         self.writing = Some((batch.len(), queues));

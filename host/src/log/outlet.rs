@@ -19,8 +19,10 @@ use rustix::io::Errno;
 const HIGH: usize = 1 << 20;
 /// Bytes that are kept at most.
 const MOST: usize = 16 << 20;
-/// Bytes that are written at once.
-const CHUNK: usize = 64 << 10;
+/// Bytes that are written at once: few, so that a slow reader is seen to read.
+const CHUNK: usize = 4 << 10;
+/// Texts of one stream are joined up to this size.
+const JOINED: usize = 64 << 10;
 /// A reader that takes nothing for so long has stopped reading.
 const STUCK: Duration = Duration::from_secs(5);
 /// How long an end that is wanted at once waits for such a reader.
@@ -50,6 +52,8 @@ struct State {
     moved: Instant,
     dropped: usize,
     has_thread: bool,
+    /// Nothing waits for the output any more.
+    released: bool,
     end: End,
 }
 
@@ -90,6 +94,7 @@ impl Outlet {
             moved: Instant::now(),
             dropped: 0,
             has_thread: false,
+            released: false,
             end: End::Patient,
         };
         Outlet {
@@ -120,7 +125,7 @@ impl Outlet {
         }
         state.taken += text.len() as u64;
         match state.texts.back_mut() {
-            Some((last, texts)) if *last == stream && texts.len() < CHUNK => {
+            Some((last, texts)) if *last == stream && texts.len() < JOINED => {
                 texts.extend_from_slice(text);
             }
             _ => state.texts.push_back((stream, text.to_vec())),
@@ -139,15 +144,21 @@ impl Outlet {
         self.lock().taken
     }
 
-    /// Whether what stands before a mark is written, or not to be waited for.
-    pub(super) fn is_out(&self, mark: u64) -> bool {
+    /// Up to which mark everything is written, or not to be waited for.
+    pub(super) fn out(&self) -> u64 {
         let state = self.lock();
-        state.written >= mark || state.end == End::AtOnce || state.is_stuck(STUCK)
+        let is_moot = state.released || state.end == End::AtOnce || state.is_stuck(STUCK);
+        if is_moot { u64::MAX } else { state.written }
     }
 
-    /// Says after each write that [`Outlet::is_out`] may have changed.
+    /// Says after each write that [`Outlet::out`] may have changed.
     pub(super) fn wake(&self) -> &Receiver<()> {
         &self.woken
+    }
+
+    /// From now on nothing waits for the output; it is written all the same.
+    pub(super) fn release(&self) {
+        self.lock().released = true;
     }
 
     /// Says how long the end waits; never longer than was said before.
@@ -191,6 +202,9 @@ impl Outlet {
                 let mut state = self.lock();
                 state.written += chunk.len() as u64;
                 state.moved = Instant::now();
+                drop(state);
+                // One word waits already.
+                let _ = self.shared.wake.try_send(());
             }
             if dropped > 0 {
                 let text = format!(
@@ -199,8 +213,6 @@ impl Outlet {
                 put(Stream::Err, text.as_bytes());
             }
             self.shared.changed.notify_all();
-            // One word waits already.
-            let _ = self.shared.wake.try_send(());
         }
     }
 

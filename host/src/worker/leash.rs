@@ -56,6 +56,12 @@ pub(crate) fn bind(host: i32) -> io::Result<()> {
     Ok(())
 }
 
+/// Lets this process end when nobody reads what it prints any more, as programs do.
+pub(crate) fn end_with_the_reader() {
+    // SAFETY: a plain libc call, before any other thread or plugin code runs.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
 /// The socket that was passed as standard input, which becomes `/dev/null` for the plugin.
 pub(super) fn take_stdin() -> io::Result<UnixStream> {
     let socket = std::io::stdin().as_fd().try_clone_to_owned()?;

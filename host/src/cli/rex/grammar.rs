@@ -48,9 +48,8 @@ pub(super) fn parse(words: &[String]) -> Result<Line, Error> {
     while let Some(word) = words.next() {
         if only_arguments || word == "-" || !word.starts_with('-') {
             line.bare(word)?;
-            if let Some((_, arguments)) = &mut line.command {
-                *arguments = words.cloned().collect();
-                break;
+            if line.command.is_some() {
+                line.rest(&mut words)?;
             }
         } else if word == "--" {
             only_arguments = true;
@@ -84,7 +83,7 @@ impl Line {
             }
             self.task = task(&normal(word));
             if self.task.is_none() {
-                self.command = Some((word.to_owned(), Vec::new()));
+                self.command = Some((normal(word), Vec::new()));
             }
             return Ok(());
         };
@@ -92,6 +91,29 @@ impl Line {
             return Err(error(format!("too many arguments for task {}", known.name)));
         }
         self.arguments.push((word != "-").then(|| word.to_owned()));
+        Ok(())
+    }
+
+    /// The words behind a command of a plugin, which are its own but for global settings.
+    fn rest(&mut self, words: &mut Words<'_>) -> Result<(), Error> {
+        while let Some(word) = words.next() {
+            let (typed, inline) = match word.split_once('=') {
+                Some((typed, value)) => (typed, Some(value.to_owned())),
+                None => (word.as_str(), None),
+            };
+            let name = typed.strip_prefix("--").map(normal);
+            match GLOBALS.iter().find(|global| Some(global.name) == name.as_deref()) {
+                Some(global) => self.global(global, typed, inline, words)?,
+                None => {
+                    let Some((_, arguments)) = &mut self.command else { break };
+                    arguments.push(word.clone());
+                    if word == "--" {
+                        // Behind it there are no settings.
+                        arguments.extend(words.by_ref().cloned());
+                    }
+                }
+            }
+        }
         Ok(())
     }
 

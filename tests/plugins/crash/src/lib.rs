@@ -210,13 +210,19 @@ struct CrashNow;
 
 impl Command for CrashNow {
     const ABOUT: &'static str = "comes to a bad end";
-    const ARGUMENTS: &'static str = "abort|panic|exit3";
+    const ARGUMENTS: &'static str = "abort|panic|exit3|wait FILE";
 
     fn run(&mut self, arguments: &[String]) -> Result<()> {
         match arguments.first().map(String::as_str) {
             Some("abort") => std::process::abort(),
             Some("panic") => panic!("panicked on purpose"),
             Some("exit3") => std::process::exit(3),
+            Some("wait") => {
+                println!("waiting");
+                wait_for_file(arguments.get(1).map_or("", String::as_str));
+                println!("done");
+                Ok(())
+            }
             other => Err(Error::new(format_args!("no way to go named {other:?}"))),
         }
     }
