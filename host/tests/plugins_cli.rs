@@ -39,9 +39,9 @@ fn list_shows_plugins_and_refusals() {
     let folder = folder();
     let text = rex_host(folder.path(), &["plugin", "list", "--plugins", "plugins"]).ok();
     let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(lines[0], "FILE     NAME  VERSION  API  HASH          WORKERS");
+    assert_eq!(lines[0], "FILE     NAME  VERSION  API  HASH          EXPORTS");
     assert!(lines[1].starts_with("good.so  good  0.1.0    1.0  "), "{text}");
-    assert!(lines[1].ends_with("  one two"), "{text}");
+    assert!(lines[1].ends_with("  workers one two"), "{text}");
     assert_eq!(lines[2], "bad.so: refused: crashed while loading: signal 11 (SIGSEGV)");
     assert_eq!(lines[3], "text.so: refused: is no shared library (not an ELF file)");
     assert_eq!(lines.len(), 4);

@@ -72,7 +72,7 @@ fn command(
     }
     if let Some((name, arguments)) = &line.command {
         let unknown = || Error::new(format!("unknown task {name}"));
-        return Ok(of_plugin(sources, name, arguments)?.ok_or_else(unknown)?);
+        return Ok(of_plugin(sources, &grammar::normal(name), arguments)?.ok_or_else(unknown)?);
     }
     let text = match (line.task.map(|task| task.name), line.arguments.first()) {
         (None, _) => help::usage(),

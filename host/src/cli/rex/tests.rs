@@ -62,6 +62,11 @@ fn help_goes_to_standard_output() {
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
     assert!(ran.out.starts_with("ASYNCTASK-WORKERS - ") && ran.out.ends_with("queue.\n\n"));
     assert!(rex(&["help"], &[]).out.contains("\nAvailable tasks:\n"));
+    for word in ["nothing", "No_thing", "@"] {
+        fails(&[word], &format!("unknown task {word}"));
+    }
+    fails(&["@a", "@b"], "unknown task @b");
+    assert_eq!(rex(&["Of_Plugin", "a", "--quiet", "b"], &[]).code, 2);
     fails(&["help", "nope"], "unknown help topic nope");
     fails(&["help", "a", "b"], "too many arguments for task help");
 }
