@@ -106,7 +106,13 @@ impl Chaos<'_> {
     fn join(&mut self) {
         self.names += 1;
         let name = format!("host{}", self.names);
-        self.hosts.push(Host::start(self.env, &self.uri, &name));
+        let host = loop {
+            match Host::start(self.env, &self.uri, &name) {
+                Some(host) => break host,
+                None => self.wake_the_stopped(),
+            }
+        };
+        self.hosts.push(host);
     }
 
     fn outstanding(&mut self) -> usize {

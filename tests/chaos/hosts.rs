@@ -55,8 +55,9 @@ pub(crate) fn on(uri: &str) -> [String; 2] {
 }
 
 impl Host {
-    /// A host that has reached the store and started its workers.
-    pub(crate) fn start(env: &Env, uri: &str, name: &str) -> Host {
+    /// A host that has reached the store and started its workers; `None` where another one was stopped
+    /// with the store's lock in its hand.
+    pub(crate) fn start(env: &Env, uri: &str, name: &str) -> Option<Host> {
         let queue = |processes: u32, max_attempts: u32| {
             json!({"worker": "witness_worker", "processes": processes, "max_attempts": max_attempts,
                 "backoff": {"initial": 0.05, "max": 1}})
@@ -73,7 +74,16 @@ impl Host {
         args.extend(["--log-format", "json"]);
         args.extend(sets.iter().flat_map(|set| ["--set", set.as_str()]));
         let running = env.start(&args);
-        running.wait_output("Starting; queue=steady");
+        let process = Process::find(running.pid());
+        let serves = || running.output().contains("Starting; queue=steady");
+        wait_for("a host to serve", || {
+            serves() || !process.as_ref().is_some_and(Process::is_alive)
+        });
+        if !serves() {
+            let (_, output) = running.wait();
+            assert!(output.contains("another process keeps it locked"), "{output}");
+            return None;
+        }
         let life = Life {
             pid: running.pid(),
             killed: None,
@@ -83,7 +93,7 @@ impl Host {
             workers: Vec::new(),
             log: String::new(),
         };
-        Host { name: name.to_owned(), running, life, stopped: None }
+        Some(Host { name: name.to_owned(), running, life, stopped: None })
     }
 
     pub(crate) fn pid(&self) -> i32 {

@@ -146,7 +146,7 @@ fn what_is_not_utf_8_is_told_by_its_line() {
     let answers = run("--batch < bad.htsql").ok();
     assert!(answers.lines().nth(1).is_some_and(|line| line.contains("not UTF-8")), "{answers}");
     // Some editors put a mark before UTF-8.
-    env.write("mark.htsql", "\u{feff}/school{code}?code='law'\n");
+    env.write("work/mark.htsql", "\u{feff}/school{code}?code='law'\n");
     for args in ["--csv -f mark.htsql", "--csv < mark.htsql"] {
         assert_eq!(run(args).ok(), "code\r\nlaw\r\n");
     }

@@ -64,9 +64,15 @@ impl Outbox {
         self.store.order(Order::Forget(age));
     }
 
-    pub(super) fn ask_idle(&mut self, queue: QueueName) {
+    /// Asks the store whether a queue is idle; `false`, and nothing asked, while outcomes wait: what
+    /// they submit may be for that queue.
+    pub(super) fn ask_idle(&mut self, queue: QueueName) -> bool {
         self.flush();
+        if !self.waiting.is_empty() {
+            return false;
+        }
         self.store.order(Order::IsIdle(queue));
+        true
     }
 
     /// Whether outcomes wait for the reader of the host's output.

@@ -213,8 +213,8 @@ impl Host {
         }
         let halting = self.setup.halt_when_empty && held == 0 && !serving.is_empty();
         if halting && !queue.asked_idle {
-            queue.asked_idle = true;
-            self.outbox.ask_idle(name.clone());
+            // Where it is too early, the record of the outcomes asks again.
+            queue.asked_idle = self.outbox.ask_idle(name.clone());
         }
     }
 

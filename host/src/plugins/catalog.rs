@@ -399,7 +399,7 @@ fn rival(catalog: &Catalog, plugin: &PluginFile) -> Option<Reason> {
         let text = format_args!("exports the command `{name}`, which {file} exports too and keeps");
         Some(Reason::new(text).hint("remove one of the two files"))
     });
-    same_command.or_else(|| same_worker(catalog, plugin))
+    same_worker(catalog, plugin).or(same_command)
 }
 
 fn same_worker(catalog: &Catalog, plugin: &PluginFile) -> Option<Reason> {
