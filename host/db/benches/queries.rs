@@ -19,7 +19,7 @@ use rex_test_support::shared::shared_file;
 use tokio_postgres::{Client, NoTls};
 
 /// The server as it runs by default, syncing included.
-const SETTINGS: &[&str] = &["listen_addresses=", "shared_buffers=256MB", "max_wal_size=4GB"];
+const SETTINGS: &[&str] = &["shared_buffers=256MB", "max_wal_size=4GB"];
 
 /// A table as a deployment makes it: a serial `id`, the identity as the primary key.
 fn deployed(name: &str) -> String {
