@@ -56,14 +56,12 @@ fn on_redis() {
 }
 
 #[test]
-#[ignore = "its verdict is not sure of every repeated task yet: `make chaos` runs it"]
 fn on_amqp() {
     let Some(mut broker) = RabbitMq::start() else { return };
     chaos("amqp", &mut broker);
 }
 
 #[test]
-#[ignore = "its verdict is not sure of every repeated task yet: `make chaos` runs it"]
 fn on_filesys() {
     let env = Env::new();
     let directory = env.path("queues");

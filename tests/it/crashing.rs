@@ -49,7 +49,9 @@ fn command(env: &Env, queues: &Value, more: &[&str]) -> Command {
 /// What tasks wrote down: how often each was started and done, by its `n`.
 pub(crate) fn recorded(record: &Path) -> BTreeMap<i64, (usize, usize)> {
     let mut counts: BTreeMap<i64, (usize, usize)> = BTreeMap::new();
-    for line in std::fs::read_to_string(record).unwrap_or_default().lines() {
+    let text = std::fs::read_to_string(record).unwrap_or_default();
+    // The last one may be half there yet.
+    for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
         let (event, n) = line.split_once(' ').expect("two words");
         let count = counts.entry(n.parse().expect("a number")).or_default();
         match event {

@@ -16,8 +16,10 @@
 //! message's properties; a message without them gets an id when it is claimed.
 //!
 //! `link.rs`: the connection. `failure.rs`: what went wrong. `message.rs`: tasks and letters as
-//! messages. `claims.rs`: submit, take and finish. `delays.rs`: what waits for its time. `lists.rs`: looks. `watch.rs`: word of new tasks.
+//! messages. `claims.rs`: submit, take and finish. `delays.rs`: what waits for its time. `lists.rs`: looks.
+//! `alone.rs`: one at a time. `watch.rs`: word of new tasks.
 
+mod alone;
 mod claims;
 mod delays;
 mod failure;
@@ -55,9 +57,10 @@ pub struct Amqp {
     held: BTreeMap<ClaimId, Held>,
     /// Queues in which this host holds tasks, with the consumer that says so.
     busy: HashMap<QueueName, String>,
-    /// What is in `rex.queues`, and how many messages that are.
+    /// What is in `rex.queues`.
     entries: Entries,
-    entries_count: u64,
+    /// How many entries were there when they were read.
+    entries_count: Option<u64>,
     delays: HashMap<QueueName, Delays>,
     /// Queues that were declared over this link and whose name is in `rex.queues`.
     declared: HashSet<QueueName>,
@@ -90,7 +93,7 @@ impl Amqp {
             held: BTreeMap::new(),
             busy: HashMap::new(),
             entries: Entries::new(),
-            entries_count: 0,
+            entries_count: None,
             delays: HashMap::new(),
             declared: HashSet::new(),
             refused: false,
@@ -111,7 +114,7 @@ impl Amqp {
                 self.held.clear();
                 self.busy.clear();
                 self.entries.clear();
-                self.entries_count = 0;
+                self.entries_count = None;
                 self.delays.clear();
                 self.declared.clear();
                 Link::connect(&self.address)?

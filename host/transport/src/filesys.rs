@@ -26,10 +26,12 @@ mod watch;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::Weak;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
+use crate::owner_file::OwnerFile;
 use crate::ownership::SHORTEST_LEASE;
 use crate::{
     Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, LetterId, NewTask, Options,
@@ -50,6 +52,8 @@ pub struct FileSys {
     owner: Option<Registered>,
     /// Claims that `claim` has returned and that are not finished: their queue and directory.
     held: HashMap<ClaimId, (QueueName, PathBuf)>,
+    /// Claims that were found taken over, until `taken_over` tells.
+    taken: Vec<ClaimId>,
     /// Whether a claim may have been made without having been returned.
     doubt: bool,
     owner_timeout: Duration,
@@ -62,6 +66,8 @@ struct Place {
     file_mode: u32,
     /// How long to wait for a queue's lock; `None` for ever.
     lock_timeout: Option<Duration>,
+    /// Who waits for a queue's lock, which a stopped host may hold, is still alive and says so.
+    owner: Weak<OwnerFile>,
 }
 
 impl FileSys {
@@ -74,7 +80,7 @@ impl FileSys {
         let (path, query) = uri.path()?;
         let root = std::path::absolute(&path).map_err(|error| uri.bad(error))?;
         let lock_timeout = Some(options.lock_timeout.max(BUSY));
-        let mut place = Place { root, file_mode: 0o600, lock_timeout };
+        let mut place = Place { root, file_mode: 0o600, lock_timeout, owner: Weak::new() };
         for (name, value) in query {
             match name.as_str() {
                 "lock_timeout" => {
@@ -98,6 +104,7 @@ impl FileSys {
             owner_id: options.owner.as_ref().map(|owner| owner.id.clone()),
             owner: None,
             held: HashMap::new(),
+            taken: Vec::new(),
             doubt: false,
             owner_timeout: options.owner_timeout,
         };
@@ -128,6 +135,13 @@ impl Place {
 
     fn ours(&self) -> PathBuf {
         self.root.join(".rex")
+    }
+
+    /// Leaves a sign of life, if this is an owner's.
+    fn beat(&self) {
+        if let Some(owner) = self.owner.upgrade() {
+            owner.beat();
+        }
     }
 
     /// What is ours of a queue: claims, dead letters, files not yet complete.
@@ -218,6 +232,10 @@ impl Transport for FileSys {
 
     fn lease(&self) -> Duration {
         self.owner_timeout.max(SHORTEST_LEASE)
+    }
+
+    fn taken_over(&mut self) -> Vec<ClaimId> {
+        std::mem::take(&mut self.taken)
     }
 
     fn is_idle(&mut self, queue: &QueueName) -> Result<bool, TransportError> {

@@ -61,7 +61,8 @@ impl OwnerFile {
         is_at(&self.file, &self.path)
     }
 
-    pub(crate) fn remove(self) {
+    /// Others see from now on that it is gone; its lock goes with the value.
+    pub(crate) fn remove(&self) {
         if is_at(&self.file, &self.path) {
             // A file left behind is swept by the next owner.
             let _left = fs::remove_file(&self.path);

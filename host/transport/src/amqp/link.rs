@@ -20,8 +20,8 @@ use amqprs::{Ack, BasicProperties, Cancel, CloseChannel, Nack, Return};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use super::failure;
 use super::message::{QUEUES, WAKE};
+use super::{alone, failure};
 use crate::{Kind, QueueName, TransportError, Uri};
 
 /// A broker that says nothing for so long is gone.
@@ -233,28 +233,17 @@ impl Link {
     }
 
     /// Makes a queue as the original's client does, and tells how many messages wait in it; or what
-    /// the broker says against it. Over a channel of its own, which a refusal ends.
+    /// the broker says against it.
     pub(super) fn declare(&self, queue: &QueueName) -> Result<Result<u64, String>, Error> {
         let name = queue.as_str();
-        let ear = Ear { reason: Reason::default(), verdicts: mpsc::unbounded_channel().0 };
-        let channel = self.wait(self.open()?.connection.open_channel(None))?;
-        let declared = self.wait(async {
-            channel.register_callback(ear.clone()).await?;
+        self.wait(ask(&self.open()?.connection, async |channel| {
             let mut exchange = ExchangeDeclareArguments::new(name, "direct");
             channel.exchange_declare(exchange.durable(true).finish()).await?;
             let arguments = QueueDeclareArguments::durable_client_named(name);
             let (_, messages, _) = channel.queue_declare(arguments).await?.unwrap_or_default();
             channel.queue_bind(QueueBindArguments::new(name, name, name)).await?;
-            Ok(messages)
-        });
-        match (declared, ear.reason.take()) {
-            (Err(_), Some(reason)) => Ok(Err(reason)),
-            (declared, _) => {
-                let messages = declared?;
-                self.wait(channel.close())?;
-                Ok(Ok(u64::from(messages)))
-            }
-        }
+            Ok(u64::from(messages))
+        }))
     }
 
     /// Makes a queue that nobody else can use and that ends with this connection.
@@ -265,22 +254,29 @@ impl Link {
 
     /// Whether any connection has made that queue.
     pub(super) fn is_marked(&self, name: &str) -> Result<bool, Error> {
-        let ear = Ear { reason: Reason::default(), verdicts: mpsc::unbounded_channel().0 };
-        let channel = self.wait(self.open()?.connection.open_channel(None))?;
         let mut queue = QueueDeclareArguments::new(name);
-        let looked = self.wait(async {
-            channel.register_callback(ear.clone()).await?;
-            channel.queue_declare(queue.passive(true).finish()).await
-        });
-        match (looked, ear.reason.take()) {
-            // Not found, or in use by another.
-            (Err(_), Some(reason)) => Ok(!reason.starts_with("(404)")),
-            (looked, _) => {
-                looked?;
-                self.wait(channel.close())?;
-                Ok(true)
-            }
-        }
+        queue.passive(true);
+        let looked = self.wait(ask(&self.open()?.connection, async |channel| {
+            channel.queue_declare(queue).await
+        }))?;
+        // Not found, or in use by another.
+        Ok(looked.map_or_else(|reason| !reason.starts_with("(404)"), |_| true))
+    }
+
+    /// Has a queue of ours to itself among those who read it as a whole, see `alone.rs`.
+    pub(super) fn alone<T>(
+        &self,
+        queue: &str,
+        work: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let connection = &self.open()?.connection;
+        let Some(runtime) = &self.runtime else { return Err(closed()) };
+        runtime.block_on(alone::begin(connection, queue))?;
+        let done = work();
+        let ended = self.wait(alone::end(connection, queue));
+        let done = done?;
+        ended?;
+        Ok(done)
     }
 
     /// Gets the first message of a queue, not acknowledged.
@@ -454,6 +450,25 @@ impl Drop for Link {
             self.open = None;
             drop(inside);
             runtime.shutdown_background();
+        }
+    }
+}
+
+/// Asks over a channel of its own, which a refusal ends: the answer, or what the broker says against
+/// it.
+pub(super) async fn ask<T>(
+    connection: &Connection,
+    call: impl AsyncFnOnce(&Channel) -> Result<T, Error>,
+) -> Result<Result<T, String>, Error> {
+    let ear = Ear { reason: Reason::default(), verdicts: mpsc::unbounded_channel().0 };
+    let channel = connection.open_channel(None).await?;
+    channel.register_callback(ear.clone()).await?;
+    match (call(&channel).await, ear.reason.take()) {
+        (Err(_), Some(reason)) => Ok(Err(reason)),
+        (answer, _) => {
+            let answer = answer?;
+            channel.close().await?;
+            Ok(Ok(answer))
         }
     }
 }

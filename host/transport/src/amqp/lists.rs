@@ -1,5 +1,6 @@
 //! Looks at what is there. The protocol shows a message only by giving it: it is got over a channel
-//! of its own and put back into its old place, and for that moment nobody else sees it.
+//! of its own and put back into its old place, and for that moment nobody else sees it. What must be
+//! seen whole, names and dead letters, is read by one at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -63,13 +64,13 @@ impl Amqp {
     /// The queues that a host or a producer of ours has used, and the steps of their delays.
     pub(super) fn entries(&mut self, link: &Link) -> Result<&Entries, Error> {
         let (count, _) = link.count(QUEUES)?;
-        if count != self.entries_count {
-            let seen = link.look(QUEUES, u64::MAX)?;
+        if self.entries_count != Some(count) {
+            let seen = link.alone(QUEUES, || link.look(QUEUES, u64::MAX))?;
             for (queue, step) in seen.iter().filter_map(|(_, body)| message::read_entry(body)) {
                 self.entries.entry(queue).or_default().extend(step);
             }
             // While another one looks some are out of sight, and then the count differs.
-            self.entries_count = seen.len() as u64;
+            self.entries_count = Some(seen.len() as u64);
         }
         Ok(&self.entries)
     }
@@ -92,7 +93,8 @@ impl Amqp {
             for step in self.learn_steps(link, &queue)? {
                 delayed += link.count(&message::delay(&queue, step))?.0;
             }
-            let (dead, _) = link.count(&message::dead(&queue))?;
+            let dead = message::dead(&queue);
+            let (dead, _) = link.alone(&dead, || link.count(&dead))?;
             let (_, hosts) = link.count(&message::busy(&queue))?;
             let held = self.held.values().filter(|held| held.queue == queue);
             let held: u64 = held.map(|held| held.tasks.len() as u64).sum();
@@ -190,11 +192,12 @@ impl Amqp {
         let mut letters = Vec::new();
         for queue in names {
             let name = message::dead(&queue);
-            if link.count(&name)?.0 > 0 {
-                let seen = link.look(&name, most)?;
-                letters
-                    .extend(seen.iter().filter_map(|(_, body)| message::read_letter(&queue, body)));
-            }
+            let seen = link.alone(&name, || {
+                // Made if it is missing.
+                link.count(&name)?;
+                link.look(&name, most)
+            })?;
+            letters.extend(seen.iter().filter_map(|(_, body)| message::read_letter(&queue, body)));
         }
         letters.retain(|letter| query.after.is_none_or(|after| letter.letter > after));
         letters.sort_by_key(|letter: &DeadLetter| letter.letter);
@@ -203,20 +206,23 @@ impl Amqp {
         Ok(letters)
     }
 
-    /// Whether any dead letter of `queue` is older than a moment: the first is the oldest.
-    fn has_older(&self, link: &Link, queue: &QueueName, than: Timestamp) -> Result<bool, Error> {
-        let oldest = link.look(&message::dead(queue), 1)?;
-        let oldest = oldest.first().and_then(|(_, body)| message::read_letter(queue, body));
-        Ok(oldest.is_some_and(|letter| letter.died < than))
-    }
-
     /// Removes dead letters that died before a moment.
     pub(super) fn delete_old_dead(&mut self, link: &Link, than: Timestamp) -> Result<u64, Error> {
         let mut count = 0;
         for queue in self.names(link)? {
-            if link.count(&message::dead(&queue))?.0 > 0 && self.has_older(link, &queue, than)? {
-                count += self.settle_dead(link, &queue, false, |letter| letter.died < than)?;
-            }
+            let name = message::dead(&queue);
+            let is_old = |letter: &DeadLetter| letter.died < than;
+            count += link.alone(&name, || {
+                link.count(&name)?;
+                // The first is the oldest.
+                let oldest = link.look(&name, 1)?;
+                let oldest =
+                    oldest.first().and_then(|(_, body)| message::read_letter(&queue, body));
+                match oldest.is_some_and(|letter| is_old(&letter)) {
+                    true => self.settle_dead(link, &queue, false, is_old),
+                    false => Ok(0),
+                }
+            })?;
         }
         Ok(count)
     }
@@ -231,14 +237,16 @@ impl Amqp {
     ) -> Result<u64, Error> {
         let mut count = 0;
         for queue in self.names(link)? {
-            if link.count(&message::dead(&queue))?.0 > 0 {
-                count += self.settle_dead(link, &queue, revive, &chosen)?;
-            }
+            let name = message::dead(&queue);
+            count += link.alone(&name, || match link.count(&name)?.0 {
+                0 => Ok(0),
+                _ => self.settle_dead(link, &queue, revive, &chosen),
+            })?;
         }
         Ok(count)
     }
 
-    /// One transaction. What is not chosen goes back to its place.
+    /// One transaction, of who reads the dead letters alone. What is not chosen goes back to its place.
     fn settle_dead(
         &mut self,
         link: &Link,

@@ -17,9 +17,9 @@ use crossbeam_channel::Sender;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use super::failure;
 use super::link::{Address, look, runtime};
 use super::message::{self, QUEUES, WAKE};
+use super::{alone, failure};
 use crate::{Kind, QueueName, TransportError, Wake, Watch};
 
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -99,7 +99,10 @@ async fn listen(
     let mut followed = HashSet::new();
     let looked = connection.open_channel(None).await?;
     looked.queue_declare(QueueDeclareArguments::durable_client_named(QUEUES)).await?;
-    for (_, body) in look(&looked, QUEUES, u64::MAX).await? {
+    alone::begin(&connection, QUEUES).await?;
+    let entries = look(&looked, QUEUES, u64::MAX).await?;
+    alone::end(&connection, QUEUES).await?;
+    for (_, body) in entries {
         if let Some((queue, _)) = message::read_entry(&body)
             && followed.insert(queue.clone())
         {

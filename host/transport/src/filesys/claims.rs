@@ -68,6 +68,13 @@ impl FileSys {
         let directory = queue.ours.join("claims").join(format!("{}.{owner}", id.0));
         self.doubt = true;
         queue.take(&found, &directory)?;
+        // Asked only now: whoever takes this owner for dead removes its file before looking for claims.
+        if !self.is_registered() {
+            queue.put_back(files(&directory)?)?;
+            fs::remove_dir(&directory).map_err(disk::failed(&directory))?;
+            self.doubt = false;
+            return Ok(None);
+        }
         drop(queue);
         let claim = read(id, name, &directory)?;
         self.doubt = false;

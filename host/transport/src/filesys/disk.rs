@@ -133,7 +133,7 @@ pub(super) fn names(path: &Path) -> Result<Vec<String>, TransportError> {
 }
 
 /// Takes the lock that the original takes; it is free again when the file is dropped.
-pub(super) fn lock(path: PathBuf, timeout: Option<Duration>) -> Result<File, TransportError> {
+pub(super) fn lock(place: &Place, path: PathBuf) -> Result<File, TransportError> {
     let begun = Instant::now();
     let mut wait = Duration::from_millis(1);
     loop {
@@ -156,11 +156,12 @@ pub(super) fn lock(path: PathBuf, timeout: Option<Duration>) -> Result<File, Tra
             Err(Errno::WOULDBLOCK) => {}
             Err(error) => return Err(failed(&path)(error.into())),
         }
-        if timeout.is_some_and(|timeout| begun.elapsed() >= timeout) {
+        if place.lock_timeout.is_some_and(|timeout| begun.elapsed() >= timeout) {
             let text = format!("The file lock '{}' could not be acquired.", path.display());
             return Err(TransportError::new(Kind::Refused, text)
                 .with_hint("an old consumer that hangs may hold it; see lslocks"));
         }
+        place.beat();
         std::thread::sleep(wait);
         wait = (wait * 2).min(Duration::from_millis(5));
     }

@@ -2,16 +2,18 @@
 //! bears its owner's name; an owner that was taken for dead goes on under a new one, so that what it
 //! claimed before is refused.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::queue::Queue;
 use super::{FileSys, claims, disk, lists};
-use crate::owner_file::{OwnerFile, Proof, file_name, proof_of_death};
+use crate::owner_file::{OwnerFile, file_name, proof_of_death};
 use crate::transport::not_an_owner;
-use crate::{Kind, TransportError};
+use crate::{Kind, QueueName, TransportError};
 
 /// No submit takes so long.
 const ABANDONED: Duration = Duration::from_secs(3600);
@@ -20,7 +22,14 @@ const ABANDONED: Duration = Duration::from_secs(3600);
 pub(super) struct Registered {
     name: String,
     generation: u32,
-    file: OwnerFile,
+    file: Arc<OwnerFile>,
+}
+
+/// A claim of somebody's.
+struct Held {
+    owner: String,
+    queue: QueueName,
+    directory: PathBuf,
 }
 
 impl FileSys {
@@ -33,7 +42,7 @@ impl FileSys {
             None => 0,
         };
         let name = file_name(&format!("{id}/{generation}"));
-        self.held.clear();
+        self.taken.extend(self.held.drain().map(|(claim, _)| claim));
         self.owner = None;
         let directory = self.owners_directory();
         disk::make_directory(&self.place, &directory)?;
@@ -46,6 +55,12 @@ impl FileSys {
             disk::failed(&path)(error)
         })?;
         file.beat();
+        let file = Arc::new(file);
+        self.place.owner = Arc::downgrade(&file);
+        // Its lock is ours, so an owner of that name is dead.
+        for claim in self.claims_of(&[&name])? {
+            give_back(&Queue::lock(&self.place, &claim.queue)?, &claim.directory)?;
+        }
         self.owner = Some(Registered { name: name.clone(), generation, file });
         self.sweep(&name)?;
         Ok(name)
@@ -57,54 +72,48 @@ impl FileSys {
         if let Some(me) = &self.owner {
             me.file.beat();
         }
-        let mut dead: Vec<(String, Option<Proof>)> = Vec::new();
-        let mut count = 0;
+        let mut others = BTreeSet::new();
         for queue in lists::names(&self.place)? {
-            for (_, owner, directory) in lists::claims(&self.place, &queue)? {
-                if me.as_ref() == Some(&owner) {
-                    continue;
-                }
-                // Its lock, once ours, is held until its file is gone.
-                if !dead.iter().any(|(name, _)| *name == owner) {
-                    let path = self.owners_directory().join(&owner);
-                    dead.push((owner.clone(), proof_of_death(&path, self.owner_timeout)));
-                }
-                if dead.iter().any(|(name, proof)| *name == owner && proof.is_some()) {
-                    count += self.give_back(&queue, &directory)?;
-                }
+            let claims = lists::claims(&self.place, &queue)?;
+            others.extend(claims.into_iter().map(|(_, owner, _)| owner));
+        }
+        // First the fence, for the owner may wake while this goes on. Without its file it is dead for
+        // everybody, so that others go on where this one is cut off.
+        let mut dead = Vec::new();
+        for owner in others.iter().filter(|owner| me.as_ref() != Some(*owner)) {
+            let path = self.owners_directory().join(owner);
+            if let Some(proof) = proof_of_death(&path, self.owner_timeout) {
+                proof.bury(&path);
+                dead.push(owner);
             }
         }
-        for (owner, proof) in dead {
-            if let Some(proof) = proof {
-                proof.bury(&self.owners_directory().join(owner));
+        let mut count = 0;
+        for claim in self.claims_of(&dead)? {
+            let queue = Queue::lock(&self.place, &claim.queue)?;
+            // Unless somebody goes by that name again.
+            if !self.owners_directory().join(&claim.owner).exists() {
+                count += give_back(&queue, &claim.directory)?;
             }
         }
         Ok(count)
     }
 
-    fn give_back(
-        &self,
-        queue: &crate::QueueName,
-        directory: &std::path::Path,
-    ) -> Result<u64, TransportError> {
-        let queue = Queue::lock(&self.place, queue)?;
-        let files = claims::files(directory)?;
-        let count = files.len() as u64;
-        queue.put_back(files)?;
-        // Gone already, or somebody put something into it: the next look tells.
-        let _gone = fs::remove_dir(directory);
-        Ok(count)
+    fn claims_of(&self, owners: &[&String]) -> Result<Vec<Held>, TransportError> {
+        let mut found = Vec::new();
+        for queue in lists::names(&self.place)? {
+            for (_, owner, directory) in lists::claims(&self.place, &queue)? {
+                if owners.contains(&&owner) {
+                    found.push(Held { owner, queue: queue.clone(), directory });
+                }
+            }
+        }
+        Ok(found)
     }
 
     pub(super) fn unregister(&mut self) -> Result<(), TransportError> {
         if let Some(me) = &self.owner {
-            let name = me.name.clone();
-            for queue in lists::names(&self.place)? {
-                for (_, owner, directory) in lists::claims(&self.place, &queue)? {
-                    if owner == name {
-                        self.give_back(&queue, &directory)?;
-                    }
-                }
+            for claim in self.claims_of(&[&me.name])? {
+                give_back(&Queue::lock(&self.place, &claim.queue)?, &claim.directory)?;
             }
         }
         if let Some(me) = self.owner.take() {
@@ -113,6 +122,11 @@ impl FileSys {
         self.owner_id = None;
         self.held.clear();
         Ok(())
+    }
+
+    /// Whether nobody has taken this owner for dead.
+    pub(super) fn is_registered(&self) -> bool {
+        self.owner.as_ref().is_some_and(|me| me.file.is_in_place())
     }
 
     /// Removes files of dead owners that hold nothing, and what killed producers never finished.
@@ -144,4 +158,14 @@ impl FileSys {
     fn owners_directory(&self) -> PathBuf {
         self.place.ours().join("owners")
     }
+}
+
+/// Puts the tasks of a claim back; how many.
+fn give_back(queue: &Queue<'_>, directory: &Path) -> Result<u64, TransportError> {
+    let files = claims::files(directory)?;
+    let count = files.len() as u64;
+    queue.put_back(files)?;
+    // Gone already, or somebody put something into it: the next look tells.
+    let _gone = fs::remove_dir(directory);
+    Ok(count)
 }

@@ -10,7 +10,10 @@ use amqprs::connection::{Connection, OpenConnectionArguments};
 use rex_test_support::amqp::{RabbitMq, fresh};
 use rex_test_support::proxy::Proxy;
 use rex_transport::contract::{all_done, fails, finished, numbers, owner, queue, task, wait_for};
-use rex_transport::{Attributes, Due, Kind, NewTask, Options, Outcome, Uri, Wake, Want, open};
+use rex_transport::{
+    Attributes, DeadQuery, Death, Due, Kind, NewTask, Options, Outcome, Uri, Wake, Want, open,
+};
+use serde_json::json;
 
 #[test]
 fn the_originals_words() {
@@ -62,6 +65,38 @@ fn the_broker_gives_back_what_a_killed_host_held() {
     wait_for("the tasks", || other.poll(&queue("foo")).unwrap() == 2);
     let claim = other.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
     assert_eq!(claim.tasks.iter().map(|task| task.id).collect::<Vec<_>>(), ids);
+}
+
+#[test]
+fn what_one_reads_others_see_as_well() {
+    let Some(uri) = fresh(0) else { return };
+    let uri = Uri::parse(&uri).unwrap();
+    let mut host = owner(&uri);
+    host.submit(&[task("foo", 1), task("foo", 2)]).unwrap();
+    let claim = host.claim(&queue("foo"), &Want::tasks(2)).unwrap().unwrap();
+    let dead = |at| {
+        let death = Death { reason: "x".to_owned(), details: json!({}) };
+        finished(&claim, at, Outcome::Dead(death))
+    };
+    host.finish(&[dead(0), dead(1)]).unwrap();
+    let readers: Vec<_> = (0..2)
+        .map(|_| {
+            let uri = uri.clone();
+            std::thread::spawn(move || {
+                for _ in 0..20 {
+                    // Knows no queue yet.
+                    let mut reader = open(&uri, &Options::default()).unwrap();
+                    assert_eq!(reader.dead_letters(&DeadQuery::default()).unwrap().len(), 2);
+                    let queues = reader.queues().unwrap();
+                    assert_eq!(queues.iter().map(|queue| queue.dead).collect::<Vec<_>>(), [2]);
+                    assert_eq!(reader.forget_dead(Duration::from_secs(3600)).unwrap(), 0);
+                }
+            })
+        })
+        .collect();
+    for reader in readers {
+        reader.join().unwrap();
+    }
 }
 
 #[test]

@@ -2,11 +2,12 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rex_transport::contract::{all_done, finished, numbers, owner, queue, task};
+use rex_transport::contract::{all_done, finished, numbers, owner, queue, task, wait_for};
 use rex_transport::{
-    DeadQuery, Death, Kind, NewTask, Options, Outcome, Transport, Uri, Want, open,
+    DeadQuery, Death, Kind, NewTask, Options, Outcome, Owner, Transport, Uri, Want, open,
 };
 use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
@@ -168,6 +169,106 @@ fn a_lock_that_nobody_gives_back() {
     assert_eq!(host.poll(&queue("foo")).unwrap(), 1, "counting takes no lock");
     drop(lock);
     assert_eq!(numbers(&host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap()), [1]);
+}
+
+/// An owner of its own name whose silence counts after this time.
+fn owner_named(store: &Path, id: &str, owner_timeout: Duration) -> Box<dyn Transport> {
+    let owner = Some(Owner { id: id.to_owned() });
+    open(&uri(store, "?lock_timeout=3"), &Options { owner, owner_timeout, ..Options::default() })
+        .unwrap()
+}
+
+fn locked(store: &Path, queue: &str) -> File {
+    let lock = File::open(store.join(queue).join(".lock")).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    lock
+}
+
+/// The one file of the owner of that name.
+fn sign_of(store: &Path, id: &str) -> PathBuf {
+    let files = fs::read_dir(store.join(".rex/owners")).unwrap().map(|file| file.unwrap().path());
+    let mut its = files.filter(|path| path.file_name().unwrap().to_str().unwrap().contains(id));
+    its.next().unwrap()
+}
+
+#[test]
+fn who_waits_for_a_lock_of_a_stopped_host_is_alive() {
+    let store = tempfile::tempdir().unwrap();
+    let timeout = Duration::from_secs(1);
+    let mut waiting = owner_named(store.path(), "waiting", timeout);
+    let mut other = owner_named(store.path(), "other", timeout);
+    waiting.submit(&[task("bar", 1), task("foo", 2)]).unwrap();
+    let claim = waiting.claim(&queue("bar"), &Want::tasks(1)).unwrap().unwrap();
+    let lock = locked(store.path(), "foo");
+    let waits = std::thread::spawn(move || {
+        let error = waiting.claim(&queue("foo"), &Want::tasks(1)).unwrap_err();
+        (waiting, error)
+    });
+    while !waits.is_finished() {
+        assert_eq!(other.rescue().unwrap(), 0, "a living host is robbed");
+    }
+    let (mut waiting, error) = waits.join().unwrap();
+    assert!(error.text.contains("could not be acquired"), "{error}");
+    drop(lock);
+    assert_eq!(waiting.finish(&all_done(&claim)).unwrap(), []);
+}
+
+#[test]
+fn who_is_taken_for_dead_claims_no_more_under_that_name() {
+    let store = tempfile::tempdir().unwrap();
+    let mut silent = owner_named(store.path(), "silent", Duration::from_secs(60));
+    let mut other = owner_named(store.path(), "other", Duration::ZERO);
+    silent.submit(&[task("aaa", 1), task("bbb", 2)]).unwrap();
+    let first = silent.claim(&queue("aaa"), &Want::tasks(1)).unwrap().unwrap();
+    let sign = sign_of(store.path(), "silent");
+    let lock = locked(store.path(), "aaa");
+    let rescue = std::thread::spawn(move || {
+        let count = other.rescue().unwrap();
+        (other, count)
+    });
+    wait_for("the fence", || !sign.exists());
+    // It wakes while its tasks are given back.
+    let second = silent.claim(&queue("bbb"), &Want::tasks(1)).unwrap().unwrap();
+    drop(lock);
+    let (_other, count) = rescue.join().unwrap();
+    assert_eq!(count, 1);
+    assert_eq!(silent.finish(&all_done(&second)).unwrap(), [], "a claim of the new name stands");
+    assert_eq!(silent.taken_over(), [first.id]);
+    assert_eq!(silent.taken_over(), []);
+    assert_eq!(silent.finish(&all_done(&first)).unwrap(), [first.tasks[0].id]);
+}
+
+#[test]
+fn who_is_taken_for_dead_in_the_middle_of_a_claim_gets_none() {
+    let store = tempfile::tempdir().unwrap();
+    let mut host = owner_named(store.path(), "host", Duration::from_secs(60));
+    host.submit(&[task("foo", 1)]).unwrap();
+    let sign = sign_of(store.path(), "host");
+    let before = fs::read(&sign).unwrap();
+    let lock = locked(store.path(), "foo");
+    let claims = std::thread::spawn(move || {
+        let claim = host.claim(&queue("foo"), &Want::tasks(1)).unwrap();
+        (host, claim)
+    });
+    wait_for("it to wait for the lock", || fs::read(&sign).unwrap() != before);
+    fs::remove_file(&sign).unwrap();
+    drop(lock);
+    let (mut host, claim) = claims.join().unwrap();
+    assert!(claim.is_none(), "a claim under the name of a dead owner");
+    assert_eq!(host.poll(&queue("foo")).unwrap(), 1);
+    let claim = host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
+    assert_eq!(host.finish(&all_done(&claim)).unwrap(), []);
+}
+
+#[test]
+fn who_comes_back_under_a_dead_owners_name_has_none_of_its_claims() {
+    let store = tempfile::tempdir().unwrap();
+    let mut first = owner_named(store.path(), "mover", Duration::from_secs(60));
+    first.submit(&[task("foo", 1)]).unwrap();
+    first.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
+    drop(first);
+    let mut second = owner_named(store.path(), "mover", Duration::from_secs(60));
+    assert_eq!(numbers(&second.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap()), [1]);
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! A worker that writes down what it runs: a line when a task starts and one when it ends, in the
 //! file that the payload names, `start|end N ATTEMPT TASK PID HOST NANOS` (`N` is the payload's, `HOST`
-//! the process that started this one, the time the machine's clock). Then it ends as the payload's
+//! the process that started this one, the time the machine's clock). Between the two it works for `ms`. Then it ends as the payload's
 //! `end` says; `then` is a list of payloads that it requeues.
 
 use std::fs::OpenOptions;
+use std::hint::spin_loop;
 use std::io::Write;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rex_plugin_api::serde_json::Value;
 use rex_plugin_api::{Context, Error, Payload, Result, Worker, export_plugin};
@@ -24,7 +25,7 @@ impl Default for WitnessWorker {
 impl Worker for WitnessWorker {
     fn process(&mut self, payload: &Payload, ctx: &Context) -> Result<()> {
         self.write("start", payload, ctx)?;
-        std::thread::sleep(Duration::from_millis(payload.integer("ms")?.unsigned_abs()));
+        work(Duration::from_millis(payload.integer("ms")?.unsigned_abs()));
         for next in payload.get("then").and_then(Value::as_array).into_iter().flatten() {
             ctx.requeue(next.clone())?;
         }
@@ -37,6 +38,13 @@ impl Worker for WitnessWorker {
             "abort" => std::process::abort(),
             other => Err(Error::new(format_args!("no end named `{other}`"))),
         }
+    }
+}
+
+fn work(time: Duration) {
+    let begun = Instant::now();
+    while begun.elapsed() < time {
+        spin_loop();
     }
 }
 
