@@ -235,7 +235,8 @@ impl Chaos<'_> {
                 self.hosts[at].stop();
             }
             Fault::LeaveAndJoin => {
-                let life = self.hosts.swap_remove(at).leave();
+                // Which a stopped host can hold up by a lock that it has.
+                let life = self.hosts.swap_remove(at).leave(|| self.wake_the_stopped());
                 self.lives.push(life);
                 self.join();
             }
@@ -301,7 +302,7 @@ impl Chaos<'_> {
             .map(|letter| letter["payload"]["n"].as_u64().expect("a number"))
             .collect();
         for host in std::mem::take(&mut self.hosts) {
-            self.lives.push(host.leave());
+            self.lives.push(host.leave(|| ()));
         }
         self.journal.read();
         let verdict = verdict::judge(

@@ -155,9 +155,14 @@ impl Host {
         read_log(self.life, output)
     }
 
-    /// Has it end in good order.
-    pub(crate) fn leave(self) -> Life {
+    /// Has it end in good order, while the others are seen to.
+    pub(crate) fn leave(self, mut meanwhile: impl FnMut()) -> Life {
+        let process = Process::find(self.pid());
         self.running.signal(libc::SIGTERM);
+        wait_for("a host's end", || {
+            meanwhile();
+            !process.as_ref().is_some_and(Process::is_alive)
+        });
         let output = self.running.wait_ok();
         read_log(self.life, output)
     }
