@@ -76,6 +76,14 @@ impl Server {
         PathBuf::from(row.expect("the server answers").get::<_, String>(0))
     }
 
+    /// What it has logged so far; a file.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub fn log(&self) -> PathBuf {
+        self.data().parent().expect("it has a folder of its own").with_extension("log")
+    }
+
     /// Makes a database, in place of one of that name, and returns its URI.
     ///
     /// # Errors

@@ -46,8 +46,10 @@ SELECT set_config('lock_timeout', $1, false),
     to_regclass('asynctask.rex_migrations') IS NOT NULL,
     coalesce(has_table_privilege(to_regclass('asynctask.rex_tasks'), 'SELECT'), false)";
         /// A statement that was planned while the queue was empty is run when millions wait: it
-        /// must go by the index then, so it does so from the start.
-        const BY_INDEX: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off";
+        /// must go by the index then, so it does so from the start. Then it need not be planned
+        /// anew each time, and what a plan seems to cost is no reason to compile it.
+        const BY_INDEX: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off;
+            SET plan_cache_mode = force_generic_plan; SET jit = off";
         let client = connect::connect(address)?;
         let mut session = Session {
             client,
