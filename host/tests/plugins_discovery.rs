@@ -274,7 +274,7 @@ fn plugins_that_lie() {
     let twice = manifest("liar", &["w", "w"]);
     let cases = [
         (twice, "it exports the worker `w` twice"),
-        (manifest("liar", &[]), "it exports no worker and no command"),
+        (manifest("liar", &[]), "it exports no worker, no command and no executor"),
         (manifest("liar", &["two words"]), "`two words` is no worker name"),
         (manifest("liar", &["../../etc"]), "`../../etc` is no worker name"),
         (manifest("", &["w"]), "its name is empty"),

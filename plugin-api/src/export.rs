@@ -1,6 +1,6 @@
 //! `export_plugin!`: what turns a crate into a plugin.
 
-/// Exports the workers and commands of a `cdylib` crate. One call a crate, at its top level.
+/// Exports the workers, commands and job executors of a `cdylib` crate. One call a crate, at its top level.
 ///
 /// ```
 /// # use rex_plugin_api::{Context, Payload, Result, Worker};
@@ -15,7 +15,8 @@
 /// }
 /// ```
 ///
-/// A plugin may add commands to `rex-host`, too, or nothing else: see [`Command`](crate::Command).
+/// A plugin may add commands to `rex-host`, too, or nothing else: see [`Command`](crate::Command). After
+/// them come the executors of jobs: see [`JobExecutor`](crate::JobExecutor).
 ///
 /// A plugin that cannot do without a host operation that API 1.0 did not have declares it, so that
 /// an older host refuses the plugin at once: `export_plugin! { workers: { … }, needs: [7] }`.
@@ -24,6 +25,7 @@ macro_rules! export_plugin {
     (
         $(workers: { $($name:literal => $worker:ty),+ $(,)? } $(,)?)?
         $(commands: { $($command:literal => $implementation:ty),+ $(,)? } $(,)?)?
+        $(executors: { $($type:literal => $executor:ty),+ $(,)? } $(,)?)?
         $(needs: [$($op:expr),+ $(,)?] $(,)?)?
     ) => {
         #[allow(unsafe_code, non_upper_case_globals)]
@@ -32,6 +34,7 @@ macro_rules! export_plugin {
                 $crate::Registry::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
                     $($(.worker::<$worker>($name))+)?
                     $($(.command::<$implementation>($command))+)?
+                    $($(.executor::<$executor>($type))+)?
                     $($(.needs($op))+)?
             }
 

@@ -1,6 +1,6 @@
 //! All that an author of rex-host plugins sees.
 //!
-//! A plugin is a `cdylib` with one or more workers, or commands. The host starts a process of its own for each
+//! A plugin is a `cdylib` with one or more workers, commands, or job executors. The host starts a process of its own for each
 //! worker slot, loads the plugin there and hands it one task after the other:
 //!
 //! ```
@@ -30,7 +30,7 @@
 //! What a worker prints goes to the host's output, in step with its log lines. An `Err`, a panic or
 //! a crash costs the task in hand one attempt and nothing else.
 //!
-//! Modules in reading order: [`worker`], [`command`] and [`context`] are what an author implements and is given,
+//! Modules in reading order: [`worker`], [`command`], [`job`] and [`context`] are what an author implements and is given,
 //! [`payload`] and [`error`] the values they exchange, [`testing`] a host for tests; [`ops`] names
 //! what crosses the boundary, [`abi`] is the boundary itself.
 
@@ -39,6 +39,7 @@ pub mod command;
 pub mod context;
 pub mod error;
 mod export;
+pub mod job;
 pub mod ops;
 pub mod payload;
 pub mod pyrepr;
@@ -49,6 +50,7 @@ pub mod worker;
 pub use command::Command;
 pub use context::{Context, Level};
 pub use error::{Error, Result, ResultExt};
+pub use job::{Job, JobContext, JobExecutor};
 pub use payload::{Payload, PayloadError};
 pub use registry::Registry;
 pub use serde_json;

@@ -20,7 +20,7 @@ pub struct ApiVersion {
 }
 
 /// What this crate speaks.
-pub const API: ApiVersion = ApiVersion { major: 1, minor: 2 };
+pub const API: ApiVersion = ApiVersion { major: 1, minor: 3 };
 
 impl fmt::Display for ApiVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -45,6 +45,9 @@ pub const PLUGIN_START: u32 = 2;
 pub const PLUGIN_PROCESS: u32 = 3;
 /// Host to plugin: a [`RunCommand`] in. Since API 1.2.
 pub const PLUGIN_COMMAND: u32 = 4;
+/// Host to plugin: a [`JobHeader`], a newline and the payload's text in; needs no [`PLUGIN_START`].
+/// Since API 1.3.
+pub const PLUGIN_JOB: u32 = 5;
 
 /// Plugin to host: a [`Log`] in.
 pub const HOST_LOG: u32 = 1;
@@ -54,9 +57,14 @@ pub const HOST_SUBMIT: u32 = 2;
 /// Plugin to host: nothing in, `1` out once the task in hand should come to an end, else `0`. Since
 /// API 1.1.
 pub const HOST_SHOULD_STOP: u32 = 3;
+/// Plugin to host: a [`Facet`] in; answered when it is committed. Since API 1.3.
+pub const HOST_UPDATE_FACET: u32 = 4;
+/// Plugin to host: a [`Progress`] in. Since API 1.3.
+pub const HOST_PROGRESS: u32 = 5;
 
 /// The host operations that there are.
-pub const HOST_OPS: &[u32] = &[HOST_LOG, HOST_SUBMIT, HOST_SHOULD_STOP];
+pub const HOST_OPS: &[u32] =
+    &[HOST_LOG, HOST_SUBMIT, HOST_SHOULD_STOP, HOST_UPDATE_FACET, HOST_PROGRESS];
 
 /// What a plugin exports.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -73,6 +81,9 @@ pub struct Manifest {
     /// Since API 1.2.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub commands: Vec<CommandEntry>,
+    /// Since API 1.3.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub executors: Vec<ExecutorEntry>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -90,6 +101,15 @@ pub struct CommandEntry {
     pub about: String,
     pub arguments: String,
     pub help: String,
+}
+
+/// See [`JobExecutor`](crate::JobExecutor).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExecutorEntry {
+    /// The type of the jobs that it runs.
+    pub name: String,
+    /// The logger's name: the executor's type.
+    pub logger: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -112,6 +132,36 @@ pub struct Start {
 pub struct TaskHeader {
     pub id: i64,
     pub attempt: u32,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JobHeader {
+    pub executor: String,
+    pub code: i64,
+    pub owner: String,
+    #[serde(default)]
+    pub title: Option<String>,
+    pub task: TaskHeader,
+    pub queue: String,
+    /// Log lines below it need not be sent.
+    pub level: Level,
+    #[serde(default)]
+    pub settings: Map<String, Value>,
+}
+
+/// Fields of the row of `table` that belongs to the job in hand.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Facet {
+    pub table: String,
+    pub fields: Map<String, Value>,
+}
+
+/// How far the job in hand is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// From 0 to 1.
+    pub fraction: f64,
+    pub text: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

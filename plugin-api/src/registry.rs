@@ -13,21 +13,27 @@ use crate::abi::{Buffer, Host};
 use crate::command::Command;
 use crate::context::{Context, Level};
 use crate::error::Result;
+use crate::job::{Job, JobContext, JobExecutor};
 use crate::ops::{
-    self, CommandEntry, Failure, Manifest, RunCommand, Start, TaskHeader, WorkerEntry,
+    self, CommandEntry, ExecutorEntry, Failure, JobHeader, Manifest, RunCommand, Start, TaskHeader,
+    WorkerEntry,
 };
 use crate::payload::Payload;
 use crate::worker::Worker;
 
-/// The workers and commands of one plugin, by name; written by `export_plugin!`.
+/// The workers, commands and executors of one plugin, by name; written by `export_plugin!`.
 pub struct Registry {
     manifest: Manifest,
     makers: Vec<fn() -> Box<dyn ErasedWorker>>,
     commands: Vec<RunsCommand>,
+    executors: Vec<RunsJob>,
 }
 
 /// Makes a [`Command`] and runs it.
 type RunsCommand = fn(&[String]) -> Result<()>;
+
+/// Makes a [`JobExecutor`] and runs it.
+type RunsJob = fn(&Job, &JobContext) -> Result<()>;
 
 /// [`Worker`] without its constructor, so that one process can hold any.
 trait ErasedWorker: Send {
@@ -56,19 +62,19 @@ impl Registry {
                 unwinds: cfg!(panic = "unwind"),
                 workers: Vec::new(),
                 commands: Vec::new(),
+                executors: Vec::new(),
             },
             makers: Vec::new(),
             commands: Vec::new(),
+            executors: Vec::new(),
         }
     }
 
     /// Adds a worker; its logger is named after its type.
     #[must_use]
     pub fn worker<W: Worker>(mut self, name: &str) -> Registry {
-        let logger = std::any::type_name::<W>().rsplit("::").next().unwrap_or(name);
-        self.manifest
-            .workers
-            .push(WorkerEntry { name: name.to_owned(), logger: logger.to_owned() });
+        let entry = WorkerEntry { name: name.to_owned(), logger: logger::<W>(name) };
+        self.manifest.workers.push(entry);
         self.makers.push(|| Box::new(W::default()));
         self
     }
@@ -83,6 +89,15 @@ impl Registry {
             help: C::HELP.to_owned(),
         });
         self.commands.push(|arguments| C::default().run(arguments));
+        self
+    }
+
+    /// Adds an executor of the jobs of one type; its logger is named after its type.
+    #[must_use]
+    pub fn executor<E: JobExecutor>(mut self, name: &str) -> Registry {
+        let entry = ExecutorEntry { name: name.to_owned(), logger: logger::<E>(name) };
+        self.manifest.executors.push(entry);
+        self.executors.push(|job, ctx| E::default().run(job, ctx));
         self
     }
 
@@ -101,6 +116,11 @@ impl Registry {
         self.manifest = manifest;
         self
     }
+}
+
+/// The last part of a type's name.
+fn logger<T>(otherwise: &str) -> String {
+    std::any::type_name::<T>().rsplit("::").next().unwrap_or(otherwise).to_owned()
 }
 
 /// The worker of this process, and what it was started with.
@@ -152,12 +172,16 @@ pub(crate) fn call(op: u32, input: &[u8], output: &mut Buffer) -> u32 {
             Ok(start) => run_start(registry, &**host, start, output),
             Err(text) => bad_input(output, &text),
         },
-        ops::PLUGIN_PROCESS => match parse_task(input) {
+        ops::PLUGIN_PROCESS => match parse_with_payload(input) {
             Ok((header, payload)) => run_task(&**host, &header, &payload, output),
             Err(text) => bad_input(output, &text),
         },
         ops::PLUGIN_COMMAND => match parse::<RunCommand>(input) {
             Ok(run) => run_command(registry, &run, output),
+            Err(text) => bad_input(output, &text),
+        },
+        ops::PLUGIN_JOB => match parse_with_payload(input) {
+            Ok((header, payload)) => run_job(registry, &**host, header, payload, output),
             Err(text) => bad_input(output, &text),
         },
         _ => {
@@ -173,6 +197,32 @@ fn run_command(registry: &Registry, run: &RunCommand, output: &mut Buffer) -> u3
         return bad_input(output, &format!("the plugin has no command `{}`", run.command));
     };
     let result = guard(|| command(&run.arguments));
+    flush_stdio();
+    outcome(result, output)
+}
+
+fn run_job(
+    registry: &Registry,
+    host: &dyn Host,
+    header: JobHeader,
+    payload: Payload,
+    output: &mut Buffer,
+) -> u32 {
+    let position = registry.manifest.executors.iter().position(|e| e.name == header.executor);
+    let Some(run) = position.and_then(|n| registry.executors.get(n)) else {
+        let name = header.executor;
+        return bad_input(output, &format!("the plugin has no executor `{name}`"));
+    };
+    let job = Job { code: header.code, owner: header.owner, title: header.title, payload };
+    let ctx = JobContext(Context {
+        host,
+        queue: &header.queue,
+        task_id: header.task.id,
+        attempt: header.task.attempt,
+        level: header.level,
+        settings: &header.settings,
+    });
+    let result = guard(|| run(&job, &ctx));
     flush_stdio();
     outcome(result, output)
 }
@@ -306,8 +356,9 @@ fn parse<T: DeserializeOwned>(input: &[u8]) -> Result<T, String> {
     serde_json::from_slice(input).map_err(|e| e.to_string())
 }
 
-fn parse_task(input: &[u8]) -> Result<(TaskHeader, Payload), String> {
-    let end = input.iter().position(|b| *b == b'\n').ok_or("no task header")?;
+/// A header, a newline, and the payload's text.
+fn parse_with_payload<T: DeserializeOwned>(input: &[u8]) -> Result<(T, Payload), String> {
+    let end = input.iter().position(|b| *b == b'\n').ok_or("no header")?;
     let header = parse(&input[..end])?;
     let text = std::str::from_utf8(&input[end + 1..]).map_err(|e| e.to_string())?;
     Ok((header, Payload::from_json(text).map_err(|e| e.to_string())?))

@@ -1,4 +1,4 @@
-//! Runs a worker without a host, for the tests of a plugin's crate.
+//! Runs a worker or a job executor without a host, for the tests of a plugin's crate.
 //!
 //! ```
 //! use rex_plugin_api::{Context, Payload, Result, Worker, testing};
@@ -20,12 +20,14 @@ use serde_json::{Map, Value};
 
 use crate::abi::{Buffer, Host};
 use crate::context::Context;
-use crate::ops::{self, Failure, Log, Submit};
+use crate::error::Result;
+use crate::job::{Job, JobContext, JobExecutor};
+use crate::ops::{self, Facet, Failure, Log, Progress, Submit};
 use crate::payload::Payload;
 use crate::registry;
 use crate::worker::Worker;
 
-/// What one call of `process` did.
+/// What one call of `process` or `run` did.
 #[derive(Debug)]
 pub struct Run {
     /// Errors and caught panics alike.
@@ -35,6 +37,10 @@ pub struct Run {
     /// Queue (`None`: the worker's own) and payload, in order; a host drops them if `result` is an
     /// error.
     pub submitted: Vec<(Option<String>, Value)>,
+    /// Table and fields of each update of a facet, in order.
+    pub facets: Vec<(String, Value)>,
+    /// Fraction and text of each report, in order.
+    pub progress: Vec<(f64, String)>,
 }
 
 /// Has `worker` process `payload` as task 1 of the queue `test`.
@@ -51,6 +57,20 @@ pub fn run<W: Worker>(worker: &mut W, payload: Value) -> Run {
 /// When `payload` is no JSON object.
 pub fn run_with<W: Worker>(worker: &mut W, payload: Value, settings: Map<String, Value>) -> Run {
     let payload = Payload::try_from(payload).expect("a payload is a JSON object");
+    record(&settings, |ctx| worker.process(&payload, &ctx))
+}
+
+/// Has `executor` run job 1 of the owner `test` with this payload.
+///
+/// # Panics
+/// When `payload` is no JSON object.
+pub fn run_job<E: JobExecutor>(executor: &mut E, payload: Value) -> Run {
+    let payload = Payload::try_from(payload).expect("a payload is a JSON object");
+    let job = Job { code: 1, owner: "test".to_owned(), title: None, payload };
+    record(&Map::new(), |ctx| executor.run(&job, &JobContext(ctx)))
+}
+
+fn record(settings: &Map<String, Value>, work: impl FnOnce(Context) -> Result<()>) -> Run {
     let recorder = Recorder::default();
     let ctx = Context {
         host: &recorder,
@@ -58,11 +78,12 @@ pub fn run_with<W: Worker>(worker: &mut W, payload: Value, settings: Map<String,
         task_id: 1,
         attempt: 1,
         level: registry::ALL,
-        settings: &settings,
+        settings,
     };
-    let result = registry::guard(|| worker.process(&payload, &ctx));
-    let recorded = recorder.0.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Run { result, logs: recorded.logs, submitted: recorded.submitted }
+    let result = registry::guard(|| work(ctx));
+    let Recorded { logs, submitted, facets, progress } =
+        recorder.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Run { result, logs, submitted, facets, progress }
 }
 
 #[derive(Default)]
@@ -72,6 +93,8 @@ struct Recorder(Mutex<Recorded>);
 struct Recorded {
     logs: Vec<String>,
     submitted: Vec<(Option<String>, Value)>,
+    facets: Vec<(String, Value)>,
+    progress: Vec<(f64, String)>,
 }
 
 impl Host for Recorder {
@@ -85,6 +108,10 @@ impl Host for Recorder {
                 recorded.submitted.push((submit.queue, payload));
                 Ok(())
             }),
+            ops::HOST_UPDATE_FACET => serde_json::from_slice::<Facet>(input)
+                .map(|facet| recorded.facets.push((facet.table, Value::Object(facet.fields)))),
+            ops::HOST_PROGRESS => serde_json::from_slice::<Progress>(input)
+                .map(|report| recorded.progress.push((report.fraction, report.text))),
             ops::HOST_SHOULD_STOP => {
                 output.set(b"0");
                 Ok(())

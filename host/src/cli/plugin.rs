@@ -172,6 +172,7 @@ fn print_json(catalog: &Catalog, output: &mut Output) -> Result<(), Failure> {
             "unwinds": plugin.manifest.unwinds,
             "workers": workers(plugin),
             "commands": commands(plugin),
+            "executors": executors(plugin),
         }))?;
     }
     for refusal in &catalog.refusals {
@@ -201,9 +202,17 @@ fn commands(plugin: &PluginFile) -> Vec<&str> {
     plugin.manifest.commands.iter().map(|command| command.name.as_str()).collect()
 }
 
-/// Workers and commands in words.
+fn executors(plugin: &PluginFile) -> Vec<&str> {
+    plugin.manifest.executors.iter().map(|executor| executor.name.as_str()).collect()
+}
+
+/// What it exports, in words.
 fn exports(plugin: &PluginFile) -> String {
-    let parts = [("workers", workers(plugin)), ("commands", commands(plugin))];
+    let parts = [
+        ("workers", workers(plugin)),
+        ("commands", commands(plugin)),
+        ("executors", executors(plugin)),
+    ];
     let parts = parts.iter().filter(|(_, names)| !names.is_empty());
     parts.map(|(what, names)| format!("{what} {}", names.join(" "))).collect::<Vec<_>>().join(", ")
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use rex_plugin_api::ops::{Manifest, WorkerEntry};
+use rex_plugin_api::ops::{ExecutorEntry, Manifest, WorkerEntry};
 
 use super::copies::Copies;
 use super::manifest::{self, HostApi};
@@ -86,6 +86,16 @@ impl Catalog {
         let mut names: Vec<&str> = self.workers().map(|(_, worker)| worker.name.as_str()).collect();
         names.sort_unstable();
         names
+    }
+
+    /// All executors of jobs, sorted by the type of their jobs.
+    pub fn executors<'a>(&'a self) -> Vec<(&'a PluginFile, &'a ExecutorEntry)> {
+        let of = |plugin: &'a PluginFile| {
+            plugin.manifest.executors.iter().map(move |executor| (plugin, executor))
+        };
+        let mut all: Vec<_> = self.plugins.iter().flat_map(of).collect();
+        all.sort_by(|(_, a), (_, b)| a.name.cmp(&b.name));
+        all
     }
 
     fn workers(&self) -> impl Iterator<Item = (&PluginFile, &WorkerEntry)> {
@@ -389,31 +399,28 @@ fn settle(examined: Vec<Result<PluginFile, Box<Refusal>>>, in_service: &InServic
 
 /// Why `plugin` cannot join the plugins that were chosen.
 fn rival(catalog: &Catalog, plugin: &PluginFile) -> Option<Reason> {
-    let same_command = plugin.manifest.commands.iter().find_map(|command| {
-        let is_same = |other: &&PluginFile| {
-            other.hash != plugin.hash
-                && other.manifest.commands.iter().any(|theirs| theirs.name == command.name)
-        };
-        let other = catalog.plugins.iter().find(is_same)?;
-        let (name, file) = (&command.name, other.path.display());
-        let text = format_args!("exports the command `{name}`, which {file} exports too and keeps");
-        Some(Reason::new(text).hint("remove one of the two files"))
-    });
-    same_worker(catalog, plugin).or(same_command)
-}
-
-fn same_worker(catalog: &Catalog, plugin: &PluginFile) -> Option<Reason> {
-    plugin.manifest.workers.iter().find_map(|worker| {
-        let (other, _) = catalog.worker(&worker.name)?;
-        let (worker, other_path) = (&worker.name, other.path.display());
-        Some(if other.hash == plugin.hash {
-            Reason::new(format_args!("has the same content as {other_path}"))
-                .hint("remove one of the two files")
-        } else {
-            Reason::new(format_args!(
-                "exports the worker `{worker}`, which {other_path} exports too and keeps"
-            ))
-            .hint("remove one of the two files, or rename the worker in one of them")
+    let names = |what: &str, manifest: &Manifest| -> Vec<String> {
+        match what {
+            "worker" => manifest.workers.iter().map(|worker| worker.name.clone()).collect(),
+            "executor" => manifest.executors.iter().map(|executor| executor.name.clone()).collect(),
+            _ => manifest.commands.iter().map(|command| command.name.clone()).collect(),
+        }
+    };
+    ["worker", "command", "executor"].into_iter().find_map(|what| {
+        let ours = names(what, &plugin.manifest);
+        catalog.plugins.iter().find_map(|other| {
+            let theirs = names(what, &other.manifest);
+            let name = ours.iter().find(|name| theirs.contains(name))?;
+            let file = other.path.display();
+            Some(if other.hash == plugin.hash {
+                Reason::new(format_args!("has the same content as {file}"))
+                    .hint("remove one of the two files")
+            } else {
+                Reason::new(format_args!(
+                    "exports the {what} `{name}`, which {file} exports too and keeps"
+                ))
+                .hint(format!("remove one of the two files, or rename the {what} in one of them"))
+            })
         })
     })
 }

@@ -93,8 +93,9 @@ pub fn check(manifest: &Manifest, host: &HostApi) -> Result<(), ManifestError> {
 fn check_content(manifest: &Manifest) -> Result<(), String> {
     check_text("its name", &manifest.name)?;
     check_text("its version", &manifest.version)?;
-    if manifest.workers.is_empty() && manifest.commands.is_empty() {
-        return Err("it exports no worker and no command".to_owned());
+    let Manifest { workers, commands, executors, .. } = manifest;
+    if workers.is_empty() && commands.is_empty() && executors.is_empty() {
+        return Err("it exports no worker, no command and no executor".to_owned());
     }
     let mut seen = HashSet::new();
     for worker in &manifest.workers {
@@ -108,6 +109,21 @@ fn check_content(manifest: &Manifest) -> Result<(), String> {
             return Err(format!("it exports the worker `{}` twice", worker.name));
         }
         check_text(&format!("the logger of `{}`", worker.name), &worker.logger)?;
+    }
+    let mut seen = HashSet::new();
+    for executor in &manifest.executors {
+        let name = &executor.name;
+        // What a worker may be called.
+        if !is_worker_name(name) {
+            return Err(format!(
+                "`{}` is no type of jobs (letters, digits, `_`, `-` and `.`, at most {MAX_NAME})",
+                shorten(name)
+            ));
+        }
+        if !seen.insert(name) {
+            return Err(format!("it exports the executor `{name}` twice"));
+        }
+        check_text(&format!("the logger of `{name}`"), &executor.logger)?;
     }
     let mut seen = HashSet::new();
     for command in &manifest.commands {
@@ -166,7 +182,7 @@ fn shorten(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use rex_plugin_api::ops::{ApiVersion, Manifest, WorkerEntry};
+    use rex_plugin_api::ops::{ApiVersion, ExecutorEntry, Manifest, WorkerEntry};
 
     use super::{HostApi, check};
 
@@ -174,6 +190,10 @@ mod tests {
 
     fn worker(name: &str) -> WorkerEntry {
         WorkerEntry { name: name.to_owned(), logger: "W".to_owned() }
+    }
+
+    fn executor(name: &str) -> ExecutorEntry {
+        ExecutorEntry { name: name.to_owned(), logger: "E".to_owned() }
     }
 
     fn manifest(edit: impl FnOnce(&mut Manifest)) -> Manifest {
@@ -185,6 +205,7 @@ mod tests {
             unwinds: true,
             workers: vec![worker("w")],
             commands: vec![],
+            executors: vec![],
         };
         edit(&mut manifest);
         manifest
@@ -232,7 +253,12 @@ mod tests {
     #[test]
     fn lies_are_refused() {
         let cases = [
-            (refusal(|m| m.workers.clear()), "it exports no worker and no command"),
+            (refusal(|m| m.workers.clear()), "it exports no worker, no command and no executor"),
+            (refusal(|m| m.executors = vec![executor("")]), "`` is no type of jobs"),
+            (
+                refusal(|m| m.executors = vec![executor("e"), executor("e")]),
+                "it exports the executor `e` twice",
+            ),
             (refusal(|m| m.workers.push(worker("w"))), "it exports the worker `w` twice"),
             (refusal(|m| m.workers[0].name = String::new()), "`` is no worker name"),
             (refusal(|m| m.workers[0].name = "a b".into()), "`a b` is no worker name"),

@@ -13,7 +13,9 @@ use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rex_plugin_api::serde_json::Value;
-use rex_plugin_api::{Command, Context, Error, Payload, Result, Worker, export_plugin};
+use rex_plugin_api::{
+    Command, Context, Error, Job, JobContext, JobExecutor, Payload, Result, Worker, export_plugin,
+};
 
 #[derive(Default)]
 struct CrashWorker;
@@ -228,4 +230,29 @@ impl Command for CrashNow {
     }
 }
 
-export_plugin! { workers: { "crash_worker" => CrashWorker }, commands: { "crash-now" => CrashNow } }
+/// Does as a job what [`CrashWorker`] does as a task; `then` is not for jobs. It prints a line first.
+#[derive(Default)]
+struct CrashExecutor;
+
+impl JobExecutor for CrashExecutor {
+    fn run(&mut self, job: &Job, ctx: &JobContext) -> Result<()> {
+        println!("job {} begins", job.code);
+        record(&job.payload, "start")?;
+        if let Some(text) = job.payload.get("progress").and_then(Value::as_str) {
+            ctx.progress(0.25, text);
+        }
+        if let Some(Value::Object(facets)) = job.payload.get("facets") {
+            for (table, fields) in facets {
+                ctx.update_facet(table, fields)?;
+            }
+        }
+        act(job.payload.text("how")?, &job.payload, ctx)?;
+        record(&job.payload, "done")
+    }
+}
+
+export_plugin! {
+    workers: { "crash_worker" => CrashWorker },
+    commands: { "crash-now" => CrashNow },
+    executors: { "crash" => CrashExecutor },
+}
