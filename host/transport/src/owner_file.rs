@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -30,21 +30,14 @@ impl OwnerFile {
     pub(crate) fn create(path: PathBuf) -> io::Result<OwnerFile> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(&path)?;
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                // A rescuer may have removed the file between the two calls.
-                Ok(()) if is_at(&file, &path) => return Ok(OwnerFile { path, file }),
-                Ok(()) => {}
-                Err(Errno::WOULDBLOCK) if Instant::now() < deadline => {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                Err(error) => return Err(error.into()),
+            // Rescuers remove the files of the dead.
+            if let Some(file) = try_lock(&path, 0o666)? {
+                return Ok(OwnerFile { path, file });
             }
+            if Instant::now() >= deadline {
+                return Err(Errno::WOULDBLOCK.into());
+            }
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 
@@ -114,8 +107,29 @@ pub(crate) fn proof_of_death(path: &Path, timeout: Duration) -> Option<Proof> {
     }
 }
 
+/// Locks a file that others may remove when they are done with it, and makes it if it is missing;
+/// `None` when somebody else has it locked.
+pub(crate) fn try_lock(path: &Path, mode: u32) -> io::Result<Option<File>> {
+    loop {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(mode)
+            .open(path)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) if is_at(&file, path) => return Ok(Some(file)),
+            // It was removed between the two calls.
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
 /// Whether the file still is the one of that name.
-pub(crate) fn is_at(file: &File, path: &Path) -> bool {
+fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), fs::metadata(path)) {
         (Ok(file), Ok(named)) => file.ino() == named.ino() && file.dev() == named.dev(),
         _ => false,

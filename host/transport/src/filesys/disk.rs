@@ -4,14 +4,13 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::Place;
-use crate::owner_file::is_at;
+use crate::owner_file::try_lock;
 use crate::{Kind, TransportError};
 
 /// An error about a path, its reason as the original prints it.
@@ -133,28 +132,13 @@ pub(super) fn names(path: &Path) -> Result<Vec<String>, TransportError> {
 }
 
 /// Takes the lock that the original takes; it is free again when the file is dropped.
-pub(super) fn lock(place: &Place, path: PathBuf) -> Result<File, TransportError> {
+pub(super) fn lock(place: &Place, path: &Path) -> Result<File, TransportError> {
     let begun = Instant::now();
     let mut wait = Duration::from_millis(1);
     loop {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o644)
-            .open(&path)
-            .map_err(failed(&path))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {
-                // Some lock libraries remove the file when they are done with it.
-                if is_at(&file, &path) {
-                    return Ok(file);
-                }
-                continue;
-            }
-            Err(Errno::WOULDBLOCK) => {}
-            Err(error) => return Err(failed(&path)(error.into())),
+        // Some lock libraries remove the file when they are done with it.
+        if let Some(file) = try_lock(path, 0o644).map_err(failed(path))? {
+            return Ok(file);
         }
         if place.lock_timeout.is_some_and(|timeout| begun.elapsed() >= timeout) {
             let text = format!("The file lock '{}' could not be acquired.", path.display());

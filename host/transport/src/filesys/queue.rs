@@ -147,7 +147,7 @@ impl<'a> Queue<'a> {
                 false => error,
             })?;
         }
-        let lock = disk::lock(place, directory.join(".lock"))?;
+        let lock = disk::lock(place, &directory.join(".lock"))?;
         let queue = Queue { name: name.clone(), place, directory, ours, _lock: lock };
         // Behind a mark every numbered file waits: a change was cut off in its middle.
         if queue.mark().exists() {

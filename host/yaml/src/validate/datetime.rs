@@ -1,5 +1,7 @@
 //! Dates and times as the original accepts and prints them.
 
+use jiff::SignedDuration;
+use jiff::civil::{Date, Time};
 use serde_json::Value;
 
 use crate::Error;
@@ -19,7 +21,7 @@ pub(super) fn date(value: &Value) -> Checked {
 
 pub(super) fn time(value: &Value) -> Checked {
     let time = value.as_str().and_then(parse_time);
-    time.map(|time| time.to_string().into())
+    time.map(|time| print_time(time).into())
         .ok_or_else(|| Error::new("Expected a valid time in the format HH:MM:SS[.FFFFFF]"))
 }
 
@@ -30,60 +32,16 @@ pub(super) fn datetime(value: &Value) -> Checked {
     })
 }
 
-/// A time of day.
-struct Time {
-    seconds: i64,
-    micros: u32,
-}
-
-impl std::fmt::Display for Time {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (hour, minute, second) =
-            (self.seconds / 3600, self.seconds / 60 % 60, self.seconds % 60);
-        write!(f, "{hour:02}:{minute:02}:{second:02}")?;
-        match self.micros {
-            0 => Ok(()),
-            micros => write!(f, ".{micros:06}"),
-        }
-    }
-}
-
-fn digits(text: &str, len: usize) -> Option<i64> {
+fn digits<N: std::str::FromStr>(text: &str, len: usize) -> Option<N> {
     let ok = text.len() == len && text.bytes().all(|b| b.is_ascii_digit());
     if ok { text.parse().ok() } else { None }
 }
 
-/// Days since 0000-03-01 in the proleptic Gregorian calendar.
-fn parse_date(text: &str) -> Option<i64> {
+fn parse_date(text: &str) -> Option<Date> {
     let mut parts = text.split('-');
     let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
-    let (year, month, day) = (digits(year, 4)?, digits(month, 2)?, digits(day, 2)?);
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let length = match month {
-        2 => 28 + i64::from(leap),
-        4 | 6 | 9 | 11 => 30,
-        1..=12 => 31,
-        _ => return None,
-    };
-    if year < 1 || !(1..=length).contains(&day) || parts.next().is_some() {
-        return None;
-    }
-    // Years start in March, so that the leap day is the last of its year.
-    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    Some(y * 365 + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1)
-}
-
-fn print_date(days: i64) -> String {
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let m = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * m + 2) / 5 + 1;
-    let month = if m < 10 { m + 3 } else { m - 9 };
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
+    let date = Date::new(digits(year, 4)?, digits(month, 2)?, digits(day, 2)?).ok()?;
+    (date.year() >= 1 && parts.next().is_none()).then_some(date)
 }
 
 fn parse_time(text: &str) -> Option<Time> {
@@ -93,46 +51,49 @@ fn parse_time(text: &str) -> Option<Time> {
     };
     let mut parts = clock.split(':');
     let (hour, minute, second) = (parts.next()?, parts.next()?, parts.next()?);
-    let (hour, minute, second) = (digits(hour, 2)?, digits(minute, 2)?, digits(second, 2)?);
-    if hour > 23 || minute > 59 || second > 59 || parts.next().is_some() {
-        return None;
-    }
-    let micros = match fraction {
+    let nanos = match fraction {
         None => 0,
         Some(f) if (1..=6).contains(&f.len()) => {
-            let scale = 10_u32.pow(6 - u32::try_from(f.len()).ok()?);
-            u32::try_from(digits(f, f.len())?).ok()? * scale
+            digits::<i32>(f, f.len())? * 10_i32.pow(9 - u32::try_from(f.len()).ok()?)
         }
         Some(_) => return None,
     };
-    Some(Time { seconds: hour * 3600 + minute * 60 + second, micros })
+    let time = Time::new(digits(hour, 2)?, digits(minute, 2)?, digits(second, 2)?, nanos).ok()?;
+    parts.next().is_none().then_some(time)
 }
 
-/// Seconds east of UTC and the text before the zone.
-fn split_zone(text: &str) -> Option<(&str, i64)> {
-    if let Some(rest) = text.strip_suffix(['Z', 'z']) {
-        return Some((rest, 0));
+fn print_time(time: Time) -> String {
+    let clock = format!("{:02}:{:02}:{:02}", time.hour(), time.minute(), time.second());
+    match time.subsec_nanosecond() / 1000 {
+        0 => clock,
+        micros => format!("{clock}.{micros:06}"),
     }
-    let Some(at) = text.rfind(['+', '-']) else { return Some((text, 0)) };
+}
+
+/// The text before the zone and how far that is east of UTC.
+fn split_zone(text: &str) -> Option<(&str, SignedDuration)> {
+    if let Some(rest) = text.strip_suffix(['Z', 'z']) {
+        return Some((rest, SignedDuration::ZERO));
+    }
+    let Some(at) = text.rfind(['+', '-']) else { return Some((text, SignedDuration::ZERO)) };
     let sign = if text[at..].starts_with('-') { -1 } else { 1 };
     let zone = text[at + 1..].replace(':', "");
-    let (hours, minutes) = (digits(zone.get(..2)?, 2)?, digits(zone.get(2..)?, 2)?);
-    (hours < 24 && minutes < 60).then(|| (&text[..at], sign * (hours * 3600 + minutes * 60)))
+    let (hours, minutes): (i64, i64) = (digits(zone.get(..2)?, 2)?, digits(zone.get(2..)?, 2)?);
+    let east = SignedDuration::from_mins(sign * (hours * 60 + minutes));
+    (hours < 24 && minutes < 60).then_some((&text[..at], east))
 }
 
 /// The moment in UTC, as `YYYY-MM-DDTHH:MM:SS[.FFFFFF]`.
 fn parse_datetime(text: &str) -> Option<String> {
-    let days = parse_date(text.get(..10)?)?;
+    let date = parse_date(text.get(..10)?)?;
     let rest = &text[10..];
     if rest.is_empty() {
-        return Some(format!("{}T00:00:00", print_date(days)));
+        return Some(format!("{date}T00:00:00"));
     }
     let rest = rest.strip_prefix(['T', ' '])?;
     let (clock, east) = split_zone(rest)?;
-    let Time { seconds, micros } = parse_time(clock.trim_end())?;
-    let seconds = days * 86_400 + seconds - east;
-    let time = Time { seconds: seconds.rem_euclid(86_400), micros };
-    let date = print_date(seconds.div_euclid(86_400));
     // The first and last day of the calendar can fall off it with their zone.
-    (date.len() == 10 && date.as_str() >= "0001").then(|| format!("{date}T{time}"))
+    let moment = date.to_datetime(parse_time(clock.trim_end())?).checked_sub(east).ok()?;
+    let moment = (moment.year() >= 1).then_some(moment)?;
+    Some(format!("{}T{}", moment.date(), print_time(moment.time())))
 }
