@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use crossbeam_channel::Receiver;
 use rex_plugin_api::Level;
@@ -105,9 +106,10 @@ impl Console {
         self.outlet.is_full()
     }
 
-    /// An order to end has come: a reader that has stopped reading is not waited for.
-    pub fn end(&self) {
-        self.outlet.hurry(End::Ordered);
+    /// An order to end by then has come: a reader that has stopped reading is not waited for, and
+    /// one that is slow no longer than that.
+    pub fn end(&self, by: Instant) {
+        self.outlet.hurry(End::By(by));
     }
 
     /// The end is wanted at once: it hardly waits for a reader any more.

@@ -22,8 +22,8 @@ pub(crate) fn start(env: &Env, queues: &Value, more: &[&str]) -> Running {
 }
 
 /// As [`start`], with an output that is open but that nobody reads.
-pub(crate) fn start_unread(env: &Env, queues: &Value) -> Running {
-    let host = command(env, queues, &[]);
+pub(crate) fn start_unread(env: &Env, queues: &Value, more: &[&str]) -> Running {
+    let host = command(env, queues, more);
     let script =
         "{ [ -p unread ] || mkfifo unread; } && exec 3<>unread && exec \"$0\" \"$@\" >&3 2>&3";
     let mut command = Command::new("bash");

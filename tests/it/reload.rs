@@ -231,6 +231,104 @@ fn bad_settings_change_nothing() {
     stop(&env, host);
 }
 
+/// The limit is the workers' as well: what a task submits is refused to the task, not lost behind it.
+#[test]
+fn a_new_payload_limit_reaches_the_workers() {
+    let env = crashing::env();
+    let limit = |limit: &str| {
+        let text = format!("parameters:\n  asynctask_payload_limit: {limit}\n");
+        env.write("work/rex.yaml", &text)
+    };
+    limit("200");
+    let running = crashing::start(&env, &json!({"crash": {}}), &[]);
+    running.wait_output("Starting; queue=crash");
+    assert_eq!(env.rex_host(&["reload"]).ok(), "nothing has changed\n");
+    let submits = |length: usize| {
+        let payload = json!({"pad": "x".repeat(length)});
+        let task = json!({"how": "submit", "queue": "sink", "payload": payload}).to_string();
+        // It is larger than what it submits.
+        let set = "asynctask_payload_limit=500";
+        env.rex_host(&["submit", "crash", &task, "--set", set]).ok();
+    };
+    let queues = || env.rex_host(&["queue", "list", "--json"]).json_lines();
+    let count = |name: &str, what: &str| {
+        let all = queues();
+        let found = all.iter().find(|queue| queue["queue"] == name);
+        found.and_then(|queue| queue[what].as_u64()).unwrap_or(0)
+    };
+    limit("30");
+    assert_eq!(env.rex_host(&["reload"]).ok(), "queue crash: new settings\n");
+    running.wait_output_times("Starting; queue=crash", 2);
+    submits(50);
+    wait_for("the dead letter", || count("crash", "dead") == 1);
+    let letters = env.rex_host(&["dlq", "list", "--json"]).json_lines();
+    assert!(
+        letters[0]["reason"].as_str().is_some_and(|text| text.contains("too large")),
+        "{letters:?}"
+    );
+    limit("200");
+    env.rex_host(&["reload"]).ok();
+    running.wait_output_times("Starting; queue=crash", 3);
+    submits(50);
+    wait_for("the task of the task", || count("sink", "waiting") == 1);
+    assert_eq!(count("crash", "dead"), 1);
+    stop(&env, running);
+}
+
+#[test]
+fn a_reload_tells_what_it_brings_into_force_and_refuses_what_it_cannot() {
+    let env = Env::new();
+    settings(&env, &[FOO]);
+    let host = start(&env, &[]);
+    let path = "work/app/settings.yaml";
+    let with = |line: &str| env.write(path, &format!("asynctask_workers:\n  {FOO}\n{line}\n"));
+    let errors_only = "asynctask_drain_timeout: 1\nlogging_root: {level: ERROR}";
+    for (line, told) in [
+        ("asynctask_drain_timeout: 1", "host: new settings\n"),
+        (errors_only, "logging: new settings\n"),
+    ] {
+        with(line);
+        assert_eq!(env.rex_host(&["reload", "--check"]).ok(), told);
+        assert_eq!(env.rex_host(&["reload"]).ok(), told);
+        assert_eq!(env.rex_host(&["reload"]).ok(), "nothing has changed\n");
+    }
+    for (name, value) in [
+        ("asynctask_owner_timeout", "50"),
+        ("asynctask_rescue_grace", "50"),
+        ("asynctask_lock_timeout", "50"),
+        ("asynctask_schema_additions", "false"),
+        ("asynctask_transport", "sqlite:other.db"),
+    ] {
+        with(&format!("{name}: {value}\nasynctask_drain_timeout: 2"));
+        let text = env.rex_host(&["reload", "--state", ".rex-host"]).fails(1);
+        let expected = format!("{name} has changed: stop the host and start it again");
+        assert!(text.contains(&expected), "{text}");
+    }
+    with(errors_only);
+    assert_eq!(env.rex_host(&["reload"]).ok(), "nothing has changed\n", "all or nothing");
+    env.write("work/rex.yaml", "state: elsewhere\n");
+    let text = env.rex_host(&["reload", "--state", ".rex-host"]).fails(1);
+    assert!(text.contains("state has changed: stop the host"), "{text}");
+    env.rex_host(&["stop", "--state", ".rex-host"]).ok();
+    host.wait_ok();
+}
+
+#[test]
+fn a_signal_that_comes_while_the_host_starts_waits() {
+    let env = crashing::env();
+    let slow = plugins::chameleon().act(&format!("wait for {}", env.path("go").display()));
+    slow.install(&env.path("plugins/slow.so"));
+    let host = crashing::start(&env, &json!({"crash": {}}), &[]);
+    wait_for("the slow plugin to be looked at", || {
+        let family = descendants(host.pid());
+        family.iter().any(|process| process.command.contains("probe-plugin"))
+    });
+    host.signal(libc::SIGHUP);
+    env.write("go", "");
+    host.wait_output("reload: nothing has changed");
+    stop(&env, host);
+}
+
 #[test]
 fn two_plugins_with_the_same_worker_are_refused() {
     let env = Env::new();

@@ -145,7 +145,7 @@ fn nobody_reads_the_output() {
     let endless = json!({"how": "sleep", "n": 0}).to_string();
     Store::Embedded.submit(&env, "limited", &[&endless]);
     let queues = json!({"crash": {}, "limited": {"timeout": 1}});
-    let host = crashing::start_unread(&env, &queues);
+    let host = crashing::start_unread(&env, &queues, &[]);
     wait_for("the time limit", || dead_letters(&env).iter().any(|l| l["queue"] == "limited"));
     let process = Process::find(host.pid()).expect("it runs");
     wait_for("the host to end", || {
@@ -161,7 +161,7 @@ fn outcomes_wait_for_the_output() {
     let env = crashing::env();
     let chatty = json!({"how": "ok", "n": 1, "pad": "x".repeat(200_000)}).to_string();
     Store::Embedded.submit(&env, "crash", &[&chatty]);
-    let host = crashing::start_unread(&env, &json!({"crash": {}}));
+    let host = crashing::start_unread(&env, &json!({"crash": {}}), &[]);
     let process = Process::find(host.pid()).expect("it runs");
     // Killed before it has waited for long: the task is run again.
     let done = || {
@@ -173,7 +173,7 @@ fn outcomes_wait_for_the_output() {
     wait_for("the host to end", || !process.is_alive());
     assert_eq!(env.rex_host(&["queue", "list", "--json"]).json_lines()[0]["in_flight"], 1);
 
-    let host = crashing::start_unread(&env, &json!({"crash": {}}));
+    let host = crashing::start_unread(&env, &json!({"crash": {}}), &[]);
     let process = Process::find(host.pid()).expect("it runs");
     wait_for("the task to be done", done);
     host.signal(libc::SIGTERM);
@@ -187,7 +187,7 @@ fn outcomes_do_not_starve_behind_a_slow_reader() {
     let env = crashing::env();
     let chatty = json!({"how": "ok", "n": 1, "pad": "x".repeat(20_000)}).to_string();
     Store::Embedded.submit(&env, "crash", &vec![chatty.as_str(); 200]);
-    let host = crashing::start_unread(&env, &json!({"crash": {}}));
+    let host = crashing::start_unread(&env, &json!({"crash": {}}), &[]);
     let fifo = env.work().join("unread");
     wait_for("the output", || fifo.exists());
     let mut reader = std::fs::OpenOptions::new().read(true).write(true).open(fifo);
@@ -203,6 +203,48 @@ fn outcomes_do_not_starve_behind_a_slow_reader() {
     });
     assert!(!left().is_empty(), "and not all of them");
     host.signal(libc::SIGKILL);
+}
+
+/// A reader that goes on reading, slowly, is waited for until the time is up.
+#[test]
+fn a_slow_reader_does_not_put_off_the_end() {
+    let env = crashing::env();
+    let chatty = json!({"how": "ok", "n": 1, "pad": "x".repeat(20_000)}).to_string();
+    // Less than what makes the workers wait.
+    Store::Embedded.submit(&env, "crash", &[chatty.as_str(); 45]);
+    let more = ["--set", "asynctask_drain_timeout=1"];
+    let host = crashing::start_unread(&env, &json!({"crash": {}}), &more);
+    let process = Process::find(host.pid()).expect("it runs");
+    wait_for("the tasks to be done", || {
+        let status = env.rex_host(&["status", "--json"]);
+        status.status.success() && status.json_lines()[0]["done"] == 45
+    });
+    let fifo = env.work().join("unread");
+    let mut reader = std::fs::OpenOptions::new().read(true).write(true).open(fifo);
+    let reader = reader.as_mut().expect("the host has made it");
+    let (mut chunk, mut bytes) = ([0; 128], 0);
+    host.signal(libc::SIGTERM);
+    wait_for("the host to end", || {
+        if process.is_alive() {
+            bytes += std::io::Read::read(reader, &mut chunk).expect("there is more");
+        }
+        !process.is_alive()
+    });
+    assert!(bytes < 800_000, "all was read before the end");
+}
+
+/// A process that was caught at a lie is not believed that its task is done.
+#[test]
+fn a_task_of_a_lying_process_is_not_done() {
+    let env = crashing::env();
+    let task = json!({"how": "nonsense", "n": 1}).to_string();
+    Store::Embedded.submit(&env, "crash", &[&task]);
+    let host = crashing::start(&env, &json!({"crash": {}}), &["--halt-when-empty"]);
+    let output = host.wait_ok();
+    let letters = dead_letters(&env);
+    assert_eq!(letters.len(), 1, "{output}");
+    let reason = letters[0]["reason"].as_str().expect("a text");
+    assert_eq!(reason, "the worker's process sent what no worker sends and was killed");
 }
 
 #[test]

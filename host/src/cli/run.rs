@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rex_plugin_api::Level;
 use rex_transport::{Features, Owner, QueueName};
@@ -17,7 +18,8 @@ use crate::dispatch::retry::Retries;
 use crate::dispatch::{self, Counts, Fresh, Setup};
 use crate::log::{Console, Filter, Format, MASTER};
 use crate::plugins::{Catalog, Finder, PluginFile, new_refusals, watch};
-use crate::settings::{self, QueueSettings, Settings};
+use crate::settings::{self, Globals, QueueSettings, Settings};
+use crate::supervisor::Signals;
 
 #[derive(clap::Args)]
 pub(crate) struct RunArgs {
@@ -30,7 +32,7 @@ pub(crate) struct RunArgs {
     /// Print errors only
     #[arg(short, long)]
     quiet: bool,
-    /// End when every queue is empty
+    /// End each worker when its queue is found empty, and the host with the last
     #[arg(long)]
     halt_when_empty: bool,
     /// Reload when the plugin directory changes
@@ -107,6 +109,10 @@ pub(crate) fn serve(place: Place, request: &Request) -> Result<Counts, Failure> 
     let console = Console::new(request.format, filter);
     console.install();
     let _written = Written(console.clone());
+    let mut signals = Signals::default();
+    signals
+        .take(&dispatch::SIGNALS)
+        .map_err(|error| Failure::new("cannot take over signals").because(&error))?;
 
     // First, so that a second host of this name neither looks at plugins nor says anything of them.
     let _lock = place.state.lock()?;
@@ -158,7 +164,7 @@ pub(crate) fn serve(place: Place, request: &Request) -> Result<Counts, Failure> 
         None
     };
     let reader = Arc::new(Rereader {
-        transport: settings.transport,
+        store: store_settings(&settings),
         features,
         label: label.clone(),
         catalog: Arc::new(Mutex::new(catalog)),
@@ -177,7 +183,7 @@ pub(crate) fn serve(place: Place, request: &Request) -> Result<Counts, Failure> 
         instance: place.state.instance.clone(),
         environment: place.environment(),
     };
-    let counts = dispatch::run(setup, plan, transport)
+    let counts = dispatch::run(setup, plan, signals, transport)
         .map_err(|error| Failure::new("the host cannot run").because(&error))?;
     tracing::info!(logger = MASTER, "Complete");
     Ok(counts)
@@ -249,25 +255,43 @@ struct Reader {
 }
 
 impl Reader {
+    /// Environment and configuration file as they are now.
+    fn globals(&self) -> Result<Globals, Failure> {
+        let old = &self.place.globals;
+        let new = Globals::read(&self.place.sources)
+            .map_err(|error| Failure::from(error).configuration())?;
+        let fixed = [
+            ("state", new.state != old.state),
+            ("name", new.name != old.name),
+            ("plugins", new.plugins != old.plugins),
+        ];
+        match fixed.iter().find(|(_, has_changed)| *has_changed) {
+            Some((name, _)) => Err(Failure::new(only_at_start(name)).configuration()),
+            None => Ok(new),
+        }
+    }
+
     fn plan(&self, catalog: &Catalog) -> Result<(Plan, Settings), Failure> {
         let workers: Vec<String> = catalog.worker_names().into_iter().map(str::to_owned).collect();
-        let settings = settings::resolve(&self.place.sources, &self.place.globals, &workers)
+        let globals = self.globals()?;
+        let settings = settings::resolve(&self.place.sources, &globals, &workers)
             .map_err(|error| Failure::from(error).configuration())?;
         let schedules = schedules(&settings)?;
         let mut queues = BTreeMap::new();
+        let payload_limit = usize::try_from(settings.payload_limit).unwrap_or(usize::MAX);
         for queue in &settings.queues {
-            let plan = queue_plan(queue, catalog)?;
+            let plan = queue_plan(queue, payload_limit, catalog)?;
             queues.insert(plan.queue.clone(), Arc::new(plan));
         }
         for entry in &schedules.entries {
             if !queues.contains_key(&entry.queue) {
                 let queue = QueueSettings::plain(entry.queue.as_str(), &entry.worker);
-                let plan = queue_plan(&queue, catalog)?;
+                let plan = queue_plan(&queue, payload_limit, catalog)?;
                 queues.insert(plan.queue.clone(), Arc::new(plan));
             }
         }
         if let Some(only) = &self.only {
-            let plan = Arc::new(only.plan(&queues, catalog)?);
+            let plan = Arc::new(only.plan(&queues, payload_limit, catalog)?);
             queues = BTreeMap::from([(only.queue.clone(), plan)]);
         }
         let plan = Plan {
@@ -275,7 +299,6 @@ impl Reader {
             schedules,
             poll_interval: settings.poll_interval,
             drain_timeout: settings.drain_timeout,
-            payload_limit: usize::try_from(settings.payload_limit).unwrap_or(usize::MAX),
             output_limit: usize::try_from(settings.output_limit).unwrap_or(usize::MAX),
             retention: settings.dead_letter_retention,
             standby: settings.standby,
@@ -299,6 +322,7 @@ impl Only {
     fn plan(
         &self,
         configured: &BTreeMap<QueueName, Arc<QueuePlan>>,
+        payload_limit: usize,
         catalog: &Catalog,
     ) -> Result<QueuePlan, Failure> {
         let configured = configured.get(&self.queue).map(|plan| QueuePlan::clone(plan));
@@ -312,7 +336,8 @@ impl Only {
             return Err(Failure::new(format!("Worker \"{worker}\" does not exist"))
                 .hint("`rex-host plugin list` shows the workers there are"));
         }
-        let other = queue_plan(&QueueSettings::plain(self.queue.as_str(), worker), catalog)?;
+        let plain = QueueSettings::plain(self.queue.as_str(), worker);
+        let other = queue_plan(&plain, payload_limit, catalog)?;
         Ok(match configured {
             Some(plan) => QueuePlan {
                 worker: other.worker,
@@ -338,7 +363,11 @@ fn schedules(settings: &Settings) -> Result<Schedules, Failure> {
     })
 }
 
-fn queue_plan(settings: &QueueSettings, catalog: &Catalog) -> Result<QueuePlan, Failure> {
+fn queue_plan(
+    settings: &QueueSettings,
+    payload_limit: usize,
+    catalog: &Catalog,
+) -> Result<QueuePlan, Failure> {
     let bad = |text: String| {
         Failure::new(format!("{text}\nWhile validating setting:\n    asynctask_workers"))
             .configuration()
@@ -351,7 +380,7 @@ fn queue_plan(settings: &QueueSettings, catalog: &Catalog) -> Result<QueuePlan, 
     let rate = match (settings.rate_max_calls, settings.rate_period) {
         (Some(calls), Some(period)) => Some(Rate {
             calls: calls as usize,
-            period: std::time::Duration::try_from_secs_f64(period)
+            period: Duration::try_from_secs_f64(period)
                 .map_err(|error| bad(format!("rate_period: {error}")))?,
         }),
         _ => None,
@@ -386,6 +415,7 @@ fn queue_plan(settings: &QueueSettings, catalog: &Catalog) -> Result<QueuePlan, 
             max: settings.backoff.max,
         },
         in_flight: settings.max_in_flight.map(|limit| limit as usize),
+        payload_limit,
         settings: serde_json::Value::Object(settings.settings.clone()).to_string(),
     })
 }
@@ -405,14 +435,32 @@ struct Rereader {
     reader: Arc<Reader>,
     /// What is in force.
     catalog: Arc<Mutex<Catalog>>,
-    transport: Option<String>,
+    store: StoreSettings,
     features: Features,
     label: String,
 }
 
+/// What counts when the store is opened: names and values.
+type StoreSettings = [(&'static str, String); 5];
+
+fn store_settings(settings: &Settings) -> StoreSettings {
+    let seconds = |time: Duration| time.as_secs_f64().to_string();
+    [
+        ("asynctask_transport", settings.transport.clone().unwrap_or_default()),
+        ("asynctask_rescue_grace", seconds(settings.rescue_grace)),
+        ("asynctask_owner_timeout", seconds(settings.owner_timeout)),
+        ("asynctask_lock_timeout", seconds(settings.lock_timeout)),
+        ("asynctask_schema_additions", settings.schema_additions.to_string()),
+    ]
+}
+
+fn only_at_start(name: &str) -> String {
+    format!("{name} has changed: stop the host and start it again")
+}
+
 impl Rereader {
     fn replan(&self) -> Result<Fresh, String> {
-        let Rereader { reader, catalog, transport, features, label } = self;
+        let Rereader { reader, catalog, store, features, label } = self;
         let previous = lock(catalog).clone();
         let fresh = reader
             .finder
@@ -428,10 +476,9 @@ impl Rereader {
             return Err(new.join("\n"));
         }
         let (plan, settings) = reader.plan(&fresh).map_err(|failure| failure.text)?;
-        if settings.transport != *transport {
-            return Err(
-                "asynctask_transport has changed: stop the host and start it again".to_owned()
-            );
+        let new = store_settings(&settings);
+        if let Some(((name, _), _)) = store.iter().zip(&new).find(|(old, new)| old != new) {
+            return Err(only_at_start(name));
         }
         plan.refuse_beyond(features, label)?;
         let warnings = fresh
@@ -442,7 +489,7 @@ impl Rereader {
         let this = Rereader {
             reader: Arc::clone(reader),
             catalog: Arc::clone(catalog),
-            transport: transport.clone(),
+            store: store.clone(),
             features: *features,
             label: label.clone(),
         };

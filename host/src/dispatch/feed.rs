@@ -25,12 +25,16 @@ const GROWTH: usize = 4;
 pub struct Claimed {
     pub claim: ClaimId,
     pub task: ClaimedTask,
+    /// Its place among all that was claimed of its queue, in the store's order.
+    pub place: u64,
 }
 
 /// The claimed tasks of one queue that no process has, and the queue's pace.
 #[derive(Debug, Default)]
 pub struct Feed {
     ready: VecDeque<Claimed>,
+    /// The place of the next one that is claimed.
+    next: u64,
     /// Bytes of their payloads.
     bytes: usize,
     /// Seconds a task takes, smoothed; `None` until one was measured.
@@ -42,14 +46,17 @@ impl Feed {
     pub fn add(&mut self, claim: Claim) {
         let id = claim.id;
         self.bytes += claim.tasks.iter().map(|task| task.payload.len()).sum::<usize>();
-        self.ready.extend(claim.tasks.into_iter().map(|task| Claimed { claim: id, task }));
+        for task in claim.tasks {
+            self.ready.push_back(Claimed { claim: id, task, place: self.next });
+            self.next += 1;
+        }
     }
 
-    /// Takes back tasks that were handed out and not started: they are older than what waits.
+    /// Takes back tasks that were handed out and not started, each to its place.
     pub fn put_back(&mut self, tasks: Vec<Claimed>) {
         self.bytes += tasks.iter().map(|claimed| claimed.task.payload.len()).sum::<usize>();
         self.ready.extend(tasks);
-        self.ready.make_contiguous().sort_by_key(|claimed| claimed.task.id);
+        self.ready.make_contiguous().sort_by_key(|claimed| claimed.place);
     }
 
     /// Drops the tasks of claims that others have taken over.
@@ -216,6 +223,18 @@ mod tests {
         assert_eq!(feed.room(), 0);
         feed.take_all();
         assert_eq!(feed.room(), LARGEST_STOCK);
+    }
+
+    /// A better priority is claimed first, whatever its id.
+    #[test]
+    fn what_comes_back_has_its_old_place() {
+        let mut feed = feed(7..=8);
+        feed.add(claim(1..=2, &Payload::empty()));
+        let mut taken = feed.take(0, 1, usize::MAX);
+        taken.extend(feed.take(0, 1, usize::MAX));
+        feed.put_back(taken);
+        let order: Vec<i64> = feed.take_all().iter().map(|claimed| claimed.task.id.0).collect();
+        assert_eq!(order, [7, 8, 1, 2]);
     }
 
     #[test]

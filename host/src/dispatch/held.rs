@@ -116,10 +116,11 @@ impl Held {
     }
 
     /// Settles a death by the page's last word, which is believed only about tasks that were sent
-    /// and not answered for.
-    pub fn after_death(mut self, progress: Progress) -> Aftermath {
+    /// and not answered for; and of a process that was caught lying, no task is finished that was
+    /// not answered for.
+    pub fn after_death(mut self, progress: Progress, is_honest: bool) -> Aftermath {
         // Nothing is finished that was not started.
-        let finished = Some(progress.finished).filter(|seq| *seq <= progress.started);
+        let finished = Some(progress.finished).filter(|seq| is_honest && *seq <= progress.started);
         let is_finished =
             |held: &HeldTask| finished.is_some_and(|seq| held.seq <= seq) || held.fault.is_some();
         let mut aftermath =
@@ -155,6 +156,7 @@ mod tests {
         let mut held = Held::default();
         let tasks = ids.map(|id| Claimed {
             claim: ClaimId(1),
+            place: id.unsigned_abs(),
             task: ClaimedTask {
                 id: TaskId(id),
                 attempt: 1,
@@ -185,7 +187,7 @@ mod tests {
     #[track_caller]
     fn check(held: Held, started: u64, finished: u64, expected: &str) {
         let progress = Progress { started, finished, started_at: 0 };
-        let aftermath = held.after_death(progress);
+        let aftermath = held.after_death(progress, true);
         let ids = |ids: Vec<i64>| ids.iter().map(i64::to_string).collect::<Vec<_>>().join(" ");
         let seen = format!(
             "{} | {} | {}",

@@ -50,7 +50,7 @@ use self::store::{Reply, Store};
 use crate::cron::Scheduler;
 use crate::log::{self, Console, MASTER};
 use crate::supervisor::slot::Event as SlotEvent;
-use crate::supervisor::{Event, Policy, Poller, ProcessId, Slot, Spawner};
+use crate::supervisor::{Event, Policy, Poller, ProcessId, Signals, Slot, Spawner};
 use crate::{clock, control};
 
 /// What stays for the life of the host.
@@ -79,11 +79,20 @@ pub struct Setup {
 pub use reload::Fresh;
 pub use status::Counts;
 
+/// The signals that mean something to a host, but for those that end it: these may come while it
+/// starts, and wait then.
+pub const SIGNALS: [i32; 3] = [libc::SIGHUP, libc::SIGTSTP, libc::SIGCONT];
+
 /// Runs until told to stop or, with `halt_when_empty`, until the queues are empty; says what it did.
 ///
 /// # Errors
 /// When the kernel refuses what no host can do without.
-pub fn run(setup: Setup, plan: Plan, transport: Box<dyn Transport>) -> io::Result<Counts> {
+pub fn run(
+    setup: Setup,
+    plan: Plan,
+    mut signals: Signals,
+    transport: Box<dyn Transport>,
+) -> io::Result<Counts> {
     let (wake, woken) = crossbeam_channel::unbounded();
     let _watch = match transport.watch(wake) {
         Ok(watch) => watch,
@@ -93,10 +102,10 @@ pub fn run(setup: Setup, plan: Plan, transport: Box<dyn Transport>) -> io::Resul
         }
     };
     let (store, replies) = Store::start(transport)?;
-    let signals = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGTSTP, libc::SIGCONT];
+    signals.take(&[libc::SIGTERM, libc::SIGINT])?;
     let console = setup.console.clone();
     let gate = console.clone();
-    let (poller, events) = Poller::start(&signals, move || gate.is_full())?;
+    let (poller, events) = Poller::start(signals, move || gate.is_full())?;
     let (replanned, plans) = crossbeam_channel::unbounded();
     let mut host = Host {
         spawner: Spawner::new(setup.environment.clone()),
@@ -408,10 +417,10 @@ impl Host {
     fn stop(&mut self, now: Instant) {
         match self.phase {
             Phase::Working => {
-                self.setup.console.end();
                 self.stop_scheduler();
                 tracing::debug!(logger = MASTER, "Termination received; shutting down children");
                 let deadline = now + self.plan.drain_timeout;
+                self.setup.console.end(deadline);
                 self.phase = Phase::Draining { deadline };
                 self.all_slots(SlotEvent::Stop { deadline: Some(deadline), empty: false }, now);
             }

@@ -20,8 +20,6 @@ pub struct Plan {
     pub poll_interval: Duration,
     /// How long a task in hand may take after the host was told to stop.
     pub drain_timeout: Duration,
-    /// Bytes that a payload may have.
-    pub payload_limit: usize,
     /// Bytes that one task may print.
     pub output_limit: usize,
     /// How long dead letters are kept.
@@ -32,6 +30,20 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether the settings of neither queues nor schedules nor logging are the same.
+    pub fn same_host(&self, other: &Plan) -> bool {
+        let of = |plan: &Plan| {
+            (
+                plan.poll_interval,
+                plan.drain_timeout,
+                plan.output_limit,
+                plan.retention,
+                plan.standby,
+            )
+        };
+        of(self) == of(other)
+    }
+
     /// # Errors
     /// Names the first setting that a store of these features cannot give.
     pub fn refuse_beyond(&self, features: &Features, label: &str) -> Result<(), String> {
@@ -75,6 +87,8 @@ pub struct QueuePlan {
     pub retries: Retries,
     /// Tasks that may be in flight at once, over all hosts.
     pub in_flight: Option<usize>,
+    /// Bytes that a payload may have that a task submits.
+    pub payload_limit: usize,
     /// A JSON object's text: what the worker's context shows as its settings.
     pub settings: String,
 }

@@ -61,7 +61,7 @@ impl Host {
             }
             Answer::Submit { seq, queue: target, payload } => {
                 let target = target.map_or(Ok(queue.clone()), |name| QueueName::parse(&name));
-                let payload = Payload::parse(&payload, self.plan.payload_limit);
+                let payload = Payload::parse(&payload, running.plan.payload_limit);
                 // The worker checked both; a process that sends others is not believed.
                 let accepted = match (target, payload) {
                     (Ok(queue), Ok(payload)) => {
@@ -108,7 +108,7 @@ impl Host {
         let progress = running.process.page.read();
         let worked = running.done > 0 || progress.finished > 0;
         let held = std::mem::take(&mut running.held);
-        let aftermath = held.after_death(progress);
+        let aftermath = held.after_death(progress, running.verdict != Some(Verdict::Nonsense));
         let plan = Arc::clone(&running.plan);
         let queue = plan.queue.clone();
 
@@ -261,7 +261,7 @@ impl Host {
                 logger: plan.logger.clone(),
                 queue: plan.queue.as_str().to_owned(),
                 level: self.plan.filter.threshold(&plan.logger),
-                payload_limit: self.plan.payload_limit,
+                payload_limit: plan.payload_limit,
                 settings: plan.settings.clone(),
             };
             running.send(&self.poller, &ToWorker::Start(start));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rex_transport::{Claim, Finished, Outcome, QueueName, Want};
 
-use super::feed::Claimed;
+use super::feed::{Claimed, Feed};
 use super::{Host, Phase, Queue, SlotId};
 use crate::supervisor::slot::Event as SlotEvent;
 use crate::supervisor::{ProcessId, Slot};
@@ -41,12 +41,9 @@ impl Host {
         self.outbox.claimed();
         let Some(queue) = self.queues.get_mut(name) else {
             // The queue left the plan while the claim was under way.
-            let tasks = claim.into_iter().flat_map(|claim| {
-                let id = claim.id;
-                claim.tasks.into_iter().map(move |task| Claimed { claim: id, task })
-            });
-            tasks.for_each(|claimed| self.outbox.release(claimed));
-            return;
+            let mut left = Feed::default();
+            claim.into_iter().for_each(|claim| left.add(claim));
+            return left.take_all().into_iter().for_each(|claimed| self.outbox.release(claimed));
         };
         queue.claiming = false;
         if queue.refused_until.take().is_some() {

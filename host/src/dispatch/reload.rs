@@ -123,6 +123,12 @@ impl Host {
         }
         let gone = self.plan.queues.keys().filter(|name| !plan.queues.contains_key(*name));
         lines.extend(gone.map(|name| format!("queue {name}: is left")));
+        if self.plan.filter != plan.filter {
+            lines.push("logging: new settings".to_owned());
+        }
+        if !self.plan.same_host(plan) {
+            lines.push("host: new settings".to_owned());
+        }
         if self.plan.schedules != plan.schedules {
             lines.push(format!("schedules: {} are in force", plan.schedules.entries.len()));
         }

@@ -57,13 +57,13 @@ struct State {
     end: End,
 }
 
-/// How long the end waits for the reader.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// How long the end waits for the reader, but for a moment always.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
     /// As long as it takes.
     Patient,
-    /// Until it has stopped reading.
-    Ordered,
+    /// Until it has stopped reading, and no longer than that.
+    By(Instant),
     /// A moment.
     AtOnce,
 }
@@ -164,21 +164,26 @@ impl Outlet {
     /// Says how long the end waits; never longer than was said before.
     pub(super) fn hurry(&self, end: End) {
         let mut state = self.lock();
-        state.end = state.end.max(end);
+        state.end = match (state.end, end) {
+            (End::Patient, end) | (end, End::Patient) => end,
+            (End::By(one), End::By(other)) => End::By(one.min(other)),
+            (End::AtOnce, _) | (_, End::AtOnce) => End::AtOnce,
+        };
         drop(state);
         self.shared.changed.notify_all();
     }
 
     /// Waits until all is written, or the reader is given up.
     pub(super) fn flush(&self) {
+        let begun = Instant::now();
         let mut state = self.lock();
         while state.bytes() > 0 {
-            let patience = match state.end {
-                End::Patient => None,
-                End::Ordered => Some(STUCK),
-                End::AtOnce => Some(LAST_WORDS),
+            let is_over = match state.end {
+                End::Patient => false,
+                End::By(time) => state.is_stuck(STUCK) || time <= Instant::now(),
+                End::AtOnce => true,
             };
-            if patience.is_some_and(|patience| state.is_stuck(patience)) {
+            if is_over && begun.elapsed() >= LAST_WORDS {
                 return;
             }
             let waited = self.shared.changed.wait_timeout(state, LAST_WORDS / 4);

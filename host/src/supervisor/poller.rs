@@ -19,6 +19,7 @@ use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use rustix::process::Pid;
 
 use self::tap::Tap;
+use super::signals::Signals;
 use super::spawn::{self, Ends, ProcessId};
 use crate::wire::{Answer, Frames, Marker, ToHost};
 
@@ -79,14 +80,13 @@ const LOOK_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 const BACKLOG: usize = 1024;
 
 impl Poller {
-    /// Starts the thread; `signals` are delivered as [`Event::Signal`] instead of their usual
-    /// effect from now on. While `is_full` says so, what living processes say and print stays in
+    /// Starts the thread; `signals` are delivered as [`Event::Signal`]. While `is_full` says so, what living processes say and print stays in
     /// their sockets and pipes.
     ///
     /// # Errors
     /// When the kernel has no descriptors or threads left.
     pub fn start(
-        signals: &[i32],
+        signals: Signals,
         is_full: impl Fn() -> bool + Send + 'static,
     ) -> io::Result<(Poller, Receiver<Event>)> {
         let (events, heard) = crossbeam_channel::bounded(BACKLOG);
@@ -96,21 +96,17 @@ impl Poller {
         let talk = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &talk, token(0, Source::Talk), epoll::EventFlags::IN)?;
         epoll::add(&epoll, &*wake, token(0, Source::Wake), epoll::EventFlags::IN)?;
-        let mut pipes = Vec::new();
-        for signal in signals {
-            let (read, write) = UnixStream::pair()?;
-            read.set_nonblocking(true)?;
-            signal_hook::low_level::pipe::register(*signal, write)?;
+        let Signals(signals) = signals;
+        for (signal, pipe) in &signals {
             let number = u64::try_from(*signal).unwrap_or(0);
-            epoll::add(&epoll, &read, token(number, Source::Signal), epoll::EventFlags::IN)?;
-            pipes.push((*signal, read));
+            epoll::add(&epoll, pipe, token(number, Source::Signal), epoll::EventFlags::IN)?;
         }
         let thread_wake = Arc::clone(&wake);
         // Never joined: it may be waiting for the loop to take an event.
         std::thread::Builder::new().name("poller".to_owned()).spawn(move || {
             let wake = thread_wake;
             let watched = BTreeMap::new();
-            let mut thread = Thread { epoll, talk, wake, orders, events, signals: pipes, watched };
+            let mut thread = Thread { epoll, talk, wake, orders, events, signals, watched };
             if let Err(error) = thread.run(is_full) {
                 tracing::error!(logger = "Supervisor", "the poller failed: {error}");
             }

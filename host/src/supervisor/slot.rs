@@ -115,11 +115,12 @@ pub fn step(slot: Slot, event: Event, now: Instant, policy: Policy) -> (Slot, Ve
         }
 
         (Waiting { .. }, Event::Stop { .. } | Event::Kill) => (Halted, vec![]),
-        (Starting { .. }, Event::Stop { deadline: Some(deadline), empty }) => {
-            let kill_at = Some(deadline.min(now + START_TO_STOP));
+        (Starting { .. }, Event::Stop { deadline, empty }) => {
+            let latest = now + START_TO_STOP;
+            let kill_at = Some(deadline.map_or(latest, |deadline| deadline.min(latest)));
             (Stopping { kill_at }, vec![Action::Stop { empty }])
         }
-        (Starting { .. } | Serving { .. }, Event::Stop { deadline, empty }) => {
+        (Serving { .. }, Event::Stop { deadline, empty }) => {
             (Stopping { kill_at: deadline }, vec![Action::Stop { empty }])
         }
         (Starting { .. } | Serving { .. } | Recycling { .. } | Stopping { .. }, Event::Kill) => {
@@ -270,6 +271,13 @@ mod tests {
         check(
             &[(0, Event::Tick), (1, stop()), (2, Event::Tick), (3, Event::Tick), (3, DIED)],
             &["0 Spawn", "1 Stop { empty: false }", "3 Kill"],
+            "halted",
+        );
+        // Also where those that serve may take their time.
+        let empty = Event::Stop { deadline: None, empty: true };
+        check(
+            &[(0, Event::Tick), (1, empty), (2, Event::Tick), (3, Event::Tick), (3, DIED)],
+            &["0 Spawn", "1 Stop { empty: true }", "3 Kill"],
             "halted",
         );
     }

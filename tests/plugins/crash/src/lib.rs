@@ -110,6 +110,7 @@ fn act(how: &str, payload: &Payload, ctx: &Context) -> Result<()> {
             }
             libc::_exit(0);
         },
+        "nonsense" => send_nonsense(),
         "loop" => loop {
             std::hint::spin_loop();
         },
@@ -132,6 +133,15 @@ fn act(how: &str, payload: &Payload, ctx: &Context) -> Result<()> {
 extern "C" fn hang() {
     loop {
         std::thread::park_timeout(Duration::from_secs(60));
+    }
+}
+
+/// Writes what no worker writes to whoever is at the other end of a socket of this process.
+fn send_nonsense() {
+    let text = [0xff_u8; 64];
+    for file in 3..256 {
+        // SAFETY: the bytes are there; what is no socket refuses them.
+        unsafe { libc::send(file, text.as_ptr().cast(), text.len(), libc::MSG_DONTWAIT) };
     }
 }
 
