@@ -73,7 +73,9 @@ impl FileSys {
             queue.put_back(files(&directory)?)?;
             fs::remove_dir(&directory).map_err(disk::failed(&directory))?;
             self.doubt = false;
-            return Ok(None);
+            drop(queue);
+            // It lives, so it starts anew.
+            return self.take(name, want);
         }
         drop(queue);
         let claim = read(id, name, &directory)?;

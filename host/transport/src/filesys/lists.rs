@@ -78,7 +78,7 @@ pub(super) fn in_flight(place: &Place, name: &QueueName) -> Result<Option<u64>, 
 pub(super) fn queues(place: &Place) -> Result<Vec<QueueStatus>, TransportError> {
     let mut statuses = Vec::new();
     for name in names(place)? {
-        let oldest = queue::waiting(&place.queue(&name), &name, 1)?;
+        let oldest = queue::waiting(place, &name, 1)?;
         let status = QueueStatus {
             waiting: count(place, &name)?,
             delayed: delayed(place, &name)?.1,
@@ -104,7 +104,7 @@ pub(super) fn peek(
     let directory = place.queue(name);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let now = queue::now_nanos() / 1000;
-    let waiting = queue::waiting(&directory, name, limit)?;
+    let waiting = queue::waiting(place, name, limit)?;
     let waiting = waiting.iter().map(|at| (at.id, 0, directory.join(at.number.to_string())));
     let delayed = queue::delayed(&place.ours_of(name))?;
     let delayed = delayed.into_iter().map(|task| (task.id, task.due, task.path));

@@ -21,6 +21,14 @@ use crate::{Due, Kind, NewTask, Payload, QueueName, Submitted, TaskId, Timestamp
 /// From so many files on one sync of the file system costs less than one of each.
 const MANY: usize = 16;
 
+/// No clock ticks so slowly, in nanoseconds.
+const SOON: i64 = 10_000_000_000;
+
+/// The file that bears the time of the last id that was given to a task when it was claimed.
+fn given(ours: &Path) -> PathBuf {
+    ours.join("given")
+}
+
 /// A queue whose lock is ours until this is dropped.
 pub(super) struct Queue<'a> {
     pub(super) name: QueueName,
@@ -304,7 +312,7 @@ impl<'a> Queue<'a> {
 
     /// The oldest tasks that wait.
     pub(super) fn waiting(&self, most: usize) -> Result<Vec<Found>, TransportError> {
-        waiting(&self.directory, &self.name, most)
+        waiting(self.place, &self.name, most)
     }
 
     /// Leaves as many as have no more than that, and the one that passes it.
@@ -324,7 +332,7 @@ impl<'a> Queue<'a> {
     }
 
     fn id_of(&self, number: u64) -> Result<Option<TaskId>, TransportError> {
-        id_of(&self.file(number), &self.name)
+        Ok(id_of(&self.file(number), &self.name)?.map(|dated| dated.id))
     }
 
     /// Moves tasks into a claim's directory, each named by its id.
@@ -342,7 +350,9 @@ impl<'a> Queue<'a> {
         let rest = Index { start: last.number + 1, end };
         self.write_index(if rest.start > end { EMPTY } else { rest })?;
         disk::remove(&self.mark())?;
-        Ok(())
+        let given = given(&self.ours);
+        let file = File::options().create(true).write(true).truncate(false).open(&given);
+        file.and_then(|file| file.set_modified(time(last.id))).map_err(disk::failed(&given))
     }
 
     /// Puts claimed tasks into their old places.
@@ -361,7 +371,7 @@ impl<'a> Queue<'a> {
             // What waits and is older than some that come back goes between them.
             let mut older = 0;
             if !waits.is_empty() {
-                for found in waiting(&self.directory, &self.name, usize::MAX)? {
+                for found in self.waiting(usize::MAX)? {
                     if found.id > youngest {
                         break;
                     }
@@ -414,12 +424,15 @@ impl<'a> Queue<'a> {
     }
 }
 
-/// The oldest tasks that wait in a directory. Ids ascend, whatever the files' times say.
+/// The oldest tasks that wait in a queue. Ids ascend, whatever the files' times say, and none is
+/// given again soon: files that one tick of the kernel's clock has made have all the same time.
 pub(super) fn waiting(
-    directory: &Path,
+    place: &Place,
     name: &QueueName,
     most: usize,
 ) -> Result<Vec<Found>, TransportError> {
+    let directory = &place.queue(name);
+    let given = id_of(&given(&place.ours_of(name)), name)?.map_or(0, |id| id.id.0);
     let numbers: Box<dyn Iterator<Item = u64>> = match index::read(directory)? {
         Some(index) if index.is_empty() => Box::new(std::iter::empty()),
         Some(index) => Box::new(index.start..=index.end),
@@ -431,8 +444,13 @@ pub(super) fn waiting(
         if found.len() >= most {
             break;
         }
-        let Some(id) = id_of(&directory.join(number.to_string()), name)? else { continue };
-        let id = if id.0 > last { id } else { next_id(last, name) };
+        let Some(Dated { id, is_ours }) = id_of(&directory.join(number.to_string()), name)? else {
+            continue;
+        };
+        let mut id = if id.0 > last { id } else { next_id(last, name) };
+        if !is_ours && (given - SOON..=given).contains(&id.0) {
+            id = next_id(given, name);
+        }
         last = id.0;
         found.push(Found { number, id });
     }
@@ -499,12 +517,20 @@ pub(super) fn submitted(id: TaskId) -> Timestamp {
     Timestamp(id.0 / 1000)
 }
 
+/// What the time of a file says.
+struct Dated {
+    id: TaskId,
+    /// The time was set by us: by chance, one in a thousand of others looks so, too.
+    is_ours: bool,
+}
+
 /// Ids are nanoseconds, their last ten bits the queue's, so that queues do not give the same.
-fn id_of(path: &Path, name: &QueueName) -> Result<Option<TaskId>, TransportError> {
+fn id_of(path: &Path, name: &QueueName) -> Result<Option<Dated>, TransportError> {
     match fs::metadata(path) {
         Ok(found) => {
             let nanos = found.mtime().saturating_mul(1_000_000_000) + found.mtime_nsec();
-            Ok(Some(TaskId(nanos & !1023 | bits(name))))
+            let id = TaskId(nanos & !1023 | bits(name));
+            Ok(Some(Dated { id, is_ours: id.0 == nanos }))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(disk::failed(path)(error)),

@@ -1,9 +1,10 @@
 //! Files that the original has left, that a crash has left, and locks that nobody gives back.
 
 use std::fs::{self, File};
+use std::ops::RangeInclusive;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rex_transport::contract::{all_done, finished, numbers, owner, queue, task, wait_for};
 use rex_transport::{
@@ -239,7 +240,7 @@ fn who_is_taken_for_dead_claims_no_more_under_that_name() {
 }
 
 #[test]
-fn who_is_taken_for_dead_in_the_middle_of_a_claim_gets_none() {
+fn who_is_taken_for_dead_in_the_middle_of_a_claim_starts_anew() {
     let store = tempfile::tempdir().unwrap();
     let mut host = owner_named(store.path(), "host", Duration::from_secs(60));
     host.submit(&[task("foo", 1)]).unwrap();
@@ -247,16 +248,15 @@ fn who_is_taken_for_dead_in_the_middle_of_a_claim_gets_none() {
     let before = fs::read(&sign).unwrap();
     let lock = locked(store.path(), "foo");
     let claims = std::thread::spawn(move || {
-        let claim = host.claim(&queue("foo"), &Want::tasks(1)).unwrap();
+        let claim = host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
         (host, claim)
     });
     wait_for("it to wait for the lock", || fs::read(&sign).unwrap() != before);
     fs::remove_file(&sign).unwrap();
     drop(lock);
     let (mut host, claim) = claims.join().unwrap();
-    assert!(claim.is_none(), "a claim under the name of a dead owner");
-    assert_eq!(host.poll(&queue("foo")).unwrap(), 1);
-    let claim = host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
+    let mut other = owner_named(store.path(), "other", Duration::from_secs(60));
+    assert_eq!(other.rescue().unwrap(), 0, "a claim under the name of a dead owner");
     assert_eq!(host.finish(&all_done(&claim)).unwrap(), []);
 }
 
@@ -269,6 +269,46 @@ fn who_comes_back_under_a_dead_owners_name_has_none_of_its_claims() {
     drop(first);
     let mut second = owner_named(store.path(), "mover", Duration::from_secs(60));
     assert_eq!(numbers(&second.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap()), [1]);
+}
+
+/// An old producer's tasks of one tick of the clock.
+#[test]
+fn tasks_of_one_moment_have_ids_of_their_own() {
+    let store = tempfile::tempdir().unwrap();
+    let mut host = owner(&uri(store.path(), ""));
+    let foo = store.path().join("foo");
+    fs::create_dir(&foo).unwrap();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
+    // No moment that our own tasks of this queue have.
+    let moment = SystemTime::UNIX_EPOCH + Duration::from_nanos((now as u64) & !1023);
+    let put = |numbers: RangeInclusive<u32>| {
+        for n in numbers.clone() {
+            fs::write(foo.join(n.to_string()), format!("{{\"payload\": {{\"n\": {n}}}}}")).unwrap();
+            File::options()
+                .write(true)
+                .open(foo.join(n.to_string()))
+                .unwrap()
+                .set_modified(moment)
+                .unwrap();
+        }
+        fs::write(foo.join(".index"), format!("{},{}", numbers.start(), numbers.end())).unwrap();
+    };
+    put(1..=5);
+    let mut ids = Vec::new();
+    let mut take = |most: usize| {
+        let claim = host.claim(&queue("foo"), &Want::tasks(most)).unwrap().unwrap();
+        ids.extend(claim.tasks.iter().map(|task| task.id));
+        claim
+    };
+    take(1);
+    let second = take(3);
+    take(1);
+    put(1..=2);
+    take(2);
+    assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
+    host.finish(&[finished(&second, 0, Outcome::Released)]).unwrap();
+    let again = host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
+    assert_eq!(again.tasks[0].payload, second.tasks[0].payload);
 }
 
 #[test]
