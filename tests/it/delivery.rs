@@ -427,6 +427,13 @@ fn an_application_submits_in_its_own_transaction() {
     wait_for("both tasks", || recorded(&env.path("record")).keys().copied().eq([2, 3]));
     let refused = application.query(submit, &[&"[1]", &None::<&str>]).expect_err("no object");
     assert!(format!("{refused:?}").contains("Expected a JSON object"), "{refused:?}");
+    // As the other ways in, so that no task waits where nobody can see it.
+    for name in ["Q Q", "q", "a__b", "a_", "_a", "1a", "a\n", ""] {
+        let submit = "SELECT id FROM asynctask.rex_submit($1, '{}')";
+        let refused = application.query(submit, &[&name]).expect_err(name);
+        let text = format!("\"{name}\" is not a properly-formatted queue name");
+        assert_eq!(refused.as_db_error().expect("the server's").message(), text);
+    }
     host.signal(libc::SIGTERM);
     host.wait_ok();
 }

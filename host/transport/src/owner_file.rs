@@ -69,18 +69,18 @@ pub(crate) enum Proof {
     /// The owner's file, its lock now ours.
     Free(File),
     /// Locked by an owner that shows no sign of life.
-    Silent,
+    Silent(File),
 }
 
 impl Proof {
     pub(crate) fn bury(self, path: &Path) {
-        let ours = match &self {
+        // Gone under its name, an owner finds on waking that it has to register again; one that did
+        // so already has another file.
+        let is_its = match &self {
             Proof::NoFile => false,
-            Proof::Free(file) => is_at(file, path),
-            // Gone under its name, the owner finds on waking that it has to register again.
-            Proof::Silent => true,
+            Proof::Free(file) | Proof::Silent(file) => is_at(file, path),
         };
-        if ours {
+        if is_its {
             let _left = fs::remove_file(path);
         }
     }
@@ -101,7 +101,7 @@ pub(crate) fn proof_of_death(path: &Path, timeout: Duration) -> Option<Proof> {
             let beaten = Duration::from_micros(beaten.parse().ok()?);
             let here = machine()?;
             (here == its_machine && uptime().saturating_sub(beaten) > timeout)
-                .then_some(Proof::Silent)
+                .then_some(Proof::Silent(file))
         }
         Err(_) => None,
     }
@@ -172,7 +172,26 @@ pub(crate) fn owner_id(name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{file_name, owner_id};
+    use std::time::Duration;
+
+    use super::{OwnerFile, file_name, owner_id, proof_of_death};
+
+    #[test]
+    fn who_wakes_and_registers_again_is_not_buried() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("owner");
+        let stopped = OwnerFile::create(path.clone()).unwrap();
+        stopped.beat();
+        let proof = proof_of_death(&path, Duration::ZERO).expect("it is silent");
+        stopped.remove();
+        drop(stopped);
+        let woken = OwnerFile::create(path.clone()).unwrap();
+        proof.bury(&path);
+        assert!(woken.is_in_place());
+        woken.beat();
+        proof_of_death(&path, Duration::ZERO).expect("it is silent").bury(&path);
+        assert!(!woken.is_in_place());
+    }
 
     #[test]
     fn ids_are_file_names_and_back() {

@@ -88,6 +88,10 @@ CREATE FUNCTION asynctask.rex_submit(
     OUT existed boolean
 ) LANGUAGE plpgsql AS $body$
 BEGIN
+    IF queue_name !~ '^[a-z][a-z0-9]*(_[a-z0-9]+)*$' OR length(queue_name) < 2 THEN
+        RAISE EXCEPTION '"%" is not a properly-formatted queue name', queue_name
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     IF json_typeof(payload) IS DISTINCT FROM 'object' THEN
         RAISE EXCEPTION 'Expected a JSON object' USING ERRCODE = 'invalid_parameter_value';
     END IF;
