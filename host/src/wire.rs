@@ -10,6 +10,7 @@
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
+use crate::jobs::Duty;
 use rex_plugin_api::Level;
 use rex_plugin_api::ops::Failure;
 use serde::de::DeserializeOwned;
@@ -23,7 +24,8 @@ const MAX_FRAME: usize = 1 << 30;
 pub enum ToWorker {
     /// First: which file to load. Answered by `Loaded` or `Unfit`.
     Load {
-        plugin: String,
+        /// None, for what rex-host does itself.
+        plugin: Option<String>,
         /// What markers start with; chosen by the host, so that a plugin cannot print one by chance.
         nonce: u64,
         limits: Limits,
@@ -36,6 +38,8 @@ pub enum ToWorker {
     Recall,
     /// This task should come to an end: its time is nearly up.
     Notice { seq: u64 },
+    /// What was asked for by that number is done, or why it is not.
+    Reply { ask: u64, result: Result<(), String> },
     /// Finish the task in hand, answer for everything, say `Goodbye` and exit. Tasks not started
     /// are given back. `empty`: because the queue is.
     Stop { empty: bool },
@@ -58,6 +62,21 @@ pub struct Start {
     pub payload_limit: usize,
     /// A JSON object's text: the queue's `settings`.
     pub settings: String,
+    /// For what rex-host does itself.
+    pub duty: Option<Duty>,
+    /// Of jobs, where that is the duty.
+    pub executors: Vec<Executor>,
+}
+
+/// Who runs the jobs of one type.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Executor {
+    /// The type.
+    pub name: String,
+    pub logger: String,
+    pub level: Level,
+    /// The file to load.
+    pub plugin: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -95,6 +114,18 @@ pub enum Answer {
         queue: Option<String>,
         payload: String,
     },
+    /// Answered by `Reply`.
+    Ask {
+        seq: u64,
+        ask: u64,
+        request: Request,
+    },
+    /// How far a job is.
+    Progress {
+        seq: u64,
+        fraction: f64,
+        text: String,
+    },
     /// Sent before the task counts as finished.
     Failed {
         seq: u64,
@@ -109,6 +140,17 @@ pub enum Answer {
     Recalled(Vec<u64>),
     /// Everything is said; a death after this is no crash.
     Goodbye,
+}
+
+/// What only the host can do, and a task waits for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Request {
+    /// Update the job's row in a table: the fields are a JSON object's text.
+    Facet { table: String, fields: String },
+    /// Queue new jobs.
+    QueueNew,
+    /// Delete old jobs.
+    CleanUp,
 }
 
 /// Encodes one frame, length included.

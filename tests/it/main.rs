@@ -7,6 +7,7 @@ mod crash_table;
 mod crashing;
 mod delivery;
 mod deploy;
+mod jobs;
 mod outage;
 mod plugin_commands;
 mod query;

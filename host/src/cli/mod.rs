@@ -9,6 +9,7 @@ mod cron;
 mod deploy;
 mod dlq;
 mod failure;
+mod job;
 mod migrate;
 mod operate;
 mod output;
@@ -71,6 +72,9 @@ enum Command {
     /// Look at schedules: tasks that the clock submits
     #[command(subcommand)]
     Cron(cron::CronCommand),
+    /// Submit, look at and end jobs: rows of the table of jobs
+    #[command(subcommand)]
+    Job(Box<job::JobCommand>),
     /// Make the queue's tables beforehand, or print the SQL that does
     Migrate(migrate::MigrateArgs),
     /// Look at plugins, check one, or begin a new one
@@ -185,6 +189,7 @@ fn obey(command: Command, output: &mut Output) -> Result<ExitCode, Failure> {
         Command::Queue(command) => queue::queue(command, environment, output),
         Command::Dlq(command) => dlq::dlq(command, environment, output),
         Command::Cron(command) => cron::cron(command, environment, output),
+        Command::Job(command) => job::job(*command, &environment, output),
         Command::Migrate(args) => migrate::migrate(&args, &environment, output),
         Command::Plugin(command) => plugin::run(command, environment, output),
         Command::Query(command) => query::query(*command, environment),

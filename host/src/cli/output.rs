@@ -27,6 +27,14 @@ impl Output {
         writeln!(self.out, "{text}").map_err(gone)
     }
 
+    /// Text that has its own line ends.
+    ///
+    /// # Errors
+    /// When the output is gone.
+    pub(crate) fn text(&mut self, text: &str) -> Result<(), Failure> {
+        self.out.write_all(text.as_bytes()).map_err(gone)
+    }
+
     /// One object of an answer for programs.
     ///
     /// # Errors
@@ -58,6 +66,25 @@ impl Output {
     pub(crate) fn remark(&mut self, text: impl Display) {
         // Nobody to tell is no reason to fail.
         let _ = writeln!(io::stderr(), "{text}");
+    }
+
+    /// Shows how far something is, in place of what was shown before: for terminals.
+    pub(crate) fn progress(&mut self, what: &str, fraction: Option<f64>, text: Option<&str>) {
+        const WIDTH: usize = 30;
+        let bar = fraction.map(|fraction| {
+            let full = (fraction.clamp(0.0, 1.0) * WIDTH as f64) as usize;
+            let rest = WIDTH - full;
+            format!(" [{}{}] {:3.0} %", "#".repeat(full), "-".repeat(rest), fraction * 100.0)
+        });
+        // Whatever its text, it stays one line.
+        let text: String =
+            text.unwrap_or_default().chars().filter(|c| !c.is_control()).take(30).collect();
+        let _ = write!(io::stderr(), "\r{what}{} {text}\x1b[K", bar.unwrap_or_default());
+    }
+
+    /// What comes after [`Output::progress`] is on a line of its own.
+    pub(crate) fn end_progress(&mut self) {
+        let _ = writeln!(io::stderr());
     }
 
     /// What the arguments were not understood for, or the help that they asked for.

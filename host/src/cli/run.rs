@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rex_plugin_api::Level;
-use rex_transport::{Features, Owner, QueueName};
+use rex_plugin_api::ops;
+use rex_transport::{Features, Owner, QueueName, Transport};
 
 use super::Environment;
 use super::failure::Failure;
@@ -13,12 +14,13 @@ use super::output;
 use super::place::{Common, Place};
 use crate::control;
 use crate::cron::{Entry, Scheduler, Schedules};
-use crate::dispatch::plan::{Plan, PluginCopy, QueuePlan, Rate, Recycling};
+use crate::dispatch::plan::{ExecutorPlan, Plan, PluginCopy, QueuePlan, Rate, Recycling};
 use crate::dispatch::retry::Retries;
-use crate::dispatch::{self, Counts, Fresh, Setup};
+use crate::dispatch::{self, Counts, Fresh, Jobs, Setup};
+use crate::jobs::{Book, Desk, Duty, JobTransport, Means, Rules, Table};
 use crate::log::{Console, Filter, Format, MASTER};
 use crate::plugins::{Catalog, Finder, PluginFile, new_refusals, watch};
-use crate::settings::{self, Globals, QueueSettings, Settings};
+use crate::settings::{self, Application, Globals, QueueSettings, Settings};
 use crate::supervisor::Signals;
 
 #[derive(clap::Args)]
@@ -155,6 +157,14 @@ pub(crate) fn serve(place: Place, request: &Request) -> Result<Counts, Failure> 
     let control = control::serve(&socket).map_err(|error| {
         Failure::new(format!("cannot listen on `{}`", socket.display())).because(&error)
     })?;
+    let (jobs, transport) = match plan.has_jobs() {
+        true => {
+            let at_once = request.only.is_none();
+            let (jobs, transport) = jobs(&place, &settings, &plan, transport, at_once)?;
+            (Some(jobs), transport)
+        }
+        false => (None, transport),
+    };
     let scheduler = if request.scheduler {
         if plan.schedules.entries.is_empty() {
             tracing::info!(logger = MASTER, "No schedules configured -- not starting scheduler");
@@ -165,6 +175,7 @@ pub(crate) fn serve(place: Place, request: &Request) -> Result<Counts, Failure> 
     };
     let reader = Arc::new(Rereader {
         store: store_settings(&settings),
+        jobs: jobs.as_ref().and(settings.database),
         features,
         label: label.clone(),
         catalog: Arc::new(Mutex::new(catalog)),
@@ -178,6 +189,7 @@ pub(crate) fn serve(place: Place, request: &Request) -> Result<Counts, Failure> 
         original: request.original,
         replan: Arc::new(move || reader.replan()),
         control,
+        jobs,
         changes,
         label,
         instance: place.state.instance.clone(),
@@ -196,6 +208,36 @@ impl Drop for Written {
     fn drop(&mut self) {
         self.0.flush(&[libc::SIGINT, libc::SIGTERM]);
     }
+}
+
+/// What works the table of jobs, and the transport around the queue's.
+fn jobs(
+    place: &Place,
+    settings: &Settings,
+    plan: &Plan,
+    transport: Box<dyn Transport>,
+    queues_at_once: bool,
+) -> Result<(Jobs, Box<dyn Transport>), Failure> {
+    let address = super::job::address(settings).map_err(Failure::configuration)?;
+    let table = Table::new(address.clone()).for_runs();
+    let host = table.host().unwrap_or_default();
+    let mut own = Table::new(address.clone());
+    own.prepare().map_err(|error| super::job::failed(error).configuration())?;
+    let book = Book::default();
+    let means = Means {
+        address,
+        table: own,
+        transport: place.open(settings, None)?,
+        book: book.clone(),
+        host,
+        queues_at_once,
+    };
+    let (desk, events) = Desk::start(means, plan.rules.clone())
+        .map_err(|error| Failure::new("cannot start a thread").because(&error))?;
+    // What is there already is queued before it is looked whether anything is.
+    desk.flush();
+    let transport = JobTransport::new(transport, table, book.clone(), desk.clone());
+    Ok((Jobs { desk, book, events }, Box::new(transport)))
 }
 
 /// What fires schedules, on a connection of its own.
@@ -272,10 +314,16 @@ impl Reader {
     }
 
     fn plan(&self, catalog: &Catalog) -> Result<(Plan, Settings), Failure> {
-        let workers: Vec<String> = catalog.worker_names().into_iter().map(str::to_owned).collect();
+        let bad = |error: settings::Error| Failure::from(error).configuration();
         let globals = self.globals()?;
-        let settings = settings::resolve(&self.place.sources, &globals, &workers)
-            .map_err(|error| Failure::from(error).configuration())?;
+        let application = Application::load(&self.place.sources, &globals).map_err(bad)?;
+        let mut workers: Vec<String> =
+            catalog.worker_names().into_iter().map(str::to_owned).collect();
+        if application.includes(settings::JOBS) {
+            workers.extend(Duty::ALL.map(|duty| duty.worker().to_owned()));
+            workers.sort();
+        }
+        let settings = application.settings(Some(&workers)).map_err(bad)?;
         let schedules = schedules(&settings)?;
         let mut queues = BTreeMap::new();
         let payload_limit = usize::try_from(settings.payload_limit).unwrap_or(usize::MAX);
@@ -297,6 +345,11 @@ impl Reader {
         let plan = Plan {
             queues,
             schedules,
+            rules: Rules {
+                queues: settings.job_queues,
+                limits: settings.job_limits.clone(),
+                max_age: settings.job_max_age,
+            },
             poll_interval: settings.poll_interval,
             drain_timeout: settings.drain_timeout,
             output_limit: usize::try_from(settings.output_limit).unwrap_or(usize::MAX),
@@ -332,7 +385,7 @@ impl Only {
                     .hint("name one with --worker, or the --project that has this queue")
             });
         };
-        if catalog.worker(worker).is_none() {
+        if catalog.worker(worker).is_none() && Duty::of(worker).is_none() {
             return Err(Failure::new(format!("Worker \"{worker}\" does not exist"))
                 .hint("`rex-host plugin list` shows the workers there are"));
         }
@@ -343,6 +396,8 @@ impl Only {
                 worker: other.worker,
                 logger: other.logger,
                 plugin: other.plugin,
+                duty: other.duty,
+                executors: other.executors,
                 ..plan
             },
             None => other,
@@ -374,9 +429,16 @@ fn queue_plan(
     };
     let queue = QueueName::parse(&settings.queue).map_err(|error| bad(error.to_string()))?;
     // The validator let only known workers through.
-    let (plugin, worker) = catalog
-        .worker(&settings.worker)
-        .ok_or_else(|| bad(format!("no plugin exports worker {}", settings.worker)))?;
+    let duty = Duty::of(&settings.worker).filter(|_| catalog.worker(&settings.worker).is_none());
+    let (plugin, logger) = match (duty, catalog.worker(&settings.worker)) {
+        (Some(duty), _) => (PluginCopy::own(), duty.logger().to_owned()),
+        (None, Some((plugin, worker))) => (copy_of(plugin), worker.logger.clone()),
+        (None, None) => return Err(bad(format!("no plugin exports worker {}", settings.worker))),
+    };
+    let executors = match duty {
+        Some(Duty::Executor) => executors(catalog),
+        _ => Vec::new(),
+    };
     let rate = match (settings.rate_max_calls, settings.rate_period) {
         (Some(calls), Some(period)) => Some(Rate {
             calls: calls as usize,
@@ -387,16 +449,11 @@ fn queue_plan(
     };
     Ok(QueuePlan {
         queue,
-        worker: worker.name.clone(),
-        logger: worker.logger.clone(),
-        plugin: PluginCopy {
-            name: plugin.path.file_name().map_or_else(
-                || plugin.manifest.name.clone(),
-                |name| name.to_string_lossy().into_owned(),
-            ),
-            path: plugin.copy.clone(),
-            hash: plugin.hash.clone(),
-        },
+        worker: settings.worker.clone(),
+        logger,
+        plugin,
+        duty,
+        executors,
         processes: settings.processes,
         rate,
         timeout: settings.timeout,
@@ -420,6 +477,26 @@ fn queue_plan(
     })
 }
 
+fn copy_of(plugin: &PluginFile) -> PluginCopy {
+    PluginCopy {
+        name: plugin.path.file_name().map_or_else(
+            || plugin.manifest.name.clone(),
+            |name| name.to_string_lossy().into_owned(),
+        ),
+        path: plugin.copy.clone(),
+        hash: plugin.hash.clone(),
+    }
+}
+
+fn executors(catalog: &Catalog) -> Vec<ExecutorPlan> {
+    let plan = |(plugin, executor): (&PluginFile, &ops::ExecutorEntry)| ExecutorPlan {
+        name: executor.name.clone(),
+        logger: executor.logger.clone(),
+        plugin: copy_of(plugin),
+    };
+    catalog.executors().into_iter().map(plan).collect()
+}
+
 fn level(level: settings::Level) -> Level {
     match level {
         settings::Level::Debug => Level::Debug,
@@ -436,6 +513,8 @@ struct Rereader {
     /// What is in force.
     catalog: Arc<Mutex<Catalog>>,
     store: StoreSettings,
+    /// The database of the table of jobs, if this host works it.
+    jobs: Option<String>,
     features: Features,
     label: String,
 }
@@ -460,7 +539,7 @@ fn only_at_start(name: &str) -> String {
 
 impl Rereader {
     fn replan(&self) -> Result<Fresh, String> {
-        let Rereader { reader, catalog, store, features, label } = self;
+        let Rereader { reader, catalog, store, jobs, features, label } = self;
         let previous = lock(catalog).clone();
         let fresh = reader
             .finder
@@ -480,6 +559,9 @@ impl Rereader {
         if let Some(((name, _), _)) = store.iter().zip(&new).find(|(old, new)| old != new) {
             return Err(only_at_start(name));
         }
+        if plan.has_jobs() && settings.database != *jobs {
+            return Err(only_at_start("db"));
+        }
         plan.refuse_beyond(features, label)?;
         let warnings = fresh
             .refusals
@@ -490,6 +572,7 @@ impl Rereader {
             reader: Arc::clone(reader),
             catalog: Arc::clone(catalog),
             store: store.clone(),
+            jobs: jobs.clone(),
             features: *features,
             label: label.clone(),
         };

@@ -17,6 +17,8 @@ pub enum Verdict {
     TimedOut(Duration),
     /// The task in hand used more CPU time than its queue allows.
     CpuSpent(Duration),
+    /// Somebody cancelled the job in hand, which did not end by itself.
+    Cancelled,
     /// It sent what no worker sends.
     Nonsense,
     /// It had to make room: a drain's deadline, an order to stop now. Nobody is to blame.
@@ -78,6 +80,7 @@ impl Scene<'_> {
         let kind = match verdict {
             Some(Verdict::TimedOut(_)) => "timeout",
             Some(Verdict::CpuSpent(_)) => "cpu",
+            Some(Verdict::Cancelled) => "cancelled",
             _ if self.out_of_memory(exit) => "memory",
             _ => "crash",
         };
@@ -94,6 +97,7 @@ impl Scene<'_> {
             Some(Verdict::CpuSpent(limit)) => {
                 format!("passed the limit of {} s of CPU time and was killed", limit.as_secs_f64())
             }
+            Some(Verdict::Cancelled) => "was killed since its job was cancelled".to_owned(),
             Some(Verdict::Nonsense) => "sent what no worker sends and was killed".to_owned(),
             _ if self.out_of_memory(exit) => {
                 let limit = self.plan.memory_limit.unwrap_or(0);

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use rex_plugin_api::ops::Failure;
-use rex_transport::NewTask;
+use rex_transport::{NewTask, TaskId};
 
 use super::feed::Claimed;
 use crate::page::Progress;
@@ -21,7 +21,7 @@ pub struct Held {
 
 #[derive(Debug)]
 pub struct HeldTask {
-    seq: u64,
+    pub seq: u64,
     pub claimed: Claimed,
     /// What it asked to be submitted.
     pub submits: Vec<NewTask>,
@@ -108,6 +108,16 @@ impl Held {
         }
         self.tasks = kept;
         back
+    }
+
+    /// The task of that number, if the process has it.
+    pub fn task(&self, seq: u64) -> Option<TaskId> {
+        self.tasks.iter().find(|held| held.seq == seq).map(|held| held.claimed.task.id)
+    }
+
+    /// The task that it answers for next.
+    pub fn next(&self) -> Option<TaskId> {
+        self.tasks.front().map(|held| held.claimed.task.id)
     }
 
     /// The task that the progress page says is in hand, if it is one that was sent.

@@ -48,6 +48,7 @@ use self::retry::Failed;
 use self::running::Running;
 use self::store::{Reply, Store};
 use crate::cron::Scheduler;
+use crate::jobs::{self, Book, Desk};
 use crate::log::{self, Console, MASTER};
 use crate::supervisor::slot::Event as SlotEvent;
 use crate::supervisor::{Event, Policy, Poller, ProcessId, Signals, Slot, Spawner};
@@ -66,6 +67,8 @@ pub struct Setup {
     pub replan: Arc<Replan>,
     /// Requests of operators.
     pub control: Receiver<control::Call>,
+    /// Where there are queues of jobs.
+    pub jobs: Option<Jobs>,
     /// Says that the plugin directory changed; never, without `--watch`.
     pub changes: Receiver<()>,
     /// For `status`: where tasks come from.
@@ -74,6 +77,13 @@ pub struct Setup {
     /// What workers' processes find in their environment on top of the host's: a worker may start
     /// rex-host itself.
     pub environment: Vec<(&'static str, OsString)>,
+}
+
+/// The loop's side of jobs.
+pub struct Jobs {
+    pub desk: Desk,
+    pub book: Book,
+    pub events: Receiver<jobs::Event>,
 }
 
 pub use reload::Fresh;
@@ -229,6 +239,8 @@ struct Queue {
 enum Fate {
     Done,
     Dead,
+    /// It is done, and its job has failed.
+    JobFailed,
     Again(Duration),
 }
 
@@ -237,6 +249,7 @@ impl fmt::Display for Fate {
         match self {
             Fate::Done => f.write_str("is done"),
             Fate::Dead => f.write_str("is now a dead letter"),
+            Fate::JobFailed => f.write_str("was for a job that has failed now"),
             Fate::Again(after) => write!(f, "is tried again in {:.1} s", after.as_secs_f64()),
         }
     }
@@ -254,6 +267,8 @@ impl Host {
         let mut changes = self.setup.changes.clone();
         let mut woken = woken.clone();
         let written = self.setup.console.written().clone();
+        let never = crossbeam_channel::never();
+        let mut jobs = self.setup.jobs.as_ref().map_or(never, |jobs| jobs.events.clone());
         let lost = |what| io::Error::other(format!("the host lost its {what}"));
         self.tick(Instant::now());
         while self.phase != Phase::Closed {
@@ -271,6 +286,10 @@ impl Host {
                 recv(woken) -> wake => match wake {
                     Ok(wake) => self.on_wake(&wake),
                     Err(_) => woken = crossbeam_channel::never(),
+                },
+                recv(jobs) -> event => match event {
+                    Ok(event) => self.on_jobs(event, Instant::now()),
+                    Err(_) => jobs = crossbeam_channel::never(),
                 },
                 recv(control) -> call => match call {
                     Ok(call) => self.on_call(call),
@@ -540,11 +559,12 @@ impl Host {
         };
         let fate = match &outcome {
             Outcome::Done | Outcome::Released => Fate::Done,
+            Outcome::Dead(_) if plan.runs_jobs() => Fate::JobFailed,
             Outcome::Dead(_) => Fate::Dead,
             Outcome::Retry { after, .. } => Fate::Again(*after),
         };
         match fate {
-            Fate::Done => self.counts.done += 1,
+            Fate::Done | Fate::JobFailed => self.counts.done += 1,
             Fate::Dead | Fate::Again(_) => self.counts.failed += 1,
         }
         self.outbox.push(Finished { claim: claimed.claim, task: id, outcome, submits });

@@ -9,6 +9,7 @@ use rex_transport::{Features, QueueName};
 
 use super::retry::Retries;
 use crate::cron::Schedules;
+use crate::jobs::{Duty, Rules};
 use crate::log::Filter;
 
 /// Everything that a reload may change.
@@ -16,6 +17,8 @@ use crate::log::Filter;
 pub struct Plan {
     pub queues: BTreeMap<QueueName, Arc<QueuePlan>>,
     pub schedules: Schedules,
+    /// Of jobs, if any queue is theirs.
+    pub rules: Rules,
     /// How often an empty queue is asked again when no notification comes.
     pub poll_interval: Duration,
     /// How long a task in hand may take after the host was told to stop.
@@ -39,9 +42,15 @@ impl Plan {
                 plan.output_limit,
                 plan.retention,
                 plan.standby,
+                plan.rules.clone(),
             )
         };
         of(self) == of(other)
+    }
+
+    /// Whether any of its queues needs the table of jobs.
+    pub fn has_jobs(&self) -> bool {
+        self.queues.values().any(|plan| plan.duty.is_some())
     }
 
     /// # Errors
@@ -73,6 +82,10 @@ pub struct QueuePlan {
     pub worker: String,
     pub logger: String,
     pub plugin: PluginCopy,
+    /// What rex-host itself does for this queue, without the plugin's worker.
+    pub duty: Option<Duty>,
+    /// Who runs jobs, by their type, where that is the duty.
+    pub executors: Vec<ExecutorPlan>,
     pub processes: u32,
     pub rate: Option<Rate>,
     /// How long one task may take.
@@ -113,6 +126,29 @@ pub struct PluginCopy {
     pub hash: String,
 }
 
+/// Who runs the jobs of one type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecutorPlan {
+    /// The type.
+    pub name: String,
+    pub logger: String,
+    pub plugin: PluginCopy,
+}
+
+impl QueuePlan {
+    /// The plugins that its processes may load.
+    pub fn plugin_hashes(&self) -> impl Iterator<Item = &String> {
+        let of_executors = self.executors.iter().map(|executor| &executor.plugin.hash);
+        std::iter::once(&self.plugin.hash).chain(of_executors)
+    }
+
+    /// Whether its tasks are jobs. They are claimed only as processes are free for them: what is claimed
+    /// counts as started.
+    pub fn runs_jobs(&self) -> bool {
+        self.duty == Some(Duty::Executor)
+    }
+}
+
 /// Task starts within a period.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rate {
@@ -121,6 +157,15 @@ pub struct Rate {
 }
 
 impl PluginCopy {
+    /// For what rex-host does itself.
+    pub fn own() -> PluginCopy {
+        PluginCopy {
+            name: "rex-host".to_owned(),
+            path: PathBuf::new(),
+            hash: "built in".to_owned(),
+        }
+    }
+
     /// Enough of the hash to tell builds apart.
     pub fn short_hash(&self) -> &str {
         self.hash.get(..12).unwrap_or(&self.hash)

@@ -10,14 +10,15 @@ use rex_transport::{NewTask, Payload, QueueName, TaskId};
 
 use super::death::{Scene, Verdict};
 use super::held::Fault;
-use super::plan::{QueuePlan, START_TIMEOUT};
+use super::plan::{ExecutorPlan, QueuePlan, START_TIMEOUT};
 use super::running::{self, Passed, Running};
 use super::{Fate, Host, SlotId};
-use crate::log::{self, MASTER};
+use crate::jobs;
+use crate::log::{self, Filter, MASTER};
 use crate::supervisor::slot::Event as SlotEvent;
 use crate::supervisor::spawn::reap;
 use crate::supervisor::{Action, Exit, Policy, ProcessId, Slot, Stream, exit::How, step};
-use crate::wire::{Answer, Limits, Start, ToWorker};
+use crate::wire::{self, Answer, Limits, Start, ToWorker};
 
 /// How long a process may still be there after its goodbye.
 const AFTER_GOODBYE: Duration = Duration::from_secs(2);
@@ -27,6 +28,11 @@ impl Host {
         let Some(running) = self.processes.get_mut(&process) else { return };
         let limit = self.plan.output_limit;
         let allowed = running.account_for_output(text, limit);
+        if let Some(jobs) = self.setup.jobs.as_ref().filter(|_| running.plan.runs_jobs())
+            && let Some(task) = running.held.next().filter(|_| allowed > 0)
+        {
+            jobs.desk.log(task, String::from_utf8_lossy(&text[..allowed]).into_owned());
+        }
         if allowed > 0 {
             let to_stderr = stream == Stream::Err;
             self.setup.console.print(running.plan.queue.as_str(), to_stderr, &text[..allowed]);
@@ -57,6 +63,11 @@ impl Host {
                 if level >= Level::Error {
                     running.remember(text.as_bytes());
                 }
+                if let Some(jobs) = self.setup.jobs.as_ref().filter(|_| running.plan.runs_jobs())
+                    && let Some(task) = running.held.task(seq)
+                {
+                    jobs.desk.log(task, format!("{level}:{logger}:{text}\n"));
+                }
                 log::emit(level, &logger, &text);
             }
             Answer::Submit { seq, queue: target, payload } => {
@@ -71,6 +82,18 @@ impl Host {
                 };
                 if !accepted {
                     running.condemn(Verdict::Nonsense);
+                }
+            }
+            Answer::Ask { seq, ask, request } => match &self.setup.jobs {
+                Some(jobs) => jobs.desk.ask(process, ask, running.held.task(seq), request),
+                // Only those ask that were told to work for jobs.
+                None => running.condemn(Verdict::Nonsense),
+            },
+            Answer::Progress { seq, fraction, text } => {
+                if let Some(jobs) = &self.setup.jobs
+                    && let Some(task) = running.held.task(seq)
+                {
+                    jobs.desk.progress(task, fraction, text);
                 }
             }
             Answer::Failed { seq, failure, ran } => {
@@ -253,6 +276,7 @@ impl Host {
             Some(standby) => standby,
             None => self.start_process(Some(seat), plan)?,
         };
+        let filter = &self.plan.filter;
         if let Some(running) = self.processes.get_mut(&process) {
             running.seat = Some(seat);
             running.plan = Arc::clone(plan);
@@ -260,9 +284,11 @@ impl Host {
                 worker: plan.worker.clone(),
                 logger: plan.logger.clone(),
                 queue: plan.queue.as_str().to_owned(),
-                level: self.plan.filter.threshold(&plan.logger),
+                level: filter.threshold(&plan.logger),
                 payload_limit: plan.payload_limit,
                 settings: plan.settings.clone(),
+                duty: plan.duty,
+                executors: plan.executors.iter().map(|of| executor(of, filter)).collect(),
             };
             running.send(&self.poller, &ToWorker::Start(start));
         }
@@ -285,13 +311,39 @@ impl Host {
         self.poller.watch(id, process.pid, nonce, ends);
         let mut running = Running::new(process, socket, seat, Arc::clone(plan));
         let load = ToWorker::Load {
-            plugin: plan.plugin.path.to_string_lossy().into_owned(),
+            plugin: match plan.duty {
+                None => Some(plan.plugin.path.to_string_lossy().into_owned()),
+                Some(_) => None,
+            },
             nonce,
             limits: Limits { memory: plan.memory_limit },
         };
         running.send(&self.poller, &load);
         self.processes.insert(id, running);
         Ok(id)
+    }
+
+    /// What the desk of jobs says.
+    pub(super) fn on_jobs(&mut self, event: jobs::Event, now: Instant) {
+        match event {
+            jobs::Event::Answer { process, ask, result } => {
+                if let Some(running) = self.processes.get_mut(&process) {
+                    running.send(&self.poller, &ToWorker::Reply { ask, result });
+                }
+            }
+            jobs::Event::Cancel { task, grace } => {
+                let runs = |running: &&mut Running| {
+                    running.in_hand().is_some_and(|held| held.claimed.task.id == task)
+                };
+                let Some(running) = self.processes.values_mut().find(runs) else { return };
+                let Some(seq) = running.in_hand().map(|held| held.seq) else { return };
+                if running.cancel(seq, now + grace) {
+                    let text = "The job in hand is cancelled";
+                    log::emit(Level::Warning, &running.plan.logger, text);
+                    running.send(&self.poller, &ToWorker::Notice { seq });
+                }
+            }
+        }
     }
 
     /// Exchanges a process that has served long enough.
@@ -314,6 +366,10 @@ impl Host {
                 running.gone_by = None;
                 running.process.kill();
             }
+            if running.outlived_cancellation(now) {
+                running.verdict.get_or_insert(Verdict::Cancelled);
+                overdue.extend(running.seat);
+            }
             match running.check_limits(now) {
                 None => {}
                 Some(Passed::Notice { seq, left }) => {
@@ -330,5 +386,14 @@ impl Host {
         for seat in overdue {
             self.step(seat, SlotEvent::Overdue, now);
         }
+    }
+}
+
+fn executor(plan: &ExecutorPlan, filter: &Filter) -> wire::Executor {
+    wire::Executor {
+        name: plan.name.clone(),
+        logger: plan.logger.clone(),
+        level: filter.threshold(&plan.logger),
+        plugin: plan.plugin.path.to_string_lossy().into_owned(),
     }
 }

@@ -178,10 +178,11 @@ impl Host {
         if self.quiet || queue.claiming {
             return;
         }
+        let runs_jobs = self.plan.queues.get(name).is_some_and(|plan| plan.runs_jobs());
         let wanted = match &queue.limiter {
-            None => queue.feed.to_claim(serving.len(), held),
+            None if !runs_jobs => queue.feed.to_claim(serving.len(), held),
             // What may not start yet is not kept from other hosts.
-            Some(_) => serving.len().saturating_sub(held + queue.feed.ready()),
+            _ => serving.len().saturating_sub(held + queue.feed.ready()),
         };
         let refused = queue.refused_until.is_some_and(|until| now < until);
         let bytes = queue.feed.room();

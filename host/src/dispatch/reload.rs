@@ -100,7 +100,7 @@ impl Host {
             self.apply(fresh.plan, Instant::now());
             let seats = self.slots.values().map(|seat| &seat.plan);
             let used = seats.chain(self.processes.values().map(|running| &running.plan));
-            (fresh.adopt)(used.map(|plan| plan.plugin.hash.clone()).collect());
+            (fresh.adopt)(used.flat_map(|plan| plan.plugin_hashes().cloned()).collect());
         }
         lines.extend(fresh.warnings);
         answer(reply, Ok(lines));
@@ -117,6 +117,9 @@ impl Host {
                     "queue {name}: {what} takes over from {}",
                     old.plugin.short_hash()
                 )),
+                Some(old) if old.executors != new.executors => {
+                    lines.push(format!("queue {name}: other executors of jobs"));
+                }
                 Some(old) if old != new => lines.push(format!("queue {name}: new settings")),
                 Some(_) => {}
             }
@@ -158,6 +161,11 @@ impl Host {
             if !unchanged {
                 self.replace(name, new, seats, now);
             }
+        }
+        if let Some(jobs) = &self.setup.jobs {
+            let of_jobs = plan.queues.iter().filter(|(_, plan)| plan.runs_jobs());
+            jobs.book.set_queues(of_jobs.map(|(name, _)| name.clone()).collect());
+            jobs.desk.set_rules(plan.rules.clone());
         }
         self.setup.console.set_filter(plan.filter.clone());
         self.plan = plan;

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::SlotId;
 use super::death::{Scene, Verdict};
-use super::held::Held;
+use super::held::{Held, HeldTask};
 use super::plan::{QueuePlan, Recycling};
 use crate::log;
 use crate::page::monotonic_ns;
@@ -52,6 +52,8 @@ pub(super) struct Running {
     printer: u64,
     printed: Printed,
     clock: Option<TaskClock>,
+    /// The task that was cancelled, and when it is killed.
+    cancelled: Option<(u64, Instant)>,
     limited_until: Option<Instant>,
 }
 
@@ -135,6 +137,7 @@ impl Running {
             printer: 0,
             printed: Printed::default(),
             clock: None,
+            cancelled: None,
             limited_until: None,
         }
     }
@@ -257,7 +260,33 @@ impl Running {
     }
 
     pub(super) fn next_check(&self) -> Option<Instant> {
-        self.clock.filter(|_| self.verdict.is_none()).map(|clock| clock.check_at)
+        let clock = self.clock.map(|clock| clock.check_at);
+        let cancelled = self.cancelled.map(|(_, at)| at);
+        clock.into_iter().chain(cancelled).min().filter(|_| self.verdict.is_none())
+    }
+
+    /// The task in hand.
+    pub(super) fn in_hand(&self) -> Option<&HeldTask> {
+        self.held.in_hand(self.process.page.read())
+    }
+
+    /// Has the task in hand end by `at`; `false` when it was told so already.
+    pub(super) fn cancel(&mut self, seq: u64, at: Instant) -> bool {
+        let known = self.cancelled.is_some_and(|(other, _)| other == seq);
+        if !known {
+            self.cancelled = Some((seq, at));
+        }
+        !known
+    }
+
+    /// Whether the task that was cancelled is still in hand after its time.
+    pub(super) fn outlived_cancellation(&mut self, now: Instant) -> bool {
+        let Some((seq, at)) = self.cancelled.filter(|(_, at)| *at <= now) else { return false };
+        let outlived = self.in_hand().is_some_and(|held| held.seq == seq);
+        if !outlived && at <= now {
+            self.cancelled = None;
+        }
+        outlived && self.verdict.is_none()
     }
 
     /// What the task in hand has passed by now. The page says when it started, believed only

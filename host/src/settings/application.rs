@@ -12,6 +12,7 @@ use super::known::{Setting, Workers, settings};
 use super::project::{Package, Places};
 use super::secret::mask;
 use super::typed::Settings;
+use crate::jobs::Duty;
 use rex_yaml::Error;
 
 /// Projects and parameters, merged but not yet validated.
@@ -102,6 +103,9 @@ impl Application {
             };
             values.insert(setting.name.to_owned(), value);
         }
+        if self.includes(JOBS) && workers.is_some() {
+            add_job_queues(&mut values);
+        }
         Settings::of(&values).map_err(|error| self.about(error))
     }
 
@@ -179,6 +183,21 @@ impl Application {
             false => error.guard("With parameters:", lines.join("\n")),
         };
         error.map_text(mask)
+    }
+}
+
+/// The project whose queues are there without being configured.
+pub const JOBS: &str = "rex.job";
+
+fn add_job_queues(values: &mut Map<String, Value>) {
+    let count = values.get("job_queues").and_then(Value::as_i64).unwrap_or_default();
+    if let Some(Value::Object(workers)) = values.get_mut("asynctask_workers") {
+        for n in 0..count {
+            let queue = workers.entry(format!("{}{n}", crate::jobs::QUEUE));
+            queue.or_insert_with(|| Duty::Executor.worker().into());
+        }
+        // The order in which they are launched.
+        workers.sort_keys();
     }
 }
 

@@ -140,6 +140,13 @@ pub fn settings() -> Vec<Setting> {
         Setting::new("asynctask_standby", json!(true), |_| Val::Bool),
         Setting::new("db", json!(null), |_| Val::maybe(database())).merged(Merge::Deep),
         Setting::new("debug", json!(false), |_| Val::Bool),
+        Setting {
+            extra: check_job_queues,
+            ..Setting::new("job_queues", json!(1), |_| Val::pint())
+        },
+        Setting::new("job_max_age", json!(259_200), |_| Val::uint()),
+        Setting::new("job_limits", json!({}), |_| Val::map(Val::Str, job_limit()))
+            .merged(Merge::Keys),
         Setting::new("logging_filters", json!({}), dict).merged(Merge::Deep),
         Setting::new("logging_formatters", json!({}), dict).merged(Merge::Deep),
         Setting::new("logging_handlers", json!({}), dict).merged(Merge::Deep),
@@ -167,6 +174,23 @@ const MIN_MEMORY: u64 = 1 << 20;
 
 /// No machine runs more processes for one queue.
 const MAX_PROCESSES: i64 = 1024;
+
+/// No table of jobs is worked by more queues.
+const MAX_QUEUES: i64 = 1024;
+
+fn check_job_queues(value: &Value) -> Result<(), Error> {
+    match value.as_i64() {
+        Some(count) if count <= MAX_QUEUES => Ok(()),
+        _ => Err(Error::new(format!("Expected at most {MAX_QUEUES} queues of jobs"))
+            .guard("Got:", value)),
+    }
+}
+
+/// What is limited of one type of jobs.
+fn job_limit() -> Val {
+    let count = Val::Int { min: Some(1), max: Some(u32::MAX.into()) };
+    Val::record(vec![Field::optional("max_concurrency", count, json!(null))])
+}
 
 /// A queue's worker: its name, or a record.
 fn queue(workers: &Workers) -> Val {

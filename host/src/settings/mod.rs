@@ -15,7 +15,7 @@ pub mod project;
 mod secret;
 pub mod typed;
 
-pub use application::{Application, Effective};
+pub use application::{Application, Effective, JOBS};
 pub use globals::{GLOBALS, Global, Globals, Sources, Takes};
 pub use rex_yaml::Error;
 pub use secret::mask;

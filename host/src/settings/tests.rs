@@ -120,8 +120,57 @@ fn without_project_the_defaults_hold() {
             schema_additions: true,
             standby: true,
             debug: false,
+            job_queues: 1,
+            job_max_age: Some(Duration::from_secs(259_200)),
+            job_limits: vec![],
         }
     );
+}
+
+#[test]
+fn a_project_of_jobs_has_its_queues() {
+    let place = || Place::new(&[]).project("rex.job");
+    let mut workers: Vec<String> =
+        ["job_cleanup", "job_executor", "job_queuer"].map(String::from).to_vec();
+    let settings = place().load().unwrap().settings(Some(&workers)).unwrap();
+    assert_eq!(queues(&settings), [("rex_job_0", "job_executor")]);
+    let scheduled: Vec<_> = settings.schedules.iter().map(|s| s.worker.as_deref()).collect();
+    assert_eq!(scheduled, [Some("job_queuer"), Some("job_cleanup")]);
+    // An entry of one's own stays.
+    workers.push("mine".to_owned());
+    let settings = place()
+        .set("job_queues", "3")
+        .set("job_max_age", "0")
+        .set("job_limits", r#"{"b": {}, "a": {"max_concurrency": 2}}"#)
+        .set("asynctask_workers", r#"{"rex_job_1": "mine", "z1": "mine", "rex_job_2": null}"#)
+        .load()
+        .unwrap()
+        .settings(Some(&workers))
+        .unwrap();
+    assert_eq!(
+        queues(&settings),
+        [("rex_job_0", "job_executor"), ("rex_job_1", "mine"), ("z1", "mine")]
+    );
+    assert_eq!(settings.job_max_age, None);
+    assert_eq!(settings.job_limits, [("a".to_owned(), 2)]);
+}
+
+#[test]
+fn settings_of_jobs_are_validated_in_the_originals_words() {
+    for (name, value, expected) in [
+        ("job_queues", "0", "Expected an integer in range:\n    [1..]\nGot:\n    '0'\n"),
+        ("job_max_age", "-1", "Expected an integer in range:\n    [0..]\nGot:\n    '-1'\n"),
+        ("job_queues", "1025", "Expected at most 1024 queues of jobs\nGot:\n    1025\n"),
+        (
+            "job_limits",
+            r#"{"a": {"max_concurrency": 0}}"#,
+            "Got:\n    0\nWhile validating field:\n    max_concurrency\nWhile validating mapping \
+             value for key:\n    'a'\nWhile validating setting:\n    job_limits\n",
+        ),
+    ] {
+        let error = Place::new(&[]).set(name, value).settings().unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Settings as the host uses them: validated, with units, defaults filled in.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -46,6 +47,12 @@ pub struct Settings {
     /// Whether each plugin in use has a process in reserve.
     pub standby: bool,
     pub debug: bool,
+    /// Queues that jobs are put into.
+    pub job_queues: u32,
+    /// How long jobs are kept after their end.
+    pub job_max_age: Option<Duration>,
+    /// By type, jobs that may be queued or started at once.
+    pub job_limits: Vec<(String, u32)>,
 }
 
 /// How a queue is worked.
@@ -280,8 +287,22 @@ impl Settings {
             schema_additions: read.take("asynctask_schema_additions")?,
             standby: read.take("asynctask_standby")?,
             debug: read.take("debug")?,
+            job_queues: read.take("job_queues")?,
+            job_max_age: Some(read.take("job_max_age")?)
+                .filter(|seconds| *seconds > 0)
+                .map(Duration::from_secs),
+            job_limits: read
+                .take::<BTreeMap<String, JobLimit>>("job_limits")?
+                .into_iter()
+                .filter_map(|(name, limit)| Some((name, limit.max_concurrency?)))
+                .collect(),
         })
     }
+}
+
+#[derive(Deserialize)]
+struct JobLimit {
+    max_concurrency: Option<u32>,
 }
 
 #[derive(Deserialize)]

@@ -114,6 +114,10 @@ impl Inbox {
                 self.link.give_notice(seq);
                 Ok(())
             }
+            ToWorker::Reply { ask, result } => {
+                self.link.take_reply(ask, result);
+                Ok(())
+            }
             ToWorker::Recall => {
                 let recalled = self.empty();
                 self.link.send(0, Answer::Recalled(recalled))

@@ -1,10 +1,11 @@
 //! The way back to the host: answers, log lines in step with prints, and the plugin's requests.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rex_plugin_api::Level;
 use rex_plugin_api::abi::{self, Buffer};
@@ -12,7 +13,7 @@ use rex_plugin_api::ops;
 use rex_transport::{Payload, QueueName};
 
 use super::leash;
-use crate::wire::{self, Answer, Marker, Start, ToHost};
+use crate::wire::{self, Answer, Marker, Request, Start, ToHost};
 
 pub(super) struct Link {
     out: Mutex<Out>,
@@ -21,6 +22,17 @@ pub(super) struct Link {
     /// Tasks up to this one should come to an end.
     notice: AtomicU64,
     role: OnceLock<Role>,
+    /// Who logs instead of the worker: a job's executor.
+    speaker: Mutex<Option<(String, Level)>>,
+    replies: Mutex<Replies>,
+    replied: Condvar,
+}
+
+/// What the host was asked for.
+#[derive(Default)]
+struct Replies {
+    asked: u64,
+    here: HashMap<u64, Result<(), String>>,
 }
 
 struct Out {
@@ -48,6 +60,9 @@ impl Link {
             task: AtomicU64::new(0),
             notice: AtomicU64::new(0),
             role: OnceLock::new(),
+            speaker: Mutex::default(),
+            replies: Mutex::default(),
+            replied: Condvar::new(),
         })
     }
 
@@ -74,21 +89,49 @@ impl Link {
         task != 0 && task <= self.notice.load(Ordering::Acquire)
     }
 
+    /// Has log lines be another's than the worker's; `None`: the worker's again.
+    pub(super) fn speak_as(&self, speaker: Option<(String, Level)>) {
+        *lock(&self.speaker) = speaker;
+    }
+
+    /// Asks the host for what only it can do, and waits until it has answered.
+    pub(super) fn ask(&self, request: Request) -> Result<(), String> {
+        let seq = self.task.load(Ordering::Acquire);
+        let mut replies = lock(&self.replies);
+        replies.asked += 1;
+        let ask = replies.asked;
+        drop(replies);
+        self.send(0, Answer::Ask { seq, ask, request })
+            .map_err(|error| format!("the host is gone: {error}"))?;
+        let mut replies = lock(&self.replies);
+        loop {
+            if let Some(result) = replies.here.remove(&ask) {
+                return result;
+            }
+            // A host that is gone ends this process.
+            replies = self.replied.wait(replies).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    pub(super) fn take_reply(&self, ask: u64, result: Result<(), String>) {
+        lock(&self.replies).here.insert(ask, result);
+        self.replied.notify_all();
+    }
+
     pub(super) fn logs(&self, level: Level) -> bool {
         self.role.get().is_some_and(|role| level >= role.level)
     }
 
     /// Sends a log line of the worker's logger, after what was printed so far.
     pub(super) fn log(&self, level: Level, text: &str) -> io::Result<()> {
-        match self.role.get() {
-            Some(role) if level >= role.level => self.send_in_order(Answer::Log {
-                seq: self.task.load(Ordering::Acquire),
-                level,
-                logger: role.logger.clone(),
-                text: text.to_owned(),
-            }),
-            _ => Ok(()),
+        let Some(role) = self.role.get() else { return Ok(()) };
+        let speaker = lock(&self.speaker).clone();
+        let (logger, from) = speaker.unwrap_or_else(|| (role.logger.clone(), role.level));
+        if level < from {
+            return Ok(());
         }
+        let seq = self.task.load(Ordering::Acquire);
+        self.send_in_order(Answer::Log { seq, level, logger, text: text.to_owned() })
     }
 
     /// Sends an answer that prints need not wait for.
@@ -108,7 +151,21 @@ impl Link {
     }
 
     fn lock(&self) -> MutexGuard<'_, Out> {
-        self.out.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.out)
+    }
+
+    fn update_facet(&self, input: &[u8]) -> Result<(), String> {
+        let facet: ops::Facet = serde_json::from_slice(input).map_err(|e| e.to_string())?;
+        let fields = serde_json::to_string(&facet.fields).map_err(|e| e.to_string())?;
+        self.ask(Request::Facet { table: facet.table, fields })
+    }
+
+    fn report(&self, input: &[u8]) -> Result<(), String> {
+        let ops::Progress { fraction, text } =
+            serde_json::from_slice(input).map_err(|e| e.to_string())?;
+        let seq = self.task.load(Ordering::Acquire);
+        self.send(0, Answer::Progress { seq, fraction, text })
+            .map_err(|error| format!("the host is gone: {error}"))
     }
 
     fn submit(&self, input: &[u8]) -> Result<(), String> {
@@ -126,6 +183,10 @@ impl Link {
         self.send(0, Answer::Submit { seq, queue: request.queue, payload })
             .map_err(|error| format!("the host is gone: {error}"))
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Out {
@@ -149,6 +210,8 @@ impl abi::Host for Link {
                 .map_err(|error| error.to_string())
                 .and_then(|log| self.log(log.level, &log.text).map_err(|e| e.to_string())),
             ops::HOST_SUBMIT => self.submit(input),
+            ops::HOST_UPDATE_FACET => self.update_facet(input),
+            ops::HOST_PROGRESS => self.report(input),
             ops::HOST_SHOULD_STOP => {
                 output.set(if self.should_stop() { b"1" } else { b"0" });
                 return ops::OK;

@@ -1,11 +1,13 @@
 //! What a worker process does: loads one plugin, becomes one worker, processes the tasks it is sent,
-//! one after the other, and answers. It opens no queue and does not outlive its host.
+//! one after the other, and answers. It opens no queue and does not outlive its host. What rex-host
+//! itself does for jobs is `job`, which loads the plugins of executors as their jobs come.
 //!
 //! Two threads: this one runs the plugin's code; `inbox` reads the socket, so that tasks can be
 //! recalled and answers go out in time while a task takes long. `link` is what the plugin's calls
 //! into the host end in, `leash` the promise to die with the host.
 
 mod inbox;
+mod job;
 pub(crate) mod leash;
 mod link;
 
@@ -63,7 +65,8 @@ fn run(host: i32, page: i32) -> io::Result<()> {
     };
     let link: &'static Link = Box::leak(Box::new(Link::new(socket, nonce)?));
     leash::limit(limits)?;
-    let loaded = match plugins::load::load(&PathBuf::from(plugin), link) {
+    let loaded = plugin.map(|plugin| plugins::load::load(&PathBuf::from(plugin), link));
+    let loaded = match loaded.transpose() {
         Ok(loaded) => loaded,
         Err(error) => return link.send(0, Answer::Unfit(error.to_string())),
     };
@@ -77,10 +80,18 @@ fn run(host: i32, page: i32) -> io::Result<()> {
     link.begin(&start);
     link.log(Level::Info, &format!("Starting; queue={}", start.queue))?;
     let mut buffer = Buffer::default();
-    if let Err(failure) = start_worker(&loaded.plugin, &start, &mut buffer) {
-        link.log(Level::Error, &format!("The worker failed to start\n{}", failure.traceback()))?;
-        return link.send_in_order(Answer::Unfit(failure.last_line()));
-    }
+    let mut work = match (loaded, start.duty) {
+        (Some(loaded), None) => {
+            if let Err(failure) = start_worker(&loaded.plugin, &start, &mut buffer) {
+                let text = format!("The worker failed to start\n{}", failure.traceback());
+                link.log(Level::Error, &text)?;
+                return link.send_in_order(Answer::Unfit(failure.last_line()));
+            }
+            Work::Plugin(loaded)
+        }
+        (None, Some(duty)) => Work::Own(Box::new(job::Own::new(link, duty, start))),
+        _ => return Err(io::Error::other("the host asked a plugin for what it does itself")),
+    };
     link.send_in_order(Answer::Ready)?;
 
     let inbox = Arc::new(Inbox::new(link));
@@ -94,7 +105,12 @@ fn run(host: i32, page: i32) -> io::Result<()> {
         match inbox.next()? {
             Next::Task(task) => {
                 page.start(task.seq);
-                process(&loaded.plugin, link, &task, &mut input, &mut buffer)?;
+                match &mut work {
+                    Work::Plugin(loaded) => {
+                        process(&loaded.plugin, link, &task, &mut input, &mut buffer)?;
+                    }
+                    Work::Own(own) => own.process(&task)?,
+                }
                 page.finish(task.seq);
                 inbox.finished(task.seq);
             }
@@ -107,6 +123,12 @@ fn run(host: i32, page: i32) -> io::Result<()> {
             }
         }
     }
+}
+
+/// Who does a task's work.
+enum Work {
+    Plugin(plugins::Loaded),
+    Own(Box<job::Own>),
 }
 
 fn start_worker(plugin: &Plugin, start: &Start, buffer: &mut Buffer) -> Result<(), Failure> {

@@ -1,0 +1,373 @@
+//! The thread that does what jobs ask for and what is due for all of them: queues new ones, deletes old
+//! ones, updates facets, keeps logs and progress, hears of cancellations. It has a connection of its own
+//! to the table and to the queue, so that a slow database holds up neither the host's loop nor its claims.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use rex_db::{Address, Config, Session};
+use rex_htsql::{Naming, Param, Params};
+use rex_transport::{NewTask, Payload, TaskId, Transport, TransportError};
+
+use super::table::Table;
+use super::{Book, Rules};
+use crate::supervisor::ProcessId;
+use crate::wire::Request;
+
+/// The handle of the thread; each of its clones.
+#[derive(Clone)]
+pub struct Desk {
+    orders: Sender<Order>,
+}
+
+/// What the host's loop is told.
+#[derive(Debug)]
+pub enum Event {
+    /// What a process asked for is done, or is refused.
+    Answer { process: ProcessId, ask: u64, result: Result<(), String> },
+    /// The job of this task is to come to an end, and is killed after the grace.
+    Cancel { task: TaskId, grace: Duration },
+}
+
+enum Order {
+    Rules(Arc<Rules>),
+    Ask {
+        process: ProcessId,
+        ask: u64,
+        task: Option<TaskId>,
+        request: Request,
+    },
+    Log {
+        task: TaskId,
+        text: String,
+    },
+    Progress {
+        task: TaskId,
+        fraction: f64,
+        text: String,
+    },
+    /// Write what was said so far.
+    Flush(Sender<()>),
+    /// There may be new jobs.
+    Queue,
+    /// There may be jobs to cancel.
+    Cancel,
+}
+
+/// What jobs say is written after so long, together.
+const WRITE_AFTER: Duration = Duration::from_millis(100);
+/// How often it is looked for cancellations that nobody told of, and how soon what failed is repeated.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long the end of a job waits for its log.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the thread works with.
+pub struct Means {
+    pub address: Address,
+    pub table: Table,
+    /// Where tasks of jobs are put.
+    pub transport: Box<dyn Transport>,
+    pub book: Book,
+    /// The number under which runs of this host are known.
+    pub host: i64,
+    /// Queue new jobs whenever there may be some.
+    pub queues_at_once: bool,
+}
+
+impl Desk {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When no thread can be made.
+    pub fn start(means: Means, rules: Rules) -> std::io::Result<(Desk, Receiver<Event>)> {
+        let (orders, inbox) = crossbeam_channel::unbounded();
+        let (events, outbox) = crossbeam_channel::unbounded();
+        let address = means.address.clone();
+        let mut thread = Thread {
+            means,
+            rules: Arc::new(rules),
+            session: None,
+            events,
+            said: HashMap::new(),
+            write_at: None,
+            queue_failed: false,
+        };
+        std::thread::Builder::new().name("jobs".to_owned()).spawn(move || thread.run(&inbox))?;
+        let desk = Desk { orders };
+        super::watch::start(address, desk.clone())?;
+        Ok((desk, outbox))
+    }
+
+    pub fn set_rules(&self, rules: Rules) {
+        self.order(Order::Rules(Arc::new(rules)));
+    }
+
+    /// Answered by [`Event::Answer`].
+    pub fn ask(&self, process: ProcessId, ask: u64, task: Option<TaskId>, request: Request) {
+        self.order(Order::Ask { process, ask, task, request });
+    }
+
+    pub fn log(&self, task: TaskId, text: String) {
+        self.order(Order::Log { task, text });
+    }
+
+    pub fn progress(&self, task: TaskId, fraction: f64, text: String) {
+        self.order(Order::Progress { task, fraction, text });
+    }
+
+    pub fn queue(&self) {
+        self.order(Order::Queue);
+    }
+
+    pub fn cancel(&self) {
+        self.order(Order::Cancel);
+    }
+
+    /// Waits until what was said so far is written, but not for ever.
+    pub fn flush(&self) {
+        let (done, written) = crossbeam_channel::bounded(1);
+        self.order(Order::Flush(done));
+        let _ = written.recv_timeout(PATIENCE);
+    }
+
+    fn order(&self, order: Order) {
+        // Fails only when the thread has ended by a panic that was reported.
+        let _ = self.orders.send(order);
+    }
+}
+
+/// What a job said and is not written yet.
+#[derive(Default)]
+struct Said {
+    log: String,
+    progress: Option<(f64, String)>,
+}
+
+struct Thread {
+    means: Means,
+    rules: Arc<Rules>,
+    /// For facets, once there was one.
+    session: Option<Session>,
+    events: Sender<Event>,
+    /// By row.
+    said: HashMap<i32, Said>,
+    write_at: Option<Instant>,
+    /// New jobs could not be queued.
+    queue_failed: bool,
+}
+
+impl Thread {
+    fn run(&mut self, inbox: &Receiver<Order>) {
+        let mut look_at = Instant::now();
+        self.queue_new();
+        loop {
+            let deadline = self.write_at.map_or(look_at, |at| at.min(look_at));
+            match inbox.recv_deadline(deadline) {
+                Ok(order) => self.obey(order, inbox),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let now = Instant::now();
+            if self.write_at.is_some_and(|at| at <= now) {
+                self.write();
+            }
+            if look_at <= now {
+                look_at = now + LOOK;
+                if self.queue_failed {
+                    self.queue_new();
+                }
+                if !self.means.book.is_empty() {
+                    self.tell_cancellations();
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, first: Order, inbox: &Receiver<Order>) {
+        // Many that wait are worth one look.
+        let (mut queue, mut cancel) = (false, false);
+        for order in std::iter::once(first).chain(inbox.try_iter()) {
+            match order {
+                Order::Rules(rules) => {
+                    self.rules = rules;
+                    queue = true;
+                }
+                Order::Ask { process, ask, task, request } => {
+                    let result = self.answer(task, request);
+                    let _ = self.events.send(Event::Answer { process, ask, result });
+                }
+                Order::Log { task, text } => {
+                    if let Some(said) = self.said(task) {
+                        said.log.push_str(&text);
+                    }
+                }
+                Order::Progress { task, fraction, text } => {
+                    if let Some(said) = self.said(task) {
+                        said.progress = Some((fraction, text));
+                    }
+                }
+                Order::Flush(done) => {
+                    self.write();
+                    let _ = done.send(());
+                }
+                Order::Queue => queue = true,
+                Order::Cancel => cancel = true,
+            }
+        }
+        if queue {
+            self.queue_new();
+        }
+        if cancel {
+            self.tell_cancellations();
+        }
+    }
+
+    fn answer(&mut self, task: Option<TaskId>, request: Request) -> Result<(), String> {
+        match request {
+            Request::Facet { table, fields } => {
+                let job = task.and_then(|task| self.means.book.job(task));
+                let job = job.ok_or("only a job has facets")?;
+                self.update_facet(job, &table, &fields)
+            }
+            Request::QueueNew => self.try_queue_new().map_err(|error| error.to_string()),
+            Request::CleanUp => match self.rules.max_age {
+                None => Ok(()),
+                Some(age) => {
+                    self.means.table.clean_up(age).map(|_| ()).map_err(|error| error.to_string())
+                }
+            },
+        }
+    }
+
+    // ---- new jobs -------------------------------------------------------------------------------
+
+    /// Says a failure once, and that it is over.
+    fn queue_new(&mut self) {
+        if !self.means.queues_at_once {
+            return;
+        }
+        match self.try_queue_new() {
+            Ok(()) if std::mem::take(&mut self.queue_failed) => {
+                tracing::info!("new jobs are queued again");
+            }
+            Ok(()) => {}
+            Err(error) => {
+                if !std::mem::replace(&mut self.queue_failed, true) {
+                    tracing::error!("new jobs cannot be queued: {error}");
+                }
+            }
+        }
+    }
+
+    fn try_queue_new(&mut self) -> Result<(), TransportError> {
+        let rules = Arc::clone(&self.rules);
+        let Means { table, transport, .. } = &mut self.means;
+        loop {
+            let count = table.queue_new(&rules, |codes| {
+                let task = |code: &i64| {
+                    let payload = Payload::from_stored(format!("{{\"code\": {code}}}"));
+                    Some(NewTask::plain(rules.queue(*code)?, payload))
+                };
+                let tasks: Vec<NewTask> = codes.iter().filter_map(task).collect();
+                transport.submit(&tasks).map(|_| ())
+            })?;
+            if count == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    // ---- what jobs say --------------------------------------------------------------------------
+
+    fn said(&mut self, task: TaskId) -> Option<&mut Said> {
+        let job = self.means.book.job(task)?;
+        self.write_at.get_or_insert_with(|| Instant::now() + WRITE_AFTER);
+        Some(self.said.entry(job).or_default())
+    }
+
+    /// What cannot be written is dropped: it is in the host's own log, too.
+    fn write(&mut self) {
+        self.write_at = None;
+        for (job, Said { log, progress }) in std::mem::take(&mut self.said) {
+            let table = &mut self.means.table;
+            let mut written = Ok(());
+            if !log.is_empty() {
+                written = table.log(job, &log);
+            }
+            if let Some((fraction, text)) = progress.filter(|_| written.is_ok()) {
+                written = table.report(job, fraction, &text);
+            }
+            if let Err(error) = written {
+                tracing::warn!("what a job said is not kept: {error}");
+            }
+        }
+    }
+
+    // ---- cancellation ---------------------------------------------------------------------------
+
+    fn tell_cancellations(&mut self) {
+        match self.means.table.cancellations(self.means.host) {
+            Ok(tasks) => {
+                for (task, grace) in tasks {
+                    let _ = self.events.send(Event::Cancel { task, grace });
+                }
+            }
+            Err(error) => tracing::debug!("cannot look for cancelled jobs: {error}"),
+        }
+    }
+
+    // ---- facets ---------------------------------------------------------------------------------
+
+    fn update_facet(&mut self, job: i32, table: &str, fields: &str) -> Result<(), String> {
+        // The tables may have changed since they were last read.
+        for fresh in [false, true] {
+            if fresh {
+                self.session = None;
+            }
+            match self.try_update_facet(job, table, fields) {
+                Err(_) if !fresh => {}
+                result => return result,
+            }
+        }
+        Ok(())
+    }
+
+    fn try_update_facet(&mut self, job: i32, table: &str, fields: &str) -> Result<(), String> {
+        let fields: std::collections::BTreeMap<String, Box<serde_json::value::RawValue>> =
+            serde_json::from_str(fields).map_err(|error| error.to_string())?;
+        for name in fields.keys().map(String::as_str).chain([table]) {
+            if !is_name(name) {
+                return Err(format!("`{name}` is no name"));
+            }
+        }
+        let mut params = Params::new();
+        let code = self.means.table.code(job).map_err(|error| error.to_string())?;
+        params.set("rex_job", Param::text(code.to_string()));
+        let mut selectors = vec!["id($rex_job) :as job".to_owned()];
+        for (n, (name, value)) in fields.iter().enumerate() {
+            let param = format!("rex_field_{n}");
+            params.set(&param, rex_db::from_json(value.get())?);
+            selectors.push(format!("${param} :as {name}"));
+        }
+        let query = format!("merge({table} := {{{}}})", selectors.join(", "));
+        let session = match &mut self.session {
+            Some(session) => session,
+            none => none.insert(session(&self.means.address)?),
+        };
+        session.produce(&query, &params).map(|_| ()).map_err(|error| error.to_string())
+    }
+}
+
+fn session(address: &Address) -> Result<Session, String> {
+    let (address, gateways) = (address.clone(), Vec::new());
+    let config = Config { address, naming: Naming::Rex, gateways, statement_timeout: None };
+    Session::new(config).map_err(|error| error.to_string())
+}
+
+/// Of a table or a field, as HTSQL writes it.
+fn is_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_alphanumeric() || c == '_')
+}

@@ -1,0 +1,176 @@
+//! Jobs: rows of the table `job`, each worked by the executor of its type.
+//!
+//! ```text
+//! a row, `new` ──▶ desk: queues what limits allow ──▶ {"code": 7} in rex_job_0
+//!                                                          │ claim
+//!                 transport: the row is `started` ◀────────┘
+//!                          │ task, with the row's fields
+//!                 worker/job.rs: loads the executor's plugin, runs it
+//!                          │ done · failed · (the process died)
+//!                 transport: the row is `completed` or `failed`, then the task leaves the queue
+//! ```
+//!
+//! `transport` stands around the transport, so that the loop, the slots and the plugins need not know the
+//! table. `desk` is a thread with a connection of its own: it queues new jobs, deletes old ones, keeps
+//! facets, logs and progress, and hears of cancellations. `table` has all SQL. Both share the [`Book`]
+//! of the jobs that this host runs.
+
+mod desk;
+mod table;
+mod transport;
+mod watch;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rex_transport::{ClaimId, QueueName, TaskId};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+pub use self::desk::{Desk, Event, Means};
+pub use self::table::{Cancelled, Filter, NewJob, Row, Table, TableError};
+pub use self::transport::JobTransport;
+
+/// What rex-host itself does for jobs, by the names that settings use for workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Duty {
+    Cleanup,
+    Executor,
+    Queuer,
+}
+
+impl Duty {
+    pub const ALL: [Duty; 3] = [Duty::Cleanup, Duty::Executor, Duty::Queuer];
+
+    pub fn of(worker: &str) -> Option<Duty> {
+        Duty::ALL.into_iter().find(|duty| duty.worker() == worker)
+    }
+
+    pub fn worker(self) -> &'static str {
+        match self {
+            Duty::Cleanup => "job_cleanup",
+            Duty::Executor => "job_executor",
+            Duty::Queuer => "job_queuer",
+        }
+    }
+
+    pub fn logger(self) -> &'static str {
+        match self {
+            Duty::Cleanup => "JobCleanupWorker",
+            Duty::Executor => "JobExecutorWorker",
+            Duty::Queuer => "JobQueuerWorker",
+        }
+    }
+}
+
+/// How new jobs are queued and old ones kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rules {
+    /// `rex_job_0` to one less than this.
+    pub queues: u32,
+    /// By type, how many may be queued or started at once.
+    pub limits: Vec<(String, u32)>,
+    /// How long jobs are kept after their end; for ever without.
+    pub max_age: Option<Duration>,
+}
+
+impl Rules {
+    /// The queue of a job.
+    fn queue(&self, code: i64) -> Option<QueueName> {
+        let number = (code - 1).rem_euclid(i64::from(self.queues.max(1)));
+        QueueName::parse(&format!("{QUEUE}{number}")).ok()
+    }
+}
+
+/// What the names of the queues of jobs begin with.
+pub const QUEUE: &str = "rex_job_";
+
+/// The payload of a task that is claimed for a job.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Assignment {
+    /// As it is stored in the queue.
+    pub payload: String,
+    pub what: What,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub enum What {
+    Run {
+        code: i64,
+        job: JobFields,
+    },
+    /// There is no such row.
+    Missing {
+        code: i64,
+    },
+    /// It is not to be run: it follows "is ".
+    Skip {
+        code: i64,
+        why: String,
+    },
+    /// The payload is none of a job.
+    Bad {
+        text: String,
+    },
+}
+
+/// The fields of a row that its executor needs.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct JobFields {
+    pub r#type: String,
+    pub owner: String,
+    pub title: Option<String>,
+    pub payload: Box<RawValue>,
+}
+
+/// The jobs that this host runs, by task.
+#[derive(Debug, Clone, Default)]
+pub struct Book(Arc<Mutex<Pages>>);
+
+#[derive(Debug, Default)]
+struct Pages {
+    /// Queues whose tasks are jobs.
+    queues: BTreeSet<QueueName>,
+    /// Claims, and ids of rows.
+    jobs: HashMap<TaskId, (ClaimId, i32)>,
+}
+
+impl Book {
+    pub fn set_queues(&self, queues: BTreeSet<QueueName>) {
+        self.with(|pages| pages.queues = queues);
+    }
+
+    fn has_queue(&self, queue: &QueueName) -> bool {
+        self.with(|pages| pages.queues.contains(queue))
+    }
+
+    fn enter(&self, task: TaskId, claim: ClaimId, job: i32) {
+        self.with(|pages| pages.jobs.insert(task, (claim, job)));
+    }
+
+    fn job(&self, task: TaskId) -> Option<i32> {
+        self.with(|pages| pages.jobs.get(&task).map(|(_, job)| *job))
+    }
+
+    /// Tasks of the same job, other than this one.
+    fn runs_elsewhere(&self, task: TaskId, job: i32) -> bool {
+        self.with(|pages| pages.jobs.iter().any(|(other, (_, id))| *id == job && *other != task))
+    }
+
+    fn strike(&self, task: TaskId) {
+        self.with(|pages| pages.jobs.remove(&task));
+    }
+
+    fn strike_claims(&self, claims: &[ClaimId]) {
+        self.with(|pages| pages.jobs.retain(|_, (claim, _)| !claims.contains(claim)));
+    }
+
+    fn is_empty(&self) -> bool {
+        self.with(|pages| pages.jobs.is_empty())
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Pages) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

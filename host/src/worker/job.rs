@@ -1,0 +1,170 @@
+//! The workers that rex-host has itself, all for jobs: `job_executor` runs a job by the executor of its
+//! type, whose plugin it loads when the first such job comes; `job_queuer` and `job_cleanup` have the
+//! host do what they are for.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::time::Instant;
+
+use rex_plugin_api::abi::{Buffer, Plugin};
+use rex_plugin_api::ops::{self, Failure};
+use rex_plugin_api::{Level, pyrepr};
+
+use super::link::Link;
+use crate::jobs::{Assignment, Duty, JobFields, What};
+use crate::plugins;
+use crate::wire::{Answer, Executor, Request, Start, Task};
+
+pub(super) struct Own {
+    link: &'static Link,
+    duty: Duty,
+    start: Start,
+    /// By file; never unloaded.
+    loaded: HashMap<String, Plugin>,
+}
+
+/// The end of a task that went wrong.
+struct Wrong {
+    failure: Failure,
+    /// It is not in the log yet.
+    untold: bool,
+}
+
+impl Own {
+    pub(super) fn new(link: &'static Link, duty: Duty, start: Start) -> Own {
+        Own { link, duty, start, loaded: HashMap::new() }
+    }
+
+    /// Does one task; what failed was reported when this returns.
+    pub(super) fn process(&mut self, task: &Task) -> io::Result<()> {
+        self.link.set_task(task.seq);
+        let begun = Instant::now();
+        let result = match self.duty {
+            Duty::Executor => self.execute(task)?,
+            Duty::Queuer => self.ask(task, Request::QueueNew)?,
+            Duty::Cleanup => self.ask(task, Request::CleanUp)?,
+        };
+        if let Err(Wrong { failure, untold: true }) = &result {
+            let text = "An unhandled exception occurred while processing the payload";
+            self.log(Level::Error, &format!("{text}\n{}", failure.traceback()))?;
+        } else {
+            self.log(Level::Debug, "Processing complete")?;
+        }
+        self.link.set_task(0);
+        match result {
+            Ok(()) => Ok(()),
+            Err(Wrong { failure, .. }) => {
+                let ran = begun.elapsed();
+                self.link.send_in_order(Answer::Failed { seq: task.seq, failure, ran })
+            }
+        }
+    }
+
+    fn log(&self, level: Level, text: &str) -> io::Result<()> {
+        self.link.log(level, text)
+    }
+
+    fn got(&self, payload: &str) -> io::Result<()> {
+        if self.link.logs(Level::Debug) {
+            let shown = pyrepr::repr_json(payload);
+            self.log(Level::Debug, &format!("Got payload: {shown}"))?;
+        }
+        Ok(())
+    }
+
+    fn ask(&self, task: &Task, request: Request) -> io::Result<Result<(), Wrong>> {
+        self.got(&task.payload)?;
+        let wrong = |text| Wrong { failure: failure("Refused", text), untold: true };
+        Ok(self.link.ask(request).map_err(wrong))
+    }
+
+    fn execute(&mut self, task: &Task) -> io::Result<Result<(), Wrong>> {
+        let Assignment { payload, what } = serde_json::from_str(&task.payload)?;
+        self.got(&payload)?;
+        let (code, job) = match what {
+            What::Bad { text } => {
+                return Ok(Err(Wrong { failure: failure("rex.core.Error", text), untold: true }));
+            }
+            What::Missing { code } => {
+                self.log(Level::Info, &format!("Processing Job #{code}"))?;
+                self.log(Level::Warning, &format!("Job #{code} not found; bailing"))?;
+                return Ok(Ok(()));
+            }
+            What::Skip { code, why } => {
+                self.log(Level::Info, &format!("Processing Job #{code}"))?;
+                self.log(Level::Warning, &format!("Job #{code} is {why}; bailing"))?;
+                return Ok(Ok(()));
+            }
+            What::Run { code, job } => (code, job),
+        };
+        self.log(Level::Info, &format!("Processing Job #{code}"))?;
+        let Some(executor) = self.start.executors.iter().find(|e| e.name == job.r#type).cloned()
+        else {
+            self.log(Level::Error, &format!("Job type \"{}\" not found; bailing", job.r#type))?;
+            let failure = failure("UnknownJobType", "Unknown Job Type".to_owned());
+            return Ok(Err(Wrong { failure, untold: false }));
+        };
+        if self.link.logs(Level::Debug) {
+            let shown = pyrepr::repr_json(job.payload.get());
+            let owner = &job.owner;
+            let text = format!("Executing job #{code} for owner \"{owner}\" with payload: {shown}");
+            self.log(Level::Debug, &text)?;
+        }
+        let result = self.run(task, code, &job, &executor);
+        if let Err(failure) = &result {
+            self.log(Level::Error, &format!("Job #{code} failed\n{}", failure.traceback()))?;
+        }
+        self.log(Level::Info, &format!("Job #{code} complete"))?;
+        Ok(result.map_err(|failure| Wrong { failure, untold: false }))
+    }
+
+    fn run(
+        &mut self,
+        task: &Task,
+        code: i64,
+        job: &JobFields,
+        executor: &Executor,
+    ) -> Result<(), Failure> {
+        if !self.loaded.contains_key(&executor.plugin) {
+            let loaded = plugins::load::load(Path::new(&executor.plugin), self.link)
+                .map_err(|error| failure("PluginError", error.to_string()))?;
+            self.loaded.insert(executor.plugin.clone(), loaded.plugin);
+        }
+        let Some(plugin) = self.loaded.get(&executor.plugin) else { return Ok(()) };
+        let header = ops::JobHeader {
+            executor: executor.name.clone(),
+            code,
+            owner: job.owner.clone(),
+            title: job.title.clone(),
+            task: ops::TaskHeader { id: task.id, attempt: task.attempt },
+            queue: self.start.queue.clone(),
+            level: executor.level,
+            settings: serde_json::from_str(&self.start.settings).unwrap_or_default(),
+        };
+        let mut input = serde_json::to_vec(&header).unwrap_or_default();
+        input.push(b'\n');
+        // As the original does with what is null or empty.
+        let payload = Some(job.payload.get()).filter(|text| *text != "null").unwrap_or("{}");
+        input.extend_from_slice(payload.as_bytes());
+        let mut output = Buffer::default();
+        self.link.speak_as(Some((executor.logger.clone(), executor.level)));
+        let status = plugin.call(ops::PLUGIN_JOB, &input, &mut output);
+        self.link.speak_as(None);
+        match status {
+            ops::OK => Ok(()),
+            status => Err(super::failure(status, &output)),
+        }
+    }
+}
+
+fn failure(class: &str, text: String) -> Failure {
+    Failure {
+        panicked: false,
+        class: class.to_owned(),
+        text,
+        place: None,
+        frames: Vec::new(),
+        again: ops::Again::default(),
+    }
+}

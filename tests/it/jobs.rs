@@ -1,0 +1,517 @@
+//! Jobs: the original's document, what becomes of a job whatever dies, cancellation, limits.
+
+use postgres::Client;
+use rex_test_support::env::Env;
+use rex_test_support::pg::Database;
+use rex_test_support::plugins;
+use rex_test_support::process::{Running, wait_for};
+use serde_json::{Value, json};
+
+/// A project with the table of jobs in a database of its own.
+struct Shop {
+    env: Env,
+    database: Database,
+    project: String,
+}
+
+impl Shop {
+    /// `settings` are lines of YAML.
+    fn new(settings: &str) -> Shop {
+        let (env, database) = (Env::new(), Database::new());
+        for plugin in ["demo_job", "ctl"] {
+            env.plugins(&[plugin]);
+        }
+        env.add_plugin(&plugins::built("crash"));
+        env.set("REX_PLUGINS", env.path("plugins").display().to_string());
+        let shop = Shop { project: env.path("shop.yaml").display().to_string(), env, database };
+        shop.configure(settings);
+        let done = shop.env.rex_host(&["deploy", "--project", &shop.project]);
+        assert!(done.status.success(), "{done}");
+        shop
+    }
+
+    fn configure(&self, settings: &str) {
+        let uri = self.database.uri();
+        self.env.write("shop.yaml", &format!("requires: [rex.job_demo]\ndb: {uri}\n{settings}"));
+    }
+
+    fn client(&self) -> Client {
+        self.database.connect()
+    }
+
+    fn insert(&self, r#type: &str, payload: &Value) -> i64 {
+        let sql = "INSERT INTO job (owner, type, payload) VALUES ('somebody', $1, $2::text::jsonb)
+            RETURNING code";
+        let row = self.client().query_one(sql, &[&r#type, &payload.to_string()]);
+        row.expect("it can be inserted").get(0)
+    }
+
+    /// `rex-host` with the project.
+    fn rex_host(&self, args: &[&str]) -> rex_test_support::process::Done {
+        self.env.rex_host(&[args, &["--project", &self.project]].concat())
+    }
+
+    /// A host that goes on until it is told to stop.
+    fn run(&self, args: &[&str]) -> Running {
+        self.env.start(&[&["run", &self.project], args].concat())
+    }
+
+    /// Has one task of a queue worked, and what waits there already; returns what was logged.
+    fn work(&self, queue: &str, payload: Option<&str>) -> String {
+        if let Some(payload) = payload {
+            self.rex_host(&["submit", queue, payload]).ok();
+        }
+        let done = self.rex_host(&["work", queue]);
+        assert!(done.status.success(), "{done}");
+        done.stdout
+    }
+
+    /// `code status` of all jobs, and the dates that each has.
+    fn statuses(&self) -> Vec<String> {
+        let sql = "SELECT code, status::text, concat_ws(',',
+                CASE WHEN date_submitted IS NOT NULL THEN 'Submitted' END,
+                CASE WHEN date_started IS NOT NULL THEN 'Started' END,
+                CASE WHEN date_completed IS NOT NULL THEN 'Completed' END)
+            FROM job ORDER BY code";
+        let rows = self.client().query(sql, &[]).expect("it can be asked");
+        let line = |row: &postgres::Row| {
+            format!("{} {} {}", row.get::<_, i64>(0), row.get::<_, &str>(1), row.get::<_, &str>(2))
+        };
+        rows.iter().map(line).collect()
+    }
+
+    fn status(&self, code: i64) -> (String, Option<String>) {
+        let sql = "SELECT status::text, status_detail FROM job WHERE code = $1";
+        let row = self.client().query_one(sql, &[&code]).expect("it is there");
+        (row.get(0), row.get(1))
+    }
+
+    #[track_caller]
+    fn wait_status(&self, code: i64, status: &str) -> Option<String> {
+        wait_for(format_args!("job {code} {status}"), || self.status(code).0 == status);
+        self.status(code).1
+    }
+}
+
+fn stop(host: Running) -> String {
+    host.signal(libc::SIGTERM);
+    host.wait_ok()
+}
+
+#[test]
+fn the_original_s_document() {
+    let limits = "job_limits: {demo_fast: {max_concurrency: 1}, demo_slow: {}}\n";
+    let shop = Shop::new(&format!("job_max_age: 0\n{limits}"));
+    let slow = json!({"foo": 123, "seconds": 0});
+    for (r#type, payload) in [
+        ("demo_fast", &json!({})),
+        ("demo_slow", &slow),
+        ("demo_fragile", &json!({})),
+        ("doesntexist", &json!({})),
+        ("demo_fast", &json!({})),
+    ] {
+        shop.insert(r#type, payload);
+    }
+    let all = |status: &str| (1..=5).map(|n| format!("{n} {status} Submitted")).collect::<Vec<_>>();
+    assert_eq!(shop.statuses(), all("new"));
+
+    // Nothing of this is said: it is how the original is quiet.
+    let output = shop.work("scheduled_0_job_queuer", Some("{}"));
+    assert!(output.contains("DEBUG:JobQueuerWorker:Processing complete\n"), "{output}");
+    let mut expected = all("queued");
+    expected[4] = "5 new Submitted".to_owned();
+    assert_eq!(shop.statuses(), expected);
+
+    let output = shop.work("rex_job_0", None);
+    let lines = "\
+DEBUG:JobExecutorWorker:Got payload: {'code': 1}
+INFO:JobExecutorWorker:Processing Job #1
+DEBUG:JobExecutorWorker:Executing job #1 for owner \"somebody\" with payload: {}
+INFO:FastExecutor:FastExecutor executed!
+INFO:JobExecutorWorker:Job #1 complete
+DEBUG:JobExecutorWorker:Processing complete
+DEBUG:JobExecutorWorker:Got payload: {'code': 2}
+INFO:JobExecutorWorker:Processing Job #2
+DEBUG:JobExecutorWorker:Executing job #2 for owner \"somebody\" with payload: {'foo': 123, 'seconds': 0}
+INFO:SlowExecutor:SlowExecutor executed!
+INFO:JobExecutorWorker:Job #2 complete
+DEBUG:JobExecutorWorker:Processing complete
+DEBUG:JobExecutorWorker:Got payload: {'code': 3}
+INFO:JobExecutorWorker:Processing Job #3
+DEBUG:JobExecutorWorker:Executing job #3 for owner \"somebody\" with payload: {}
+ERROR:JobExecutorWorker:Job #3 failed
+Traceback (most recent call last):
+";
+    assert!(output.contains(lines), "{output}");
+    let lines = "
+rex.core.Error: I crashed :(
+INFO:JobExecutorWorker:Job #3 complete
+DEBUG:JobExecutorWorker:Processing complete
+DEBUG:JobExecutorWorker:Got payload: {'code': 4}
+INFO:JobExecutorWorker:Processing Job #4
+ERROR:JobExecutorWorker:Job type \"doesntexist\" not found; bailing
+DEBUG:JobExecutorWorker:Processing complete
+";
+    assert!(output.contains(lines), "{output}");
+    let dates = "Submitted,Started,Completed";
+    let ended = |n: i64, status: &str| format!("{n} {status} {dates}");
+    let mut expected =
+        vec![ended(1, "completed"), ended(2, "completed"), ended(3, "failed"), ended(4, "failed")];
+    expected.push("5 new Submitted".to_owned());
+    assert_eq!(shop.statuses(), expected);
+    assert_eq!(shop.status(3).1.as_deref(), Some("I crashed :("));
+    assert_eq!(shop.status(4).1.as_deref(), Some("Unknown Job Type"));
+    let query = "/slow{job, my_value}";
+    let facets =
+        shop.env.rex_host(&["query", "--rexdb", &shop.database.uri(), "--csv", query]).ok();
+    assert_eq!(facets, "Job,My Value\r\n2,123\r\n");
+    // A job that failed is a task that is done.
+    assert_eq!(shop.rex_host(&["dlq", "list", "--json"]).ok(), "");
+
+    let output = shop.work("rex_job_0", Some(r#"{"code": 6}"#));
+    let lines = "\
+INFO:JobExecutorWorker:Processing Job #6
+WARNING:JobExecutorWorker:Job #6 not found; bailing
+";
+    assert!(output.contains(lines), "{output}");
+
+    shop.work("scheduled_0_job_queuer", Some("{}"));
+    expected[4] = "5 queued Submitted".to_owned();
+    assert_eq!(shop.statuses(), expected);
+    shop.work("scheduled_0_job_cleanup", Some("{}"));
+    assert_eq!(shop.statuses(), expected);
+    assert_eq!(shop.insert("demo_fast", &json!({})), 6);
+    shop.configure(&format!("job_max_age: 5\n{limits}"));
+    shop.work("scheduled_0_job_cleanup", Some("{}"));
+    assert_eq!(shop.statuses().len(), 6, "none is old enough");
+    let older = "UPDATE job SET date_completed = date_completed - interval '6 seconds'";
+    shop.client().batch_execute(older).expect("it can be changed");
+    shop.work("scheduled_0_job_cleanup", Some("{}"));
+    assert_eq!(shop.statuses(), ["5 queued Submitted", "6 new Submitted"]);
+}
+
+#[test]
+fn a_host_of_the_project_works_jobs_as_they_come() {
+    let shop = Shop::new("");
+    let before = shop.insert("demo_fast", &json!({}));
+    let host = shop.env.start_rex(&["asynctask-workers", &shop.project, "--scheduler"]);
+    shop.wait_status(before, "completed");
+    // At once, and not on the schedule alone.
+    let at = std::time::Instant::now();
+    for _ in 0..10 {
+        let code = shop.insert("demo_fast", &json!({}));
+        shop.wait_status(code, "completed");
+    }
+    assert!(at.elapsed() < std::time::Duration::from_secs(40), "each waited for the schedule");
+    let output = stop(host);
+    for line in [
+        "INFO:AsyncTaskWorkerTask:Launching job_executor to work on queue rex_job_0\n",
+        "INFO:AsyncTaskWorkerTask:Launching job_queuer to work on queue scheduled_0_job_queuer\n",
+        "INFO:AsyncTaskWorkerTask:Launching job_cleanup to work on queue scheduled_0_job_cleanup\n",
+        "INFO:AsyncTaskWorkerTask:Scheduling \"job_queuer\" for {'second': '*/5'}\n",
+        "INFO:JobExecutorWorker:Starting; queue=rex_job_0\n",
+    ] {
+        assert!(output.contains(line), "{line} is not in {output}");
+    }
+}
+
+#[test]
+fn a_job_whose_process_dies_has_failed_with_the_crash_in_its_detail() {
+    let shop = Shop::new("");
+    let host = shop.run(&[]);
+    for (how, detail) in [
+        ("segfault", "the worker's process was killed by signal 11 (SIGSEGV)"),
+        ("kill", "the worker's process was killed by signal 9 (SIGKILL)"),
+        ("exit0", "the worker's process exited with code 0 unasked"),
+        ("panic", "panicked on purpose"),
+        ("error", "failed on purpose"),
+    ] {
+        let code = shop.insert("crash", &json!({"how": how}));
+        let found = shop.wait_status(code, "failed").expect("it says why");
+        assert!(found.starts_with(detail), "{how}: {found}");
+    }
+    // The process goes on with the next one.
+    let code = shop.insert("demo_fast", &json!({}));
+    shop.wait_status(code, "completed");
+    stop(host);
+    assert_eq!(shop.rex_host(&["dlq", "list", "--json"]).ok(), "");
+}
+
+#[test]
+fn jobs_of_a_host_that_is_killed_are_run_again() {
+    let shop = Shop::new("");
+    let (first, gate) = (shop.run(&[]), shop.env.path("gate"));
+    let record = shop.env.path("record").display().to_string();
+    let payload =
+        json!({"how": "until", "file": gate.display().to_string(), "n": 1, "record": record});
+    let code = shop.insert("crash", &payload);
+    let starts = || std::fs::read_to_string(&record).unwrap_or_default().matches("start").count();
+    wait_for("the job runs", || starts() == 1);
+    assert_eq!(shop.status(code).0, "started");
+    first.signal(libc::SIGKILL);
+    first.wait();
+    let second = shop.run(&["--name", "second"]);
+    wait_for("the job runs again", || starts() == 2);
+    shop.env.write("gate", "");
+    shop.wait_status(code, "completed");
+    stop(second);
+    assert_eq!(starts(), 2);
+}
+
+#[test]
+fn a_facet_is_kept_at_once_and_a_bad_one_is_refused() {
+    let shop = Shop::new("");
+    let host = shop.run(&[]);
+    let value = || -> Option<i64> {
+        let rows = shop.client().query("SELECT my_value FROM slow", &[]).expect("it is there");
+        rows.first().map(|row| row.get(0))
+    };
+    let gate = shop.env.path("gate");
+    let (how, file) = ("until", gate.display().to_string());
+    let facets = json!({"slow": {"my_value": 5}});
+    let code = shop.insert("crash", &json!({"how": how, "file": file, "facets": facets}));
+    wait_for("the facet", || value() == Some(5));
+    assert_eq!(shop.status(code).0, "started");
+    shop.env.write("gate", "");
+    shop.wait_status(code, "completed");
+    // It stays although the job fails, and is the same row.
+    let again = json!({"how": "error", "facets": {"slow": {"my_value": 6}}});
+    let code = shop.insert("crash", &again);
+    shop.wait_status(code, "failed");
+    let sql = "SELECT code, my_value FROM slow JOIN job ON job.id = job_id ORDER BY code";
+    let rows = shop.client().query(sql, &[]).expect("it can be asked");
+    let rows: Vec<(i64, i64)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert_eq!(rows, [(1, 5), (2, 6)]);
+    for facets in
+        [json!({"nowhere": {"x": 1}}), json!({"slow": {"nothing": 1}}), json!({"slow": {}})]
+    {
+        let code = shop.insert("crash", &json!({"how": "ok", "facets": facets}));
+        let detail = shop.wait_status(code, "failed").expect("it says why");
+        assert!(!detail.is_empty() && !detail.contains("worker's process"), "{detail}");
+    }
+    stop(host);
+}
+
+#[test]
+fn a_job_is_submitted_waited_for_and_looked_at() {
+    let shop = Shop::new("");
+    let host = shop.run(&[]);
+    let output =
+        shop.rex_host(&["job", "submit", "demo_slow", r#"{"foo": 7, "seconds": 0.1}"#, "--wait"]);
+    assert_eq!(output.ok(), "job 1\njob 1 completed\n");
+    let failed = shop.rex_host(&["job", "submit", "demo_fragile", "--wait"]);
+    assert_eq!(failed.stdout, "job 2\njob 2 failed\n");
+    assert_eq!(
+        failed.fails(1),
+        "error: job 2 failed: I crashed :(\nhint: `rex-host job logs 2` shows what it said\n"
+    );
+    let submit =
+        ["job", "submit", "crash", "-", "--owner", "me", "--title", "a b", "--wait", "--json"];
+    let project = ["--project", &shop.project];
+    let payload = r#"{"how": "ok", "progress": "half", "x": 1.50}"#;
+    let row = &shop.env.rex_host_with(&[&submit[..], &project].concat(), payload).json_lines()[0];
+    for (name, value) in [
+        ("code", json!(3)),
+        ("type", json!("crash")),
+        ("owner", json!("me")),
+        ("title", json!("a b")),
+        ("status", json!("completed")),
+        ("status_detail", json!(null)),
+        ("payload", json!({"how": "ok", "progress": "half", "x": 1.5})),
+        ("fraction", json!(0.25)),
+        ("progress", json!("half")),
+        ("cancelled", json!(false)),
+    ] {
+        assert_eq!(row[name], value, "{row}");
+    }
+    let logs = shop.rex_host(&["job", "logs", "3"]).ok();
+    assert!(logs.contains("INFO:JobExecutorWorker:Processing Job #3\n"), "{logs}");
+    assert!(logs.contains("\njob 3 begins\n"), "{logs}");
+    assert!(logs.contains("INFO:JobExecutorWorker:Job #3 complete\n"), "{logs}");
+    stop(host);
+
+    let codes = |args: &[&str]| -> Vec<Value> {
+        let rows = shop.rex_host(&[&["job", "list", "--json"], args].concat()).json_lines();
+        rows.iter().map(|row| row["code"].clone()).collect()
+    };
+    assert_eq!(codes(&[]), [1, 2, 3]);
+    assert_eq!(codes(&["--status", "failed"]), [2]);
+    assert_eq!(codes(&["--type", "demo_slow"]), [1]);
+    assert_eq!(codes(&["--owner", "me"]), [3]);
+    assert_eq!(codes(&["--limit", "2"]), [2, 3]);
+    let list = shop.rex_host(&["job", "list"]).ok();
+    assert!(list.starts_with("CODE  TYPE          OWNER  STATUS "), "{list}");
+    assert!(list.contains("I crashed :("), "{list}");
+    let show = shop.rex_host(&["job", "show", "2"]).ok();
+    assert!(show.contains("status     failed\n") && show.ends_with("I crashed :(\n"), "{show}");
+
+    let text = shop.rex_host(&["job", "show", "99"]).fails(1);
+    assert_eq!(text, "error: there is no job 99\nhint: `rex-host job list` shows all\n");
+    let text = shop.rex_host(&["job", "submit", "demo_fast", "[1]"]).fails(1);
+    assert_eq!(text, "error: Expected a mapping\nGot:\n    [1]\n");
+    let text = shop.env.rex_host(&["job", "list"]).fails(1);
+    assert!(text.starts_with("error: jobs need a PostgreSQL database\nhint: "), "{text}");
+    let empty = Database::new();
+    let set = format!("db={}", empty.uri());
+    let text = shop.env.rex_host(&["job", "list", "--set", &set]).fails(1);
+    assert!(text.contains("error: there is no table of jobs in "), "{text}");
+    let text = shop.env.rex_host(&["run", "rex.job_demo", "--set", &set]).fails(78);
+    assert!(text.contains("there is no table of jobs in "), "{text}");
+}
+
+#[test]
+fn logs_are_followed_to_the_end() {
+    let shop = Shop::new("");
+    let host = shop.run(&[]);
+    let gate = shop.env.path("gate").display().to_string();
+    let code = shop.insert("crash", &json!({"how": "until", "file": gate})).to_string();
+    let follow = ["job", "logs", &code, "--follow", "--project", &shop.project];
+    let logs = shop.env.start(&follow);
+    logs.wait_output("job 1 begins\n");
+    shop.env.write("gate", "");
+    let logs = logs.wait_ok();
+    assert!(logs.contains("\nINFO:JobExecutorWorker:Job #1 complete\n"), "{logs}");
+    stop(host);
+}
+
+#[test]
+fn jobs_are_cancelled() {
+    let shop = Shop::new("");
+    // Before it begins.
+    let waits = shop.insert("demo_fast", &json!({})).to_string();
+    assert_eq!(shop.rex_host(&["job", "cancel", &waits]).ok(), "job 1 is cancelled\n");
+    assert_eq!(shop.statuses(), ["1 failed Submitted,Completed"]);
+    assert_eq!(shop.status(1).1.as_deref(), Some("Cancelled"));
+    let text = shop.rex_host(&["job", "cancel", "1"]).fails(1);
+    assert_eq!(text, "error: job 1 is failed already\n");
+    shop.rex_host(&["job", "cancel", "99"]).fails(1);
+
+    let host = shop.run(&[]);
+    // It does as it is told; no process dies.
+    let polite = shop.insert("crash", &json!({"how": "until_told"}));
+    shop.wait_status(polite, "started");
+    let text = shop.rex_host(&["job", "cancel", "2", "--grace", "1h"]).ok();
+    assert_eq!(text, "job 2 is told to stop, and killed after 3600 s\n");
+    assert_eq!(shop.wait_status(polite, "failed").as_deref(), Some("Cancelled"));
+    assert!(!host.output().contains("restarting"), "{}", host.output());
+    // It does not listen.
+    let endless = shop.insert("crash", &json!({"how": "loop"}));
+    shop.wait_status(endless, "started");
+    shop.rex_host(&["job", "cancel", "3", "--grace", "0"]).ok();
+    assert_eq!(shop.wait_status(endless, "failed").as_deref(), Some("Cancelled"));
+    host.wait_output("was killed since its job was cancelled");
+    let next = shop.insert("demo_fast", &json!({}));
+    shop.wait_status(next, "completed");
+    stop(host);
+}
+
+#[test]
+fn jobs_are_retried() {
+    let shop = Shop::new("");
+    let host = shop.run(&[]);
+    let gate = shop.env.path("gate").display().to_string();
+    let code = shop.insert("crash", &json!({"how": "error"}));
+    shop.wait_status(code, "failed");
+    let change = format!("UPDATE job SET payload = '{{\"how\": \"until\", \"file\": \"{gate}\"}}'");
+    shop.client().batch_execute(&change).expect("it can be changed");
+    assert_eq!(shop.rex_host(&["job", "retry", "1"]).ok(), "job 1 is new again\n");
+    shop.wait_status(code, "started");
+    let text = shop.rex_host(&["job", "retry", "1", "--force"]).fails(1);
+    assert_eq!(text, "error: job 1 is started\n");
+    shop.env.write("gate", "");
+    assert_eq!(shop.wait_status(code, "completed"), None);
+    stop(host);
+    // Its task was lost.
+    shop.rex_host(&["job", "retry", "1"]).ok();
+    shop.work("scheduled_0_job_queuer", Some("{}"));
+    shop.rex_host(&["queue", "purge", "rex_job_0", "--yes"]).ok();
+    let text = shop.rex_host(&["job", "retry", "1"]).fails(1);
+    assert_eq!(text, "error: job 1 is queued\nhint: --force gives it another task\n");
+    shop.rex_host(&["job", "retry", "1", "--force"]).ok();
+    let host = shop.run(&[]);
+    shop.wait_status(code, "completed");
+    stop(host);
+}
+
+/// Eight clients insert while two hosts queue and work: the limit holds by the dates of the rows, and each
+/// job is run once.
+#[test]
+fn a_limit_holds_over_all_hosts() {
+    const CLIENTS: usize = 8;
+    let each: usize = std::env::var("REX_TEST_JOBS").map_or(50, |text| text.parse().unwrap());
+    let shop = Shop::new("job_queues: 4\njob_limits: {crash: {max_concurrency: 3}}\n");
+    let hosts = [shop.run(&["--name", "one"]), shop.run(&["--name", "two"])];
+    std::thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            let mut connection = shop.client();
+            scope.spawn(move || {
+                let sql = "INSERT INTO job (owner, type, payload) VALUES ($1, 'crash', '{\"how\": \"ok\"}')";
+                for _ in 0..each {
+                    let owner = format!("client {client}");
+                    connection.execute(sql, &[&owner]).expect("it can be inserted");
+                }
+            });
+        }
+    });
+    let count = i64::try_from(CLIENTS * each).unwrap();
+    let mut client = shop.client();
+    let mut done = move || -> i64 {
+        let sql = "SELECT count(*) FROM job WHERE status = 'completed'";
+        client.query_one(sql, &[]).expect("it can be asked").get(0)
+    };
+    let mut last = 0;
+    while last < count {
+        // As long as it goes on.
+        wait_for(format_args!("more than {last} jobs"), || done() > last);
+        last = done();
+    }
+    let most = "SELECT max(running) FROM (
+            SELECT sum(change) OVER (ORDER BY at, change) AS running FROM (
+                SELECT date_started AS at, 1 AS change FROM job
+                UNION ALL SELECT date_completed, -1 FROM job
+            ) AS changes
+        ) AS counts";
+    let most: i64 = shop.client().query_one(most, &[]).expect("it can be asked").get(0);
+    assert!((1..=3).contains(&most), "{most} at once");
+    let [one, two] = hosts.map(stop);
+    let mut run: Vec<i64> = [&one, &two]
+        .into_iter()
+        .flat_map(|output| output.lines())
+        .filter_map(|line| line.strip_prefix("INFO:JobExecutorWorker:Processing Job #"))
+        .map(|code| code.parse().unwrap())
+        .collect();
+    run.sort_unstable();
+    assert!(run.iter().copied().eq(1..=count), "{} runs of {count} jobs", run.len());
+    assert!(one.contains("Processing Job #") && two.contains("Processing Job #"), "one did it all");
+}
+
+#[test]
+fn a_database_that_the_original_deployed_gets_what_is_missing() {
+    let shop = Shop::new("");
+    let original = "DROP TABLE rex_job_log, rex_job_run; DROP TRIGGER job_ahead ON job;
+        DROP TRIGGER job_noticed ON job; DROP INDEX rex_job_new, rex_job_active;
+        DROP FUNCTION rex_one_at_a_time, rex_new_job;";
+    shop.client().batch_execute(original).expect("they are there");
+    let host = shop.run(&[]);
+    host.wait_output("Starting; queue=rex_job_0");
+    let code = shop.insert("demo_fast", &json!({}));
+    shop.wait_status(code, "completed");
+    stop(host);
+    let done = shop.rex_host(&["deploy"]);
+    assert_eq!(done.ok(), "nothing to change\n");
+}
+
+#[test]
+fn executors_are_exchanged_by_a_reload() {
+    let shop = Shop::new("");
+    std::fs::remove_file(shop.env.path("plugins/demo_job.so")).expect("it is there");
+    let host = shop.run(&[]);
+    let code = shop.insert("demo_fast", &json!({}));
+    assert_eq!(shop.wait_status(code, "failed").as_deref(), Some("Unknown Job Type"));
+    shop.env.plugins(&["demo_job"]);
+    let lines = shop.rex_host(&["reload"]).ok();
+    assert!(lines.contains("queue rex_job_0: other executors of jobs"), "{lines}");
+    let code = shop.insert("demo_fast", &json!({}));
+    shop.wait_status(code, "completed");
+    stop(host);
+}
