@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::{
-    Attributes, Claim, Death, Finished, NewTask, Options, Outcome, Owner, Payload, QueueName,
-    TaskId, Transport, TransportError, Uri, open,
+    Attributes, Claim, Death, Features, Finished, NewTask, Options, Outcome, Owner, Payload,
+    QueueName, TaskId, Transport, TransportError, Uri, open,
 };
 
 pub use attributes::{
@@ -50,26 +50,43 @@ pub use queues::{
 };
 pub use schedules::{an_occasion_is_recorded_once, one_of_many_hosts_records_an_occasion};
 
-/// Makes a test of every check; `$fresh` is what [`contract::Store`](crate::contract::Store) has
-/// under that name.
+/// Makes a test of every check of some groups, of all unless they are named; `$fresh` is what
+/// [`contract::Store`](crate::contract::Store) has under that name, `$features` what the kind says
+/// that it can. `basics` is for every kind, `takeover` where hosts take over from each other,
+/// `killed` where what a killed process held is still there.
 #[macro_export]
 macro_rules! keeps_the_contract {
-    ($fresh:expr) => {
+    ($fresh:expr, $features:expr) => {
+        $crate::keeps_the_contract!($fresh, $features, basics takeover killed);
+    };
+    ($fresh:expr, $features:expr, $($group:ident)*) => {
+        $( $crate::keeps_the_contract!(@$group $fresh, $features); )*
+    };
+    (@basics $fresh:expr, $features:expr) => {
         $crate::keeps_the_contract!(
-            $fresh;
+            @checks $fresh, $features;
             first_in_first_out empty_queues queues_are_apart claimed_tasks_are_out_of_sight
             counts_and_lists partial_finish released_tasks_go_to_their_old_place
             dead_letters_are_kept one_batch_of_all_outcomes submits_go_with_the_outcome
             submits_are_not_doubled purge_deletes_what_waits payloads_survive many_at_once
-            claims_need_an_owner close_gives_back a_healthy_owner_keeps_its_tasks
-            a_dropped_owner_is_rescued a_killed_owner_is_rescued_at_once
-            a_silent_owner_is_fenced_off no_task_twice watch_wakes opened_by_many_at_once
-            large_payloads_come_in_small_claims priorities_go_first delayed_tasks_wait
-            retries_keep_their_place claims_tell_attributes a_unique_task_is_there_once a_paused_queue_gives_nothing
+            claims_need_an_owner close_gives_back a_healthy_owner_keeps_its_tasks no_task_twice
+            watch_wakes opened_by_many_at_once large_payloads_come_in_small_claims
+            priorities_go_first delayed_tasks_wait retries_keep_their_place claims_tell_attributes
+            a_unique_task_is_there_once a_paused_queue_gives_nothing
             no_more_in_flight_than_allowed attributes_survive_their_owner dead_letters_come_back
             dead_letters_are_deleted what_it_cannot_do_is_refused
-            what_may_not_be_claimed_is_not_awaited it_knows_itself
-            an_occasion_is_recorded_once one_of_many_hosts_records_an_occasion
+            what_may_not_be_claimed_is_not_awaited it_knows_itself an_occasion_is_recorded_once
+            one_of_many_hosts_records_an_occasion
+        );
+    };
+    (@takeover $fresh:expr, $features:expr) => {
+        $crate::keeps_the_contract!(
+            @checks $fresh, $features; a_dropped_owner_is_rescued a_silent_owner_is_fenced_off
+        );
+    };
+    (@killed $fresh:expr, $features:expr) => {
+        $crate::keeps_the_contract!(
+            @checks $fresh, $features; a_killed_owner_is_rescued_at_once
         );
 
         /// Not a check: the process that `a_killed_owner_is_rescued_at_once` kills.
@@ -78,12 +95,13 @@ macro_rules! keeps_the_contract {
             $crate::contract::doomed_owner();
         }
     };
-    ($fresh:expr; $($check:ident)*) => {
+    (@checks $fresh:expr, $features:expr; $($check:ident)*) => {
         $(
             #[test]
             fn $check() {
                 let doomed = concat!(module_path!(), "::doomed_owner");
-                $crate::contract::$check(&$crate::contract::Store { fresh: &$fresh, doomed });
+                let (fresh, features) = (&$fresh, $features);
+                $crate::contract::$check(&$crate::contract::Store { fresh, features, doomed });
             }
         )*
     };
@@ -94,6 +112,7 @@ pub struct Store<'a> {
     /// Makes an empty store: its address and what keeps it; `None` when its server is not there,
     /// which has been said.
     pub fresh: &'a (dyn Fn() -> Option<(Uri, Box<dyn Any>)> + Sync),
+    pub features: Features,
     /// The full name of the test that calls [`doomed_owner`].
     pub doomed: &'a str,
 }

@@ -103,7 +103,8 @@ pub fn what_may_not_be_claimed_is_not_awaited(store: &Store<'_>) {
 pub fn what_it_cannot_do_is_refused(store: &Store<'_>) {
     let Some((uri, _store)) = (store.fresh)() else { return };
     let mut host = owner(&uri);
-    let features = host.features();
+    let features = store.features;
+    assert_eq!(host.features(), features);
     let plain = Attributes::default;
     let attempts = [
         (features.priorities, Attributes { priority: 1, ..plain() }),
@@ -111,16 +112,16 @@ pub fn what_it_cannot_do_is_refused(store: &Store<'_>) {
         (features.unique, Attributes { unique: Some("a".to_owned()), ..plain() }),
     ];
     for (can, attributes) in attempts {
+        let before = host.poll(&queue("foo")).unwrap();
         let result = host.submit(&[task("foo", 1), with(2, attributes.clone())]);
         let refused = result.err().map(|error| error.kind);
         assert_eq!(refused, (!can).then_some(Kind::Invalid), "{attributes:?}");
+        let added = host.poll(&queue("foo")).unwrap() - before;
+        assert_eq!(added > 0, can, "all or none: {attributes:?}");
     }
     let refused = host.pause(&queue("foo"), false).err().map(|error| error.kind);
     assert_eq!(refused, (!features.pause).then_some(Kind::Invalid));
     let want = Want { in_flight: Some(1), ..Want::tasks(1) };
     let refused = host.claim(&queue("foo"), &want).err().map(|error| error.kind);
     assert_eq!(refused, (!features.in_flight).then_some(Kind::Invalid));
-    if features == Features::default() {
-        assert_eq!(host.poll(&queue("foo")).unwrap(), 0, "all or none");
-    }
 }

@@ -3,25 +3,24 @@
 
 use std::any::Any;
 
-use rex_transport::Uri;
+use rex_transport::{Features, Uri};
 
 fn fresh() -> Option<(Uri, Box<dyn Any>)> {
     let uri = rex_test_support::amqp::fresh(0)?;
     Some((Uri::parse(&uri).unwrap(), Box::new(())))
 }
 
-// Without the three checks in which a host takes over from another, which here the broker does.
-rex_transport::keeps_the_contract!(
-    fresh;
-    first_in_first_out empty_queues queues_are_apart claimed_tasks_are_out_of_sight
-    counts_and_lists partial_finish released_tasks_go_to_their_old_place
-    dead_letters_are_kept one_batch_of_all_outcomes submits_go_with_the_outcome
-    submits_are_not_doubled purge_deletes_what_waits payloads_survive many_at_once
-    claims_need_an_owner close_gives_back a_healthy_owner_keeps_its_tasks no_task_twice
-    watch_wakes opened_by_many_at_once delayed_tasks_wait retries_keep_their_place large_payloads_come_in_small_claims
-    dead_letters_come_back it_knows_itself dead_letters_are_deleted what_it_cannot_do_is_refused
-    claims_tell_attributes an_occasion_is_recorded_once
-);
+/// The broker alone knows what others hold.
+const FEATURES: Features = Features {
+    priorities: false,
+    delays: true,
+    unique: false,
+    pause: false,
+    in_flight: false,
+    schedules: false,
+};
+
+rex_transport::keeps_the_contract!(fresh, FEATURES, basics);
 
 /// Not a check: the process that `trouble` kills.
 #[test]

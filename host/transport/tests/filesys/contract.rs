@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::path::Path;
 
-use rex_transport::Uri;
+use rex_transport::{Features, Uri};
 
 fn fresh() -> Option<(Uri, Box<dyn Any>)> {
     // In memory where that is: the contract makes thousands of files, each of them synced.
@@ -14,4 +14,8 @@ fn fresh() -> Option<(Uri, Box<dyn Any>)> {
     Some((uri, Box::new(directory)))
 }
 
-rex_transport::keeps_the_contract!(fresh);
+/// Old consumers take tasks from the same directory, whatever their priorities and keys.
+const FEATURES: Features =
+    Features { priorities: false, unique: false, schedules: false, ..Features::ALL };
+
+rex_transport::keeps_the_contract!(fresh, FEATURES);

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 
-use rex_transport::Uri;
+use rex_transport::{Features, Uri};
 
 fn fresh() -> Option<(Uri, Box<dyn Any>)> {
     let directory = tempfile::tempdir().unwrap();
@@ -10,4 +10,4 @@ fn fresh() -> Option<(Uri, Box<dyn Any>)> {
     Some((uri, Box::new(directory)))
 }
 
-rex_transport::keeps_the_contract!(fresh);
+rex_transport::keeps_the_contract!(fresh, Features::ALL);
