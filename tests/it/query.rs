@@ -124,6 +124,41 @@ fn a_project_names_the_database() {
 }
 
 #[test]
+fn a_project_has_gateways() {
+    let (env, database, other) = (Env::new(), database(), database());
+    other.connect().batch_execute("delete from school where code = 'art'").expect("it can be done");
+    let written = |gateways: &str| {
+        let text = format!("db: \"{}\"\ngateways: {gateways}\n", database.uri());
+        env.write("shop.yaml", &text).to_str().expect("UTF-8").to_owned()
+    };
+    let project = written(&format!("{{Lab: \"{}\", gone: null}}", other.uri()));
+    let query = |args: &[&str]| env.rex_host(&[&["query", "--csv"], args].concat());
+    let in_lab = "/school{code}/:lab";
+    assert_eq!(query(&["--project", &project, in_lab]).ok(), "Code\r\nlaw\r\n");
+    // Together with a database of one's own, too, and overridden.
+    let uri = database.uri();
+    assert_eq!(query(&["-d", &uri, "--project", &project, in_lab]).ok(), "Code\r\nlaw\r\n");
+    let again = format!("lab={uri}");
+    let overridden = query(&["--project", &project, "--gateway", &again, in_lab]);
+    assert_eq!(overridden.ok(), "Code\r\nart\r\nlaw\r\n");
+    let unknown = query(&["--project", &project, "/school/:gone"]).fails(1);
+    assert!(unknown.contains("Found unknown function:\n    gone"), "{unknown}");
+
+    for (gateways, expect) in [
+        ("[x]", "Expected a mapping\nGot:"),
+        ("{my-lab: x}", "Expected a string matching:\n    /[A-Za-z_][0-9A-Za-z_]*/"),
+        ("{lab: 5}", "While validating mapping value for key:\n    'lab'"),
+        ("{lab: {engine: pgsql, port: x}}", "While validating setting:\n    gateways"),
+        ("{insert: 'pgsql:x'}", "the setting gateways: a gateway cannot be named `insert`"),
+        ("{lab: 'mssql://h/x'}", "the setting gateways: `lab` is no address: "),
+        ("{lab: {tweak.filedb: {}}}", "the setting gateways: `lab` names no database"),
+    ] {
+        let told = query(&["--project", &written(gateways), "/school"]).fails(1);
+        assert!(told.contains(expect), "{gateways}: {told}");
+    }
+}
+
+#[test]
 fn what_is_not_utf_8_is_told_by_its_line() {
     let (env, database) = (Env::new(), database());
     let uri = database.uri();

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser;
-use rex_db::command::{QueryArgs, run};
+use rex_db::command::{Project, QueryArgs, run};
 
 #[derive(Parser)]
 struct Cli {
@@ -14,7 +14,7 @@ struct Cli {
 
 #[expect(clippy::print_stderr, reason = "errors of a command go there")]
 fn main() -> ExitCode {
-    match run(Cli::parse().args, None) {
+    match run(Cli::parse().args, Project::default()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
         Err(error) => {

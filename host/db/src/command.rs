@@ -18,7 +18,7 @@ mod script;
 
 use std::io::{self, IsTerminal as _, Read as _};
 
-pub use args::{OutputFormat, QueryArgs, Stage};
+pub use args::{OutputFormat, QueryArgs, Stage, gateway_name};
 pub use batch::batch;
 pub use script::statements;
 
@@ -75,11 +75,20 @@ impl CommandError {
     }
 }
 
-/// Runs the command; `project`, the database of a project's settings, stands in where the arguments name no database.
+/// What the settings of a project say of databases.
+#[derive(Debug, Clone, Default)]
+pub struct Project {
+    /// Stands in where the arguments name no database.
+    pub database: Option<Address>,
+    /// By name, which [`gateway_name`] gave; those of the arguments come before them.
+    pub gateways: Vec<(String, Address)>,
+}
+
+/// Runs the command.
 ///
 /// # Errors
 /// What went wrong, as a person is to read it.
-pub fn run(mut args: QueryArgs, project: Option<Address>) -> Result<(), CommandError> {
+pub fn run(mut args: QueryArgs, project: Project) -> Result<(), CommandError> {
     let config = args.config(project)?;
     let mut session = Session::new(config).map_err(CommandError::Query)?;
     let params = args.params()?;

@@ -15,8 +15,13 @@ const MIN_RIGHT: usize = 10;
 /// The error of a statement: `sql` is what was sent, of which the first `hidden` characters were
 /// put before the statement itself.
 pub(crate) fn error(error: &tokio_postgres::Error, sql: &str, hidden: usize) -> Error {
+    said(error, text(error, sql, hidden))
+}
+
+/// The error with a text that was made of it.
+pub(crate) fn said(error: &tokio_postgres::Error, text: String) -> Error {
     let permission = error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE);
-    let wrapped = Error::database(text(error, sql, hidden));
+    let wrapped = Error::database(text);
     if permission { wrapped.with_kind(Kind::Permission) } else { wrapped }
 }
 

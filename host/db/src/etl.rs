@@ -9,10 +9,11 @@
 //! | `table` | statements over the target table: insert, update, delete, in bulk |
 //! | `refusal` | what a deployment says of broken constraints |
 //! | `explain` | the statements of a verb, unsent |
-//! | `copy` | insertion by COPY where the identities are known beforehand |
+//! | `copy` | insertion by COPY: for the verb `copy`, and where the identities are known beforehand |
 //!
 //! A batch runs as a few statements under a savepoint. Where it fails it is undone and halved,
 //! until the one record to blame is found; its error is then what a record-by-record run gives.
+//! The verb `copy` fails as its COPY does: with the line in place of the record.
 
 mod cells;
 mod copy;
@@ -92,22 +93,21 @@ struct Failed {
     stop: bool,
     /// The constraint that was broken.
     refusal: Option<Box<Refusal>>,
+    /// Whose fault it is, where that is known already.
+    culprit: Option<Culprit>,
 }
 
-impl From<Error> for Failed {
-    fn from(error: Error) -> Failed {
-        Failed { error, stop: false, refusal: None }
-    }
+/// What a batch failed for.
+#[derive(Debug, Clone, Copy)]
+enum Culprit {
+    /// The record at this place of the batch.
+    Record(usize),
+    /// The batch, of which COPY does not say more than its error.
+    Batch,
 }
 
-impl From<crate::decode::DecodeError> for Failed {
-    fn from(error: crate::decode::DecodeError) -> Failed {
-        Failed { error: internal(&error.to_string()), stop: true, refusal: None }
-    }
-}
-
-impl From<tokio_postgres::Error> for Failed {
-    fn from(error: tokio_postgres::Error) -> Failed {
+impl Failed {
+    fn said(error: &tokio_postgres::Error, text: String) -> Failed {
         let stop = match error.code() {
             None => true,
             Some(code) => [
@@ -119,12 +119,37 @@ impl From<tokio_postgres::Error> for Failed {
             ]
             .contains(code),
         };
-        // The statements are this crate's own, so no excerpt of them would help.
-        let text = || driver::text(&error, "", usize::MAX);
-        let refusal =
-            error.as_db_error().and_then(|refused| Refusal::new(refused, text())).map(Box::new);
-        Failed { error: driver::error(&error, "", usize::MAX), stop, refusal }
+        let refusal = error.as_db_error().and_then(|refused| Refusal::new(refused, text.clone()));
+        let (error, refusal) = (driver::said(error, text), refusal.map(Box::new));
+        Failed { error, stop, refusal, culprit: None }
     }
+
+    fn of(self, culprit: Culprit) -> Failed {
+        Failed { culprit: Some(culprit), ..self }
+    }
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Failed {
+        Failed { error, stop: false, refusal: None, culprit: None }
+    }
+}
+
+impl From<crate::decode::DecodeError> for Failed {
+    fn from(error: crate::decode::DecodeError) -> Failed {
+        Failed { stop: true, ..internal(&error.to_string()).into() }
+    }
+}
+
+impl From<tokio_postgres::Error> for Failed {
+    fn from(error: tokio_postgres::Error) -> Failed {
+        Failed::said(&error, own_text(&error))
+    }
+}
+
+/// What the driver says of this crate's own statements, of which no excerpt would help.
+fn own_text(error: &tokio_postgres::Error) -> String {
+    driver::text(error, "", usize::MAX)
 }
 
 /// Runs one of this crate's statements over array literals; its casts say of which types.

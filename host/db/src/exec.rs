@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use rex_htsql::command::Command;
 use rex_htsql::domain::Domain;
-use rex_htsql::error::Kind;
+use rex_htsql::error::{Kind, Mark};
+use rex_htsql::pending::{Pending, delayed};
 use rex_htsql::plan::{FetchPlan, Plan};
 use rex_htsql::profile::Profile;
 use rex_htsql::{Error, Param, Params, Stage, Value};
@@ -81,7 +82,7 @@ impl<'a> Run<'a> {
                     false => sql_text(feed),
                     true => {
                         let mut shown = Vec::new();
-                        self.statements(feed, params, &mut shown).await?;
+                        self.statements(feed, params, &Pending::default(), &mut shown).await?;
                         shown.join("\n").trim_end().to_string()
                     }
                 };
@@ -145,64 +146,80 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The statements of a plan, in the order in which they are sent. Of commands that are compiled
-    /// when their turn comes, those that do not wait for a value.
+    /// The statements of a plan, in the order in which they are sent. In place of a command that
+    /// waits for a value there is a comment.
     pub(crate) fn statements<'p>(
         self,
         plan: &'p Plan,
         params: &'p Params,
+        pending: &'p Pending,
         out: &'p mut Vec<String>,
     ) -> Pin<Box<dyn Future<Output = Result<(), Error>> + 'p>>
     where
         'a: 'p,
     {
         Box::pin(async move {
-            let parts: Vec<&Command> = match plan {
-                Plan::Skip => Vec::new(),
+            let mut parts: Vec<(&Command, Pending)> = Vec::new();
+            match plan {
+                Plan::Skip | Plan::Sql { .. } | Plan::Describe { .. } => {}
                 Plan::Fetch(fetch) => {
                     let segments = fetch.segments.iter().map(|segment| &segment.statement);
                     out.extend(fetch.root.iter().chain(segments).map(ToString::to_string));
-                    Vec::new()
                 }
-                Plan::Format { feed, .. }
-                | Plan::Sql { feed, .. }
-                | Plan::Describe { feed, .. }
-                | Plan::Pivot { feed, .. } => return self.statements(feed, params, out).await,
+                Plan::Format { feed, .. } | Plan::Pivot { feed, .. } => {
+                    self.statements(feed, params, pending, out).await?;
+                }
                 Plan::Meta { plan, .. } => {
-                    return Run { meta: true, ..self }.statements(plan, params, out).await;
+                    Run { meta: true, ..self }.statements(plan, params, pending, out).await?;
                 }
                 Plan::Gateway { name, plan, .. } => {
                     let database = self.space.gateway(name).unwrap_or(self.database);
-                    return Run { database, ..self }.statements(plan, params, out).await;
+                    Run { database, ..self }.statements(plan, params, pending, out).await?;
                 }
                 Plan::Truncate { schema, table, .. } => {
                     out.push(format!("{}\n", etl::truncate_sql(schema, table)));
-                    Vec::new()
                 }
                 Plan::Etl(plan) => {
-                    self.statements(&plan.feed, params, out).await?;
+                    self.statements(&plan.feed, params, pending, out).await?;
                     if let Some(target) = &plan.target {
                         let catalog = self.space.catalog(self.database).await?;
                         let connection = self.space.connection(self.database).await?;
                         let own = etl::statements(plan.kind, target, &catalog, &connection).await?;
                         out.extend(own.into_iter().map(|sql| sql + "\n"));
+                    } else {
+                        let Mark { text, start, end } = &plan.mark;
+                        let name = text.get(*start..*end).unwrap_or_default();
+                        out.push(format!("-- not before it runs: what `{name}` sends\n"));
                     }
-                    Vec::new()
                 }
-                Plan::Do { steps, .. } => steps.iter().map(|step| &step.command).collect(),
+                Plan::Do { steps, .. } => {
+                    let mut pending = pending.clone();
+                    for step in steps {
+                        parts.push((&step.command, pending.clone()));
+                        if let Some(reference) = &step.reference {
+                            pending = pending.and(reference);
+                        }
+                    }
+                }
                 Plan::If { arms, otherwise, .. } => {
-                    arms.iter().flat_map(|(test, then)| [test, then]).chain(otherwise).collect()
+                    let all = arms.iter().flat_map(|(test, then)| [test, then]).chain(otherwise);
+                    parts.extend(all.map(|part| (part, pending.clone())));
                 }
-                Plan::For { items, body, .. } => vec![items, body],
-                Plan::With { record, body, .. } => vec![record, body],
-            };
-            for part in parts {
-                match self.compile(part, params).await {
-                    Ok(plan) => self.statements(&plan, params, out).await?,
-                    Err(error) => {
-                        let error = error.to_string().replace('\n', "\n-- ");
-                        out.push(format!("-- not before it runs: {}\n-- {error}\n", part.syn()));
-                    }
+                Plan::For { reference, items, body, .. } => {
+                    parts.extend([(items, pending.clone()), (body, pending.and(reference))]);
+                }
+                Plan::With { record, body, .. } => {
+                    let fields = self.compile(record, &pending.settled(params)).await.ok();
+                    let fields = fields.and_then(|plan| plan.profile());
+                    let fields = pending.and_fields(fields.as_ref());
+                    parts.extend([(record, pending.clone()), (body, fields)]);
+                }
+            }
+            for (part, pending) in parts {
+                match self.compile(part, &pending.settled(params)).await {
+                    Ok(plan) => self.statements(&plan, params, &pending, out).await?,
+                    Err(_) if pending.delays(part.syn()) => out.push(delayed(part.syn())),
+                    Err(error) => return Err(error),
                 }
             }
             Ok(())
@@ -294,7 +311,7 @@ impl<'a> Run<'a> {
                     }
                 }
             }
-            (Domain::Record(_), Value::Null) => return Ok(None),
+            (Domain::Record(_) | Domain::Json | Domain::Untyped, Value::Null) => return Ok(None),
             (Domain::Json, Value::Json(document)) => {
                 let unfit = |_reason| marked(Error::new("Expected a record value"), &plan);
                 for (name, member) in read::<Members>(&document).map_err(unfit)? {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rex_htsql::catalog::Catalog;
 use rex_htsql::error::Kind;
+use rex_htsql::pending::Pending;
 use rex_htsql::plan::{Format, Plan};
 use rex_htsql::profile::Profile;
 use rex_htsql::{Error, Lens, Naming, Params, Value};
@@ -151,7 +152,10 @@ impl Session {
                     .await?;
                 let run = Run { space, database: MAIN, writes: false, busy: None, meta: false };
                 let mut shown = Vec::new();
-                run.statements(&plan, params, &mut shown).await?;
+                run.statements(&plan, params, &Pending::default(), &mut shown).await?;
+                if shown.is_empty() {
+                    shown.push("-- nothing is sent\n".to_string());
+                }
                 Ok(shown.join("\n"))
             });
         }

@@ -169,7 +169,7 @@ fn the_statements_of_commands_are_explained() {
     let copy = "COPY \"public\".\"school\" (\"code\", \"name\") FROM STDIN";
     let long = format!("-- in place of it, for 64 records and more: {copy}");
     check("/school{code+'x' :as code, name}/:insert", &[insert, &long]);
-    check("/school/:copy", &[insert, &format!("-- in place of it: {copy}")]);
+    check("/school/:copy", &[select, copy]);
     check("/school{id(), 'x' :as name}/:update", &[select, update]);
     check("/school{code, name}/:merge", &[select, update, insert]);
     check("/school{id()}/:delete", &[select, delete]);
@@ -179,6 +179,48 @@ fn the_statements_of_commands_are_explained() {
         &[delete, "COUNT(*)", "-- not before it runs: $n=0", "TRUNCATE", "\"public\".\"course\""],
     );
     check("for($x:=/school{code}, truncate(school))", &[select, "TRUNCATE"]);
+    for query in ["/", "describe(/school)", "/school/:sql"] {
+        check(query, &["-- nothing is sent"]);
+    }
+}
+
+#[test]
+fn what_waits_for_a_value_is_said_to_wait() {
+    let mut bench = Bench::new();
+    let mut given = Params::new();
+    given.set("x", from_typed_json("1").unwrap());
+    let mut explain = |query: &str| bench.session.explain(query, Lens::Sql, &given);
+    let waits = |body: &str| format!("-- not before it runs: {body}\n");
+    // The parameter `$x` is not the `$x` of the script.
+    let shown = explain("do($x:=count(school), get(/school?count(course)=$x), /course)").unwrap();
+    let (head, tail) = shown.split_once(&waits("get(/school?count(course)=$x)")).unwrap();
+    assert!(head.contains("COUNT") && tail.contains("\"course\""), "{shown}");
+    let shown =
+        explain("for($c:=/school.id(), insert(course:={$c :as school, 1 :as no}))").unwrap();
+    assert!(shown.contains(&waits("insert(course:={$c :as school,1 :as no})")), "{shown}");
+    // Of a record the fields are known, of a document none.
+    let shown = explain("with(top(school){code}, get(/school?code=$code&$x>0))").unwrap();
+    assert!(shown.contains(&waits("get(/school?code=$code&$x>0)")), "{shown}");
+    let shown = explain("with(top(school){code}, get(/{$x}))").unwrap();
+    assert!(!shown.contains("--") && shown.contains("= 1"), "{shown}");
+    let shown = explain("insert(with(top(school){code}, {'n' :as code} :as school))").unwrap();
+    assert!(shown.contains("-- not before it runs: what `insert` sends"), "{shown}");
+    // What is wrong in any case is an error.
+    for query in ["do($y:=count(school), get(/schol))", "for($y:=/schol, get({$y}))"] {
+        let error = explain(query).unwrap_err().to_string();
+        assert!(error.starts_with("Found unknown attribute:\n    schol"), "{error}");
+    }
+}
+
+#[test]
+fn without_a_record_nothing_is_done_with_it() {
+    let mut bench = Bench::new();
+    for record in ["null()", "$none", "top(school?code='none'){code}", "json(null())"] {
+        bench.check(&format!("with({record}, get(1))"), json!({"none": null}), json!(null));
+    }
+    for record in ["1", "'x'", "/school", "json('[1]')", "integer(null())"] {
+        bench.check_error(&format!("with({record}, get(1))"), json!({}), "Expected a record value");
+    }
 }
 
 #[test]

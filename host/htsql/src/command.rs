@@ -10,7 +10,9 @@ use std::sync::Arc;
 use crate::catalog::Catalog;
 use crate::error::{self, Error, Mark, Stage};
 use crate::name::to_name;
+use crate::pending::Pending;
 use crate::plan::{EtlKind, EtlPlan, Format, Plan, Step};
+use crate::profile::Profile;
 use crate::syn::Syn;
 use crate::syn::tree::Kind;
 use crate::value::Params;
@@ -292,18 +294,51 @@ impl Command {
         &self.0.syn
     }
 
-    /// The commands this one runs.
-    pub(crate) fn parts(&self) -> Vec<&Command> {
+    /// The commands this one runs, in turn, each with the references that it waits for; `profile`
+    /// is asked for that of a record that is taken apart.
+    pub(crate) fn parts(
+        &self,
+        pending: &Pending,
+        profile: impl FnOnce(&Command) -> Option<Profile>,
+    ) -> Vec<(&Command, Pending)> {
         match &self.0.verb {
             Verb::Skip | Verb::Fetch | Verb::Truncate(_) => Vec::new(),
-            Verb::Format(_, c) | Verb::Sql(c) | Verb::Describe(c) | Verb::Pivot(c, ..) => vec![c],
-            Verb::Gateway(_, c) | Verb::Meta(c) | Verb::Etl(_, c) | Verb::Same(c) => vec![c],
-            Verb::Do(steps) => steps.iter().map(|(_, c)| c).collect(),
-            Verb::If(arms, otherwise) => {
-                arms.iter().flat_map(|(a, b)| [a, b]).chain(otherwise).collect()
+            Verb::Format(_, c)
+            | Verb::Sql(c)
+            | Verb::Describe(c)
+            | Verb::Pivot(c, ..)
+            | Verb::Gateway(_, c)
+            | Verb::Meta(c)
+            | Verb::Etl(_, c)
+            | Verb::Same(c) => vec![(c, pending.clone())],
+            Verb::Do(steps) => {
+                let mut pending = pending.clone();
+                let mut parts = Vec::with_capacity(steps.len());
+                for (reference, command) in steps {
+                    parts.push((command, pending.clone()));
+                    if let Some(reference) = reference {
+                        pending = pending.and(reference);
+                    }
+                }
+                parts
             }
-            Verb::For(_, a, b) | Verb::With(a, b) => vec![a, b],
+            Verb::If(arms, otherwise) => {
+                let parts = arms.iter().flat_map(|(test, then)| [test, then]).chain(otherwise);
+                parts.map(|part| (part, pending.clone())).collect()
+            }
+            Verb::For(reference, items, body) => {
+                vec![(items, pending.clone()), (body, pending.and(reference))]
+            }
+            Verb::With(record, body) => {
+                let fields = pending.and_fields(profile(record).as_ref());
+                vec![(record, pending.clone()), (body, fields)]
+            }
         }
+    }
+
+    /// Whether it is no command that is named, but a query.
+    pub(crate) fn is_fetch(&self) -> bool {
+        matches!(self.0.verb, Verb::Fetch)
     }
 
     /// The name of the gateway whose catalog the parts are compiled with.

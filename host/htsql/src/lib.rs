@@ -29,6 +29,7 @@ mod func;
 pub mod json;
 pub mod literal;
 pub mod name;
+pub mod pending;
 pub mod plan;
 pub mod profile;
 mod rel;
@@ -42,6 +43,7 @@ use std::sync::Arc;
 
 pub use catalog::{Catalog, Naming};
 pub use error::{Error, Stage};
+pub use pending::Pending;
 pub use plan::Plan;
 pub use value::{Param, Params, Value};
 
@@ -118,7 +120,8 @@ pub enum Lens {
     Sql,
 }
 
-/// Prints the representation of a stage; several statements are separated by an empty line.
+/// Prints the representation of a stage; several statements are separated by an empty line. In place
+/// of what nothing can be shown of before the query runs there is a line that starts with `--`.
 ///
 /// # Errors
 /// As `compile`, of the stages up to the one shown.
@@ -134,29 +137,47 @@ pub fn explain(
         return deep::run(&syn, || Ok(syn.outline()));
     }
     let command = command::recognize(&syn, env)?;
+    let explain = Explain { lens, env, params };
     let mut shown = Vec::new();
-    explain_command(&command, lens, catalog, env, params, &mut shown)?;
+    explain.command(&command, catalog, &Pending::default(), &mut shown)?;
     Ok(shown.join("\n"))
 }
 
-fn explain_command(
-    command: &command::Command,
+struct Explain<'a> {
     lens: Lens,
-    catalog: &Catalog,
-    env: &Env<'_>,
-    params: &Params,
-    shown: &mut Vec<String>,
-) -> Result<(), Error> {
-    let parts = command.parts();
-    if parts.is_empty() {
-        shown.push(fetch::explain(command.syn(), lens, catalog, params)?);
-        return Ok(());
+    env: &'a Env<'a>,
+    params: &'a Params,
+}
+
+impl Explain<'_> {
+    fn command(
+        &self,
+        command: &command::Command,
+        catalog: &Catalog,
+        pending: &Pending,
+        shown: &mut Vec<String>,
+    ) -> Result<(), Error> {
+        let syn = command.syn();
+        let params = pending.settled(self.params);
+        if command.is_fetch() {
+            shown.push(match fetch::explain(syn, self.lens, catalog, &params) {
+                Ok(text) => text,
+                Err(_) if pending.delays(syn) => pending::delayed(syn),
+                Err(error) => return Err(error),
+            });
+            return Ok(());
+        }
+        let gateway = command.gateway().map(|name| self.env.gateways.catalog(name)).transpose()?;
+        let catalog = gateway.as_deref().unwrap_or(catalog);
+        let catalog = if command.is_meta() { catalog.meta() } else { catalog };
+        let parts = command
+            .parts(pending, |record| record.compile(catalog, self.env, &params).ok()?.profile());
+        if parts.is_empty() {
+            shown.push(format!("-- nothing is fetched: {syn}\n"));
+        }
+        for (part, pending) in parts {
+            self.command(part, catalog, &pending, shown)?;
+        }
+        Ok(())
     }
-    let gateway = command.gateway().map(|name| env.gateways.catalog(name)).transpose()?;
-    let catalog = gateway.as_deref().unwrap_or(catalog);
-    let catalog = if command.is_meta() { catalog.meta() } else { catalog };
-    for part in parts {
-        explain_command(part, lens, catalog, env, params, shown)?;
-    }
-    Ok(())
 }

@@ -93,7 +93,7 @@ pub enum Plan {
         mark: Mark,
     },
     /// Runs `body` with every tagged field of the record (or key of the JSON object) as a
-    /// parameter; without a record the product is an untyped NULL. `Expected a record value`,
+    /// parameter; where it is NULL the product is an untyped NULL. `Expected a record value`,
     /// marked at `record`, for anything else.
     With {
         record: Command,

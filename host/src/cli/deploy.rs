@@ -140,7 +140,8 @@ fn address(args: &DeployArgs, environment: &Environment) -> Result<Address, Fail
         return Address::parse(text)
             .map_err(|error| Failure::new("-d names no database").because(&error));
     }
-    super::query::project(&args.common, environment)?.ok_or_else(|| {
+    let settings = args.common.place(environment)?.settings()?;
+    super::query::database(&settings)?.ok_or_else(|| {
         Failure::new("no database is named")
             .hint("name one with -d URI, or a project whose setting db does with --project NAME")
     })

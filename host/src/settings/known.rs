@@ -140,6 +140,11 @@ pub fn settings() -> Vec<Setting> {
         Setting::new("asynctask_standby", json!(true), |_| Val::Bool),
         Setting::new("db", json!(null), |_| Val::maybe(database())).merged(Merge::Deep),
         Setting::new("debug", json!(false), |_| Val::Bool),
+        Setting::new("gateways", json!({}), |_| {
+            let name = Val::Pattern { shown: "[A-Za-z_][0-9A-Za-z_]*", matches: is_identifier };
+            Val::map(name, Val::maybe(database()))
+        })
+        .merged(Merge::Deep),
         Setting {
             extra: check_job_queues,
             ..Setting::new("job_queues", json!(1), |_| Val::pint())
@@ -307,6 +312,12 @@ fn check_timezone(value: &Value) -> Result<(), Error> {
 /// A database as a URI, a record, or the configuration of which `htsql.db` is one.
 fn database() -> Val {
     Val::OneOf(vec![Val::map(Val::Str, Val::Any), Val::Str])
+}
+
+fn is_identifier(text: &str) -> bool {
+    let is_letter = |b: u8| b.is_ascii_alphabetic() || b == b'_';
+    text.bytes().next().is_some_and(is_letter)
+        && text.bytes().all(|b| is_letter(b) || b.is_ascii_digit())
 }
 
 fn logger(level: Value) -> Val {

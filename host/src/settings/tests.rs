@@ -102,6 +102,7 @@ fn without_project_the_defaults_hold() {
         Settings {
             transport: None,
             database: None,
+            gateways: vec![],
             queues: vec![],
             schedules: vec![],
             timezone: jiff::tz::TimeZone::system(),

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use rex_cron::{Cron, CronError, Field};
+use rex_plugin_api::pyrepr::repr;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -20,6 +21,9 @@ pub struct Settings {
     pub transport: Option<String>,
     /// The URI of `db`.
     pub database: Option<String>,
+    /// By name the URI of each of `gateways`, `None` for a configuration without one; those set to
+    /// null are left out.
+    pub gateways: Vec<(String, Option<String>)>,
     /// By queue name; those set to null are left out.
     pub queues: Vec<QueueSettings>,
     /// In the order of the application's sources.
@@ -246,6 +250,20 @@ impl Settings {
         let read = Reader { values };
         let database = database::uri(&values["db"])
             .map_err(|error| error.guard("While validating setting:", "db"))?;
+        let mut gateways = Vec::new();
+        for (name, value) in read.take::<Map<String, Value>>("gateways")? {
+            if !value.is_null() {
+                let uri = database::uri(&value).map_err(|error| {
+                    error
+                        .guard(
+                            "While validating mapping value for key:",
+                            repr(&name.as_str().into()),
+                        )
+                        .guard("While validating setting:", "gateways")
+                })?;
+                gateways.push((name, uri));
+            }
+        }
         let transport: Option<String> = read.take("asynctask_transport")?;
         let transport = transport.or_else(|| database.clone());
         let mut queues = Vec::new();
@@ -263,6 +281,7 @@ impl Settings {
         Ok(Settings {
             transport,
             database,
+            gateways,
             queues,
             schedules: read.take("asynctask_scheduled_workers")?,
             timezone: timezone(read.take("asynctask_timezone")?)?,

@@ -9,7 +9,7 @@ use rex_htsql::name::to_name;
 use rex_htsql::plan::Format;
 use rex_htsql::{Lens, Naming, Param, Params};
 
-use super::{Address, CommandError, Config};
+use super::{Address, CommandError, Config, Project};
 use crate::json_param::from_typed_json;
 use crate::session::Gateway;
 
@@ -28,7 +28,7 @@ pub struct QueryArgs {
     #[arg(long, value_name = "URI", num_args = 0..=1, default_missing_value = "")]
     pub rexdb: Option<String>,
 
-    /// Add a gateway: `/:NAME` runs what is before it on the database at URI
+    /// Add a gateway, before those of the project: `/:NAME` runs what is before it on the database at URI
     #[arg(long = "gateway", value_name = "NAME=URI")]
     pub gateways: Vec<String>,
 
@@ -147,7 +147,7 @@ impl QueryArgs {
 
     /// The databases and how they are spoken to. A query that `--rexdb` took for its own value is
     /// put back.
-    pub(super) fn config(&mut self, project: Option<Address>) -> Result<Config, CommandError> {
+    pub(super) fn config(&mut self, project: Project) -> Result<Config, CommandError> {
         if let Some(value) = &mut self.rexdb
             && !value.is_empty()
             && !is_address(value)
@@ -156,7 +156,7 @@ impl QueryArgs {
             self.query = Some(std::mem::take(value));
         }
         let rexdb = self.rexdb.as_deref().filter(|uri| !uri.is_empty());
-        let (address, naming) = match (&self.database, rexdb, project) {
+        let (address, naming) = match (&self.database, rexdb, project.database) {
             (Some(_), Some(_), _) => {
                 let message = "give the database once: -d URI --rexdb, or --rexdb URI";
                 return Err(CommandError::Usage(message.to_string()));
@@ -172,19 +172,14 @@ impl QueryArgs {
                 return Err(CommandError::Usage(message.to_string()));
             }
         };
-        let mut gateways: Vec<Gateway> = Vec::new();
+        let of_project = |(name, address)| Gateway { name, address, naming: Naming::Rex };
+        let mut gateways: Vec<Gateway> = project.gateways.into_iter().map(of_project).collect();
         for text in &self.gateways {
-            // Queries name it by an identifier, in any case of letters.
-            let is_name = |name: &str| to_name(name) == name.to_lowercase();
-            let Some((name, uri)) = text.split_once('=').filter(|(name, _)| is_name(name)) else {
-                let message = "a gateway is given as NAME=URI, NAME being letters, digits and `_`";
+            let Some((name, uri)) = text.split_once('=') else {
+                let message = "a gateway is given as NAME=URI";
                 return Err(CommandError::Usage(message.to_string()));
             };
-            let name = to_name(name);
-            if is_command(&name) {
-                let message = format!("a gateway cannot be named `{name}`, which is a command");
-                return Err(CommandError::Usage(message));
-            }
+            let name = gateway_name(name).map_err(CommandError::Usage)?;
             gateways.retain(|gateway| gateway.name != name);
             gateways.push(Gateway { name, address: Address::parse(uri)?, naming });
         }
@@ -245,6 +240,22 @@ impl QueryArgs {
     }
 }
 
+/// The name of a gateway as a session knows it.
+///
+/// # Errors
+/// Why no query could name it so.
+pub fn gateway_name(given: &str) -> Result<String, String> {
+    // Queries name it by an identifier, in any case of letters.
+    let name = to_name(given);
+    if name != given.to_lowercase() {
+        return Err(format!("`{given}` is no name for a gateway: letters, digits and `_` are"));
+    }
+    if is_command(&name) {
+        return Err(format!("a gateway cannot be named `{name}`, which is a command"));
+    }
+    Ok(name)
+}
+
 /// Whether a text is an address rather than a query.
 fn is_address(text: &str) -> bool {
     let scheme = ["postgresql:", "postgres:", "pgsql:"];
@@ -290,7 +301,7 @@ mod tests {
     fn a_query_is_no_address_of_rexdb() {
         let config = |line: &[&str]| {
             let mut args = parsed(line).unwrap();
-            let naming = args.config(None).unwrap().naming;
+            let naming = args.config(Project::default()).unwrap().naming;
             (args.query, naming)
         };
         let query = Some("/school".to_string());
@@ -302,20 +313,49 @@ mod tests {
     #[test]
     fn gateways_are_named_as_queries_name_them() {
         let names = |line: &[&str]| -> Result<Vec<String>, CommandError> {
-            let config = parsed(line).unwrap().config(None)?;
+            let config = parsed(line).unwrap().config(Project::default())?;
             Ok(config.gateways.into_iter().map(|gateway| gateway.name).collect())
         };
         let given = ["-d", "x", "--gateway", "RexDB=postgresql://a/b", "--gateway", "rexdb=c"];
         assert_eq!(names(&given).unwrap(), ["rexdb"]);
         for bad in ["x", "=x", "my-db=x", "1st=x", "a b=x"] {
             let refused = names(&["-d", "x", "--gateway", bad]).unwrap_err().to_string();
-            assert!(refused.starts_with("a gateway is given as NAME=URI"), "{refused}");
+            assert!(
+                refused.contains("is given as NAME=URI") || refused.contains("is no name"),
+                "{refused}"
+            );
         }
         for command in ["insert", "Get", "json", "for", "truncate", "meta"] {
             let gateway = format!("{command}=x");
             let refused = names(&["-d", "x", "--gateway", &gateway]).unwrap_err().to_string();
             assert!(refused.ends_with("which is a command"), "{refused}");
         }
+    }
+
+    #[test]
+    fn gateways_come_before_those_of_the_project() {
+        let address = |text: &str| Address::parse(text).unwrap();
+        let project = || Project {
+            database: Some(address("postgresql://h/app")),
+            gateways: vec![
+                ("mart".into(), address("postgresql://h/mart")),
+                ("lab".into(), address("postgresql://h/lab")),
+            ],
+        };
+        let known = |line: &[&str]| -> Vec<(String, String, Naming)> {
+            let config = parsed(line).unwrap().config(project()).unwrap();
+            let shown = |gateway: Gateway| {
+                (gateway.name, gateway.address.database().to_string(), gateway.naming)
+            };
+            config.gateways.into_iter().map(shown).collect()
+        };
+        let rex = |name: &str, database: &str| (name.into(), database.into(), Naming::Rex);
+        assert_eq!(known(&["/x"]), [rex("mart", "mart"), rex("lab", "lab")]);
+        let more = ["/x", "--gateway", "Mart=postgresql://h/other"];
+        assert_eq!(known(&more), [rex("lab", "lab"), rex("mart", "other")]);
+        let stock = ["-d", "x", "/x", "--gateway", "old=postgresql://h/old"];
+        let old = ("old".into(), "old".into(), Naming::Stock);
+        assert_eq!(known(&stock), [rex("mart", "mart"), rex("lab", "lab"), old]);
     }
 
     #[test]
@@ -334,10 +374,12 @@ mod tests {
     #[test]
     fn a_time_limit_is_never_rounded_to_none() {
         for bad in ["0", "0.0", "nan", "inf", "1e30"] {
-            let refused = parsed(&["-d", "x", "--timeout", bad]).unwrap().config(None);
+            let refused =
+                parsed(&["-d", "x", "--timeout", bad]).unwrap().config(Project::default());
             assert!(matches!(refused, Err(CommandError::Usage(_))), "{bad}");
         }
-        let config = parsed(&["-d", "x", "--timeout", "0.5"]).unwrap().config(None).unwrap();
+        let config =
+            parsed(&["-d", "x", "--timeout", "0.5"]).unwrap().config(Project::default()).unwrap();
         assert_eq!(config.statement_timeout, Some(Duration::from_millis(500)));
     }
 }

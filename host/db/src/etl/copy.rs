@@ -1,7 +1,8 @@
 //! Insertion by COPY, the fastest way in, where what it would not tell is known beforehand.
 //!
-//! COPY returns nothing, so the identities of the new rows must follow from the feed: their
-//! columns are given, their types keep values as they are, and no trigger or rule may change them.
+//! COPY returns nothing. Where the identities of the new rows are asked for they must follow from
+//! the feed: their columns are given, their types keep values as they are, and no trigger or rule
+//! may change them.
 
 use bytes::{Bytes, BytesMut};
 use futures_util::SinkExt as _;
@@ -11,7 +12,7 @@ use rex_htsql::domain::Domain;
 use rex_htsql::plan::{FieldTarget, Identify, Target};
 use tokio_postgres::Statement;
 
-use super::cells::{convert, fields};
+use super::cells::{Cell, convert, fields};
 use super::work::Numbered;
 use super::{Failed, quote};
 use crate::connection::Connection;
@@ -20,10 +21,11 @@ use crate::params::scalar_text;
 /// How much is sent at once.
 const CHUNK: usize = 64 << 10;
 
-/// Row: whether nothing but the given values decides what is stored, and COPY is allowed.
+/// Row: whether the table takes COPY; whether nothing but the given values decides what it stores.
 /// $1 schema (text), $2 table (text).
 const FACTS: &str = "
-SELECT c.relkind = 'r' AND NOT c.relhasrules AND NOT c.relrowsecurity
+SELECT c.relkind IN ('r', 'p') AND NOT c.relrowsecurity,
+   c.relkind = 'r' AND NOT c.relhasrules
    AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_trigger t
                    WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgtype & 7 = 7)
 FROM pg_catalog.pg_class c
@@ -41,10 +43,16 @@ pub(super) enum Suitability {
 pub(super) struct CopyPath {
     sql: String,
     statement: Statement,
-    /// The fields that go to columns, in the order of the columns.
+    /// The fields that go to columns, in the order of the columns; a link goes to several.
     sources: Vec<usize>,
     /// The fields that are the leaves of the identity; `None` where none is returned.
     leaves: Option<Vec<usize>>,
+}
+
+/// Records as COPY reads them, with their identities where those are returned.
+pub(super) struct Lines {
+    chunks: Vec<Bytes>,
+    ids: Vec<Value>,
 }
 
 impl CopyPath {
@@ -59,6 +67,10 @@ impl CopyPath {
             match field {
                 FieldTarget::Column { column, .. } => {
                     columns.push(quote(column));
+                    sources.push(at);
+                }
+                FieldTarget::Link { columns: link, .. } if !target.returns => {
+                    columns.extend(link.iter().map(|column| quote(column)));
                     sources.push(at);
                 }
                 FieldTarget::Ignored => {}
@@ -80,7 +92,11 @@ impl CopyPath {
         }
         let client = connection.client();
         let row = client.query_opt(FACTS, &[&target.schema, &target.table]).await?;
-        if !row.map(|row| row.try_get(0)).transpose()?.unwrap_or(false) {
+        let (takes_copy, keeps_values) = match row {
+            Some(row) => (row.try_get(0)?, row.try_get(1)?),
+            None => (false, false),
+        };
+        if !takes_copy || (target.returns && !keeps_values) {
             return Ok(Suitability::Unfit);
         }
         let sql = format!(
@@ -98,17 +114,18 @@ impl CopyPath {
         &self.sql
     }
 
-    /// Copies a batch; `None`, with nothing sent, where some identity is not what its text says.
-    pub(super) async fn run(
+    /// The lines of a batch; `None` where some identity is not what its text says. `links` are the
+    /// keys that links resolve to, by field and record.
+    pub(super) fn lines(
         &self,
-        connection: &Connection,
         target: &Target,
         records: &[Numbered],
-    ) -> Result<Option<Vec<Value>>, Failed> {
+        links: &[Vec<Vec<Cell>>],
+    ) -> Result<Option<Lines>, Failed> {
         let mut ids = Vec::new();
         let mut text = Vec::with_capacity(CHUNK * 2);
         let mut chunks: Vec<Bytes> = Vec::new();
-        for at in records {
+        for (number, at) in records.iter().enumerate() {
             let values = fields(&at.record);
             if let (Some(leaves), Some(identify)) = (&self.leaves, &target.identity) {
                 match known_identity(values, leaves, target, identify)? {
@@ -122,6 +139,10 @@ impl CopyPath {
                 }
                 let value = values.get(source).unwrap_or(&Value::Null);
                 match target.fields.get(source) {
+                    Some(FieldTarget::Link { .. }) => {
+                        let key = links.get(source).and_then(|keys| keys.get(number));
+                        write_key(&mut text, key.map_or(&[], Vec::as_slice));
+                    }
                     Some(FieldTarget::Column { name, convert: conversion, .. })
                         if !conversion.is_identity() =>
                     {
@@ -137,13 +158,22 @@ impl CopyPath {
             }
         }
         chunks.push(text.into());
+        Ok(Some(Lines { chunks, ids }))
+    }
+
+    /// Copies lines.
+    pub(super) async fn send(
+        &self,
+        connection: &Connection,
+        lines: Lines,
+    ) -> Result<Vec<Value>, tokio_postgres::Error> {
         let sink = connection.client().copy_in::<_, Bytes>(&self.statement).await?;
         let mut sink = Box::pin(sink);
-        for chunk in chunks {
+        for chunk in lines.chunks {
             sink.send(chunk).await?;
         }
         sink.as_mut().finish().await?;
-        Ok(Some(ids))
+        Ok(lines.ids)
     }
 }
 
@@ -156,6 +186,32 @@ fn write_cell(out: &mut Vec<u8>, value: &Value) {
             Some(text) => write_text(out, &text),
             None => out.extend_from_slice(b"\\N"),
         },
+    }
+}
+
+/// The columns of a link.
+fn write_key(out: &mut Vec<u8>, key: &[Cell]) {
+    for (position, cell) in key.iter().enumerate() {
+        if position > 0 {
+            out.push(b'\t');
+        }
+        match cell {
+            Some(text) => write_text(out, text),
+            None => out.extend_from_slice(b"\\N"),
+        }
+    }
+}
+
+/// What COPY says of a line of its own, counted from the first of several such statements: `before`
+/// lines went before it.
+pub(super) fn counted_on(text: &str, table: &str, before: usize) -> String {
+    let head = format!("\nCONTEXT:  COPY {table}, line ");
+    let Some((said, place)) = text.split_once(&head) else { return text.to_string() };
+    let end = place.find(|c: char| !c.is_ascii_digit()).unwrap_or(place.len());
+    let (line, rest) = place.split_at(end);
+    match line.parse::<usize>() {
+        Ok(line) => format!("{said}{head}{}{rest}", line + before),
+        Err(_) => text.to_string(),
     }
 }
 

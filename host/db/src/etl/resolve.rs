@@ -58,6 +58,11 @@ impl Resolver {
         }
     }
 
+    /// The statement that finds keys.
+    pub(super) fn sql(&self) -> &str {
+        &self.sql
+    }
+
     /// The keys of identities given by the texts of their leaves; `None` for what is not there.
     pub(super) async fn keys(
         &mut self,
@@ -174,24 +179,7 @@ pub(super) async fn identities(
     identify: &Identify,
     keys: &[Vec<Cell>],
 ) -> Result<Vec<Value>, Failed> {
-    let types = column_types(catalog, identify, &identify.key);
-    let casts: Vec<String> =
-        types.iter().enumerate().map(|(at, ty)| format!("${}::{ty}[]", at + 1)).collect();
-    let names: Vec<String> = (0..identify.key.len()).map(|at| format!("k{at}")).collect();
-    let matches: Vec<String> = identify
-        .key
-        .iter()
-        .enumerate()
-        .map(|(at, key)| format!("\"t0\".{} = \"a\".k{at}", quote(key)))
-        .collect();
-    let sql = format!(
-        "SELECT \"a\".n, {} FROM {} INNER JOIN unnest({}) WITH ORDINALITY AS \"a\"({}, n) ON {}",
-        leaf_columns(identify),
-        from(identify),
-        casts.join(", "),
-        names.join(", "),
-        matches.join(" AND "),
-    );
+    let sql = identities_sql(catalog, identify);
     let answer = bulk(connection, &sql, column_arrays(keys, identify.key.len())).await?;
     let mut found = vec![Value::Null; keys.len()];
     for row in &answer {
@@ -202,6 +190,28 @@ pub(super) async fn identities(
         }
     }
     Ok(found)
+}
+
+/// SELECT of the identities of rows given by their keys.
+pub(super) fn identities_sql(catalog: &Catalog, identify: &Identify) -> String {
+    let types = column_types(catalog, identify, &identify.key);
+    let casts: Vec<String> =
+        types.iter().enumerate().map(|(at, ty)| format!("${}::{ty}[]", at + 1)).collect();
+    let names: Vec<String> = (0..identify.key.len()).map(|at| format!("k{at}")).collect();
+    let matches: Vec<String> = identify
+        .key
+        .iter()
+        .enumerate()
+        .map(|(at, key)| format!("\"t0\".{} = \"a\".k{at}", quote(key)))
+        .collect();
+    format!(
+        "SELECT \"a\".n, {} FROM {} INNER JOIN unnest({}) WITH ORDINALITY AS \"a\"({}, n) ON {}",
+        leaf_columns(identify),
+        from(identify),
+        casts.join(", "),
+        names.join(", "),
+        matches.join(" AND "),
+    )
 }
 
 fn column_types(catalog: &Catalog, identify: &Identify, columns: &[String]) -> Vec<String> {

@@ -78,6 +78,19 @@ impl TableSql<'_> {
         )
     }
 
+    /// SELECT of the given columns of rows found by their keys.
+    pub(super) fn read_sql(&self, identify: &Identify, columns: &[String]) -> String {
+        let mut selected = vec!["\"a\".n".to_string()];
+        selected.extend(columns.iter().map(|column| format!("\"t0\".{}::text", quote(column))));
+        format!(
+            "SELECT {} FROM {} AS \"t0\" INNER JOIN {} ON {}",
+            selected.join(", "),
+            self.name(),
+            self.unnest(&identify.key),
+            matches(identify),
+        )
+    }
+
     fn name(&self) -> String {
         format!("{}.{}", quote(&self.target.schema), quote(&self.target.table))
     }
@@ -213,7 +226,11 @@ impl TableWriter<'_> {
     ) -> Result<Vec<Value>, Failed> {
         let n_keys = identify.key.len();
         if columns.is_empty() {
-            return identities(self.connection, self.catalog, identify, rows).await;
+            let ids = identities(self.connection, self.catalog, identify, rows).await?;
+            return match ids.contains(&Value::Null) {
+                true => Err(Error::new("Unable to locate the updated row").into()),
+                false => Ok(ids),
+            };
         }
         let sql = self.update_sql(identify, columns);
         let width = n_keys + columns.len();
@@ -252,15 +269,7 @@ impl TableWriter<'_> {
         columns: &[String],
         rows: &[Vec<Cell>],
     ) -> Result<Vec<Vec<Cell>>, Failed> {
-        let mut selected = vec!["\"a\".n".to_string()];
-        selected.extend(columns.iter().map(|column| format!("\"t0\".{}::text", quote(column))));
-        let sql = format!(
-            "SELECT {} FROM {} AS \"t0\" INNER JOIN {} ON {}",
-            selected.join(", "),
-            self.name(),
-            self.unnest(&identify.key),
-            matches(identify),
-        );
+        let sql = self.read_sql(identify, columns);
         let answer = bulk(self.connection, &sql, column_arrays(rows, identify.key.len())).await?;
         let mut found = vec![Vec::new(); rows.len()];
         for row in &answer {

@@ -8,12 +8,12 @@ use rex_htsql::plan::{EtlKind, FieldTarget, Identify, Target};
 use rex_htsql::{Error, Value};
 
 use super::cells::{Cell, column_cell, convert, field_name, fields, leaf_texts, row_name};
-use super::copy::{CopyPath, Suitability};
+use super::copy::{CopyPath, Lines, Suitability, counted_on};
 use super::refusal::Refusal;
 use super::resolve::{Resolver, is_key};
 use super::table::{TableSql, TableWriter};
 use super::work::Numbered;
-use super::{Failed, identity};
+use super::{Culprit, Failed, identity, own_text};
 use crate::connection::Connection;
 
 /// Batches from this size on may go by COPY.
@@ -30,6 +30,8 @@ pub(super) struct Verb {
     /// For the fields that are links, by field.
     links: Vec<Option<Resolver>>,
     copy: Suitability,
+    /// Records that COPY has taken.
+    n_copied: usize,
 }
 
 impl Verb {
@@ -46,7 +48,7 @@ impl Verb {
         let links = target.fields.iter().map(link).collect();
         let rows = target.identity.as_ref().map(Resolver::new);
         let copy = Suitability::Unknown;
-        Verb { connection, catalog, kind, target, rows, links, copy }
+        Verb { connection, catalog, kind, target, rows, links, copy, n_copied: 0 }
     }
 
     pub(super) fn connection(&self) -> &Connection {
@@ -64,7 +66,8 @@ impl Verb {
     /// Runs a batch: all of it or nothing that is not to be undone by the caller.
     pub(super) async fn run(&mut self, records: &[Numbered]) -> Result<Vec<Value>, Failed> {
         match self.kind {
-            EtlKind::Insert | EtlKind::Copy => self.insert(records).await,
+            EtlKind::Insert => self.insert(records).await,
+            EtlKind::Copy => self.copy(records).await,
             EtlKind::Update => self.update(records).await,
             EtlKind::Merge => self.merge(records).await,
             EtlKind::Clone => self.clone_rows(records).await,
@@ -78,19 +81,61 @@ impl Verb {
     }
 
     async fn insert(&mut self, records: &[Numbered]) -> Result<Vec<Value>, Failed> {
-        if records.len() >= COPY_FROM || self.kind == EtlKind::Copy {
-            if let Suitability::Unknown = self.copy {
-                self.copy = CopyPath::find(&self.connection, &self.catalog, &self.target).await?;
-            }
-            if let Suitability::Fit(path) = &self.copy
-                && let Some(ids) = path.run(&self.connection, &self.target, records).await?
-            {
-                return Ok(ids);
-            }
+        if records.len() >= COPY_FROM
+            && self.may_copy().await?
+            && let Some(lines) = self.lines(records).await?
+            && let Suitability::Fit(path) = &self.copy
+        {
+            return Ok(path.send(&self.connection, lines).await?);
         }
         let (columns, rows) = self.cells(records, |_| true).await?;
-        let ids = self.writer().insert(&columns, &rows).await?;
-        Ok(if self.kind == EtlKind::Copy { Vec::new() } else { ids })
+        self.writer().insert(&columns, &rows).await
+    }
+
+    /// All records are read before COPY is sent, whose error is then of all of them.
+    async fn copy(&mut self, records: &[Numbered]) -> Result<Vec<Value>, Failed> {
+        if !self.may_copy().await? {
+            let (columns, rows) = self.cells(records, |_| true).await?;
+            self.writer().insert(&columns, &rows).await?;
+            return Ok(Vec::new());
+        }
+        let lines = match self.lines(records).await {
+            Ok(lines) => lines,
+            Err(failed) => {
+                for (number, at) in records.iter().enumerate() {
+                    let read = self.lines(std::slice::from_ref(at)).await;
+                    read.map_err(|failed| failed.of(Culprit::Record(number)))?;
+                }
+                return Err(failed);
+            }
+        };
+        if let (Some(lines), Suitability::Fit(path)) = (lines, &self.copy) {
+            path.send(&self.connection, lines).await.map_err(|error| {
+                let text = counted_on(&own_text(&error), &self.target.table, self.n_copied);
+                Failed::said(&error, text).of(Culprit::Batch)
+            })?;
+            self.n_copied += records.len();
+        }
+        Ok(Vec::new())
+    }
+
+    /// Whether rows can go by COPY.
+    async fn may_copy(&mut self) -> Result<bool, Failed> {
+        if let Suitability::Unknown = self.copy {
+            self.copy = CopyPath::find(&self.connection, &self.catalog, &self.target).await?;
+        }
+        Ok(matches!(self.copy, Suitability::Fit(_)))
+    }
+
+    /// Records as COPY takes them.
+    async fn lines(&mut self, records: &[Numbered]) -> Result<Option<Lines>, Failed> {
+        let mut links = Vec::with_capacity(self.links.len());
+        for (index, field) in self.target.fields.iter().enumerate() {
+            let resolver = self.links.get_mut(index).and_then(Option::as_mut);
+            links.push(link_keys(&self.connection, index, field, resolver, records).await?);
+        }
+        let Suitability::Fit(path) = &self.copy else { return Ok(None) };
+        path.lines(&self.target, records, &links)
     }
 
     /// What to say of a record that the database refused. Which of several unique keys it checks
@@ -107,11 +152,10 @@ impl Verb {
             return failed;
         }
         match self.duplicate_identity(&failed, at).await {
-            Ok(Some(refusal)) => Failed {
-                error: Error::database(refusal.text()),
-                stop: false,
-                refusal: Some(Box::new(refusal)),
-            },
+            Ok(Some(refusal)) => {
+                let error = Error::database(refusal.text());
+                Failed { refusal: Some(Box::new(refusal)), ..error.into() }
+            }
             _ => failed,
         }
     }
@@ -248,11 +292,10 @@ impl Verb {
         }
         let leaves: Vec<Option<Vec<String>>> = named.iter().map(leaf_texts).collect();
         distinct(&leaves)?;
-        if records.len() > 1 && matches!(self.kind, EtlKind::Update | EtlKind::Delete) {
+        if records.len() > 1 && is_blind(self.kind, identify) {
             // A row that is not there shows in the number of rows written, and is then sought
             // for by itself.
-            let whole = leaves.iter().all(Option::is_some);
-            if whole && is_key(identify) {
+            if leaves.iter().all(Option::is_some) {
                 let key = |leaves: Vec<String>| leaves.into_iter().map(Some).collect();
                 return Ok(leaves.into_iter().flatten().map(key).collect());
             }
@@ -287,26 +330,12 @@ impl Verb {
                         row.push(column_cell(name, conversion, &value(at))?);
                     }
                 }
-                FieldTarget::Link { name, columns: link, identify, convert: conversion } => {
+                FieldTarget::Link { columns: link, .. } => {
                     columns.extend(link.iter().cloned());
-                    let ids = records
-                        .iter()
-                        .map(|at| convert(name, conversion, &value(at)))
-                        .collect::<Result<Vec<Value>, Error>>()?;
-                    let leaves: Vec<Option<Vec<String>>> = ids.iter().map(leaf_texts).collect();
-                    let Some(Some(resolver)) = self.links.get_mut(index) else { continue };
-                    let keys = resolver.keys(&self.connection, &leaves).await?;
-                    for (((row, key), leaves), id) in
-                        rows.iter_mut().zip(keys).zip(leaves).zip(&ids)
-                    {
-                        match key {
-                            Some(key) => row.extend(key),
-                            None if leaves.is_none() => {
-                                row.extend(std::iter::repeat_n(None, link.len()));
-                            }
-                            None => return Err(unresolved(identify, id).into()),
-                        }
-                    }
+                    let resolver = self.links.get_mut(index).and_then(Option::as_mut);
+                    let found = link_keys(&self.connection, index, field, resolver, records);
+                    let keys = found.await?;
+                    rows.iter_mut().zip(keys).for_each(|(row, key)| row.extend(key));
                 }
             }
         }
@@ -329,9 +358,45 @@ impl Verb {
     }
 }
 
+/// The keys that the links in a field resolve to, by record; nothing for a field that is no link.
+async fn link_keys(
+    connection: &Connection,
+    index: usize,
+    field: &FieldTarget,
+    resolver: Option<&mut Resolver>,
+    records: &[Numbered],
+) -> Result<Vec<Vec<Cell>>, Failed> {
+    let (FieldTarget::Link { name, columns, identify, convert: conversion }, Some(resolver)) =
+        (field, resolver)
+    else {
+        return Ok(Vec::new());
+    };
+    let value = |at: &Numbered| fields(&at.record).get(index).cloned().unwrap_or(Value::Null);
+    let ids = records
+        .iter()
+        .map(|at| convert(name, conversion, &value(at)))
+        .collect::<Result<Vec<Value>, Error>>()?;
+    let leaves: Vec<Option<Vec<String>>> = ids.iter().map(leaf_texts).collect();
+    let keys = resolver.keys(connection, &leaves).await?;
+    keys.into_iter()
+        .zip(leaves)
+        .zip(&ids)
+        .map(|((key, leaves), id)| match key {
+            Some(key) => Ok(key),
+            None if leaves.is_none() => Ok(vec![None; columns.len()]),
+            None => Err(unresolved(identify, id).into()),
+        })
+        .collect()
+}
+
 fn unresolved(identify: &Identify, id: &Value) -> Error {
     let name = row_name(&identify.label, &identify.domain, id);
     Error::quoting("Unable to resolve a link", name)
+}
+
+/// Whether a batch can be written without its rows being located first.
+pub(super) fn is_blind(kind: EtlKind, identify: &Identify) -> bool {
+    matches!(kind, EtlKind::Update | EtlKind::Delete) && is_key(identify)
 }
 
 /// Fails where a batch names a row twice: what comes first must then be seen by what comes next.

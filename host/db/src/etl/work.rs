@@ -13,8 +13,8 @@ use rex_htsql::literal::dump;
 use rex_htsql::plan::{EtlKind, EtlPlan, Target};
 use rex_htsql::{Error, Stage, Value};
 
-use super::Failed;
 use super::verbs::Verb;
+use super::{Culprit, Failed};
 use crate::connection::Connection;
 use crate::product::Feed;
 
@@ -162,7 +162,7 @@ async fn run_batch(
                     Err(failed) => {
                         verb.connection().send("ROLLBACK TO SAVEPOINT rex_batch");
                         let failed = verb.reconsider(failed, part).await;
-                        return Err(blame(failed, verb, kind, is_list, one));
+                        return Err(blame(failed, verb, kind, is_list, Some(one)));
                     }
                 }
             }
@@ -172,6 +172,12 @@ async fn run_batch(
                     Ok(found) => {
                         verb.connection().run("RELEASE SAVEPOINT rex_batch").await?;
                         ids.extend(found);
+                    }
+                    Err(failed @ Failed { culprit: Some(Culprit::Record(at)), .. }) => {
+                        return Err(blame(failed, verb, kind, is_list, part.get(at)));
+                    }
+                    Err(failed @ Failed { culprit: Some(Culprit::Batch), .. }) => {
+                        return Err(blame(failed, verb, kind, is_list, None));
                     }
                     Err(Failed { error, stop: true, .. }) => return Err(error),
                     Err(_) => {
@@ -187,12 +193,22 @@ async fn run_batch(
     Ok(ids)
 }
 
-/// Says of which record an error is.
-fn blame(failed: Failed, verb: &Verb, kind: EtlKind, is_list: bool, at: &Numbered) -> Error {
+/// Says of which record an error is; one of the whole batch stays as it is said.
+fn blame(
+    failed: Failed,
+    verb: &Verb,
+    kind: EtlKind,
+    is_list: bool,
+    at: Option<&Numbered>,
+) -> Error {
+    let is_of_batch = matches!(failed.culprit, Some(Culprit::Batch));
     let titled = failed.refusal.and_then(|refusal| refusal.titled(verb.catalog()));
     let error = titled.unwrap_or(failed.error);
-    let literal = dump(&verb.target().record, &at.record);
     let gerund = kind.gerund();
+    let Some(at) = at.filter(|_| !is_of_batch) else {
+        return error.wrap(format!("While {gerund} a batch of records"), "");
+    };
+    let literal = dump(&verb.target().record, &at.record);
     match is_list {
         true => error.wrap(format!("While {gerund} record #{}", at.number), literal),
         false => error.wrap(format!("While {gerund} a record"), literal),

@@ -56,6 +56,48 @@ fn lenses() {
     assert!(different.is_empty(), "{}", different.join("\n"));
 }
 
+/// A script is compiled as it runs: of what waits for a value only the query is shown.
+#[test]
+fn scripts_show_what_they_can() {
+    for lens in [Lens::Bound, Lens::Space, Lens::Rel, Lens::Sql] {
+        let show = |query: &str| crate::support::explain(query, lens);
+        let alone = show("/course{title}");
+        for query in [
+            "do($x:=count(school), get(/school?count(department)=$x), /course{title})",
+            "do($x:=1, for($y:=/school.id(), /school?count(department)=$x), /course{title})",
+        ] {
+            let shown = show(query);
+            let waits = "-- not before it runs: /school?count(department)=$x\n";
+            assert!(shown.contains(waits) && shown.ends_with(&alone), "{shown}");
+        }
+        let shown = show("for($x:=/course{title}, insert(department:={$x :as school}))");
+        assert_eq!(
+            shown,
+            format!("{alone}\n-- not before it runs: {{$x :as school}} :as department\n")
+        );
+        // Of a record the fields are known; a parameter keeps its value.
+        let shown = show("with({1 :as n}, {$code, 2})");
+        assert!(shown.contains("x'") && !shown.contains("--"), "{shown}");
+        let shown = show("with({1 :as code}, {$code})");
+        assert!(shown.ends_with("-- not before it runs: {$code}\n"), "{shown}");
+        let shown = show("with({1 :as n}, {$m := 3, $m})");
+        assert!(!shown.contains("--"), "{shown}");
+        assert_eq!(show("truncate(school)"), "-- nothing is fetched: truncate(school)\n");
+        assert_eq!(show("/"), "-- nothing is fetched: /\n");
+        // What is wrong whatever the value is an error.
+        let error = show("do($x:=count(school), get(/schol))");
+        assert!(error.starts_with("Found unknown attribute:\n    schol"), "{error}");
+    }
+}
+
+/// Home has no public names, which is to say none, not that they are undefined.
+#[test]
+fn home_expands_to_nothing() {
+    assert!(sql("/{*}").starts_with("SELECT"), "{}", sql("/{*}"));
+    assert!(sql("/{*1}").starts_with("Expected value in range 1-0"));
+    assert!(sql("/{'x'.*}").starts_with("Cannot expand '*' since output columns are not defined"));
+}
+
 fn sql(query: &str) -> String {
     crate::support::explain(query, Lens::Sql)
 }
