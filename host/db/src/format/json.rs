@@ -2,6 +2,7 @@
 //! with the profile beside.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use rex_htsql::Value;
 use rex_htsql::domain::Domain;
@@ -12,41 +13,59 @@ use rex_htsql::profile::Profile;
 use super::{Formatter, grid};
 use crate::encode::{profile_json, write_value};
 
-/// Records as objects, indented by two.
+/// The data within the object that an answer is: one value, or the items of a list.
 #[derive(Default)]
-pub(super) struct Tagged {
-    domain: Option<Domain>,
+struct Data {
+    domain: Option<Arc<Domain>>,
     is_list: bool,
     n_items: usize,
 }
 
-impl Formatter for Tagged {
+impl Data {
     fn begin(&mut self, out: &mut dyn Write, profile: &Profile, is_list: bool) -> io::Result<()> {
-        self.domain = Some(if is_list {
-            grid::item_domain(&profile.domain).clone()
-        } else {
-            profile.domain.clone()
-        });
+        let domain = if is_list { grid::item_domain(&profile.domain) } else { &profile.domain };
+        self.domain = Some(Arc::new(domain.clone()));
         self.is_list = is_list;
-        let name = profile.tag.as_deref().unwrap_or("0");
-        write!(out, "{{\n  {}: ", string(name))?;
         if is_list { out.write_all(b"[") } else { Ok(()) }
     }
 
-    fn item(&mut self, out: &mut dyn Write, value: &Value) -> io::Result<()> {
-        let Some(domain) = &self.domain else { return Ok(()) };
-        if self.is_list {
+    /// Goes on to the next value; its domain.
+    fn next(&mut self, out: &mut dyn Write) -> io::Result<Option<Arc<Domain>>> {
+        if self.is_list && self.domain.is_some() {
             out.write_all(if self.n_items == 0 { b"\n    " } else { b",\n    " })?;
         }
         self.n_items += 1;
-        write(out, domain, value, if self.is_list { 4 } else { 2 })
+        Ok(self.domain.clone())
     }
 
-    fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
+    fn end(&self, out: &mut dyn Write) -> io::Result<()> {
         if self.is_list {
             out.write_all(if self.n_items == 0 { b"]" } else { b"\n  ]" })?;
         }
         out.write_all(b"\n}\n")
+    }
+}
+
+/// Records as objects, indented by two.
+#[derive(Default)]
+pub(super) struct Tagged {
+    data: Data,
+}
+
+impl Formatter for Tagged {
+    fn begin(&mut self, out: &mut dyn Write, profile: &Profile, is_list: bool) -> io::Result<()> {
+        let name = profile.tag.as_deref().unwrap_or("0");
+        write!(out, "{{\n  {}: ", string(name))?;
+        self.data.begin(out, profile, is_list)
+    }
+
+    fn item(&mut self, out: &mut dyn Write, value: &Value) -> io::Result<()> {
+        let Some(domain) = self.data.next(out)? else { return Ok(()) };
+        write(out, &domain, value, if self.data.is_list { 4 } else { 2 })
+    }
+
+    fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        self.data.end(out)
     }
 }
 
@@ -108,36 +127,21 @@ fn write(out: &mut dyn Write, domain: &Domain, value: &Value, indent: usize) -> 
 /// The profile and the data as arrays, on one line an item.
 #[derive(Default)]
 pub(super) struct Raw {
-    domain: Option<Domain>,
-    is_list: bool,
-    n_items: usize,
+    data: Data,
 }
 
 impl Formatter for Raw {
     fn begin(&mut self, out: &mut dyn Write, profile: &Profile, is_list: bool) -> io::Result<()> {
-        self.domain = Some(if is_list {
-            grid::item_domain(&profile.domain).clone()
-        } else {
-            profile.domain.clone()
-        });
-        self.is_list = is_list;
         write!(out, "{{\n  \"meta\": {},\n  \"data\": ", profile_json(profile))?;
-        if is_list { out.write_all(b"[") } else { Ok(()) }
+        self.data.begin(out, profile, is_list)
     }
 
     fn item(&mut self, out: &mut dyn Write, value: &Value) -> io::Result<()> {
-        let Some(domain) = &self.domain else { return Ok(()) };
-        if self.is_list {
-            out.write_all(if self.n_items == 0 { b"\n    " } else { b",\n    " })?;
-        }
-        self.n_items += 1;
-        write_value(out, domain, value)
+        let Some(domain) = self.data.next(out)? else { return Ok(()) };
+        write_value(out, &domain, value)
     }
 
     fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        if self.is_list {
-            out.write_all(if self.n_items == 0 { b"]" } else { b"\n  ]" })?;
-        }
-        out.write_all(b"\n}\n")
+        self.data.end(out)
     }
 }
