@@ -194,7 +194,10 @@ fn dead_letters() {
             details[0]["traceback"].as_str().is_some_and(|t| t.contains("panicked on purpose"))
         );
         assert_eq!(details[1]["exit_code"], 3);
-        assert!(details[1]["peak_rss"].as_u64() > Some(0), "{}", details[1]);
+        for detail in &details {
+            assert!(detail["peak_rss"].as_u64() > Some(0), "{detail}");
+            assert!(detail["cpu_ms"].is_u64(), "{detail}");
+        }
         for detail in details {
             let hash = detail["plugin_hash"].as_str().expect("a hash");
             assert_eq!(hash.len(), 64, "{hash}");

@@ -116,6 +116,20 @@ fn memory_limit() {
     check_with("memory", json!({"memory_limit": "512M"}), &expected);
 }
 
+/// What follows the allocator's words in the output.
+#[test]
+fn memory_limit_named_before_a_long_backtrace() {
+    let env = crashing::env();
+    env.set("RUST_BACKTRACE", "full");
+    let task = |how: &str| json!({"how": how, "n": 1}).to_string();
+    Store::Embedded.submit(&env, "crash", &[&task("panic"), &task("memory")]);
+    let queues = json!({"crash": {"memory_limit": "512M"}});
+    crashing::start(&env, &queues, &["--halt-when-empty"]).wait_ok();
+    let letters = env.rex_host(&["dlq", "list", "--json"]).json_lines();
+    let kinds: Vec<&Value> = letters.iter().map(|letter| &letter["details"]["kind"]).collect();
+    assert_eq!(kinds, ["panic", "memory"], "{letters:?}");
+}
+
 #[test]
 fn last_output_is_kept() {
     let (letter, _) = run_case("stderr", json!({}));

@@ -32,6 +32,8 @@ pub struct Scene<'a> {
     pub pid: i32,
     /// The last lines that were printed while the task in hand ran.
     pub last_output: Vec<String>,
+    /// Whether it has said that it gets no memory.
+    pub lacks_memory: bool,
     /// How long the task in hand has run.
     pub ran: Option<Duration>,
 }
@@ -61,6 +63,8 @@ impl Scene<'_> {
             "text": failure.text,
             "place": failure.place,
             "traceback": failure.traceback(),
+            "cpu_ms": fault.cpu.map(|cpu| cpu.as_millis() as u64),
+            "peak_rss": fault.peak_rss,
             "ran_ms": fault.ran.as_millis() as u64,
             "last_output": fault.last_output,
         });
@@ -111,12 +115,11 @@ impl Scene<'_> {
         }
     }
 
-    /// Under a memory limit the kernel refuses an allocation; the plugin's allocator says so in its
-    /// own words and gives up.
+    /// Under a memory limit the kernel refuses an allocation; the plugin's allocator says so and
+    /// gives up.
     fn out_of_memory(&self, exit: &Exit) -> bool {
-        let said = |text: &str| self.last_output.iter().any(|line| line.contains(text));
         self.plan.memory_limit.is_some()
             && matches!(exit.how, How::Signal(libc::SIGABRT | libc::SIGSEGV))
-            && (said("memory allocation of") || said("bad_alloc"))
+            && self.lacks_memory
     }
 }

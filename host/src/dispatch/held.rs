@@ -33,6 +33,10 @@ pub struct HeldTask {
 pub struct Fault {
     pub failure: Failure,
     pub ran: Duration,
+    /// CPU time of the process until now.
+    pub cpu: Option<Duration>,
+    /// Most resident bytes of the process until now.
+    pub peak_rss: Option<u64>,
     /// The last lines that were printed while it ran.
     pub last_output: Vec<String>,
 }
@@ -190,7 +194,7 @@ mod tests {
             frames: vec![],
             again,
         };
-        Fault { failure, ran: Duration::ZERO, last_output: Vec::new() }
+        Fault { failure, ran: Duration::ZERO, cpu: None, peak_rss: None, last_output: Vec::new() }
     }
 
     /// `finished | culprit | unstarted` after a death at that progress.

@@ -17,7 +17,7 @@ use crate::jobs;
 use crate::log::{self, Filter, MASTER};
 use crate::supervisor::slot::Event as SlotEvent;
 use crate::supervisor::spawn::reap;
-use crate::supervisor::{Action, Exit, Policy, ProcessId, Slot, Stream, exit::How, step};
+use crate::supervisor::{Action, Exit, Policy, ProcessId, Slot, Stream, exit::How, step, usage};
 use crate::wire::{self, Answer, Limits, Start, ToWorker};
 
 /// How long a process may still be there after its goodbye.
@@ -98,7 +98,10 @@ impl Host {
             }
             Answer::Failed { seq, failure, ran } => {
                 let last_output = running.take_last_lines();
-                if !running.held.fail(seq, Fault { failure, ran, last_output }) {
+                let pid = running.process.pid;
+                let (cpu, peak_rss) = (usage::cpu_time(pid), usage::peak_resident(pid));
+                let fault = Fault { failure, ran, cpu, peak_rss, last_output };
+                if !running.held.fail(seq, fault) {
                     running.condemn(Verdict::Nonsense);
                 }
             }

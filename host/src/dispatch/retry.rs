@@ -68,20 +68,16 @@ impl Failed {
         }
         let Death { reason, mut details } = death;
         if let Some(details) = details.as_object_mut() {
-            details.insert("quarantined".to_owned(), kills_its_worker(&attempts).into());
+            details.insert("quarantined".to_owned(), attempts.iter().all(has_killed).into());
             details.insert("attempts".to_owned(), attempts.into());
         }
         Outcome::Dead(Death { reason, details })
     }
 }
 
-/// Whether every attempt has cost a process, all of one build.
-fn kills_its_worker(attempts: &[Value]) -> bool {
-    let killed = |attempt: &Value| {
-        matches!(attempt["kind"].as_str(), Some("crash" | "timeout" | "cpu" | "memory"))
-            && attempt["plugin_hash"] == attempts[0]["plugin_hash"]
-    };
-    !attempts.is_empty() && attempts.iter().all(killed)
+/// Whether an attempt has cost a process.
+fn has_killed(attempt: &Value) -> bool {
+    matches!(attempt["kind"].as_str(), Some("crash" | "timeout" | "cpu" | "memory"))
 }
 
 #[cfg(test)]
@@ -141,7 +137,7 @@ mod tests {
         assert_eq!(details["attempts"][1]["kind"], "timeout");
         assert_eq!(details["attempts"][0]["failed"], "1970-01-01T00:00:00.000000Z");
         assert_eq!(details["quarantined"], true);
-        assert_eq!(twice(("crash", "a"), ("crash", "b"))["quarantined"], false, "two builds");
+        assert_eq!(twice(("crash", "a"), ("crash", "b"))["quarantined"], true, "the newer, too");
         assert_eq!(twice(("crash", "a"), ("error", "a"))["quarantined"], false);
     }
 }

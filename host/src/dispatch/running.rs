@@ -48,6 +48,8 @@ pub(super) struct Running {
     /// everything goes through it, to stay in order.
     queued: usize,
     last_lines: VecDeque<String>,
+    /// Whether the process has said that it gets no memory; a backtrace may have followed.
+    lacks_memory: bool,
     /// The task that printed them, as far as it has said so.
     printer: u64,
     printed: Printed,
@@ -134,6 +136,7 @@ impl Running {
             socket,
             queued: 0,
             last_lines: VecDeque::new(),
+            lacks_memory: false,
             printer: 0,
             printed: Printed::default(),
             clock: None,
@@ -229,6 +232,8 @@ impl Running {
     /// Keeps the last lines for a crash report.
     pub(super) fn remember(&mut self, text: &[u8]) {
         let text = String::from_utf8_lossy(text);
+        // In the words of Rust's allocator and of C++'s.
+        self.lacks_memory |= text.contains("memory allocation of") || text.contains("bad_alloc");
         for line in text.lines().rev().take(LAST_LINES).collect::<Vec<_>>().into_iter().rev() {
             if self.last_lines.len() == LAST_LINES {
                 self.last_lines.pop_front();
@@ -245,6 +250,7 @@ impl Running {
             plan: &self.plan,
             pid: self.process.pid.as_raw_nonzero().get(),
             last_output: self.last_lines.iter().cloned().collect(),
+            lacks_memory: self.lacks_memory,
             ran,
         }
     }

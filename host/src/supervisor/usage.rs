@@ -19,9 +19,18 @@ pub fn cpu_time(pid: Pid) -> Option<Duration> {
 
 /// Resident bytes; `None` when it is gone.
 pub fn resident(pid: Pid) -> Option<u64> {
+    status(pid, "VmRSS:")
+}
+
+/// Most resident bytes until now; `None` when it is gone.
+pub fn peak_resident(pid: Pid) -> Option<u64> {
+    status(pid, "VmHWM:")
+}
+
+fn status(pid: Pid, name: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kilobytes: u64 = resident.trim().strip_suffix(" kB")?.parse().ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix(name))?;
+    let kilobytes: u64 = value.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kilobytes << 10)
 }
 
@@ -29,7 +38,7 @@ pub fn resident(pid: Pid) -> Option<u64> {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{cpu_time, resident};
+    use super::{cpu_time, peak_resident, resident};
 
     #[test]
     fn of_this_process() {
@@ -39,5 +48,6 @@ mod tests {
             assert!(begun.elapsed() < Duration::from_secs(60), "no CPU time is counted");
         }
         assert!(resident(me).unwrap() > 1 << 20);
+        assert!(peak_resident(me).unwrap() >= resident(me).unwrap());
     }
 }
