@@ -1,10 +1,13 @@
 //! Jobs: the original's document, what becomes of a job whatever dies, cancellation, limits.
 
+use std::process::Command;
+
 use postgres::Client;
-use rex_test_support::env::Env;
+use rex_test_support::env::{Env, dist};
 use rex_test_support::pg::Database;
 use rex_test_support::plugins;
 use rex_test_support::process::{Running, wait_for};
+use rex_test_support::server::Server;
 use serde_json::{Value, json};
 
 /// A project with the table of jobs in a database of its own.
@@ -17,7 +20,11 @@ struct Shop {
 impl Shop {
     /// `settings` are lines of YAML.
     fn new(settings: &str) -> Shop {
-        let (env, database) = (Env::new(), Database::new());
+        Shop::on(Database::new(), settings)
+    }
+
+    fn on(database: Database, settings: &str) -> Shop {
+        let env = Env::new();
         for plugin in ["demo_job", "ctl"] {
             env.plugins(&[plugin]);
         }
@@ -406,6 +413,79 @@ fn jobs_are_cancelled() {
 }
 
 #[test]
+fn a_job_that_gives_way_to_a_stop_or_a_reload_is_run_again() {
+    let shop = Shop::new("");
+    let host = shop.run(&[]);
+    let record = shop.env.path("record").display().to_string();
+    let code = shop.insert("crash", &json!({"how": "gives_way", "n": 1, "record": record}));
+    let starts = || std::fs::read_to_string(&record).unwrap_or_default().matches("start").count();
+    wait_for("the job runs", || starts() == 1);
+    // Another set of executors is another process.
+    std::fs::remove_file(shop.env.path("plugins/demo_job.so")).expect("it is there");
+    shop.rex_host(&["reload"]).ok();
+    wait_for("the job runs again", || starts() == 2);
+    assert_eq!(shop.status(code), ("started".to_owned(), None));
+    let output = stop(host);
+    assert!(
+        output.contains("ended early since its process is to end, and waits again"),
+        "{output}"
+    );
+    assert_eq!(shop.statuses(), ["1 queued Submitted"]);
+    let host = shop.run(&[]);
+    wait_for("another host runs it", || starts() == 3);
+    shop.rex_host(&["job", "cancel", "1"]).ok();
+    assert_eq!(shop.wait_status(code, "failed").as_deref(), Some("Cancelled"));
+    stop(host);
+}
+
+#[test]
+fn a_job_with_two_tasks_is_run_once() {
+    let shop = Shop::new("");
+    let record = shop.env.path("record").display().to_string();
+    shop.insert("crash", &json!({"how": "ok", "n": 1, "record": record}));
+    shop.work("scheduled_0_job_queuer", Some("{}"));
+    let output = shop.work("rex_job_0", Some(r#"{"code": 1}"#));
+    // It has ended, or is just about to.
+    let bails =
+        |why| output.contains(&format!("WARNING:JobExecutorWorker:Job #1 is {why}; bailing"));
+    assert!(bails("completed already") || bails("being run already"), "{output}");
+    assert_eq!(std::fs::read_to_string(&record).unwrap(), "start 1\ndone 1\n");
+    // What is no job's payload is a task that failed.
+    shop.rex_host(&["submit", "rex_job_0", r#"{"code": 1, "job": 2}"#]).ok();
+    let output = shop.rex_host(&["work", "rex_job_0"]);
+    assert!(output.stdout.contains("rex.core.Error: Got unexpected field:\n    job\n"), "{output}");
+}
+
+#[test]
+fn the_queue_may_be_another_store_than_the_table() {
+    let shop = Shop::new("asynctask_transport: 'sqlite:queue.db'\n");
+    let host = shop.run(&[]);
+    let codes = [(); 5].map(|()| shop.insert("demo_fast", &json!({})));
+    for code in codes {
+        shop.wait_status(code, "completed");
+    }
+    stop(host);
+}
+
+#[test]
+fn a_database_that_is_restarted_costs_no_job() {
+    let Some(server) = Server::start() else { return };
+    let shop = Shop::on(Database::on(&server), "");
+    let host = shop.run(&[]);
+    let gate = shop.env.path("gate").display().to_string();
+    let before = shop.insert("crash", &json!({"how": "until", "file": gate}));
+    shop.wait_status(before, "started");
+    server.stop(true);
+    shop.env.write("gate", "");
+    host.wait_output("the queue store is away");
+    server.restart();
+    shop.wait_status(before, "completed");
+    let after = shop.insert("demo_fast", &json!({}));
+    shop.wait_status(after, "completed");
+    stop(host);
+}
+
+#[test]
 fn jobs_are_retried() {
     let shop = Shop::new("");
     let host = shop.run(&[]);
@@ -513,5 +593,27 @@ fn executors_are_exchanged_by_a_reload() {
     assert!(lines.contains("queue rex_job_0: other executors of jobs"), "{lines}");
     let code = shop.insert("demo_fast", &json!({}));
     shop.wait_status(code, "completed");
+    stop(host);
+}
+
+#[test]
+fn a_terminal_shows_how_far_a_job_is() {
+    let shop = Shop::new("");
+    let host = shop.run(&[]);
+    let rex_host = dist().join("bin/rex-host").display().to_string();
+    let (gate, seen) = (shop.env.path("gate"), shop.env.path("seen"));
+    let how = json!({"how": "until", "file": gate.display().to_string(), "progress": "on the way"});
+    let submit = format!("{rex_host} job submit crash '{how}' --wait --project {}", shop.project);
+    // `script` is what gives it a terminal, and writes down what is shown there.
+    let mut command = Command::new("script");
+    command.args(["-qefc", &submit]).arg(&seen).current_dir(shop.env.work());
+    let waits = Running::start(command);
+    let shows = |part: &str| std::fs::read_to_string(&seen).unwrap_or_default().contains(part);
+    let bar = "started [#######-----------------------]  25 % on the way";
+    wait_for(bar, || shows(bar));
+    shop.env.write("gate", "");
+    waits.wait_ok();
+    assert!(shows("completed [##############################] 100 % on the way"));
+    assert!(shows("\njob 1 completed\r\n"));
     stop(host);
 }

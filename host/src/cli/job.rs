@@ -142,7 +142,8 @@ pub(crate) fn job(
                     output.json(&shown(&row))?;
                     continue;
                 }
-                let detail = row.detail.or(row.progress).unwrap_or_default();
+                let progress = row.progress.filter(|_| row.status == "started");
+                let detail = row.detail.or(progress).unwrap_or_default();
                 cells.push(vec![
                     row.code.to_string(),
                     row.r#type,
@@ -282,7 +283,8 @@ fn wait_for(table: &mut Table, code: i64, output: &mut Output) -> Result<Row, Fa
     loop {
         let row = find(table, code)?;
         if shows {
-            output.progress(&row.status, row.fraction, row.progress.as_deref());
+            let all = row.fraction.map(|_| 1.0).filter(|_| row.status == "completed");
+            output.progress(&row.status, all.or(row.fraction), row.progress.as_deref());
         }
         if row.has_ended() {
             if shows {
@@ -315,6 +317,7 @@ fn shown(row: &Row) -> serde_json::Value {
 fn show(row: &Row, output: &mut Output) -> Result<(), Failure> {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let progress = match row.fraction {
+        _ if row.has_ended() => String::new(),
         Some(fraction) => format!("{:.0} % {}", fraction * 100.0, text(&row.progress)),
         None => String::new(),
     };

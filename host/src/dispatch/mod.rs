@@ -535,6 +535,14 @@ impl Host {
         for held in finished {
             let Some(running) = self.processes.get(&process) else { return };
             let plan = Arc::clone(&running.plan);
+            if running.gave_way(&held) && self.is_leaving(running) {
+                let id = held.claimed.task.id.0;
+                tracing::info!(
+                    "the job of task {id} ended early since its process is to end, and waits again"
+                );
+                self.put_back(&plan.queue, vec![held.claimed]);
+                continue;
+            }
             let death = held.fault.as_ref().map(|fault| running.scene().failed(fault));
             let (id, attempt) = (held.claimed.task.id, held.claimed.task.attempt);
             if let fate @ Fate::Again(_) = self.record(held, death, &plan) {
@@ -542,6 +550,12 @@ impl Host {
                 log::emit(Level::Info, &plan.logger, &text);
             }
         }
+    }
+
+    /// Whether a process was told to end after the task in hand.
+    fn is_leaving(&self, running: &Running) -> bool {
+        let seat = running.seat.and_then(|seat| self.slots.get(&seat));
+        seat.is_some_and(|seat| matches!(seat.slot, Slot::Stopping { .. } | Slot::Recycling { .. }))
     }
 
     fn record(&mut self, held: HeldTask, death: Option<Death>, plan: &QueuePlan) -> Fate {

@@ -41,6 +41,10 @@ impl Host {
 
     pub(super) fn on_answer(&mut self, process: ProcessId, answer: Answer, now: Instant) {
         let Some(running) = self.processes.get_mut(&process) else { return };
+        // What it says before it is killed is worth as little as what it said before.
+        if running.verdict == Some(Verdict::Nonsense) {
+            return;
+        }
         let queue = running.plan.queue.clone();
         match answer {
             Answer::Loaded => {}

@@ -285,6 +285,13 @@ impl Running {
         !known
     }
 
+    /// Whether a task may have failed because it was told that its process is to end: a job, which
+    /// nobody has cancelled.
+    pub(super) fn gave_way(&self, held: &HeldTask) -> bool {
+        let cancelled = self.cancelled.is_some_and(|(seq, _)| seq == held.seq);
+        self.plan.runs_jobs() && held.fault.is_some() && !cancelled
+    }
+
     /// Whether the task that was cancelled is still in hand after its time.
     pub(super) fn outlived_cancellation(&mut self, now: Instant) -> bool {
         let Some((seq, at)) = self.cancelled.filter(|(_, at)| *at <= now) else { return false };

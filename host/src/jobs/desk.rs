@@ -60,8 +60,10 @@ enum Order {
 const WRITE_AFTER: Duration = Duration::from_millis(100);
 /// How often it is looked for cancellations that nobody told of, and how soon what failed is repeated.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long the end of a job waits for its log.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How soon it is looked again for new jobs that another host was queueing.
+const QUEUE_AGAIN: Duration = Duration::from_millis(20);
+/// How long the end of a job waits for its log, and its beginning for the host that is queueing.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the thread works with.
 pub struct Means {
@@ -93,6 +95,7 @@ impl Desk {
             said: HashMap::new(),
             write_at: None,
             queue_failed: false,
+            queue_again: None,
         };
         std::thread::Builder::new().name("jobs".to_owned()).spawn(move || thread.run(&inbox))?;
         let desk = Desk { orders };
@@ -156,6 +159,7 @@ struct Thread {
     write_at: Option<Instant>,
     /// New jobs could not be queued.
     queue_failed: bool,
+    queue_again: Option<Instant>,
 }
 
 impl Thread {
@@ -163,7 +167,8 @@ impl Thread {
         let mut look_at = Instant::now();
         self.queue_new();
         loop {
-            let deadline = self.write_at.map_or(look_at, |at| at.min(look_at));
+            let soon = self.write_at.into_iter().chain(self.queue_again);
+            let deadline = soon.fold(look_at, Instant::min);
             match inbox.recv_deadline(deadline) {
                 Ok(order) => self.obey(order, inbox),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -173,11 +178,11 @@ impl Thread {
             if self.write_at.is_some_and(|at| at <= now) {
                 self.write();
             }
+            if self.queue_again.is_some_and(|at| at <= now) {
+                self.queue_new();
+            }
             if look_at <= now {
                 look_at = now + LOOK;
-                if self.queue_failed {
-                    self.queue_new();
-                }
                 if !self.means.book.is_empty() {
                     self.tell_cancellations();
                 }
@@ -231,7 +236,7 @@ impl Thread {
                 let job = job.ok_or("only a job has facets")?;
                 self.update_facet(job, &table, &fields)
             }
-            Request::QueueNew => self.try_queue_new().map_err(|error| error.to_string()),
+            Request::QueueNew => self.queue_and_wait(),
             Request::CleanUp => match self.rules.max_age {
                 None => Ok(()),
                 Some(age) => {
@@ -245,15 +250,20 @@ impl Thread {
 
     /// Says a failure once, and that it is over.
     fn queue_new(&mut self) {
+        self.queue_again = None;
         if !self.means.queues_at_once {
             return;
         }
         match self.try_queue_new() {
-            Ok(()) if std::mem::take(&mut self.queue_failed) => {
-                tracing::info!("new jobs are queued again");
+            Ok(done) => {
+                if std::mem::take(&mut self.queue_failed) {
+                    tracing::info!("new jobs are queued again");
+                }
+                // The other host may have looked before the last ones came.
+                self.queue_again = (!done).then(|| Instant::now() + QUEUE_AGAIN);
             }
-            Ok(()) => {}
             Err(error) => {
+                self.queue_again = Some(Instant::now() + LOOK);
                 if !std::mem::replace(&mut self.queue_failed, true) {
                     tracing::error!("new jobs cannot be queued: {error}");
                 }
@@ -261,7 +271,21 @@ impl Thread {
         }
     }
 
-    fn try_queue_new(&mut self) -> Result<(), TransportError> {
+    /// For who must know that it is done.
+    fn queue_and_wait(&mut self) -> Result<(), String> {
+        let give_up_at = Instant::now() + PATIENCE;
+        loop {
+            match self.try_queue_new() {
+                Ok(true) => return Ok(()),
+                Ok(false) if Instant::now() < give_up_at => std::thread::sleep(QUEUE_AGAIN),
+                Ok(false) => return Err("another host is queueing jobs and does not end".into()),
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    /// `false` while another host does it.
+    fn try_queue_new(&mut self) -> Result<bool, TransportError> {
         let rules = Arc::clone(&self.rules);
         let Means { table, transport, .. } = &mut self.means;
         loop {
@@ -273,8 +297,10 @@ impl Thread {
                 let tasks: Vec<NewTask> = codes.iter().filter_map(task).collect();
                 transport.submit(&tasks).map(|_| ())
             })?;
-            if count == 0 {
-                return Ok(());
+            match count {
+                None => return Ok(false),
+                Some(0) => return Ok(true),
+                Some(_) => {}
             }
         }
     }

@@ -17,6 +17,8 @@
 
 mod desk;
 mod table;
+#[cfg(test)]
+mod tests;
 mod transport;
 mod watch;
 

@@ -20,7 +20,12 @@ pub struct Table {
     client: Option<Client>,
     /// The number under which runs of this host are known; others see by its lock that it lives.
     host: Option<i64>,
+    /// How long to wait for a lock that another program holds.
+    lock_timeout: Duration,
 }
+
+/// For whoever may wait.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What cannot be done with the table now.
 #[derive(Debug, thiserror::Error)]
@@ -126,12 +131,12 @@ pub enum Cancelled {
 
 impl Table {
     pub fn new(address: Address) -> Table {
-        Table { address, client: None, host: None }
+        Table { address, client: None, host: None, lock_timeout: LOCK_TIMEOUT }
     }
 
     /// Runs of jobs are this connection's, as long as it lasts.
-    pub fn for_runs(self) -> Table {
-        Table { host: Some(random()), ..self }
+    pub fn for_runs(self, lock_timeout: Duration) -> Table {
+        Table { host: Some(random()), lock_timeout, ..self }
     }
 
     /// The number under which its runs are known.
@@ -178,11 +183,18 @@ impl Table {
 
     fn connect(&self) -> Result<Client, TableError> {
         let mut client = connect(&self.address)?;
-        // A role's own defaults must not change what is meant here.
-        let settings = "SET default_transaction_isolation = 'read committed'";
-        client.batch_execute(settings).map_err(|error| say(&error, &self.address))?;
+        // A role's own defaults must not change what is meant here. Who hangs in a transaction keeps
+        // no other host from its work for ever.
+        let settings = format!(
+            "SET default_transaction_isolation = 'read committed';
+            SET lock_timeout = {};
+            SET idle_in_transaction_session_timeout = '10s'",
+            self.lock_timeout.as_millis().max(1)
+        );
+        client.batch_execute(&settings).map_err(|error| say(&error, &self.address))?;
         if let Some(host) = self.host {
-            let lock = format!("SELECT pg_advisory_lock({})", lock_of_host("$1"));
+            // Shared: what is left of a connection that broke does not hold up the next one.
+            let lock = format!("SELECT pg_advisory_lock_shared({})", lock_of_host("$1"));
             client.execute(&lock, &[&host]).map_err(|error| say(&error, &self.address))?;
         }
         Ok(client)
@@ -292,7 +304,7 @@ impl Table {
     // ---- the workers ----------------------------------------------------------------------------
 
     /// Queues new jobs, oldest first, as far as limits allow; `submit` puts one task for each into a
-    /// queue. One host at a time. Counts them.
+    /// queue. One host at a time: `None` while another one is at it. Counts them.
     ///
     /// The tasks are there before the rows are queued: after a crash between, a job may have two
     /// tasks, and [`Table::start`] lets one of them run.
@@ -300,28 +312,30 @@ impl Table {
         &mut self,
         rules: &Rules,
         mut submit: impl FnMut(&[i64]) -> Result<(), TransportError>,
-    ) -> Result<u64, TransportError> {
+    ) -> Result<Option<u64>, TransportError> {
         let (types, limits): (Vec<&str>, Vec<i64>) =
             rules.limits.iter().map(|(name, limit)| (name.as_str(), i64::from(*limit))).unzip();
         let mut refused = Ok(());
         let count = self.with(|client| {
             let mut transaction = client.transaction()?;
-            let lock = "SELECT pg_advisory_xact_lock(hashtextextended('rex job queuer', 0))";
-            transaction.execute(lock, &[])?;
+            let lock = "SELECT pg_try_advisory_xact_lock(hashtextextended('rex job queuer', 0))";
+            if !transaction.query_one(lock, &[])?.get::<_, bool>(0) {
+                return Ok(None);
+            }
             let rows = transaction.query(QUEUE_NEXT, &[&types, &limits, &BATCH])?;
             let codes: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
             if codes.is_empty() {
-                return Ok(0);
+                return Ok(Some(0));
             }
             refused = submit(&codes);
             if refused.is_err() {
-                return Ok(0);
+                return Ok(Some(0));
             }
             let queued =
                 "UPDATE job SET status = 'queued' WHERE code = ANY ($1) AND status = 'new'";
             transaction.execute(queued, &[&codes])?;
             transaction.commit()?;
-            Ok(codes.len() as u64)
+            Ok(Some(codes.len() as u64))
         })?;
         refused.map(|()| count)
     }

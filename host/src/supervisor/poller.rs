@@ -411,7 +411,12 @@ impl Watched {
     fn deliver(&mut self, mouth: &mut Mouth<'_>) -> Result<(), Gone> {
         loop {
             match self.frames.next::<ToHost>() {
-                Ok(None) => return Ok(()),
+                Ok(None) => {
+                    for (stream, tap) in self.taps.iter_mut().enumerate() {
+                        mouth.print(stream, tap.take_lines())?;
+                    }
+                    return Ok(());
+                }
                 Ok(Some(ToHost { marker, body })) => {
                     if marker > 0 {
                         for (stream, tap) in self.taps.iter_mut().enumerate() {

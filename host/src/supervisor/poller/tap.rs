@@ -35,6 +35,12 @@ impl Tap {
     /// frame has not come yet.
     pub(super) fn read_some(&mut self) -> Vec<u8> {
         self.fill();
+        self.take_lines()
+    }
+
+    /// As [`read_some`](Tap::read_some), of what was read already: what came together with a marker is
+    /// announced by nobody once that is passed.
+    pub(super) fn take_lines(&mut self) -> Vec<u8> {
         match self.marker.find(&self.buffer) {
             Some((start, _)) => self.lines(start),
             None => self.lines(self.before_half_marker()),
@@ -149,6 +155,21 @@ mod tests {
         assert_eq!(tap.read_some(), b"");
         assert_eq!(tap.read_to(1), b"two\n");
         assert_eq!(tap.read_some(), b"three\n");
+    }
+
+    #[test]
+    fn what_was_read_with_a_marker_is_there_once_it_is_passed() {
+        let (mut tap, mut pipe) = pipe();
+        pipe.write_all(&MARKER().bytes(1)).unwrap();
+        pipe.write_all(b"one\n").unwrap();
+        pipe.write_all(&MARKER().bytes(2)).unwrap();
+        pipe.write_all(b"two\n").unwrap();
+        assert_eq!(tap.read_some(), b"");
+        assert_eq!(tap.take_lines(), b"", "the first frame has not come");
+        assert_eq!(tap.read_to(1), b"");
+        assert_eq!(tap.take_lines(), b"one\n");
+        assert_eq!(tap.read_to(2), b"");
+        assert_eq!(tap.take_lines(), b"two\n");
     }
 
     #[test]

@@ -65,6 +65,10 @@ fn act(how: &str, payload: &Payload, ctx: &Context) -> Result<()> {
                 std::thread::yield_now();
             }
         }
+        "gives_way" => {
+            act("until_told", payload, ctx)?;
+            return Err(Error::new("told to stop"));
+        }
         "panic" => panic!("panicked on purpose"),
         "panic_thread" => {
             let thread = std::thread::spawn(|| panic!("panicked on purpose in a thread"));

@@ -1,0 +1,171 @@
+//! Which run of a job counts, on a real table: the moves of [`Table`], one after the other.
+
+use std::time::Duration;
+
+use rex_db::{Address, Config, Session};
+use rex_deploy::{Deployer, Facts};
+use rex_htsql::Naming;
+use rex_test_support::env::repository;
+use rex_test_support::pg::Database;
+use rex_transport::TaskId;
+
+use super::table::{Cancelled, Ending, NewJob, Start};
+use super::{Rules, Table};
+
+/// The project's table, in a database of its own.
+struct Jobs(Database);
+
+impl Jobs {
+    fn new() -> Jobs {
+        let jobs = Jobs(Database::new());
+        let config = Config {
+            address: jobs.address(),
+            naming: Naming::Rex,
+            gateways: Vec::new(),
+            statement_timeout: None,
+        };
+        let mut session = Session::new(config).unwrap();
+        let facts = Facts::file(&repository().join("settings/rex.job.deploy.yaml")).unwrap();
+        session.begin();
+        Deployer::new(&mut session).deploy(&facts).unwrap();
+        session.end(true).unwrap();
+        jobs
+    }
+
+    fn address(&self) -> Address {
+        Address::parse(&self.0.uri()).unwrap()
+    }
+
+    fn table(&self) -> Table {
+        Table::new(self.address())
+    }
+
+    fn host(&self) -> Table {
+        self.table().for_runs(Duration::from_secs(1))
+    }
+
+    fn insert(&self, r#type: &str) -> i64 {
+        let (owner, title) = (None, None);
+        let payload = "{}".to_owned();
+        self.table().insert(&NewJob { r#type: r#type.to_owned(), payload, owner, title }).unwrap()
+    }
+
+    /// `status detail`.
+    fn status(&self, code: i64) -> String {
+        let row = self.table().row(code).unwrap().unwrap();
+        format!("{} {}", row.status, row.detail.unwrap_or_default()).trim_end().to_owned()
+    }
+
+    /// The codes that are queued by one look.
+    fn queue(&self, rules: &Rules) -> Vec<i64> {
+        let mut queued = Vec::new();
+        let count = self.table().queue_new(rules, |codes| {
+            queued.extend_from_slice(codes);
+            Ok(())
+        });
+        assert_eq!(count.unwrap(), Some(queued.len() as u64));
+        queued
+    }
+}
+
+/// Starts a job; its row.
+#[track_caller]
+fn run(host: &mut Table, code: i64, task: i64) -> i32 {
+    match host.start(code, TaskId(task), |_| false).unwrap() {
+        Start::Run { id, .. } => id,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[track_caller]
+fn skips(host: &mut Table, code: i64, task: i64, expected: &str) {
+    match host.start(code, TaskId(task), |_| true).unwrap() {
+        Start::Skip(why) => assert_eq!(why, expected),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_outcome_of_a_host_that_was_thought_dead_does_not_count() {
+    let jobs = Jobs::new();
+    let (mut one, mut two) = (jobs.host(), jobs.host());
+    let code = jobs.insert("a");
+    let id = run(&mut one, code, 7);
+    // Its task was given to another host.
+    run(&mut two, code, 7);
+    one.end(id, TaskId(7), &Ending::Completed).unwrap();
+    assert_eq!(jobs.status(code), "started");
+    two.end(id, TaskId(7), &Ending::Failed("no luck".to_owned())).unwrap();
+    one.end(id, TaskId(7), &Ending::Completed).unwrap();
+    assert_eq!(jobs.status(code), "failed no luck");
+    skips(&mut one, code, 7, "failed already");
+    assert!(matches!(one.start(99, TaskId(7), |_| false).unwrap(), Start::Missing));
+}
+
+#[test]
+fn a_second_task_runs_a_job_only_when_the_host_of_the_first_is_dead() {
+    let jobs = Jobs::new();
+    let (mut one, mut two) = (jobs.host(), jobs.host());
+    let code = jobs.insert("a");
+    run(&mut one, code, 7);
+    skips(&mut one, code, 8, "being run already");
+    skips(&mut two, code, 8, "being run already");
+    drop(one);
+    // The server notices a moment later.
+    rex_test_support::process::wait_for("the job is taken over", || {
+        matches!(two.start(code, TaskId(8), |_| false).unwrap(), Start::Run { .. })
+    });
+    let id = jobs.table().row(code).unwrap().unwrap().id;
+    two.end(id, TaskId(8), &Ending::Completed).unwrap();
+    assert_eq!(jobs.status(code), "completed");
+}
+
+#[test]
+fn a_job_that_was_cancelled_is_failed_whatever_its_run_says() {
+    let jobs = Jobs::new();
+    let mut host = jobs.host();
+    for ending in [Ending::Completed, Ending::Failed("no luck".to_owned()), Ending::Queued] {
+        let code = jobs.insert("a");
+        let id = run(&mut host, code, code);
+        let grace = Duration::from_secs(3);
+        assert_eq!(jobs.table().cancel(code, grace).unwrap(), Cancelled::Told);
+        let told = jobs.table().cancellations(host.host().unwrap()).unwrap();
+        assert_eq!(told, [(TaskId(code), grace)]);
+        host.end(id, TaskId(code), &ending).unwrap();
+        assert_eq!(jobs.status(code), "failed Cancelled");
+    }
+    // Its host dies: whoever gets its task does not run it.
+    let code = jobs.insert("a");
+    run(&mut host, code, 50);
+    jobs.table().cancel(code, Duration::ZERO).unwrap();
+    drop(host);
+    skips(&mut jobs.host(), code, 50, "cancelled");
+    assert_eq!(jobs.status(code), "failed Cancelled");
+}
+
+#[test]
+fn limits_count_what_is_queued_and_started() {
+    let jobs = Jobs::new();
+    let limits = vec![("a".to_owned(), 2)];
+    let rules = Rules { queues: 1, limits, max_age: None };
+    let codes: Vec<i64> = ["a", "b", "a", "a", "b"].map(|name| jobs.insert(name)).to_vec();
+    assert_eq!(jobs.queue(&rules), [codes[0], codes[1], codes[2], codes[4]]);
+    assert!(jobs.queue(&rules).is_empty());
+    let mut host = jobs.host();
+    let id = run(&mut host, codes[0], 1);
+    assert!(jobs.queue(&rules).is_empty());
+    host.end(id, TaskId(1), &Ending::Completed).unwrap();
+    assert_eq!(jobs.queue(&rules), [codes[3]]);
+    // A store that refuses the tasks leaves the rows as they are.
+    let code = jobs.insert("b");
+    let refusal = || rex_transport::TransportError::new(rex_transport::Kind::Refused, "full");
+    assert!(jobs.table().queue_new(&rules, |_| Err(refusal())).is_err());
+    assert_eq!(jobs.status(code), "new");
+}
+
+#[test]
+fn jobs_are_spread_over_their_queues() {
+    let rules = Rules { queues: 3, limits: Vec::new(), max_age: None };
+    let queues: Vec<String> = (1..=4).map(|code| rules.queue(code).unwrap().to_string()).collect();
+    assert_eq!(queues, ["rex_job_0", "rex_job_1", "rex_job_2", "rex_job_0"]);
+}
