@@ -62,6 +62,8 @@ pub struct Start {
     pub payload_limit: usize,
     /// A JSON object's text: the queue's `settings`.
     pub settings: String,
+    /// The text of an `Application`, for a worker or executors that must know it; else empty.
+    pub application: String,
     /// For what rex-host does itself.
     pub duty: Option<Duty>,
     /// Of jobs, where that is the duty.
@@ -77,6 +79,8 @@ pub struct Executor {
     pub level: Level,
     /// The file to load.
     pub plugin: String,
+    /// Whether it must know the application.
+    pub application: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

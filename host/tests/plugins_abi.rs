@@ -280,6 +280,7 @@ fn what_crosses_is_understood_by_both_versions() {
         queue: "q".to_owned(),
         level: rex_plugin_api::Level::Warning,
         settings: json!({"a": [1]}).as_object().unwrap().clone(),
+        application: Default::default(),
     };
     let read: v1::Start = crosses(&start);
     assert_eq!((read.worker.as_str(), read.queue.as_str()), ("w", "q"));

@@ -1,6 +1,6 @@
 //! What a plugin's author implements to add a command to `rex-host` and `rex`.
 
-use crate::Result;
+use crate::{Application, Error, Result};
 
 /// A command: `rex-host NAME ARGUMENTS…` runs it in a process of its own.
 ///
@@ -33,10 +33,25 @@ pub trait Command: Default + 'static {
     const ARGUMENTS: &'static str = "";
     /// What `--help` says below the usage line.
     const HELP: &'static str = "";
+    /// Whether the command must know the application that it is run for, its passwords included.
+    /// Then it takes `--project`, `--set` and the like as rex-host's own commands do, and
+    /// [`run_in`](Command::run_in) is called.
+    const APPLICATION: bool = false;
 
     /// Runs the command; `arguments` are the words after its name.
     ///
     /// # Errors
     /// Any error is printed, and the exit code is 1.
-    fn run(&mut self, arguments: &[String]) -> Result<()>;
+    fn run(&mut self, arguments: &[String]) -> Result<()> {
+        self.run_in(&Application::default(), arguments)
+    }
+
+    /// As [`run`](Command::run), for a command that must know the application.
+    ///
+    /// # Errors
+    /// As [`run`](Command::run).
+    fn run_in(&mut self, application: &Application, arguments: &[String]) -> Result<()> {
+        let _ = (application, arguments);
+        Err(Error::new("the command does nothing"))
+    }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::abi::{Buffer, Host};
+use crate::application::Application;
 use crate::error::{Error, Result};
 use crate::ops::{self, Log, Submit};
 use crate::payload::Payload;
@@ -49,6 +50,7 @@ pub struct Context<'a> {
     pub(crate) attempt: u32,
     pub(crate) level: Level,
     pub(crate) settings: &'a Map<String, Value>,
+    pub(crate) application: &'a Application,
 }
 
 impl Context<'_> {
@@ -70,6 +72,12 @@ impl Context<'_> {
     /// The map `settings` of the queue's entry in `asynctask_workers`; empty when there is none.
     pub fn settings(&self) -> &Map<String, Value> {
         self.settings
+    }
+
+    /// The application, for a worker or executor whose `APPLICATION` says that it must know it; empty
+    /// for any other.
+    pub fn application(&self) -> &Application {
+        self.application
     }
 
     /// Writes a log line under the worker's logger, in step with what the worker prints. Records

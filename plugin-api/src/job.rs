@@ -43,6 +43,10 @@ use crate::{Context, Error, Payload, Result};
 /// assert_eq!(run.facets, [("count".to_owned(), json!({"value": 2}))]);
 /// ```
 pub trait JobExecutor: Default + 'static {
+    /// Whether the executor must know the application that it works for
+    /// ([`Context::application`](crate::Context::application)), its passwords included.
+    const APPLICATION: bool = false;
+
     /// Runs one job.
     ///
     /// # Errors

@@ -30,11 +30,12 @@
 //! What a worker prints goes to the host's output, in step with its log lines. An `Err`, a panic or
 //! a crash costs the task in hand one attempt and nothing else.
 //!
-//! Modules in reading order: [`worker`], [`command`], [`job`] and [`context`] are what an author implements and is given,
+//! Modules in reading order: [`worker`], [`command`], [`job`], [`context`] and [`application`] are what an author implements and is given,
 //! [`payload`] and [`error`] the values they exchange, [`testing`] a host for tests; [`ops`] names
 //! what crosses the boundary, [`abi`] is the boundary itself.
 
 pub mod abi;
+pub mod application;
 pub mod command;
 pub mod context;
 pub mod error;
@@ -47,6 +48,7 @@ mod registry;
 pub mod testing;
 pub mod worker;
 
+pub use application::Application;
 pub use command::Command;
 pub use context::{Context, Level};
 pub use error::{Error, Result, ResultExt};

@@ -9,6 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::application::Application;
 use crate::context::Level;
 
 /// The plugin API's version. The major one is the frozen layout; the minor one rises with each
@@ -20,7 +21,7 @@ pub struct ApiVersion {
 }
 
 /// What this crate speaks.
-pub const API: ApiVersion = ApiVersion { major: 1, minor: 3 };
+pub const API: ApiVersion = ApiVersion { major: 1, minor: 4 };
 
 impl fmt::Display for ApiVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,6 +93,9 @@ pub struct WorkerEntry {
     pub name: String,
     /// The logger's name: the worker's type.
     pub logger: String,
+    /// Whether it must know the application. Since API 1.4.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub application: bool,
 }
 
 /// See [`Command`](crate::Command).
@@ -101,6 +105,14 @@ pub struct CommandEntry {
     pub about: String,
     pub arguments: String,
     pub help: String,
+    /// Whether it must know the application. Since API 1.4.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub application: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde takes")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// See [`JobExecutor`](crate::JobExecutor).
@@ -110,12 +122,18 @@ pub struct ExecutorEntry {
     pub name: String,
     /// The logger's name: the executor's type.
     pub logger: String,
+    /// Whether it must know the application. Since API 1.4.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub application: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunCommand {
     pub command: String,
     pub arguments: Vec<String>,
+    /// For a command that declares that it must know it. Since API 1.4.
+    #[serde(default)]
+    pub application: Application,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -126,6 +144,9 @@ pub struct Start {
     pub level: Level,
     #[serde(default)]
     pub settings: Map<String, Value>,
+    /// For a worker that declares that it must know it. Since API 1.4.
+    #[serde(default)]
+    pub application: Application,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -147,6 +168,9 @@ pub struct JobHeader {
     pub level: Level,
     #[serde(default)]
     pub settings: Map<String, Value>,
+    /// For an executor that declares that it must know it. Since API 1.4.
+    #[serde(default)]
+    pub application: Application,
 }
 
 /// Fields of the row of `table` that belongs to the job in hand.

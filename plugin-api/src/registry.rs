@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use serde::de::DeserializeOwned;
 
 use crate::abi::{Buffer, Host};
+use crate::application::Application;
 use crate::command::Command;
 use crate::context::{Context, Level};
 use crate::error::Result;
@@ -30,7 +31,7 @@ pub struct Registry {
 }
 
 /// Makes a [`Command`] and runs it.
-type RunsCommand = fn(&[String]) -> Result<()>;
+type RunsCommand = fn(&Application, &[String]) -> Result<()>;
 
 /// Makes a [`JobExecutor`] and runs it.
 type RunsJob = fn(&Job, &JobContext) -> Result<()>;
@@ -73,7 +74,8 @@ impl Registry {
     /// Adds a worker; its logger is named after its type.
     #[must_use]
     pub fn worker<W: Worker>(mut self, name: &str) -> Registry {
-        let entry = WorkerEntry { name: name.to_owned(), logger: logger::<W>(name) };
+        let (name, logger) = (name.to_owned(), logger::<W>(name));
+        let entry = WorkerEntry { name, logger, application: W::APPLICATION };
         self.manifest.workers.push(entry);
         self.makers.push(|| Box::new(W::default()));
         self
@@ -87,15 +89,20 @@ impl Registry {
             about: C::ABOUT.to_owned(),
             arguments: C::ARGUMENTS.to_owned(),
             help: C::HELP.to_owned(),
+            application: C::APPLICATION,
         });
-        self.commands.push(|arguments| C::default().run(arguments));
+        self.commands.push(|application, arguments| match C::APPLICATION {
+            true => C::default().run_in(application, arguments),
+            false => C::default().run(arguments),
+        });
         self
     }
 
     /// Adds an executor of the jobs of one type; its logger is named after its type.
     #[must_use]
     pub fn executor<E: JobExecutor>(mut self, name: &str) -> Registry {
-        let entry = ExecutorEntry { name: name.to_owned(), logger: logger::<E>(name) };
+        let (name, logger) = (name.to_owned(), logger::<E>(name));
+        let entry = ExecutorEntry { name, logger, application: E::APPLICATION };
         self.manifest.executors.push(entry);
         self.executors.push(|job, ctx| E::default().run(job, ctx));
         self
@@ -196,7 +203,7 @@ fn run_command(registry: &Registry, run: &RunCommand, output: &mut Buffer) -> u3
     let Some(command) = position.and_then(|n| registry.commands.get(n)) else {
         return bad_input(output, &format!("the plugin has no command `{}`", run.command));
     };
-    let result = guard(|| command(&run.arguments));
+    let result = guard(|| command(&run.application, &run.arguments));
     flush_stdio();
     outcome(result, output)
 }
@@ -221,6 +228,7 @@ fn run_job(
         attempt: header.task.attempt,
         level: header.level,
         settings: &header.settings,
+        application: &header.application,
     });
     let result = guard(|| run(&job, &ctx));
     flush_stdio();
@@ -279,6 +287,7 @@ fn context<'a>(host: &'a dyn Host, start: &'a Start, header: &TaskHeader) -> Con
         attempt: header.attempt,
         level: start.level,
         settings: &start.settings,
+        application: &start.application,
     }
 }
 

@@ -19,6 +19,7 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::{Map, Value};
 
 use crate::abi::{Buffer, Host};
+use crate::application::Application;
 use crate::context::Context;
 use crate::error::Result;
 use crate::job::{Job, JobContext, JobExecutor};
@@ -57,7 +58,16 @@ pub fn run<W: Worker>(worker: &mut W, payload: Value) -> Run {
 /// When `payload` is no JSON object.
 pub fn run_with<W: Worker>(worker: &mut W, payload: Value, settings: Map<String, Value>) -> Run {
     let payload = Payload::try_from(payload).expect("a payload is a JSON object");
-    record(&settings, |ctx| worker.process(&payload, &ctx))
+    record(&settings, &Application::default(), |ctx| worker.process(&payload, &ctx))
+}
+
+/// As [`run`], for the worker of an application.
+///
+/// # Panics
+/// When `payload` is no JSON object.
+pub fn run_in<W: Worker>(worker: &mut W, payload: Value, application: &Application) -> Run {
+    let payload = Payload::try_from(payload).expect("a payload is a JSON object");
+    record(&Map::new(), application, |ctx| worker.process(&payload, &ctx))
 }
 
 /// Has `executor` run job 1 of the owner `test` with this payload.
@@ -67,10 +77,14 @@ pub fn run_with<W: Worker>(worker: &mut W, payload: Value, settings: Map<String,
 pub fn run_job<E: JobExecutor>(executor: &mut E, payload: Value) -> Run {
     let payload = Payload::try_from(payload).expect("a payload is a JSON object");
     let job = Job { code: 1, owner: "test".to_owned(), title: None, payload };
-    record(&Map::new(), |ctx| executor.run(&job, &JobContext(ctx)))
+    record(&Map::new(), &Application::default(), |ctx| executor.run(&job, &JobContext(ctx)))
 }
 
-fn record(settings: &Map<String, Value>, work: impl FnOnce(Context) -> Result<()>) -> Run {
+fn record(
+    settings: &Map<String, Value>,
+    application: &Application,
+    work: impl FnOnce(Context) -> Result<()>,
+) -> Run {
     let recorder = Recorder::default();
     let ctx = Context {
         host: &recorder,
@@ -79,6 +93,7 @@ fn record(settings: &Map<String, Value>, work: impl FnOnce(Context) -> Result<()
         attempt: 1,
         level: registry::ALL,
         settings,
+        application,
     };
     let result = registry::guard(|| work(ctx));
     let Recorded { logs, submitted, facets, progress } =

@@ -7,6 +7,10 @@ use crate::{Context, Payload, Result};
 /// A value is made with `Default` when the worker's process starts, and made anew after a panic.
 /// State between tasks is allowed and lost with the process: keep nothing in it that matters.
 pub trait Worker: Default + Send + 'static {
+    /// Whether the worker must know the application that it works for
+    /// ([`Context::application`](crate::Context::application)), its passwords included.
+    const APPLICATION: bool = false;
+
     /// Processes one task. `Err` or a panic fails the task; what the task asked for through `ctx`
     /// (requeue, submit) is then dropped, and takes effect together with the success otherwise.
     ///

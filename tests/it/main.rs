@@ -8,6 +8,8 @@ mod crashing;
 mod delivery;
 mod deploy;
 mod jobs;
+mod mart_crashes;
+mod marts;
 mod outage;
 mod plugin_commands;
 mod query;

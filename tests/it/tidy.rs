@@ -91,7 +91,8 @@ fn crates_depend_in_one_direction() {
             ],
         ),
         ("rex-fixture-frozen-v1", &["rex-plugin-api-v1"]),
-        ("rex-plugin-mart", &["rex-plugin-api", "rex-db", "rex-deploy", "rex-htsql", "rex-yaml"]),
+        ("rex-mart", &["rex-db", "rex-deploy", "rex-htsql", "rex-yaml"]),
+        ("rex-plugin-mart", &["rex-plugin-api", "rex-mart", "rex-yaml"]),
     ]);
     for (package, needs) in dependencies() {
         if package == "rex-tests" || package == "rex-test-support" {

@@ -42,4 +42,4 @@ pub use format::Printer;
 pub use json_param::{from_json, from_typed_json};
 pub use product::Product;
 pub use rex_pg::{Address, BadAddress};
-pub use session::{Config, Gateway, Session, Sink};
+pub use session::{Config, Gateway, Nowhere, Session, Sink};

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::SinkExt as _;
 use rex_htsql::catalog::Catalog;
 use rex_htsql::error::Kind;
 use rex_htsql::pending::Pending;
@@ -54,6 +56,22 @@ pub trait Sink {
 
     /// Asks how to print when the query itself ends in a format command: comes before `begin`.
     fn format(&mut self, format: Format);
+}
+
+/// Takes the answers that nobody reads.
+#[derive(Debug)]
+pub struct Nowhere;
+
+impl Sink for Nowhere {
+    fn begin(&mut self, _profile: &Profile, _is_list: bool) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn item(&mut self, _value: Value) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn format(&mut self, _format: Format) {}
 }
 
 /// Connections are opened and catalogs read on first use. What is not in a transaction begun by
@@ -240,6 +258,32 @@ impl Session {
                 space.begin(MAIN).await?;
             }
             space.connection(MAIN).await?.run(sql).await
+        })
+    }
+
+    /// Feeds rows to a `COPY … FROM STDIN` on the main database, within the shared transaction if
+    /// there is one; how many there were. `rows` is what the statement's format says, in pieces.
+    ///
+    /// # Errors
+    /// The server's text. There is no savepoint: a shared transaction can then only be rolled back.
+    pub fn copy_in(
+        &mut self,
+        statement: &str,
+        rows: impl IntoIterator<Item = Vec<u8>>,
+    ) -> Result<u64, Error> {
+        let (space, grouped) = (&self.space, self.grouped);
+        self.runtime.block_on(async {
+            if grouped {
+                space.begin(MAIN).await?;
+            }
+            let connection = space.connection(MAIN).await?;
+            let failed = |error: tokio_postgres::Error| driver::error(&error, statement, 0);
+            let sink = connection.client().copy_in::<_, Bytes>(statement).await;
+            let mut sink = std::pin::pin!(sink.map_err(failed)?);
+            for piece in rows {
+                sink.send(piece.into()).await.map_err(failed)?;
+            }
+            sink.finish().await.map_err(failed)
         })
     }
 

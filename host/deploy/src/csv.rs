@@ -3,15 +3,15 @@
 
 /// A line: its fields, and how it was written.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Line {
-    pub(crate) fields: Vec<String>,
-    pub(crate) text: String,
+pub struct Line {
+    pub fields: Vec<String>,
+    pub text: String,
     /// Counted from 1.
-    pub(crate) number: usize,
+    pub number: usize,
 }
 
 /// The lines of a text.
-pub(crate) fn lines(text: &str) -> Vec<Line> {
+pub fn lines(text: &str) -> Vec<Line> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut lines = Vec::new();
     let mut number = 1;

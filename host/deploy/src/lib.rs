@@ -10,6 +10,7 @@
 //! | `generator` | the bodies of triggers that fill identities |
 //! | `image` | the structure of the database, read once |
 //! | `rows` | the rows that facts are about |
+//! | `shape` | a database in the terms of facts, for others |
 //! | `comment` | what is remembered in comments |
 //! | `name`, `column_type`, `sql`, `json`, `csv` | names, types and texts |
 
@@ -18,7 +19,7 @@ mod change;
 mod column;
 mod column_type;
 mod comment;
-mod csv;
+pub mod csv;
 mod data;
 mod deployer;
 mod fact;
@@ -30,9 +31,11 @@ mod link;
 mod name;
 mod raw;
 mod rows;
+mod shape;
 mod spec;
-mod sql;
+pub mod sql;
 mod table;
 
 pub use deployer::Deployer;
 pub use fact::Facts;
+pub use shape::{FieldKind, FieldShape, TableShape};

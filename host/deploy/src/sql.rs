@@ -1,7 +1,7 @@
 //! Names and values in SQL text.
 
 /// A quoted name.
-pub(crate) fn name(name: &str) -> String {
+pub fn name(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
@@ -11,7 +11,7 @@ pub(crate) fn names<'a>(all: impl IntoIterator<Item = &'a str>) -> String {
 }
 
 /// A text literal.
-pub(crate) fn text(text: &str) -> String {
+pub fn text(text: &str) -> String {
     let quoted = text.replace('\'', "''");
     if quoted.contains('\\') {
         format!("E'{}'", quoted.replace('\\', "\\\\"))

@@ -201,6 +201,39 @@ impl Address {
         &self.database
     }
 
+    /// What the programs of PostgreSQL (`pg_dump`, `psql`) find in their environment to connect to
+    /// the same place.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        let all = |part: &dyn Fn(&Host) -> String| {
+            self.hosts.iter().map(part).collect::<Vec<String>>().join(",")
+        };
+        let mut variables = vec![
+            ("PGHOST", all(&|host| host.name.clone())),
+            ("PGPORT", all(&|host| host.port.to_string())),
+            ("PGUSER", self.user.clone()),
+            ("PGDATABASE", self.database.clone()),
+            ("PGSSLMODE", self.protection.as_str().to_owned()),
+            ("PGCONNECT_TIMEOUT", self.connect_timeout.as_secs().to_string()),
+        ];
+        if self.hosts.iter().any(|host| host.address.is_some()) {
+            let address = |host: &Host| host.address.map_or(String::new(), |ip| ip.to_string());
+            variables.push(("PGHOSTADDR", all(&address)));
+        }
+        let files = [
+            ("PGSSLROOTCERT", &self.tls.root),
+            ("PGSSLCERT", &self.tls.certificate),
+            ("PGSSLKEY", &self.tls.key),
+            ("PGSSLCRL", &self.tls.revoked),
+        ];
+        let path = |path: &PathBuf| path.display().to_string();
+        variables.extend(
+            files.into_iter().filter_map(|(name, file)| Some((name, path(file.as_ref()?)))),
+        );
+        variables.extend(self.password.clone().map(|password| ("PGPASSWORD", password)));
+        variables.extend(self.options.clone().map(|options| ("PGOPTIONS", options)));
+        variables
+    }
+
     /// The driver's connector for TLS.
     ///
     /// # Errors

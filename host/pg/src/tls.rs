@@ -43,6 +43,17 @@ impl Protection {
             _ => return None,
         })
     }
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Protection::Disable => "disable",
+            Protection::Allow => "allow",
+            Protection::Prefer => "prefer",
+            Protection::Require => "require",
+            Protection::VerifyCa => "verify-ca",
+            Protection::VerifyFull => "verify-full",
+        }
+    }
 }
 
 /// `sslrootcert`, `sslcert` and `sslkey`; `None` for libpq's places in `~/.postgresql/`.

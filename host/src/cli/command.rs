@@ -3,7 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -11,19 +11,21 @@ use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use rex_plugin_api::Application;
 use rex_plugin_api::abi::{Buffer, Host};
 use rex_plugin_api::ops::{self, CommandEntry, Failure as Cause, RunCommand};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
+use super::Environment;
 use super::failure::Failure;
-use super::place::Place;
+use super::place::{Common, Place};
 use crate::plugins::source::Source;
 use crate::plugins::{Finder, PluginFile, Reason, load};
 use crate::supervisor::exit::signal_name;
 use crate::worker::leash;
 
-/// The hidden subcommand of the process. Its arguments: the spelling, the plugin's path, the
-/// command's name, its arguments.
+/// The hidden subcommand of the process. Its arguments: the spelling, the plugin's path, the number of
+/// the file that tells the application or `-`, the command's name, its arguments.
 pub(crate) const SUBCOMMAND: &str = "command-process";
 
 /// This binary, whatever has happened to its file since it was started.
@@ -58,6 +60,7 @@ pub(crate) enum Outcome {
 /// When its process cannot be started, or crashed.
 pub(crate) fn run(
     place: &Place,
+    environment: &Environment,
     name: &str,
     arguments: &[OsString],
     spelling: Spelling,
@@ -88,6 +91,11 @@ pub(crate) fn run(
             _ => Ok(Outcome::Ran(0)),
         };
     }
+    let mut arguments = arguments.to_vec();
+    let application = match entry.application {
+        true => Some(told(place, environment, &mut arguments, spelling)?),
+        false => None,
+    };
     // Ctrl-C is the command's to take: the terminal sends it there, too.
     let _still_ours = signal_hook::flag::register(libc::SIGINT, Arc::new(AtomicBool::new(false)));
     let failed = |error: io::Error| {
@@ -98,6 +106,7 @@ pub(crate) fn run(
         .arg0("rex-host")
         .args([OsStr::new(SUBCOMMAND), OsStr::new(spelling.word())])
         .arg(format!("/proc/self/fd/{}", copy.as_raw_fd()))
+        .arg(application.as_ref().map_or("-".to_owned(), |memory| memory.as_raw_fd().to_string()))
         .arg(name)
         .args(arguments)
         .env("REX_PLUGINS", &place.plugins)
@@ -119,6 +128,26 @@ pub(crate) fn run(
             Err(Failure::new(text))
         }
     }
+}
+
+/// What the command is told of the application, in memory that its process inherits. The options that
+/// say which one it is are taken from the arguments, where `rex` has not done so.
+fn told(
+    place: &Place,
+    environment: &Environment,
+    arguments: &mut Vec<OsString>,
+    spelling: Spelling,
+) -> Result<File, Failure> {
+    let text = match spelling {
+        Spelling::Original => place.told()?,
+        Spelling::Native => Common::take(arguments)?.place(environment)?.told()?,
+    };
+    let failed = |error: io::Error| Failure::new("cannot tell the application").because(&error);
+    let memory = memfd_create("rex-application", MemfdFlags::empty());
+    let mut memory = memory.map(File::from).map_err(|error| failed(error.into()))?;
+    memory.write_all(text.as_bytes()).map_err(failed)?;
+    memory.rewind().map_err(failed)?;
+    Ok(memory)
 }
 
 /// The plugin's content in memory, sealed: whatever becomes of the file, the process runs what was
@@ -167,8 +196,10 @@ impl Host for NoHost {
 
 /// Loads the plugin and runs its command.
 pub(crate) fn process(arguments: &[OsString]) -> ExitCode {
-    let [spelling, path, name, arguments @ ..] = arguments else { return ExitCode::from(2) };
-    match obey(path, name, arguments) {
+    let [spelling, path, application, name, arguments @ ..] = arguments else {
+        return ExitCode::from(2);
+    };
+    match obey(path, application, name, arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(text) => {
             let text = if spelling == Spelling::Original.word() {
@@ -183,7 +214,12 @@ pub(crate) fn process(arguments: &[OsString]) -> ExitCode {
     }
 }
 
-fn obey(path: &OsStr, name: &OsStr, arguments: &[OsString]) -> Result<(), String> {
+fn obey(
+    path: &OsStr,
+    application: &OsStr,
+    name: &OsStr,
+    arguments: &[OsString],
+) -> Result<(), String> {
     // Who is told to end by killing the program that was started is told so too.
     let term = Some(rustix::process::Signal::TERM);
     rustix::process::set_parent_process_death_signal(term).map_err(|error| error.to_string())?;
@@ -192,7 +228,16 @@ fn obey(path: &OsStr, name: &OsStr, arguments: &[OsString]) -> Result<(), String
         arguments.iter().map(|word| word.clone().into_string()).collect();
     let words = words.map_err(|word| format!("the argument {word:?} is not UTF-8"))?;
     let loaded = load(Path::new(path), &NoHost).map_err(|error| error.to_string())?;
-    let run = RunCommand { command: name.to_string_lossy().into_owned(), arguments: words };
+    let application = match application.to_str() {
+        None | Some("-") => Application::default(),
+        Some(number) => {
+            let text = std::fs::read(format!("/proc/self/fd/{number}"));
+            let text = text.map_err(|error| error.to_string())?;
+            serde_json::from_slice(&text).map_err(|error| error.to_string())?
+        }
+    };
+    let command = name.to_string_lossy().into_owned();
+    let run = RunCommand { command, arguments: words, application };
     let input = serde_json::to_vec(&run).map_err(|error| error.to_string())?;
     let mut output = Buffer::default();
     match loaded.plugin.call(ops::PLUGIN_COMMAND, &input, &mut output) {

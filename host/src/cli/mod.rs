@@ -172,7 +172,7 @@ fn original(arguments: &[OsString]) -> ExitCode {
     let command = |sources: Sources, name: &str, arguments: &[String]| {
         let place = Place::find(sources, &environment)?;
         let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
-        Ok(match command::run(&place, name, &arguments, Spelling::Original)? {
+        Ok(match command::run(&place, &environment, name, &arguments, Spelling::Original)? {
             Outcome::Ran(code) => Some(code),
             Outcome::Unknown(_) => None,
         })
@@ -210,7 +210,7 @@ fn of_plugin(
     let place = Common::default().place(environment)?;
     let (name, arguments) = words.split_first().ok_or_else(|| Failure::new("no command"))?;
     let name = name.to_string_lossy();
-    let notes = match command::run(&place, &name, arguments, Spelling::Native)? {
+    let notes = match command::run(&place, environment, &name, arguments, Spelling::Native)? {
         Outcome::Ran(code) => return Ok(ExitCode::from(code)),
         Outcome::Unknown(notes) => notes,
     };

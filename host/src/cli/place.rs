@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::Environment;
 use super::failure::Failure;
 use super::output;
-use crate::settings::{self, Globals, Settings, Sources};
+use crate::settings::{self, Application, Globals, Settings, Sources};
 use crate::state::State;
 
 /// Options that every command has.
@@ -44,7 +44,55 @@ pub(crate) struct Common {
     pub(crate) name: Option<String>,
 }
 
+/// The options of [`Common`] that take a value.
+const OPTIONS: [&str; 8] =
+    ["project", "require", "set", "config", "settings", "plugins", "state", "name"];
+
 impl Common {
+    /// Takes what is ours out of the arguments of a command that a plugin has. What comes after `--` is
+    /// the command's.
+    ///
+    /// # Errors
+    /// An option has no value.
+    pub(crate) fn take(arguments: &mut Vec<OsString>) -> Result<Common, Failure> {
+        let mut common = Common::default();
+        let mut rest = Vec::new();
+        let mut words = std::mem::take(arguments).into_iter();
+        while let Some(word) = words.next() {
+            let ours = word.to_str().and_then(|word| {
+                let (name, value) = match word.strip_prefix("--")?.split_once('=') {
+                    Some((name, value)) => (name, Some(value.to_owned())),
+                    None => (&word[2..], None),
+                };
+                OPTIONS.iter().find(|option| **option == name).map(|option| (*option, value))
+            });
+            let Some((name, value)) = ours else {
+                let is_end = word == "--";
+                rest.push(word);
+                if is_end {
+                    break;
+                }
+                continue;
+            };
+            let next = || words.next().and_then(|word| word.into_string().ok());
+            let value = value.or_else(next);
+            let value = value.ok_or_else(|| Failure::new(format!("--{name} needs a value")))?;
+            match name {
+                "project" => common.project = Some(value),
+                "require" => common.require.push(value),
+                "set" => common.set.push(value),
+                "config" => common.config = Some(value.into()),
+                "settings" => common.settings = Some(value.into()),
+                "plugins" => common.plugins = Some(value.into()),
+                "state" => common.state = Some(value.into()),
+                _ => common.name = Some(value),
+            }
+        }
+        rest.extend(words);
+        *arguments = rest;
+        Ok(common)
+    }
+
     pub(crate) fn sources(&self, environment: &Environment) -> Sources {
         let text = |path: &Path| Value::String(path.to_string_lossy().into_owned());
         let paths = [
@@ -152,6 +200,16 @@ impl Place {
     /// In the original's words.
     pub(crate) fn settings(&self) -> Result<Settings, Failure> {
         Ok(settings::resolve_transport(&self.sources, &self.globals)?)
+    }
+
+    /// What plugins that must know the application are told: the text of an `Application`.
+    ///
+    /// # Errors
+    /// As [`Place::settings`].
+    pub(crate) fn told(&self) -> Result<String, Failure> {
+        let application = Application::load(&self.sources, &self.globals)?.told()?;
+        serde_json::to_string(&application)
+            .map_err(|error| Failure::new("cannot tell the application").because(&error))
     }
 
     /// The transport that the settings name, else the embedded queue.

@@ -342,6 +342,7 @@ impl Reader {
             let plan = Arc::new(only.plan(&queues, payload_limit, catalog)?);
             queues = BTreeMap::from([(only.queue.clone(), plan)]);
         }
+        self.tell(&mut queues, catalog)?;
         let plan = Plan {
             queues,
             schedules,
@@ -367,6 +368,28 @@ impl Reader {
             },
         };
         Ok((plan, settings))
+    }
+
+    /// Tells the queues of the application whose workers or executors must know it.
+    fn tell(
+        &self,
+        queues: &mut BTreeMap<QueueName, Arc<QueuePlan>>,
+        catalog: &Catalog,
+    ) -> Result<(), Failure> {
+        let must_know = |plan: &QueuePlan| {
+            let worker = catalog.worker(&plan.worker).filter(|_| plan.duty.is_none());
+            worker.is_some_and(|(_, worker)| worker.application)
+                || plan.executors.iter().any(|executor| executor.application)
+        };
+        let mut told = queues.values_mut().filter(|plan| must_know(plan)).peekable();
+        if told.peek().is_none() {
+            return Ok(());
+        }
+        let text = self.place.told().map_err(Failure::configuration)?;
+        for plan in told {
+            Arc::make_mut(plan).application.clone_from(&text);
+        }
+        Ok(())
     }
 }
 
@@ -474,6 +497,7 @@ fn queue_plan(
         in_flight: settings.max_in_flight.map(|limit| limit as usize),
         payload_limit,
         settings: serde_json::Value::Object(settings.settings.clone()).to_string(),
+        application: String::new(),
     })
 }
 
@@ -493,6 +517,7 @@ fn executors(catalog: &Catalog) -> Vec<ExecutorPlan> {
         name: executor.name.clone(),
         logger: executor.logger.clone(),
         plugin: copy_of(plugin),
+        application: executor.application,
     };
     catalog.executors().into_iter().map(plan).collect()
 }

@@ -104,6 +104,8 @@ pub struct QueuePlan {
     pub payload_limit: usize,
     /// A JSON object's text: what the worker's context shows as its settings.
     pub settings: String,
+    /// The text of an `Application`, for a worker or executors that must know it; else empty.
+    pub application: String,
 }
 
 /// When a process is exchanged for a new one, between tasks.
@@ -133,6 +135,8 @@ pub struct ExecutorPlan {
     pub name: String,
     pub logger: String,
     pub plugin: PluginCopy,
+    /// Whether it must know the application.
+    pub application: bool,
 }
 
 impl QueuePlan {

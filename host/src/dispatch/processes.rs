@@ -296,6 +296,7 @@ impl Host {
                 settings: plan.settings.clone(),
                 duty: plan.duty,
                 executors: plan.executors.iter().map(|of| executor(of, filter)).collect(),
+                application: plan.application.clone(),
             };
             running.send(&self.poller, &ToWorker::Start(start));
         }
@@ -402,5 +403,6 @@ fn executor(plan: &ExecutorPlan, filter: &Filter) -> wire::Executor {
         logger: plan.logger.clone(),
         level: filter.threshold(&plan.logger),
         plugin: plan.plugin.path.to_string_lossy().into_owned(),
+        application: plan.application,
     }
 }

@@ -189,11 +189,11 @@ mod tests {
     const HOST: HostApi = HostApi { version: ApiVersion { major: 1, minor: 2 }, ops: &[1, 2, 3] };
 
     fn worker(name: &str) -> WorkerEntry {
-        WorkerEntry { name: name.to_owned(), logger: "W".to_owned() }
+        WorkerEntry { name: name.to_owned(), logger: "W".to_owned(), application: false }
     }
 
     fn executor(name: &str) -> ExecutorEntry {
-        ExecutorEntry { name: name.to_owned(), logger: "E".to_owned() }
+        ExecutorEntry { name: name.to_owned(), logger: "E".to_owned(), application: false }
     }
 
     fn manifest(edit: impl FnOnce(&mut Manifest)) -> Manifest {

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use rex_plugin_api::application::Project;
 use rex_plugin_api::pyrepr::repr;
 use serde_json::{Map, Value};
 
@@ -91,7 +92,29 @@ impl Application {
         self.validated(None, &["asynctask_workers"])
     }
 
+    /// What is told to plugins that must know the application. Settings that name workers are left
+    /// out.
+    ///
+    /// # Errors
+    /// As [`Application::load`].
+    pub fn told(&self) -> Result<rex_plugin_api::Application, Error> {
+        let skipped = ["asynctask_workers", "asynctask_scheduled_workers"];
+        let mut settings = self.values(None, &skipped)?;
+        let database = Settings::of(&settings).map_err(|error| self.about(error))?.database;
+        settings.retain(|name, _| !skipped.contains(&name.as_str()));
+        let projects = self.packages.iter();
+        let projects = projects
+            .map(|package| Project { name: package.name.clone(), file: package.path.clone() });
+        Ok(rex_plugin_api::Application { settings, database, projects: projects.collect() })
+    }
+
     fn validated(&self, workers: Workers<'_>, skipped: &[&str]) -> Result<Settings, Error> {
+        let values = self.values(workers, skipped)?;
+        Settings::of(&values).map_err(|error| self.about(error))
+    }
+
+    /// The validated values of all settings; the defaults of those that are skipped.
+    fn values(&self, workers: Workers<'_>, skipped: &[&str]) -> Result<Map<String, Value>, Error> {
         let mut values = Map::new();
         for setting in settings() {
             let raw = self.merged.iter().find(|(name, ..)| *name == setting.name);
@@ -106,7 +129,7 @@ impl Application {
         if self.includes(JOBS) && workers.is_some() {
             add_job_queues(&mut values);
         }
-        Settings::of(&values).map_err(|error| self.about(error))
+        Ok(values)
     }
 
     /// Every setting with its merged value, sorted by name; nothing is validated.

@@ -152,6 +152,25 @@ pub fn settings() -> Vec<Setting> {
         Setting::new("job_max_age", json!(259_200), |_| Val::uint()),
         Setting::new("job_limits", json!({}), |_| Val::map(Val::Str, job_limit()))
             .merged(Merge::Keys),
+        Setting::new("mart_allow_runtime_creation", json!(false), |_| Val::Bool),
+        Setting::new("mart_default_max_marts_per_owner_definition", json!(3), |_| Val::pint()),
+        Setting::new("mart_dictionary_channel_priority", json!([]), |_| Val::seq(Val::Str)),
+        Setting::new("mart_dictionary_presentation_priority", json!(["form", "sms"]), |_| {
+            Val::seq(Val::Str)
+        }),
+        Setting::new("mart_etl_htsql_extensions", json!({}), dict).merged(Merge::Deep),
+        Setting::new("mart_etl_htsql_gateways", json!({}), dict).merged(Merge::Deep),
+        Setting {
+            extra: check_hosting,
+            ..Setting::new("mart_hosting_cluster", json!(null), |_| Val::maybe(Val::Str))
+        },
+        Setting::new("mart_htsql_cache_depth", json!(20), |_| Val::pint()),
+        Setting::new("mart_htsql_extensions", json!({}), dict).merged(Merge::Deep),
+        Setting::new("mart_max_columns", json!(1000), |_| Val::pint()),
+        Setting::new("mart_max_marts_per_owner", json!(10), |_| Val::pint()),
+        Setting::new("mart_max_name_length", json!(63), |_| Val::pint()),
+        Setting::new("mart_name_prefix", json!("mart_"), |_| Val::maybe(mart_prefix())),
+        Setting::new("mart_runtime_creation_queue", json!("rexmart_create"), |_| Val::Str),
         Setting::new("logging_filters", json!({}), dict).merged(Merge::Deep),
         Setting::new("logging_formatters", json!({}), dict).merged(Merge::Deep),
         Setting::new("logging_handlers", json!({}), dict).merged(Merge::Deep),
@@ -306,6 +325,25 @@ fn check_timezone(value: &Value) -> Result<(), Error> {
         )
         .guard("Got:", rex_plugin_api::pyrepr::repr(value))),
         _ => Ok(()),
+    }
+}
+
+fn mart_prefix() -> Val {
+    Val::Pattern {
+        shown: "^[a-z0-9_]+$",
+        matches: |text| {
+            let is_kept = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            !text.is_empty() && text.chars().all(is_kept)
+        },
+    }
+}
+
+/// Marts are databases of PostgreSQL.
+fn check_hosting(value: &Value) -> Result<(), Error> {
+    let scheme = value.as_str().and_then(|uri| uri.split(':').next());
+    match scheme.is_none_or(|scheme| ["pgsql", "postgresql", "postgres"].contains(&scheme)) {
+        true => Ok(()),
+        false => Err(Error::new("Only PostgreSQL systems can host Marts")),
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
+use rex_plugin_api::application::beside;
 use serde_json::{Map, Value};
 
 use rex_yaml::Error;
@@ -31,12 +32,7 @@ impl Package {
     /// The file of facts about the database that belongs to the project: `NAME.deploy.yaml` beside
     /// `NAME.yaml`, `deploy.yaml` beside the `settings.yaml` of a directory.
     pub fn facts(&self) -> Option<PathBuf> {
-        let path = self.path.as_ref()?;
-        let facts = match path.file_name()?.to_str()? {
-            "settings.yaml" => path.with_file_name("deploy.yaml"),
-            _ => path.with_extension("deploy.yaml"),
-        };
-        facts.is_file().then_some(facts)
+        beside(self.path.as_deref()?, "deploy")
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use rex_plugin_api::abi::{Buffer, Plugin};
 use rex_plugin_api::ops::{self, Failure};
-use rex_plugin_api::{Level, pyrepr};
+use rex_plugin_api::{Application, Level, pyrepr};
 
 use super::link::Link;
 use crate::jobs::{Assignment, Duty, JobFields, What};
@@ -141,6 +141,10 @@ impl Own {
             queue: self.start.queue.clone(),
             level: executor.level,
             settings: serde_json::from_str(&self.start.settings).unwrap_or_default(),
+            application: match executor.application {
+                true => serde_json::from_str(&self.start.application).unwrap_or_default(),
+                false => Application::default(),
+            },
         };
         let mut input = serde_json::to_vec(&header).unwrap_or_default();
         input.push(b'\n');

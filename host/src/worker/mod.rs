@@ -133,11 +133,13 @@ enum Work {
 
 fn start_worker(plugin: &Plugin, start: &Start, buffer: &mut Buffer) -> Result<(), Failure> {
     let settings = serde_json::from_str(&start.settings).unwrap_or_default();
+    let application = serde_json::from_str(&start.application).unwrap_or_default();
     let request = ops::Start {
         worker: start.worker.clone(),
         queue: start.queue.clone(),
         level: start.level,
         settings,
+        application,
     };
     let input = serde_json::to_vec(&request).unwrap_or_default();
     match plugin.call(ops::PLUGIN_START, &input, buffer) {

@@ -2,10 +2,12 @@
 //! repository. It may be absent; then a test says `NOT RUN` and stops.
 
 mod app;
+mod structure;
 
 use std::path::PathBuf;
 
 pub use app::load_app;
+pub use structure::{STRUCTURE, plain};
 
 use crate::env;
 

@@ -5,13 +5,11 @@
 
 use std::path::Path;
 
-use rex_htsql::plan::Format;
-use rex_htsql::profile::Profile;
-use rex_htsql::{Error, Params, Value};
+use rex_htsql::{Error, Params};
 
 use super::interrupt::Interrupt;
 use super::{CommandError, QueryArgs, one};
-use crate::session::{Session, Sink};
+use crate::session::{Nowhere, Session};
 
 /// A statement with the number of its first line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,21 +90,6 @@ pub(super) fn run(
 
 fn located(error: Error, name: &str, statement: &ScriptStatement) -> Error {
     error.wrap("While executing", format!("{name}, line {}", statement.line))
-}
-
-/// Takes the answers that nobody reads.
-struct Nowhere;
-
-impl Sink for Nowhere {
-    fn begin(&mut self, _profile: &Profile, _is_list: bool) -> std::io::Result<()> {
-        Ok(())
-    }
-
-    fn item(&mut self, _value: Value) -> std::io::Result<()> {
-        Ok(())
-    }
-
-    fn format(&mut self, _format: Format) {}
 }
 
 #[cfg(test)]

@@ -2,57 +2,15 @@
 //! structure that the original gave it: columns, constraints, indexes, triggers, comments and
 //! enumerations, by name. So have the tables of its definitions.
 
-use std::collections::BTreeMap;
-
 use rex_htsql::Value;
-use rex_test_support::shared::shared_file;
+use rex_test_support::shared::{STRUCTURE, plain, shared_file};
 use serde_json::{Value as Json, json};
 
 use crate::support::Driver;
 
 /// The structure of a database in the shape of the corpus.
 pub(crate) fn structure(driver: &mut Driver) -> Json {
-    let text = driver.text(
-        "
-SELECT json_build_object(
-  'tables', (SELECT json_object_agg(c.relname, json_strip_nulls(json_build_object(
-    'comment', obj_description(c.oid, 'pg_class'),
-    'columns', (SELECT json_agg(json_build_object(
-        'name', attname, 'type', format_type(atttypid, atttypmod), 'required', attnotnull,
-        'default', pg_get_expr(adbin, adrelid), 'comment', col_description(c.oid, attnum))
-        ORDER BY attnum)
-      FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
-      WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped),
-    'constraints', (SELECT json_agg(json_build_object(
-        'name', conname, 'definition', pg_get_constraintdef(oid)) ORDER BY conname)
-      FROM pg_constraint WHERE conrelid = c.oid),
-    'indexes', (SELECT json_agg(json_build_object('name', indexname, 'definition', indexdef)
-        ORDER BY indexname) FROM pg_indexes WHERE tablename = c.relname),
-    'triggers', (SELECT json_agg(tgname ORDER BY tgname) FROM pg_trigger
-      WHERE tgrelid = c.oid AND NOT tgisinternal)
-  ))) FROM pg_class c WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace),
-  'enums', (SELECT coalesce(json_object_agg(typname, ARRAY(
-      SELECT enumlabel FROM pg_enum WHERE enumtypid = t.oid ORDER BY enumsortorder)), '{}')
-    FROM pg_type t WHERE typtype = 'e')
-)::text",
-    );
-    serde_json::from_str(&text).unwrap()
-}
-
-/// What the corpus does not tell apart: absent entries, and the end of a table's comment.
-pub(crate) fn plain(structure: &Json) -> Json {
-    match structure {
-        Json::Object(members) => {
-            let members = members.iter().filter(|(name, v)| !v.is_null() && *name != "rows");
-            let members = members.map(|(name, value)| match value {
-                Json::String(text) if name == "comment" => (name.clone(), json!(text.trim_end())),
-                other => (name.clone(), plain(other)),
-            });
-            Json::Object(members.collect::<BTreeMap<_, _>>().into_iter().collect())
-        }
-        Json::Array(items) => items.iter().map(plain).collect(),
-        other => other.clone(),
-    }
+    serde_json::from_str(&driver.text(STRUCTURE)).unwrap()
 }
 
 #[track_caller]

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value as Json, json};
 
-use crate::corpus::{plain, structure};
+use rex_test_support::shared::plain;
+
+use crate::corpus::structure;
 use crate::support::Driver;
 
 /// Numbers that look random, the same ones each time (xorshift).

@@ -63,6 +63,9 @@ pub enum Val {
     OMap(Box<Val>, Box<Val>),
     Record(Record),
     Union(Union),
+    /// What another validator lets through, looked at once more: the function gives the value, or
+    /// what stands for it, or says what is wrong.
+    Checked(Box<Val>, fn(&Value) -> Result<Value, Error>),
 }
 
 /// A mapping with known fields.
@@ -152,6 +155,10 @@ impl Val {
         Val::Map(Box::new(key), Box::new(value))
     }
 
+    pub fn checked(val: Val, check: fn(&Value) -> Result<Value, Error>) -> Val {
+        Val::Checked(Box::new(val), check)
+    }
+
     pub fn record(fields: Vec<Field>) -> Val {
         Val::Record(Record { fields, open: false })
     }
@@ -199,6 +206,10 @@ impl Val {
             Val::OMap(key, value) => compound::omap(key, value, input),
             Val::Record(record) => compound::record(record, input),
             Val::Union(union) => compound::union(union, input),
+            Val::Checked(val, check) => check(&val.check(input)?).map_err(|error| match input {
+                Input::Value(_) => error,
+                Input::Node(node) => error.guard("While parsing:", &node.mark),
+            }),
             Val::Any => match input {
                 Input::Value(value) => Ok(value.clone()),
                 Input::Node(node) => node.value(),

@@ -397,3 +397,16 @@ fn alternatives() {
     yaml(&Val::maybe(int()), "", json!(null));
     yaml_refused(&Val::maybe(int()), "NaN", "Expected an integer\nGot:\n    NaN\n@");
 }
+
+#[test]
+fn what_is_looked_at_once_more() {
+    let val = Val::checked(Val::Str, |value| match value.as_str() {
+        Some("") => Err(Error::new("Expected some text")),
+        text => Ok(text.unwrap_or_default().to_uppercase().into()),
+    });
+    value(&val, json!("a"), json!("A"));
+    yaml(&val, "a", json!("A"));
+    refused(&val, json!(1), "Expected a string\nGot:\n    1");
+    refused(&val, json!(""), "Expected some text");
+    yaml_refused(&val, "''", "Expected some text\n@");
+}

@@ -1,0 +1,439 @@
+//! The tables that assessments go into: which fields they have, how tables and columns are called,
+//! and the facts that make them.
+
+use std::collections::BTreeSet;
+
+use rex_yaml::Error;
+use serde_json::{Value, json};
+
+use super::field::{Field, Kind};
+use super::instrument::{Instrument, Question, Type, Version};
+use crate::definition::{Assessment, Identifiable, RelationshipKind};
+use crate::name::{self, MAX_LENGTH};
+use crate::processor::{Described, Description};
+
+pub(super) const ASSESSMENT: &str = "assessment_uid";
+pub(super) const VERSION: &str = "instrument_version_uid";
+pub(super) const SEQUENCE: &str = "record_seq";
+
+/// All tables of an assessment.
+#[derive(Debug)]
+pub(super) struct Tables {
+    pub(super) name: String,
+    kind: RelationshipKind,
+    /// Labels of the links to parents.
+    pub(super) parents: Vec<String>,
+    /// Those of the primary table.
+    pub(super) fields: Vec<Field>,
+    pub(super) children: Vec<Child>,
+    /// Facets that hold what does not fit into the primary table.
+    pub(super) overflow: Vec<Overflow>,
+    title: Option<String>,
+    description: Option<String>,
+}
+
+/// The table of a field that has fields.
+#[derive(Debug)]
+pub(super) struct Child {
+    /// Of the field.
+    pub(super) id: String,
+    pub(super) name: String,
+    /// Whether a record of the primary table has a list of records in it, or one.
+    pub(super) is_list: bool,
+    /// Each with where its value is: a subfield, or a row and a column.
+    pub(super) fields: Vec<(Vec<String>, Field)>,
+    identifiable: bool,
+    description: Option<String>,
+}
+
+#[derive(Debug)]
+pub(super) struct Overflow {
+    pub(super) name: String,
+    pub(super) fields: Vec<Field>,
+}
+
+/// What tables are made of while fields are gathered.
+pub(super) struct Builder<'a> {
+    assessment: &'a Assessment,
+    fields: Vec<Field>,
+    children: Vec<Child>,
+    title: Option<String>,
+    description: Option<String>,
+}
+
+impl<'a> Builder<'a> {
+    /// Begins with the fields of the selector.
+    pub(super) fn new(assessment: &'a Assessment, selected: Vec<Field>) -> Builder<'a> {
+        let fields = Vec::new();
+        let mut builder =
+            Builder { assessment, fields, children: Vec::new(), title: None, description: None };
+        for field in selected {
+            builder.fields.push(field);
+        }
+        builder
+    }
+
+    /// Columns that are computed later.
+    pub(super) fn calculations(&mut self) -> Result<(), Error> {
+        for calculation in &self.assessment.post_load_calculations {
+            let mut field = Field::new(&calculation.name, Kind::Simple(calculation.ty), "")?;
+            field.source = Some("RexMart Calculation");
+            self.add(field)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn instrument(&mut self, instrument: &Instrument) -> Result<(), Error> {
+        for version in &instrument.versions {
+            if self.title.is_none() {
+                self.title = version.wording.title.clone().or_else(|| version.title.clone());
+            }
+            if self.description.is_none() {
+                self.description.clone_from(&version.description);
+            }
+            for question in &version.fields {
+                if is_wanted(self.assessment.fields.as_deref(), &question.id) {
+                    self.question(version, question)?;
+                }
+            }
+            for question in &version.calculations {
+                if is_wanted(self.assessment.calculations.as_deref(), &question.id) {
+                    let field = field(version, question, &question.id, &question.id)?;
+                    self.add(Field { source: Some("RIOS Calculation Set"), ..field })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn question(&mut self, version: &Version, question: &Question) -> Result<(), Error> {
+        let path = |parts: &[&str]| parts.join(".");
+        let mut fields = Vec::new();
+        let is_list = match &question.ty {
+            Type::Plain(..) => {
+                return self.add(field(version, question, &question.id, &question.id)?);
+            }
+            Type::RecordList(record) => {
+                for sub in record {
+                    let place = path(&[&question.id, &sub.id]);
+                    if self.is_part_wanted(&question.id, &place) {
+                        fields.push((vec![sub.id.clone()], field(version, sub, &sub.id, &place)?));
+                    }
+                }
+                true
+            }
+            Type::Matrix(rows, columns) => {
+                for row in rows {
+                    for column in columns {
+                        let place = path(&[&question.id, row, &column.id]);
+                        if !self.is_part_wanted(&question.id, &place) {
+                            continue;
+                        }
+                        let id = format!("{row}_{}", column.id);
+                        let wording = path(&[&question.id, &column.id]);
+                        let field = field(version, column, &id, &wording)?;
+                        fields.push((vec![row.clone(), column.id.clone()], field));
+                    }
+                }
+                false
+            }
+        };
+        let asked = version.wording.questions.get(&question.id).cloned();
+        let description = asked.or_else(|| question.description.clone());
+        self.child(Child {
+            id: question.id.clone(),
+            name: String::new(),
+            is_list,
+            fields,
+            identifiable: question.identifiable,
+            description,
+        })
+    }
+
+    /// Whether a definition that lists fields lists this part of one, or all of it.
+    fn is_part_wanted(&self, field: &str, path: &str) -> bool {
+        match self.assessment.fields.as_deref() {
+            Some([]) | None => true,
+            Some(listed) => listed.iter().any(|entry| entry == field || entry == path),
+        }
+    }
+
+    fn child(&mut self, child: Child) -> Result<(), Error> {
+        let id = &child.id;
+        let what = if child.is_list { "recordList" } else { "matrix" };
+        let alone = || {
+            Error::new(format!("Cannot merge a {what} field with any other type of field ({id})"))
+        };
+        if self.fields.iter().any(|field| field.id == *id) {
+            return Err(alone());
+        }
+        let Some(known) = self.children.iter_mut().find(|known| known.id == *id) else {
+            self.children.push(child);
+            return Ok(());
+        };
+        if known.is_list != child.is_list {
+            return Err(alone());
+        }
+        known.identifiable |= child.identifiable;
+        known.description = known.description.take().or(child.description);
+        for (place, field) in child.fields {
+            match known.fields.iter_mut().find(|(_, other)| other.id == field.id) {
+                Some((_, other)) => other.merge(field)?,
+                None => known.fields.push((place, field)),
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, field: Field) -> Result<(), Error> {
+        if self.children.iter().any(|child| child.id == field.id) {
+            let (kind, id) = (field.kind.name(), &field.id);
+            return Err(Error::new(format!(
+                "Cannot merge a \"{kind}\" field with a complex field ({id})"
+            )));
+        }
+        match self.fields.iter_mut().find(|known| known.id == field.id) {
+            Some(known) => known.merge(field),
+            None => {
+                self.fields.push(field);
+                Ok(())
+            }
+        }
+    }
+
+    /// Leaves out what is not wanted, adds metadata, and gives names.
+    pub(super) fn build(mut self, max_columns: usize) -> Result<Tables, Error> {
+        let is_kept = |identifiable: bool| match self.assessment.identifiable {
+            Identifiable::Any => true,
+            Identifiable::Only => identifiable,
+            Identifiable::None => !identifiable,
+        };
+        let calculated = &self.assessment.post_load_calculations;
+        let is_calculated = |field: &Field| calculated.iter().any(|c| c.name == field.id);
+        // What a definition itself names is wanted whatever it says of instruments.
+        self.fields.retain(|field| field.versions.contains_key("") || is_kept(field.identifiable));
+        for child in &mut self.children {
+            let whole = child.identifiable;
+            child.fields.retain(|(_, field)| is_kept(whole || field.identifiable));
+        }
+        self.children.retain(|child| !child.fields.is_empty());
+        for (name, ty) in self.assessment.meta.iter().flatten().flatten() {
+            self.add(Field::new(&format!("meta_{name}"), Kind::Simple(*ty), "")?)?;
+        }
+
+        let relationship = &self.assessment.parental_relationship;
+        let reserved = [ASSESSMENT, VERSION].into_iter().map(str::to_owned);
+        let reserved: Vec<String> = reserved.chain(relationship.parent.iter().cloned()).collect();
+        name_columns(self.fields.iter_mut().collect(), &reserved);
+        for child in &mut self.children {
+            let reserved = [self.assessment.name.clone(), SEQUENCE.to_owned()];
+            let reserved = if child.is_list { &reserved[..] } else { &reserved[..1] };
+            name_columns(child.fields.iter_mut().map(|(_, field)| field).collect(), reserved);
+        }
+        // Columns that are computed from others stay where those can be reached.
+        let early = self.fields.iter().filter(|field| is_calculated(field)).count();
+        let room = max_columns.saturating_sub(2 + relationship.parent.len() + early);
+        let mut fields = Vec::new();
+        let mut rest = Vec::new();
+        let mut taken = 0;
+        for field in self.fields {
+            if is_calculated(&field) {
+                fields.push(field);
+            } else if taken < room {
+                taken += 1;
+                fields.push(field);
+            } else {
+                rest.push(field);
+            }
+        }
+        let mut tables = Tables {
+            name: self.assessment.name.clone(),
+            kind: relationship.kind,
+            parents: relationship.parent.clone(),
+            fields,
+            children: self.children,
+            overflow: Vec::new(),
+            title: self.title,
+            description: self.description,
+        };
+        tables.name_children(rest, max_columns.saturating_sub(1).max(1));
+        Ok(tables)
+    }
+}
+
+/// Whether a definition lists a field or a part of it.
+fn is_wanted(listed: Option<&[String]>, id: &str) -> bool {
+    match listed {
+        None => false,
+        Some([]) => true,
+        Some(listed) => listed.iter().any(|entry| entry.split('.').next() == Some(id)),
+    }
+}
+
+/// A field of a version; `wording` is where presentations have it.
+fn field(version: &Version, question: &Question, id: &str, wording: &str) -> Result<Field, Error> {
+    let Type::Plain(name, labels) = &question.ty else {
+        let name = if matches!(question.ty, Type::Matrix(..)) { "matrix" } else { "recordList" };
+        return Err(Error::new(format!("Cannot map fields of type \"{name}\"")));
+    };
+    let kind = Kind::named(name, labels.iter().map(|(label, _)| label.clone()).collect())?;
+    let mut field = Field::new(id, kind, &version.uid)?;
+    field.identifiable = question.identifiable;
+    let asked = version.wording.questions.get(wording).cloned();
+    field.description = asked.or_else(|| question.description.clone());
+    field.source = Some("RIOS Instrument");
+    for (label, description) in labels {
+        let key = (wording.to_owned(), label.clone());
+        let text = version.wording.labels.get(&key).cloned().or_else(|| description.clone());
+        field.labels.extend(text.map(|text| (label.clone(), text)));
+    }
+    Ok(field)
+}
+
+/// A name without what a cut left at its end.
+fn stem(name: &str, length: usize) -> &str {
+    let stem = name::cut(name, length);
+    stem.strip_suffix('_').unwrap_or(stem)
+}
+
+/// Gives the columns of a table names that differ from each other and from those that it has anyway.
+fn name_columns(mut fields: Vec<&mut Field>, reserved: &[String]) {
+    for field in &mut fields {
+        if reserved.contains(&field.name) {
+            field.name = format!("{}_src", name::cut(&field.name, MAX_LENGTH - "_src".len()));
+        }
+    }
+    let mut seen = BTreeSet::new();
+    let twice: BTreeSet<String> = fields
+        .iter()
+        .filter(|field| !seen.insert(field.name.clone()))
+        .map(|field| field.name.clone())
+        .collect();
+    for base in twice {
+        let base = stem(&base, MAX_LENGTH - 3).to_owned();
+        for (n, field) in
+            fields.iter_mut().filter(|field| field.name.starts_with(&base)).enumerate()
+        {
+            field.name = format!("{base}_{}", n + 1);
+        }
+    }
+}
+
+impl Tables {
+    /// Gives the other tables names, and those that do not fit into the primary one tables.
+    fn name_children(&mut self, mut rest: Vec<Field>, room: usize) {
+        let mut next = 2;
+        let mut short = |name: String| {
+            if name.len() <= MAX_LENGTH {
+                return name;
+            }
+            let numbered = format!("{}_{next}", stem(&name, MAX_LENGTH - 3));
+            next += 1;
+            numbered
+        };
+        for child in &mut self.children {
+            let token = name::safe(&child.id).unwrap_or_else(|_| child.id.clone());
+            child.name = short(format!("{}_{token}", self.name));
+        }
+        while !rest.is_empty() {
+            let after = rest.split_off(room.min(rest.len()));
+            let name = format!("{}_{next}", self.name);
+            next += 1;
+            self.overflow.push(Overflow { name, fields: std::mem::replace(&mut rest, after) });
+        }
+    }
+
+    /// The facts that make the tables.
+    pub(super) fn facts(&self) -> Value {
+        let of = &self.name;
+        let mut facts = vec![json!({"table": of})];
+        for parent in &self.parents {
+            facts.push(json!({"link": parent, "of": of, "required": true}));
+        }
+        let required = |column: &str, title: &str| json!({"column": column, "of": of, "type": "text", "required": true, "title": title});
+        facts.push(required(ASSESSMENT, "Assessment UID"));
+        let mut identity = self.parents.clone();
+        if !matches!(self.kind, RelationshipKind::Facet | RelationshipKind::Cross) {
+            identity.push(ASSESSMENT.to_owned());
+        }
+        facts.push(json!({"identity": identity, "of": of}));
+        facts.push(required(VERSION, "InstrumentVersion UID"));
+        facts.extend(self.fields.iter().flat_map(|field| field.facts(of)));
+        for Child { name, is_list, fields, .. } in &self.children {
+            facts.push(json!({"table": name}));
+            facts.push(json!({"link": of, "of": name, "required": true}));
+            if *is_list {
+                facts.push(json!({
+                    "column": SEQUENCE, "of": name, "type": "integer", "required": true}));
+                facts.push(json!({"identity": [of, {SEQUENCE: "offset"}], "of": name}));
+            } else {
+                facts.push(json!({"identity": [of], "of": name}));
+            }
+            facts.extend(fields.iter().flat_map(|(_, field)| field.facts(name)));
+        }
+        for Overflow { name, fields } in &self.overflow {
+            facts.push(json!({"table": name}));
+            facts.push(json!({"link": of, "of": name, "required": true}));
+            facts.push(json!({"identity": [of], "of": name}));
+            facts.extend(fields.iter().flat_map(|field| field.facts(name)));
+        }
+        Value::Array(facts)
+    }
+
+    /// What a data dictionary tells of the tables.
+    pub(super) fn describe(&self, described: &mut Described) {
+        let title = self.title.clone().unwrap_or_default();
+        let table = |title: String, description: Option<String>| Description {
+            title: Some(title).filter(|title| !title.is_empty()),
+            description,
+            source: None,
+        };
+        let mut tell = |of: &str, fields: &mut dyn Iterator<Item = &Field>| {
+            for field in fields {
+                describe(of, field, described);
+            }
+        };
+        tell(&self.name, &mut self.fields.iter());
+        for child in &self.children {
+            tell(&child.name, &mut child.fields.iter().map(|(_, field)| field));
+        }
+        for overflow in &self.overflow {
+            tell(&overflow.name, &mut overflow.fields.iter());
+        }
+        described.tables.insert(self.name.clone(), table(title.clone(), self.description.clone()));
+        for child in &self.children {
+            let title = format!("{title} ({} fields)", child.id);
+            described.tables.insert(child.name.clone(), table(title, child.description.clone()));
+        }
+        for overflow in &self.overflow {
+            let text = "Additional fields that didn't fit in in the base table.".to_owned();
+            let title = format!("{title} (Additional Fields)");
+            described.tables.insert(overflow.name.clone(), table(title, Some(text)));
+        }
+    }
+}
+
+fn describe(table: &str, field: &Field, described: &mut Described) {
+    for (label, column) in field.columns() {
+        let description = match (&field.description, label) {
+            (Some(text), Some(label)) => {
+                let label = field.labels.get(label).map_or(label, String::as_str);
+                Some(format!("{text} ({label})"))
+            }
+            (None, Some(label)) => field.labels.get(label).cloned(),
+            (text, None) => text.clone(),
+        };
+        let source = field.source.map(str::to_owned);
+        let description = Description { title: None, description, source };
+        described.columns.insert((table.to_owned(), column.clone()), description);
+        if label.is_none() {
+            for (label, text) in &field.labels {
+                let key = (table.to_owned(), column.clone(), label.clone());
+                described.labels.insert(key, text.clone());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

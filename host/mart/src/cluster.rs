@@ -1,0 +1,123 @@
+//! The server that marts are made on, and its databases as a whole: made, copied, renamed, dropped.
+
+use rex_db::{Address, Config, Session};
+use rex_deploy::sql;
+use rex_htsql::{Naming, Value};
+use rex_yaml::Error;
+
+/// A connection to the database that every server has, from which others are made.
+pub(crate) struct Cluster {
+    session: Session,
+    address: Address,
+}
+
+/// A session on a database in which nothing has to be reached from elsewhere.
+pub(crate) fn session(address: &Address) -> Result<Session, Error> {
+    let config = Config {
+        address: address.clone(),
+        naming: Naming::Rex,
+        gateways: Vec::new(),
+        statement_timeout: None,
+    };
+    Session::new(config).map_err(|error| Error::new(error.to_string()))
+}
+
+/// An error of statements about databases, as the original has it.
+fn server<T>(result: Result<T, rex_htsql::Error>) -> Result<T, Error> {
+    result.map_err(|error| {
+        let text = error.to_string();
+        let known = "Got an error from the database driver:";
+        Error::new(match text.strip_prefix(known) {
+            Some(rest) => format!("Got an error from the database server:{rest}"),
+            None => text,
+        })
+    })
+}
+
+impl Cluster {
+    pub(crate) fn open(address: &Address) -> Result<Cluster, Error> {
+        let session = session(&address.with_database("postgres"))?;
+        Ok(Cluster { session, address: address.clone() })
+    }
+
+    /// The address of one of its databases.
+    pub(crate) fn address(&self, database: &str) -> Address {
+        self.address.with_database(database)
+    }
+
+    pub(crate) fn exists(&mut self, name: &str) -> Result<bool, Error> {
+        let name = sql::text(name);
+        let query = format!("SELECT TRUE FROM pg_catalog.pg_database WHERE datname = {name}");
+        Ok(!server(self.session.sql_rows(&query))?.is_empty())
+    }
+
+    /// Makes a database, a copy of `template` where there is one.
+    pub(crate) fn create(&mut self, name: &str, template: Option<&str>) -> Result<(), Error> {
+        let template =
+            template.map_or(String::new(), |from| format!(" TEMPLATE = {}", sql::name(from)));
+        let name = sql::name(name);
+        let create = format!("CREATE DATABASE {name} WITH ENCODING = 'UTF-8'{template};");
+        server(self.session.sql_change(&create))
+    }
+
+    /// Whether others than this connection are in a database.
+    pub(crate) fn is_in_use(&mut self, name: &str) -> Result<bool, Error> {
+        let query = format!(
+            "SELECT TRUE FROM pg_catalog.pg_stat_activity
+             WHERE datname = {} AND backend_type = 'client backend' LIMIT 1",
+            sql::text(name)
+        );
+        Ok(!server(self.session.sql_rows(&query))?.is_empty())
+    }
+
+    /// Drops a database, whoever is connected to it; none is fine, too.
+    pub(crate) fn drop(&mut self, name: &str) -> Result<(), Error> {
+        let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE);", sql::name(name));
+        server(self.session.sql_change(&drop))
+    }
+
+    /// Renames databases at one stroke; whoever is connected to them is sent away.
+    pub(crate) fn rename(&mut self, pairs: &[(&str, &str)]) -> Result<(), Error> {
+        for (from, _) in pairs {
+            let leave = format!(
+                "SELECT pg_catalog.pg_terminate_backend(pid, 10000)
+                 FROM pg_catalog.pg_stat_activity
+                 WHERE datname = {} AND pid <> pg_catalog.pg_backend_pid()",
+                sql::text(from)
+            );
+            server(self.session.sql_rows(&leave))?;
+        }
+        let renames = pairs.iter().map(|(from, to)| {
+            format!("ALTER DATABASE {} RENAME TO {};", sql::name(from), sql::name(to))
+        });
+        server(self.session.sql_change(&renames.collect::<String>()))
+    }
+
+    /// Bytes.
+    pub(crate) fn size(&mut self, name: &str) -> Result<i64, Error> {
+        let name = sql::text(name);
+        let query = format!("SELECT pg_catalog.pg_database_size({name}::name)");
+        match server(self.session.sql_rows(&query))?.first().and_then(|row| row.first()) {
+            Some(Value::Integer(size)) => Ok(*size),
+            _ => Err(Error::new("Got no size from the database server")),
+        }
+    }
+
+    /// Tells everyone that the mart of this name is being made, until this connection ends.
+    pub(crate) fn claim(&mut self, name: &str) -> Result<(), Error> {
+        let query = format!("SELECT pg_catalog.pg_advisory_lock({})", key(name));
+        server(self.session.sql_rows(&query)).map(|_| ())
+    }
+
+    /// Whether nobody makes the mart of this name any more; if so, nobody else will find so until
+    /// this connection ends.
+    pub(crate) fn is_abandoned(&mut self, name: &str) -> Result<bool, Error> {
+        let query = format!("SELECT pg_catalog.pg_try_advisory_lock({})", key(name));
+        let rows = server(self.session.sql_rows(&query))?;
+        Ok(matches!(rows.first().and_then(|row| row.first()), Some(Value::Boolean(true))))
+    }
+}
+
+fn key(name: &str) -> String {
+    format!("pg_catalog.hashtextextended({}, 7)", sql::text(&format!("rex mart {name}")))
+}

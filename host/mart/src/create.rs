@@ -1,0 +1,367 @@
+//! A mart from its definition, stage by stage. Each stage is in the log and, as the status, in the
+//! inventory; what goes wrong says where. Whatever happens, in the end there is a complete mart or
+//! none: who dies over it leaves a claim that the next one finds.
+
+use jiff::civil::DateTime;
+use rex_db::{Config, Gateway, Session};
+use rex_deploy::Deployer;
+use rex_htsql::Naming;
+use rex_yaml::Error;
+
+use crate::assessment::{self, Making};
+use crate::cluster::{self, Cluster};
+use crate::definition::{BaseKind, Definition, Definitions, Script};
+use crate::failure::guarded;
+use crate::inventory::{COMPLETE, Inventory, Mart};
+use crate::parameter::Parameters;
+use crate::processor::Described;
+use crate::runlist::Entry;
+use crate::settings::Settings;
+use crate::{copy, moment, purge, quota, script};
+
+/// A mart that is about to be made: who asks for it is known, and so is what.
+#[derive(Debug)]
+pub struct Creation<'a> {
+    settings: &'a Settings,
+    definition: &'a Definition,
+    entry: &'a Entry,
+}
+
+impl<'a> Creation<'a> {
+    /// # Errors
+    /// There is no owner, or no such definition.
+    pub fn new(
+        settings: &'a Settings,
+        definitions: &'a Definitions,
+        entry: &'a Entry,
+    ) -> Result<Creation<'a>, Error> {
+        if entry.owner.is_empty() {
+            return Err(Error::new("No owner specified"));
+        }
+        let id = &entry.definition;
+        let definition = definitions
+            .get(id)
+            .ok_or_else(|| Error::new(format!("Unknown definition \"{id}\"")))?;
+        Ok(Creation { settings, definition, entry })
+    }
+
+    /// How much of the work lies behind whoever has just logged this line: the stages count alike,
+    /// each assessment as one. `None` for lines within a stage.
+    pub fn fraction(&self, line: &str) -> Option<f64> {
+        let assessments = self.definition.assessments.len();
+        let processors = &self.definition.processors;
+        let steps = 3 + assessments + processors.len();
+        let number = |line: &str| line.split('#').nth(1)?.split(' ').next()?.parse::<usize>().ok();
+        let done = if line.starts_with("Deploying ") || line == "Executing Post-Deployment ETL..." {
+            1
+        } else if line.starts_with("Processing Assessment #") {
+            1 + number(line)?.min(assessments)
+        } else if line == "Executing Post-Assessment ETL..." {
+            2 + assessments
+        } else if let Some(rest) = line.strip_prefix("Executing Processor ") {
+            let at = processors.iter().position(|known| rest == format!("{}...", known.id()))?;
+            3 + assessments + at
+        } else if line.starts_with("Mart creation began: ") {
+            0
+        } else if line.starts_with("Mart creation complete: ") {
+            steps
+        } else {
+            return None;
+        };
+        #[expect(clippy::cast_precision_loss, reason = "few steps")]
+        Some(done as f64 / steps as f64)
+    }
+
+    /// Makes the mart; `log` is told line by line how it goes.
+    ///
+    /// # Errors
+    /// In the original's words; unless the entry says otherwise, nothing of the mart remains.
+    pub fn run(&self, log: &mut dyn FnMut(&str)) -> Result<Mart, Error> {
+        let given = Parameters::bind(&self.definition.parameters, &self.entry.parameters)?;
+        let mut inventory = Inventory::open(&self.settings.database)?;
+        let mut cluster = Cluster::open(&self.settings.hosting)?;
+        purge::sweep(&mut inventory, &mut cluster)?;
+        quota::check(&mut inventory, self.settings, self.definition, &self.entry.owner)?;
+        self.make(&mut inventory, &mut cluster, &given, log)
+            .map_err(|error| error.guard("While creating Mart database:", &self.definition.id))
+    }
+
+    fn make(
+        &self,
+        inventory: &mut Inventory,
+        cluster: &mut Cluster,
+        given: &Parameters,
+        log: &mut dyn FnMut(&str),
+    ) -> Result<Mart, Error> {
+        let started = moment::now();
+        let (code, name) = self.register(inventory, cluster, started)?;
+        log(&format!("Mart creation began: {}", moment::shown(started)));
+        match given.shown().as_str() {
+            "" => {}
+            shown => log(&format!("Parameters: {shown}")),
+        }
+        let mut work = Work { creation: self, inventory, cluster, log, code, name };
+        match work.stages(given) {
+            Ok(mart) => Ok(mart),
+            Err(error) => {
+                work.clean_up();
+                Err(error)
+            }
+        }
+    }
+
+    /// The record in the inventory, and the name of the database.
+    fn register(
+        &self,
+        inventory: &mut Inventory,
+        cluster: &mut Cluster,
+        started: DateTime,
+    ) -> Result<(i64, String), Error> {
+        let base = &self.definition.base;
+        let existing = match (base.kind, &base.target) {
+            (BaseKind::Existing, Some(target)) => Some(target),
+            _ => None,
+        };
+        // Whoever else fills that database comes first.
+        if let Some(target) = existing {
+            cluster.claim(target)?;
+        }
+        let token = base.name_token.as_deref().unwrap_or_default();
+        let prefix = &self.settings.name_prefix;
+        let stamp = moment::compact(started);
+        inventory.add(
+            &self.definition.id,
+            &self.entry.owner,
+            started,
+            existing.is_some(),
+            |code| existing.cloned().unwrap_or_else(|| format!("{prefix}{token}{code}_{stamp}")),
+            |name| cluster.claim(name),
+        )
+    }
+}
+
+/// A session on a mart, from which scripts reach the databases that the settings name.
+pub(crate) fn open(settings: &Settings, name: &str) -> Result<Session, Error> {
+    let gateway = |name: &str, address: &rex_db::Address| Gateway {
+        name: name.to_owned(),
+        address: address.clone(),
+        naming: Naming::Rex,
+    };
+    let mut gateways = vec![gateway("rexdb", &settings.database)];
+    gateways.extend(settings.gateways.iter().map(|(name, address)| gateway(name, address)));
+    guarded(Session::new(Config {
+        address: settings.hosting.with_database(name),
+        naming: Naming::Rex,
+        gateways,
+        statement_timeout: None,
+    }))
+}
+
+/// A mart in the making.
+struct Work<'a> {
+    creation: &'a Creation<'a>,
+    inventory: &'a mut Inventory,
+    cluster: &'a mut Cluster,
+    log: &'a mut dyn FnMut(&str),
+    code: i64,
+    /// Of the database.
+    name: String,
+}
+
+impl Work<'_> {
+    fn stages(&mut self, given: &Parameters) -> Result<Mart, Error> {
+        let definition = self.creation.definition;
+        let mut parameters = given.clone();
+        parameters.set_plain("OWNER", self.creation.entry.owner.as_str());
+        parameters.set_plain("DEFINITION", definition.id.as_str());
+        let mut described = Described::default();
+
+        self.database()?;
+        self.inventory.set_status(self.code, "deployment")?;
+        self.structures()?;
+        self.inventory.set_status(self.code, "post_deployment")?;
+        self.scripts("Post-Deployment", &definition.post_deploy_scripts, &parameters)?;
+        self.inventory.set_status(self.code, "assessment")?;
+        self.assessments(&parameters, &mut described)?;
+        self.inventory.set_status(self.code, "post_assessment")?;
+        self.scripts("Post-Assessment", &definition.post_assessment_scripts, &parameters)?;
+        self.inventory.set_status(self.code, "processing")?;
+        self.processors(&described)?;
+        self.take_fixed_name()?;
+        self.complete()
+    }
+
+    fn log(&mut self, line: &str) {
+        (self.log)(line);
+    }
+
+    fn database(&mut self) -> Result<(), Error> {
+        let base = &self.creation.definition.base;
+        let settings = self.creation.settings;
+        let name = self.name.clone();
+        if base.kind == BaseKind::Existing {
+            self.log(&format!("Using existing database: {name}"));
+            return self.must_exist(&name);
+        }
+        self.log(&format!("Creating database: {name}"));
+        let source = match (base.kind, &base.target) {
+            (BaseKind::Application, _) => Some(settings.database.clone()),
+            (BaseKind::Copy, Some(target)) => Some(self.cluster.address(target)),
+            _ => None,
+        };
+        let created = match source {
+            None => self.cluster.create(&name, None),
+            Some(source) => {
+                self.log(&format!("Cloning: {}", source.database()));
+                if base.kind == BaseKind::Copy {
+                    self.must_exist(source.database())?;
+                }
+                self.inventory.leave()?;
+                copy::database(self.cluster, &source, &name)
+            }
+        };
+        created.map_err(|error| error.guard("While creating database:", name))
+    }
+
+    fn must_exist(&mut self, name: &str) -> Result<(), Error> {
+        match self.cluster.exists(name)? {
+            true => Ok(()),
+            false => Err(Error::new(format!("Database \"{name}\" does not exist"))),
+        }
+    }
+
+    fn structures(&mut self) -> Result<(), Error> {
+        let Some(facts) = &self.creation.definition.deploy else { return Ok(()) };
+        self.log("Deploying structures...");
+        let mut session = cluster::session(&self.cluster.address(&self.name))?;
+        session.begin();
+        let deployed = Deployer::new(&mut session).deploy(facts);
+        let ended = guarded(session.end(deployed.is_ok()));
+        deployed.and(ended).map_err(|error| error.remark("While Deploying structures"))
+    }
+
+    fn scripts(
+        &mut self,
+        phase: &str,
+        scripts: &[Script],
+        parameters: &Parameters,
+    ) -> Result<(), Error> {
+        self.log(&format!("Executing {phase} ETL..."));
+        let open = || open(self.creation.settings, &self.name);
+        script::run(scripts, parameters, open, self.log)
+            .map_err(|error| error.remark(format!("While executing {phase} Scripts")))?;
+        self.log("...ETL complete");
+        Ok(())
+    }
+
+    fn assessments(
+        &mut self,
+        parameters: &Parameters,
+        described: &mut Described,
+    ) -> Result<(), Error> {
+        let settings = self.creation.settings;
+        let mut app = cluster::session(&settings.database)?;
+        let open = || open(settings, &self.name);
+        let all = assessment::all(&mut app, self.creation.definition)?;
+        let mut making = Making { settings, parameters, open: &open, app: &mut app };
+        for (n, assessment) in all.iter().enumerate() {
+            let shown = format!("#{} ({})", n + 1, assessment.name);
+            (self.log)(&format!("Processing Assessment {shown}"));
+            making
+                .make(assessment, described, self.log)
+                .map_err(|error| error.guard("While processing Assessment:", shown))?;
+        }
+        Ok(())
+    }
+
+    fn processors(&mut self, described: &Described) -> Result<(), Error> {
+        for processor in &self.creation.definition.processors {
+            let id = processor.id();
+            self.log(&format!("Executing Processor {id}..."));
+            let ran = open(self.creation.settings, &self.name)
+                .and_then(|mut mart| processor.run(&mut mart, described, self.log));
+            ran.map_err(|error| error.guard("While executing Processor:", id))?;
+            self.log("...complete");
+        }
+        Ok(())
+    }
+
+    /// Gives the database the name that readers know, in place of the one that has it.
+    fn take_fixed_name(&mut self) -> Result<(), Error> {
+        let Some(fixed) = &self.creation.definition.base.fixed_name else { return Ok(()) };
+        self.cluster.claim(fixed)?;
+        let previous = self
+            .previous(fixed)
+            .map_err(|error| error.remark("While purging previous fixed-name database"))?;
+        self.log(&format!("Renaming database to: {fixed}"));
+        let renaming = |error: Error| error.remark("While renaming database");
+        let aside = purge::aside(&self.name);
+        let mut pairs = vec![(self.name.as_str(), fixed.as_str())];
+        if previous {
+            pairs.insert(0, (fixed.as_str(), aside.as_str()));
+        }
+        self.inventory.set_final_name(self.code, fixed).map_err(renaming)?;
+        self.cluster.rename(&pairs).map_err(renaming)?;
+        purge::replace(self.inventory, self.cluster, self.code, &self.name, fixed)
+            .map_err(renaming)?;
+        self.name.clone_from(fixed);
+        Ok(())
+    }
+
+    /// Whether the database of a mart that may be purged has the name.
+    fn previous(&mut self, fixed: &str) -> Result<bool, Error> {
+        let marts = self.inventory.named(fixed)?;
+        match marts.as_slice() {
+            [] => Ok(false),
+            [mart] if mart.owner == self.creation.entry.owner => {
+                self.log(&format!("Purging previous database named \"{fixed}\"..."));
+                self.cluster.exists(fixed)
+            }
+            [mart] => Err(Error::new(format!(
+                "Cannot set name of Mart to \"{fixed}\" because a Mart with that name already \
+                 exists owned by \"{}\"",
+                mart.owner
+            ))),
+            _ => Err(Error::new(format!(
+                "Multiple inventory records have a name of \"{fixed}\"; unsure what to do"
+            ))),
+        }
+    }
+
+    fn complete(&mut self) -> Result<Mart, Error> {
+        let size = self
+            .cluster
+            .size(&self.name)
+            .map_err(|error| error.remark("While retrieving database size"))?;
+        self.inventory.set_completed(self.code, moment::now(), size)?;
+        if !self.creation.entry.leave_incomplete {
+            self.inventory.set_status(self.code, COMPLETE)?;
+        }
+        self.inventory.release(self.code)?;
+        let gone = || Error::new("The inventory record is gone");
+        let mart = self.inventory.get(self.code)?.ok_or_else(gone)?;
+        if let Some(completed) = mart.date_creation_completed {
+            self.log(&format!("Mart creation complete: {}", moment::shown(completed)));
+            let duration = moment::between(mart.date_creation_started, completed);
+            self.log(&format!("Mart creation duration: {duration}"));
+        }
+        self.log(&format!("Mart database size: {size}"));
+        let Creation { settings, definition, entry } = self.creation;
+        quota::reap(self.inventory, self.cluster, settings, definition, &entry.owner)?;
+        Ok(mart)
+    }
+
+    /// After a failure: nothing remains, or all that there is, as the entry says. What cannot be
+    /// cleaned up now is found by the next one.
+    fn clean_up(&mut self) {
+        let entry = self.creation.entry;
+        if !entry.purge_on_failure {
+            let _ = self.inventory.release(self.code);
+            return;
+        }
+        if let Ok(Some(mart)) = self.inventory.get(self.code) {
+            let existing = mart.existing == Some(true);
+            let _ = purge::remove(self.inventory, self.cluster, &mart, existing);
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! The inventory: which marts there are, in a table of the application's database, and beside it
+//! what the original's table has no column for: which marts are being made, and whose databases
+//! were there before.
+
+use jiff::civil::DateTime;
+use rex_db::{Address, Session};
+use rex_deploy::sql;
+use rex_htsql::Value;
+use rex_yaml::Error;
+
+use crate::cluster;
+use crate::failure::guarded;
+use crate::moment;
+
+/// A mart, as the inventory knows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mart {
+    pub code: i64,
+    pub definition: String,
+    pub owner: String,
+    /// Of the database.
+    pub name: String,
+    /// `complete`, or the stage that it is in or was left in.
+    pub status: String,
+    pub date_creation_started: DateTime,
+    pub date_creation_completed: Option<DateTime>,
+    /// Bytes.
+    pub size: Option<i64>,
+    pub pinned: bool,
+    /// Whether the database was there before and goes on when the mart is purged; `None` where
+    /// nothing was noted, as in the inventory of the original.
+    pub existing: Option<bool>,
+    /// The name under which whoever makes it holds a lock; `None` once nobody does.
+    pub(crate) claim: Option<String>,
+    /// What the database is to be called in the end, once it is being renamed.
+    pub(crate) final_name: Option<String>,
+}
+
+impl Mart {
+    pub fn is_complete(&self) -> bool {
+        self.status == COMPLETE
+    }
+}
+
+/// As Python shows it.
+impl std::fmt::Display for Mart {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let repr = |text: &str| rex_yaml::repr(&text.into());
+        let (definition, owner) = (repr(&self.definition), repr(&self.owner));
+        write!(f, "Mart(code={}, definition={definition}, owner={owner})", self.code)
+    }
+}
+
+pub(crate) const COMPLETE: &str = "complete";
+
+/// The inventory of an application.
+pub struct Inventory {
+    session: Session,
+    address: Address,
+}
+
+impl std::fmt::Debug for Inventory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inventory").finish_non_exhaustive()
+    }
+}
+
+/// Whoever adds to the inventory does so alone, since a code is one more than the greatest.
+const ALONE: &str = "SELECT pg_catalog.pg_advisory_xact_lock(
+    pg_catalog.hashtextextended('rex mart inventory', 0))";
+
+const COLUMNS: &str = "i.code, i.definition, i.owner, i.name, i.status::text, \
+    i.date_creation_started::text, i.date_creation_completed::text, i.size, i.pinned, \
+    b.existing, b.claim, b.final_name";
+
+const TABLES: &str = "rexmart_inventory AS i LEFT JOIN rexmart_building AS b \
+    ON b.rexmart_inventory__id = i.id";
+
+impl Inventory {
+    /// That of the application whose database is named.
+    ///
+    /// # Errors
+    /// The system refuses what a connection needs.
+    pub fn open(database: &Address) -> Result<Inventory, Error> {
+        Ok(Inventory { session: cluster::session(database)?, address: database.clone() })
+    }
+
+    /// Leaves the database until it is needed again.
+    pub(crate) fn leave(&mut self) -> Result<(), Error> {
+        self.session = cluster::session(&self.address)?;
+        Ok(())
+    }
+
+    /// The marts that fulfil a condition of SQL, by code.
+    fn select(&mut self, condition: &str, order: &str) -> Result<Vec<Mart>, Error> {
+        let query = format!("SELECT {COLUMNS} FROM {TABLES} WHERE {condition} ORDER BY {order}");
+        let rows = guarded(self.session.sql_rows(&query))?;
+        rows.iter()
+            .map(|row| mart(row).ok_or_else(|| Error::new("Got a malformed inventory record")))
+            .collect()
+    }
+
+    /// All of them, by code.
+    ///
+    /// # Errors
+    /// The inventory cannot be read.
+    pub fn all(&mut self) -> Result<Vec<Mart>, Error> {
+        self.select("TRUE", "i.code")
+    }
+
+    /// The mart of this code.
+    ///
+    /// # Errors
+    /// As [`Inventory::all`].
+    pub fn get(&mut self, code: i64) -> Result<Option<Mart>, Error> {
+        Ok(self.select(&format!("i.code = {code}"), "i.code")?.pop())
+    }
+
+    pub(crate) fn named(&mut self, name: &str) -> Result<Vec<Mart>, Error> {
+        self.select(&format!("i.name = {}", sql::text(name)), "i.code")
+    }
+
+    /// Complete marts of an owner, the oldest first.
+    pub(crate) fn complete_of(&mut self, owner: &str) -> Result<Vec<Mart>, Error> {
+        let owner = sql::text(owner);
+        self.select(
+            &format!("i.owner = {owner} AND i.status = '{COMPLETE}'"),
+            "i.date_creation_completed, i.code",
+        )
+    }
+
+    /// Those that somebody began to make and has neither finished nor given up.
+    pub(crate) fn building(&mut self) -> Result<Vec<Mart>, Error> {
+        self.select("b.claim IS NOT NULL", "i.code")
+    }
+
+    /// Adds a mart that is about to be made; `name` makes the name of its database of its code, and
+    /// `claim` is called with that name before anybody can see the record.
+    pub(crate) fn add(
+        &mut self,
+        definition: &str,
+        owner: &str,
+        started: DateTime,
+        existing: bool,
+        name: impl FnOnce(i64) -> String,
+        claim: impl FnOnce(&str) -> Result<(), Error>,
+    ) -> Result<(i64, String), Error> {
+        self.session.begin();
+        let added = self.insert(definition, owner, started, existing, name, claim);
+        let ended = guarded(self.session.end(added.is_ok()));
+        let added = added?;
+        ended.map(|()| added)
+    }
+
+    fn insert(
+        &mut self,
+        definition: &str,
+        owner: &str,
+        started: DateTime,
+        existing: bool,
+        name: impl FnOnce(i64) -> String,
+        claim: impl FnOnce(&str) -> Result<(), Error>,
+    ) -> Result<(i64, String), Error> {
+        let creating = |error: Error| error.remark("While creating inventory record");
+        guarded(self.session.sql_rows(ALONE)).map_err(creating)?;
+        let insert = format!(
+            "INSERT INTO rexmart_inventory (definition, owner, name, status, date_creation_started)
+             VALUES ({}, {}, 'TBD', 'creation', {}) RETURNING code, id",
+            sql::text(definition),
+            sql::text(owner),
+            sql::text(&moment::shown(started)),
+        );
+        let rows = guarded(self.session.sql_rows(&insert)).map_err(creating)?;
+        let Some([Value::Integer(code), Value::Integer(id)]) = rows.first().map(Vec::as_slice)
+        else {
+            return Err(creating(Error::new("Got a malformed inventory record")));
+        };
+        let name = name(*code);
+        let naming = |error: Error| error.guard("While updating inventory name:", &name);
+        claim(&name).map_err(naming)?;
+        let text = sql::text(&name);
+        let update = format!(
+            "UPDATE rexmart_inventory SET name = {text} WHERE code = {code};
+             INSERT INTO rexmart_building (rexmart_inventory__id, existing, claim)
+             VALUES ({id}, {existing}, {text});"
+        );
+        guarded(self.session.sql_change(&update)).map_err(naming)?;
+        Ok((*code, name))
+    }
+
+    pub(crate) fn set_status(&mut self, code: i64, status: &str) -> Result<(), Error> {
+        self.update(code, &format!("status = {}", sql::text(status)))
+            .map_err(|error| error.guard("While updating inventory status:", status))
+    }
+
+    pub(crate) fn set_name(&mut self, code: i64, name: &str) -> Result<(), Error> {
+        self.update(code, &format!("name = {}", sql::text(name)))
+            .map_err(|error| error.guard("While updating inventory name:", name))
+    }
+
+    /// The mart is finished.
+    pub(crate) fn set_completed(
+        &mut self,
+        code: i64,
+        moment: DateTime,
+        size: i64,
+    ) -> Result<(), Error> {
+        let moment = sql::text(&moment::shown(moment));
+        self.update(code, &format!("date_creation_completed = {moment}, size = {size}"))
+            .map_err(|error| error.remark("While updating inventory date"))
+    }
+
+    /// The database is about to take this name.
+    pub(crate) fn set_final_name(&mut self, code: i64, name: &str) -> Result<(), Error> {
+        self.note(code, &format!("final_name = {}", sql::text(name)))
+    }
+
+    /// Nobody makes the mart any more: it stays as it is.
+    pub(crate) fn release(&mut self, code: i64) -> Result<(), Error> {
+        self.note(code, "claim = NULL, final_name = NULL")
+    }
+
+    fn note(&mut self, code: i64, what: &str) -> Result<(), Error> {
+        let update = format!(
+            "UPDATE rexmart_building SET {what} FROM rexmart_inventory AS i
+             WHERE i.id = rexmart_inventory__id AND i.code = {code}"
+        );
+        guarded(self.session.sql_change(&update))
+    }
+
+    pub(crate) fn remove(&mut self, code: i64) -> Result<(), Error> {
+        let delete = format!("DELETE FROM rexmart_inventory WHERE code = {code}");
+        guarded(self.session.sql_change(&delete))
+    }
+
+    fn update(&mut self, code: i64, what: &str) -> Result<(), Error> {
+        let update = format!("UPDATE rexmart_inventory SET {what} WHERE code = {code}");
+        guarded(self.session.sql_change(&update))
+    }
+}
+
+fn mart(row: &[Value]) -> Option<Mart> {
+    let text = |at: usize| match row.get(at) {
+        Some(Value::Text(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let integer = |at: usize| match row.get(at) {
+        Some(Value::Integer(number)) => Some(*number),
+        _ => None,
+    };
+    let flag = |at: usize| match row.get(at) {
+        Some(Value::Boolean(truth)) => Some(*truth),
+        _ => None,
+    };
+    Some(Mart {
+        code: integer(0)?,
+        definition: text(1)?,
+        owner: text(2)?,
+        name: text(3)?,
+        status: text(4)?,
+        date_creation_started: moment::read(&text(5)?)?,
+        date_creation_completed: text(6).and_then(|text| moment::read(&text)),
+        size: integer(7),
+        pinned: flag(8)?,
+        existing: flag(9),
+        claim: text(10),
+        final_name: text(11),
+    })
+}

@@ -1,0 +1,121 @@
+//! Marts that go: purged on purpose, beyond a quota, or because whoever made them is gone.
+
+use rex_htsql::Value;
+use rex_yaml::Error;
+
+use crate::cluster::{self, Cluster};
+use crate::definition::{BaseKind, Definitions};
+use crate::failure::guarded;
+use crate::inventory::{Inventory, Mart};
+use crate::moment;
+use crate::settings::Settings;
+
+/// Removes a mart: its database, unless that was there before the mart or others refer to it, and
+/// its record.
+///
+/// # Errors
+/// The server refuses.
+pub fn purge(settings: &Settings, definitions: &Definitions, mart: &Mart) -> Result<(), Error> {
+    let mut inventory = Inventory::open(&settings.database)?;
+    let mut cluster = Cluster::open(&settings.hosting)?;
+    let is_existing = is_existing(settings, definitions, mart);
+    remove(&mut inventory, &mut cluster, mart, is_existing)
+}
+
+/// Whether the database was there before the mart. Of marts that the original made this is not
+/// noted: then the definition says so.
+fn is_existing(settings: &Settings, definitions: &Definitions, mart: &Mart) -> bool {
+    let by_definition = || {
+        let is_target = definitions.get(&mart.definition).is_some_and(|definition| {
+            definition.base.kind == BaseKind::Existing
+                && definition.base.target.as_ref() == Some(&mart.name)
+        });
+        is_target || mart.name == settings.database.database()
+    };
+    mart.existing.unwrap_or_else(by_definition)
+}
+
+/// As [`purge`], over connections that are there.
+pub(crate) fn remove(
+    inventory: &mut Inventory,
+    cluster: &mut Cluster,
+    mart: &Mart,
+    is_existing: bool,
+) -> Result<(), Error> {
+    if !is_existing && cluster.exists(&mart.name)? && release(cluster, &mart.name)? <= 0 {
+        cluster.drop(&mart.name)?;
+    }
+    inventory.remove(mart.code)
+}
+
+/// Takes back one reference to a database; how many remain. One where none were ever counted is
+/// the only one.
+fn release(cluster: &Cluster, name: &str) -> Result<i64, Error> {
+    let mut session = cluster::session(&cluster.address(name))?;
+    let query = "SELECT pg_catalog.to_regclass('rc.rc') IS NOT NULL";
+    let is_counted = guarded(session.sql_rows(query))?;
+    if !matches!(is_counted.first().and_then(|row| row.first()), Some(Value::Boolean(true))) {
+        return Ok(0);
+    }
+    let rows = guarded(session.sql_rows("UPDATE rc.rc SET value = value - 1 RETURNING value"))?;
+    Ok(match rows.first().and_then(|row| row.first()) {
+        Some(Value::Integer(left)) => *left,
+        _ => 0,
+    })
+}
+
+/// What the database that a finished mart takes the place of is called until it is dropped.
+pub(crate) fn aside(claim: &str) -> String {
+    format!("{}_old", crate::name::cut(claim, crate::name::MAX_LENGTH - "_old".len()))
+}
+
+/// Cleans up after those who began to make a mart and are gone.
+pub(crate) fn sweep(inventory: &mut Inventory, cluster: &mut Cluster) -> Result<(), Error> {
+    for mart in inventory.building()? {
+        let Some(claim) = &mart.claim else { continue };
+        if !cluster.is_abandoned(claim)? {
+            continue;
+        }
+        if mart.is_complete() {
+            inventory.release(mart.code)?;
+            continue;
+        }
+        let existing = mart.existing == Some(true);
+        match &mart.final_name {
+            // The database has its name for good, but the inventory does not say so yet.
+            Some(name) if !existing && !cluster.exists(claim)? && cluster.exists(name)? => {
+                replace(inventory, cluster, mart.code, claim, name)?;
+                finish(inventory, cluster, mart.code, name)?;
+            }
+            _ => remove(inventory, cluster, &mart, existing)?,
+        }
+    }
+    Ok(())
+}
+
+/// The mart has taken the name for good: what had it before goes.
+pub(crate) fn replace(
+    inventory: &mut Inventory,
+    cluster: &mut Cluster,
+    code: i64,
+    claim: &str,
+    name: &str,
+) -> Result<(), Error> {
+    cluster.drop(&aside(claim))?;
+    for previous in inventory.named(name)?.iter().filter(|previous| previous.code != code) {
+        inventory.remove(previous.code)?;
+    }
+    inventory.set_name(code, name)
+}
+
+fn finish(
+    inventory: &mut Inventory,
+    cluster: &mut Cluster,
+    code: i64,
+    name: &str,
+) -> Result<(), Error> {
+    let size = cluster.size(name)?;
+    inventory.set_completed(code, moment::now(), size)?;
+    inventory.set_status(code, crate::inventory::COMPLETE)?;
+    inventory.release(code)
+}

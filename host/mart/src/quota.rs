@@ -1,0 +1,57 @@
+//! How many marts an owner may keep: of one definition, and in all.
+
+use rex_yaml::Error;
+
+use crate::cluster::Cluster;
+use crate::definition::Definition;
+use crate::inventory::{Inventory, Mart};
+use crate::purge;
+use crate::settings::Settings;
+
+/// Refuses a mart for which no other could make room: pinned ones are never purged.
+pub(crate) fn check(
+    inventory: &mut Inventory,
+    settings: &Settings,
+    definition: &Definition,
+    owner: &str,
+) -> Result<(), Error> {
+    let marts = inventory.complete_of(owner)?;
+    let pinned = || marts.iter().filter(|mart| mart.pinned);
+    let of_definition = pinned().filter(|mart| mart.definition == definition.id).count();
+    let reached = |count: usize, limit: i64| i64::try_from(count).is_ok_and(|n| n >= limit);
+    if reached(of_definition, definition.per_owner)
+        || reached(pinned().count(), settings.max_marts_per_owner)
+    {
+        let id = &definition.id;
+        return Err(Error::new(format!(
+            "Creating a \"{id}\" Mart for \"{owner}\" would exceed their quota"
+        )));
+    }
+    Ok(())
+}
+
+/// Purges what is beyond the quotas, the oldest first.
+pub(crate) fn reap(
+    inventory: &mut Inventory,
+    cluster: &mut Cluster,
+    settings: &Settings,
+    definition: &Definition,
+    owner: &str,
+) -> Result<(), Error> {
+    let is_of = |mart: &Mart| mart.definition == definition.id;
+    for mart in beyond(inventory.complete_of(owner)?, definition.per_owner, is_of) {
+        purge::remove(inventory, cluster, &mart, mart.existing == Some(true))?;
+    }
+    for mart in beyond(inventory.complete_of(owner)?, settings.max_marts_per_owner, |_| true) {
+        purge::remove(inventory, cluster, &mart, mart.existing == Some(true))?;
+    }
+    Ok(())
+}
+
+/// Those of the chosen marts that have to go for no more than `limit` to remain.
+fn beyond(marts: Vec<Mart>, limit: i64, is_chosen: impl Fn(&Mart) -> bool) -> Vec<Mart> {
+    let chosen: Vec<Mart> = marts.into_iter().filter(is_chosen).collect();
+    let limit = usize::try_from(limit).unwrap_or(0);
+    let excess = chosen.len().saturating_sub(limit);
+    chosen.into_iter().filter(|mart| !mart.pinned).take(excess).collect()
+}

@@ -1,0 +1,7 @@
+//! Marts made of the corpus's application on a real server.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod corpus;
+mod creation;
+mod support;

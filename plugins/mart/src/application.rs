@@ -1,0 +1,19 @@
+//! What the application that the plugin is told of says of marts.
+
+use rex_mart::{Definitions, Settings};
+use rex_plugin_api::{Application, Error};
+
+/// An error in the original's layered form.
+#[track_caller]
+pub(crate) fn rex(error: impl std::fmt::Display) -> Error {
+    Error::of("rex.core.Error", error)
+}
+
+/// Settings and definitions, read anew.
+pub(crate) fn marts(application: &Application) -> Result<(Settings, Definitions), Error> {
+    let database = application.database.as_deref();
+    let settings = Settings::of(&application.settings, database).map_err(rex)?;
+    let files = application.projects.iter().filter_map(|project| project.file("mart"));
+    let definitions = Definitions::load(&files.collect::<Vec<_>>(), &settings).map_err(rex)?;
+    Ok((settings, definitions))
+}

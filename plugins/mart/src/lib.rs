@@ -1,0 +1,30 @@
+//! Marts as tasks, jobs and commands. What a mart is and how it is made is `rex-mart`'s.
+//!
+//! | name | is |
+//! |---|---|
+//! | `rexmart_create` | the worker: a task makes a mart; the executor: a job does |
+//! | `mart-create` | the command: marts for owners and definitions, or those of a run list |
+//! | `mart-shell` | the command: HTSQL about a mart |
+//! | `mart-purge` | the command: marts that are chosen go |
+
+mod application;
+mod arguments;
+mod create;
+mod executor;
+mod purge;
+mod shell;
+mod worker;
+
+use rex_plugin_api::export_plugin;
+
+use create::Create;
+use executor::MartCreateExecutor;
+use purge::Purge;
+use shell::AskMart;
+use worker::MartCreateWorker;
+
+export_plugin! {
+    workers: { "rexmart_create" => MartCreateWorker },
+    commands: { "mart-create" => Create, "mart-purge" => Purge, "mart-shell" => AskMart },
+    executors: { "rexmart_create" => MartCreateExecutor },
+}

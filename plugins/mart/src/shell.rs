@@ -1,0 +1,66 @@
+//! `mart-shell`: HTSQL about a mart, a query a line.
+
+use std::io::{BufRead, IsTerminal, Write};
+
+use rex_mart::{Inventory, Mart, Shell};
+use rex_plugin_api::{Application, Command, Error, Result};
+
+use crate::application::{marts, rex};
+use crate::arguments::{Given, Opt};
+
+#[derive(Default)]
+pub(crate) struct AskMart;
+
+const OPTIONS: [Opt; 1] = [Opt { name: "reference", letter: Some('r'), takes_value: true }];
+
+impl Command for AskMart {
+    const ABOUT: &'static str = "open HTSQL shell to Mart database";
+    const ARGUMENTS: &'static str = "CODE | NAME | OWNER --reference=DEFINITION@NUMBER";
+    const HELP: &'static str = "\
+Answers queries from standard input, one a line, about the mart with this code, whose database has this
+name, or, with --reference, that belongs to this owner.
+
+Options:
+  -r, --reference=DEFINITION@NUMBER  the owner's mart of this definition: `latest` or 1 is the newest,
+                                     2 the one before it
+
+The application is named as for other commands: --project, --require, --set, --config, --settings.";
+    const APPLICATION: bool = true;
+
+    fn run_in(&mut self, application: &Application, arguments: &[String]) -> Result<()> {
+        let given = Given::read("mart-shell", &OPTIONS, &["code-name-owner"], arguments)?;
+        let (settings, _) = marts(application)?;
+        let mut inventory = Inventory::open(&settings.database).map_err(rex)?;
+        let word = given.words.first().map_or("", String::as_str);
+        let mart = match given.all("reference").last() {
+            Some(reference) => Mart::refer(&mut inventory, word, reference),
+            None => Mart::find(&mut inventory, word),
+        };
+        let mut shell = Shell::open(&settings, &mart.map_err(rex)?).map_err(rex)?;
+        let is_person = std::io::stdin().is_terminal();
+        let mut failed = false;
+        let mut line = String::new();
+        loop {
+            if is_person {
+                eprint!("{word}$ ");
+            }
+            line.clear();
+            if std::io::stdin().lock().read_line(&mut line)? == 0 {
+                break;
+            }
+            if line.trim().is_empty() {
+                continue;
+            }
+            let mut out = std::io::stdout().lock();
+            if let Err(error) = shell.ask(line.trim_end(), None, &mut out) {
+                out.flush()?;
+                eprintln!("{error}");
+                failed = true;
+            }
+        }
+        match failed && !is_person {
+            true => Err(Error::new("a query could not be answered")),
+            false => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The worker `rexmart_create`: a task is an entry of a run list.
+
+use rex_mart::{Creation, Entry};
+use rex_plugin_api::{Context, Payload, Result, Worker};
+use rex_yaml::validate::Input;
+
+use crate::application::{marts, rex};
+
+#[derive(Default)]
+pub(crate) struct MartCreateWorker;
+
+impl Worker for MartCreateWorker {
+    const APPLICATION: bool = true;
+
+    fn process(&mut self, payload: &Payload, ctx: &Context) -> Result<()> {
+        let payload = rex_plugin_api::serde_json::Value::Object((**payload).clone());
+        let entry = Entry::read(Input::Value(&payload)).map_err(rex)?;
+        let (settings, definitions) = marts(ctx.application())?;
+        let creation = Creation::new(&settings, &definitions, &entry).map_err(rex)?;
+        creation.run(&mut |line| ctx.info(line)).map_err(rex)?;
+        Ok(())
+    }
+
+    /// A file of definitions that is wrong costs no task.
+    fn start(&mut self, ctx: &Context) -> Result<()> {
+        marts(ctx.application()).map(|_| ())
+    }
+}

@@ -1,0 +1,137 @@
+//! Whoever makes a mart, or its server, dies at any stage: the next mart that is made leaves a complete
+//! mart or nothing of it.
+
+use postgres::Client;
+use rex_test_support::env::Env;
+use rex_test_support::process::{Process, Running, descendants, wait_for};
+use rex_test_support::server::Server;
+
+/// What a maker stops at, as a condition on the inventory's record that it is about to write.
+const STAGES: [&str; 9] = [
+    "TG_OP = 'INSERT'",
+    "NEW.status = 'deployment'",
+    "NEW.status = 'post_deployment'",
+    "NEW.status = 'assessment'",
+    "NEW.status = 'post_assessment'",
+    "NEW.status = 'processing'",
+    // The database has its name for good, and the record not yet.
+    "NEW.name = 'a_fixed_name_mart'",
+    "NEW.size IS NOT NULL AND NEW.status <> 'complete'",
+    "NEW.status = 'complete'",
+];
+
+/// The key of the lock that a stopped maker waits for.
+const KEY: i64 = 4711;
+
+struct App {
+    env: Env,
+    server: Server,
+}
+
+impl App {
+    fn new() -> Option<App> {
+        let app = App { env: Env::new(), server: Server::start()? };
+        app.env.rex_host(&app.args(&["deploy"])).ok();
+        Some(app)
+    }
+
+    fn args<'a>(&self, args: &[&'a str]) -> Vec<&'a str> {
+        self.env.set("REX_PROJECT", "rex.mart_demo");
+        let parameters = format!("{{\"db\": \"{}\"}}", self.server.uri("mart_demo"));
+        self.env.set("REX_PARAMETERS", parameters);
+        args.to_vec()
+    }
+
+    fn client(&self) -> Client {
+        self.server.client("mart_demo")
+    }
+
+    /// Has makers wait for the lock where the condition holds.
+    fn stop_where(&self, condition: &str) {
+        let sql = format!(
+            "CREATE OR REPLACE FUNCTION stop_here() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 IF {condition} THEN PERFORM pg_advisory_xact_lock({KEY}); END IF;
+                 RETURN NEW;
+             END $$;
+             DROP TRIGGER IF EXISTS zz_stop ON rexmart_inventory;
+             CREATE TRIGGER zz_stop BEFORE INSERT OR UPDATE ON rexmart_inventory
+                 FOR EACH ROW EXECUTE FUNCTION stop_here();"
+        );
+        self.client().batch_execute(&sql).expect("it is SQL");
+    }
+
+    /// Starts to make a mart and waits until it has come to where it stops.
+    fn start(&self, definition: &str) -> Running {
+        let made = self.env.start(&["mart-create", "--owner=me", "--definition", definition]);
+        let mut client = self.client();
+        let query = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+        wait_for("the maker to stop", || {
+            client.query_one(query, &[]).is_ok_and(|row| row.get::<_, i64>(0) > 0)
+        });
+        made
+    }
+
+    fn databases(&self) -> Vec<String> {
+        let query = "SELECT datname FROM pg_database WHERE NOT datistemplate
+            AND datname NOT IN ('postgres', 'mart_demo') ORDER BY datname";
+        let rows = self.server.client("postgres").query(query, &[]).expect("it can be asked");
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let query = "SELECT name FROM rexmart_inventory ORDER BY name";
+        let rows = self.client().query(query, &[]).expect("it can be asked");
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    /// After another mart was made and purged, all that there is is complete and has its database.
+    fn is_sound(&self, stage: &str) {
+        self.client()
+            .batch_execute("DROP TRIGGER zz_stop ON rexmart_inventory")
+            .expect("it is there");
+        self.env.rex_host(&["mart-create", "--owner=other", "--definition=empty"]).ok();
+        self.env.rex_host(&["mart-purge", "--owner=other", "--force-accept"]).ok();
+        assert_eq!(self.databases(), self.names(), "{stage}");
+        let query = "SELECT count(*) FROM rexmart_inventory WHERE status <> 'complete'";
+        let row = self.client().query_one(query, &[]).expect("it can be asked");
+        assert_eq!(row.get::<_, i64>(0), 0, "{stage}");
+    }
+}
+
+#[test]
+fn a_maker_is_killed_at_each_stage() {
+    let Some(app) = App::new() else { return };
+    app.env.rex_host(&["mart-create", "--owner=me", "--definition=fixed_name"]).ok();
+    for stage in STAGES {
+        let mut lock = app.client();
+        lock.execute("SELECT pg_advisory_lock($1)", &[&KEY]).expect("nobody else has it");
+        app.stop_where(stage);
+        let maker = app.start("fixed_name");
+        for process in descendants(maker.pid()).iter().chain(Process::find(maker.pid()).iter()) {
+            process.kill();
+        }
+        drop(maker);
+        lock.execute("SELECT pg_advisory_unlock($1)", &[&KEY]).expect("it is ours");
+        app.is_sound(stage);
+        // Readers never lack the mart whose place the dead one was to take.
+        let rows =
+            app.server.client("a_fixed_name_mart").query_one("SELECT count(*) FROM foo", &[]);
+        assert_eq!(rows.expect("it is there").get::<_, i64>(0), 5, "{stage}");
+    }
+}
+
+#[test]
+fn the_server_dies_at_each_stage() {
+    let Some(app) = App::new() else { return };
+    for stage in STAGES {
+        let mut lock = app.client();
+        lock.execute("SELECT pg_advisory_lock($1)", &[&KEY]).expect("nobody else has it");
+        app.stop_where(stage);
+        let maker = app.start("fixed_name");
+        app.server.stop(true);
+        let (_, output) = maker.wait();
+        assert!(output.contains("Mart creation for Record("), "{stage}: {output}");
+        app.server.restart();
+        app.is_sound(stage);
+    }
+}
