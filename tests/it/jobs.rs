@@ -6,7 +6,7 @@ use postgres::Client;
 use rex_test_support::env::{Env, dist};
 use rex_test_support::pg::Database;
 use rex_test_support::plugins;
-use rex_test_support::process::{Running, wait_for};
+use rex_test_support::process::{Running, descendants, wait_for};
 use rex_test_support::server::Server;
 use serde_json::{Value, json};
 
@@ -91,6 +91,19 @@ impl Shop {
         let sql = "SELECT status::text, status_detail FROM job WHERE code = $1";
         let row = self.client().query_one(sql, &[&code]).expect("it is there");
         (row.get(0), row.get(1))
+    }
+
+    /// By the dates of the rows, no more jobs ran at once.
+    #[track_caller]
+    fn holds_limit(&self, limit: i64) {
+        let most = "SELECT max(running) FROM (
+                SELECT sum(change) OVER (ORDER BY at, change) AS running FROM (
+                    SELECT date_started AS at, 1 AS change FROM job
+                    UNION ALL SELECT date_completed, -1 FROM job
+                ) AS changes
+            ) AS counts";
+        let most: i64 = self.client().query_one(most, &[]).expect("it can be asked").get(0);
+        assert!((1..=limit).contains(&most), "{most} at once");
     }
 
     #[track_caller]
@@ -203,13 +216,6 @@ fn a_host_of_the_project_works_jobs_as_they_come() {
     let before = shop.insert("demo_fast", &json!({}));
     let host = shop.env.start_rex(&["asynctask-workers", &shop.project, "--scheduler"]);
     shop.wait_status(before, "completed");
-    // At once, and not on the schedule alone.
-    let at = std::time::Instant::now();
-    for _ in 0..10 {
-        let code = shop.insert("demo_fast", &json!({}));
-        shop.wait_status(code, "completed");
-    }
-    assert!(at.elapsed() < std::time::Duration::from_secs(40), "each waited for the schedule");
     let output = stop(host);
     for line in [
         "INFO:AsyncTaskWorkerTask:Launching job_executor to work on queue rex_job_0\n",
@@ -545,14 +551,7 @@ fn a_limit_holds_over_all_hosts() {
         wait_for(format_args!("more than {last} jobs"), || done() > last);
         last = done();
     }
-    let most = "SELECT max(running) FROM (
-            SELECT sum(change) OVER (ORDER BY at, change) AS running FROM (
-                SELECT date_started AS at, 1 AS change FROM job
-                UNION ALL SELECT date_completed, -1 FROM job
-            ) AS changes
-        ) AS counts";
-    let most: i64 = shop.client().query_one(most, &[]).expect("it can be asked").get(0);
-    assert!((1..=3).contains(&most), "{most} at once");
+    shop.holds_limit(3);
     let [one, two] = hosts.map(stop);
     let mut run: Vec<i64> = [&one, &two]
         .into_iter()
@@ -616,4 +615,58 @@ fn a_terminal_shows_how_far_a_job_is() {
     assert!(shows("completed [##############################] 100 % on the way"));
     assert!(shows("\njob 1 completed\r\n"));
     stop(host);
+}
+
+#[test]
+fn a_queue_of_jobs_may_be_configured() {
+    let shop = Shop::new(
+        "asynctask_workers: {rex_job_0: {worker: job_executor, max_attempts: 2, backoff: 0.01, \
+         timeout: 0.5, processes: 2}}\n",
+    );
+    let host = shop.run(&[]);
+    let again = shop.insert("crash", &json!({"how": "again", "until": 2}));
+    shop.wait_status(again, "completed");
+    let twice = shop.insert("crash", &json!({"how": "again", "until": 3}));
+    assert_eq!(shop.wait_status(twice, "failed").as_deref(), Some("attempt 2 failed"));
+    let endless = shop.insert("crash", &json!({"how": "loop"}));
+    let detail = shop.wait_status(endless, "failed").expect("it says why");
+    assert!(detail.contains("passed the time limit of 0.5 s and was killed"), "{detail}");
+    stop(host);
+}
+
+/// Every job ends, and the limit holds by the dates of the rows.
+#[test]
+fn a_limit_holds_whatever_is_killed() {
+    const COUNT: i64 = 120;
+    let shop = Shop::new("job_queues: 4\njob_limits: {crash: {max_concurrency: 3}}\n");
+    let mut hosts = ["one", "two"].map(|name| shop.run(&["--name", name]));
+    let insert = "INSERT INTO job (owner, type, payload) VALUES ('me', 'crash', $1::text::jsonb)";
+    let payload = json!({"how": "work", "ms": 10}).to_string();
+    let mut client = shop.client();
+    for _ in 0..COUNT {
+        client.execute(insert, &[&payload]).expect("it can be inserted");
+    }
+    let mut ended = move || -> i64 {
+        let sql = "SELECT count(*) FROM job WHERE status IN ('completed', 'failed')";
+        client.query_one(sql, &[]).expect("it can be asked").get(0)
+    };
+    for (round, enough) in [COUNT / 6, COUNT / 3, COUNT / 2].into_iter().enumerate() {
+        wait_for(format_args!("{enough} jobs"), || ended() >= enough);
+        // A worker of each, and one host.
+        for host in &hosts {
+            if let Some(worker) = descendants(host.pid()).last() {
+                worker.kill();
+            }
+        }
+        hosts[round % 2].signal(libc::SIGKILL);
+        hosts[round % 2] = shop.run(&["--name", ["three", "four", "five"][round]]);
+    }
+    wait_for("all jobs", || ended() == COUNT);
+    shop.holds_limit(3);
+    hosts.map(stop);
+    let failed = "SELECT status_detail FROM job WHERE status = 'failed'";
+    for row in shop.client().query(failed, &[]).expect("it can be asked") {
+        let detail: &str = row.get(0);
+        assert!(detail.starts_with("the worker's process was killed by signal 9"), "{detail}");
+    }
 }

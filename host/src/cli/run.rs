@@ -222,7 +222,10 @@ fn jobs(
     let table = Table::new(address.clone()).for_runs(settings.lock_timeout);
     let host = table.host().unwrap_or_default();
     let mut own = Table::new(address.clone());
-    own.prepare().map_err(|error| super::job::failed(error).configuration())?;
+    own.prepare().map_err(|error| match error.away {
+        true => super::job::failed(error),
+        false => super::job::failed(error).configuration(),
+    })?;
     let book = Book::default();
     let means = Means {
         address,
