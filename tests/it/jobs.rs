@@ -663,7 +663,7 @@ fn a_limit_holds_whatever_is_killed() {
     }
     wait_for("all jobs", || ended() == COUNT);
     shop.holds_limit(3);
-    hosts.map(stop);
+    hosts.into_iter().for_each(|host| drop(stop(host)));
     let failed = "SELECT status_detail FROM job WHERE status = 'failed'";
     for row in shop.client().query(failed, &[]).expect("it can be asked") {
         let detail: &str = row.get(0);
