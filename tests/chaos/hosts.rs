@@ -20,7 +20,8 @@ pub(crate) type Span = (u64, u64);
 /// One process of `rex-host run` from start to end.
 pub(crate) struct Life {
     pub(crate) pid: i32,
-    pub(crate) killed: Option<u64>,
+    /// From just before to when nothing of it was left.
+    pub(crate) killed: Option<Span>,
     pub(crate) stops: Vec<Span>,
     /// When it could not reach the store, by its own log.
     pub(crate) outages: Vec<Span>,
@@ -147,11 +148,12 @@ impl Host {
     /// Kills it, with its workers.
     pub(crate) fn kill(mut self) -> Life {
         let workers = self.workers();
+        let begun = now();
         self.running.signal(libc::SIGKILL);
         let (_, output) = self.running.wait();
         // They die with it, but not in the same instant.
         wait_for("its workers' end", || !workers.iter().any(Process::is_alive));
-        self.life.killed = Some(now());
+        self.life.killed = Some((begun, now()));
         read_log(self.life, output)
     }
 
@@ -180,8 +182,9 @@ fn read_log(mut life: Life, output: String) -> Life {
             let back = u64::try_from(back).expect("after 1970");
             life.outages.push((back - nanos(Duration::from_secs_f64(seconds)), back));
         }
-        if let Some(rest) = message.strip_prefix("another host took over tasks ") {
-            life.refused += rest.split(" while").next().unwrap_or_default().split(", ").count();
+        let refused = message.split_once(" are no longer this host's");
+        if let Some(tasks) = refused.and_then(|(tasks, _)| tasks.strip_prefix("tasks ")) {
+            life.refused += tasks.split(", ").count();
         }
     }
     life.log = output;

@@ -12,6 +12,10 @@ use crate::journal::Run;
 /// is stopped.
 const BEAT: Duration = Duration::from_secs(2);
 
+/// How long it takes at most until what a task ended with is recorded: outcomes go in batches, one at
+/// a time, on a busy machine.
+const RECORDED: Duration = Duration::from_secs(2);
+
 /// What happened to the first host of a task that was started twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Cause {
@@ -74,7 +78,7 @@ pub(crate) fn judge(
             if after.attempt == before.attempt {
                 let woken = || woken_between(lives[&after.host], before, after);
                 let again = || allowed.repeats.then_some(Cause::Crash);
-                match cause(life, before, allowed).or_else(woken).or_else(again) {
+                match cause(life, before, after, allowed).or_else(woken).or_else(again) {
                     Some(cause) => *verdict.duplicates.entry(cause).or_default() += 1,
                     None => verdict.broken.push(format!(
                         "task {n} was started again although its host lived: {before:?} {after:?}"
@@ -123,18 +127,66 @@ fn woken_between(life: &Life, before: &Run, after: &Run) -> Option<Cause> {
     woken.then_some(Cause::Stopped)
 }
 
-/// What happened to the host of a run after it began.
-fn cause(life: &Life, run: &Run, allowed: Allowed) -> Option<Cause> {
+/// What happened to the host of a run while it was in flight: from its start until its outcome was
+/// recorded, or it was started again.
+fn cause(life: &Life, run: &Run, again: &Run, allowed: Allowed) -> Option<Cause> {
+    // An outcome waits for the batch before it, and as long as the store is away.
+    let recorded = |ended: u64| {
+        let waits = life
+            .outages
+            .iter()
+            .filter(|(from, to)| (from.saturating_sub(nanos(RECORDED))..*to).contains(&ended));
+        waits.map(|(_, to)| *to).fold(ended, u64::max) + nanos(RECORDED)
+    };
+    let until = run.ended.map_or(again.started, |ended| recorded(ended).min(again.started));
+    let hit = |from: u64, to: u64| from <= until && to >= run.started;
     let over = |spans: &[(u64, u64)], limit: Duration| {
-        spans.iter().any(|(from, to)| *to >= run.started && to - from > nanos(limit))
+        spans.iter().any(|(from, to)| hit(*from, *to) && to - from > nanos(limit))
     };
     if over(&life.stops, OWNER_TIMEOUT - BEAT) {
         Some(Cause::Stopped)
     } else if over(&life.outages, allowed.cut_off) {
         Some(Cause::CutOff)
-    } else if life.killed.is_some_and(|at| at >= run.started) {
+    } else if life.killed.is_some_and(|(from, to)| hit(from, to)) {
         Some(Cause::Killed)
     } else {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Allowed, Cause, Life, Run, cause, nanos};
+    use std::time::Duration;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn run(started: u64, ended: Option<u64>) -> Run {
+        let (started, ended) = (started * SECOND, ended.map(|ended| ended * SECOND));
+        Run { n: 1, attempt: 1, task: 1, pid: 1, host: 1, started, ended }
+    }
+
+    #[test]
+    fn what_happens_to_a_host_later_excuses_nothing() {
+        let allowed = Allowed { cut_off: Duration::from_secs(4), repeats: false, doubles: false };
+        let why = |killed: Option<u64>, stop: Option<(u64, u64)>, ended: Option<u64>| {
+            let life = Life {
+                pid: 1,
+                killed: killed.map(|at| (at * SECOND, at * SECOND)),
+                stops: stop.into_iter().map(|(from, to)| (from * SECOND, to * SECOND)).collect(),
+                outages: Vec::new(),
+                refused: 0,
+                workers: Vec::new(),
+                log: String::new(),
+            };
+            cause(&life, &run(10, ended), &run(30, Some(30)), allowed)
+        };
+        assert_eq!(why(Some(11), None, None), Some(Cause::Killed));
+        assert_eq!(why(Some(11), None, Some(11)), Some(Cause::Killed), "not recorded yet");
+        assert_eq!(why(Some(25), None, Some(11)), None, "recorded long before");
+        assert_eq!(why(Some(52), None, None), None, "killed when it ran again already");
+        assert_eq!(why(None, Some((9, 20)), Some(11)), Some(Cause::Stopped));
+        assert_eq!(why(None, Some((52, 60)), Some(11)), None);
+        assert_eq!(nanos(Duration::from_secs(1)), SECOND);
     }
 }

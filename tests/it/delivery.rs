@@ -343,6 +343,50 @@ fn a_paused_queue_waits_for_resume() {
     });
 }
 
+/// What a host has claimed ahead is not started: what waits for a rate, and what a process holds
+/// behind the task in hand.
+#[test]
+fn a_paused_queue_takes_back_what_has_not_started() {
+    on_both(|env, store| {
+        let limits = json!({"processes": 3, "rate_max_calls": 1, "rate_period": 3600});
+        let limited = host(env, store, &limits);
+        let tasks: Vec<String> = (0..9).map(|n| task(env, n, "ok", &json!({}))).collect();
+        store.submit(env, "crash", &tasks.iter().map(String::as_str).collect::<Vec<_>>());
+        let count = |what: &str| {
+            let queues = command(env, store, &["queue", "list", "--json"]).json_lines();
+            queues.first().and_then(|queue| queue[what].as_u64()).unwrap_or(0)
+        };
+        wait_for("some to be held", || count("in_flight") > 0 && count("waiting") < 8);
+        command(env, store, &["queue", "pause", "crash"]).ok();
+        wait_for("all to be back", || (count("in_flight"), count("waiting")) == (0, 8));
+        limited.signal(libc::SIGTERM);
+        limited.wait_ok();
+        command(env, store, &["queue", "resume", "crash"]).ok();
+
+        // Quick ones first, so that much is given ahead.
+        let held = task(env, 100, "until", &json!({"file": env.path("go")}));
+        let more: Vec<String> = (101..400).map(|n| task(env, n, "ok", &json!({}))).collect();
+        let after = more.iter().map(String::as_str);
+        let quick: Vec<String> = (10..100).map(|n| task(env, n, "ok", &json!({}))).collect();
+        let before = quick.iter().map(String::as_str);
+        store.submit(env, "crash", &before.chain([held.as_str()]).chain(after).collect::<Vec<_>>());
+        let host = host(env, store, &json!({}));
+        wait_started(&env.path("record"), 100);
+        command(env, store, &["queue", "pause", "crash"]).ok();
+        wait_for("all to be back", || (count("in_flight"), count("waiting")) == (1, 299));
+        env.write("go", "");
+        wait_for("the one that ran", || count("in_flight") == 0);
+        assert_eq!(count("waiting"), 299);
+        command(env, store, &["queue", "resume", "crash"]).ok();
+        wait_for("the rest", || {
+            let counts = recorded(&env.path("record"));
+            counts.len() == 399 && counts.values().all(|count| *count == (1, 1))
+        });
+        host.signal(libc::SIGTERM);
+        host.wait_ok();
+    });
+}
+
 #[test]
 fn no_more_in_flight_than_all_hosts_may_have() {
     on_both(|env, store| {

@@ -69,7 +69,7 @@ fn a_host_that_is_cut_off_starts_nothing_and_is_taken_over() {
     assert!(twice.is_empty(), "the one that was cut off started more: {twice:?}");
 
     network.mend();
-    cut_off.wait_output("another host took over tasks");
+    cut_off.wait_output("are no longer this host's");
     cut_off.wait_output("tasks are started again");
     submit(TASKS..2 * TASKS);
     wait_for("more tasks", || recorded(&record).len() == usize::try_from(2 * TASKS).unwrap());

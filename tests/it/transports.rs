@@ -326,12 +326,21 @@ fn a_move_keeps_what_tasks_have_or_refuses() {
     assert_eq!(waiting(&env, &new).len(), 3, "its key came along");
     assert_eq!(waiting(&env, &old).keys().collect::<Vec<_>>(), [&4]);
 
+    // One of the same key that waits there already is not run instead of it.
+    submit_as(&env, &old, r#"{"n": 6}"#, &["--unique", "three"]);
+    submit_as(&env, &old, r#"{"n": 7}"#, &[]);
+    let said = go(&old, &new).ok();
+    assert!(said.starts_with("1 tasks moved from queue crash\n1 tasks stay: a task of"), "{said}");
+    assert!(!said.contains("came meanwhile"), "{said}");
+    assert_eq!(waiting(&env, &old).keys().collect::<Vec<_>>(), [&4, &6]);
+    assert_eq!(waiting(&env, &new).len(), 4);
+
     let store = on(&new);
     env.rex_host(&["queue", "pause", "crash", &store[0], &store[1]]).ok();
     let refused = go(&new, &old).fails(1);
     assert!(refused.contains("queue crash is paused at sqlite:"), "{refused}");
     assert!(refused.contains("resume it first"), "{refused}");
-    assert_eq!(waiting(&env, &new).len(), 3);
+    assert_eq!(waiting(&env, &new).len(), 4);
 }
 
 #[test]

@@ -176,6 +176,12 @@ pub(crate) fn queue(
                 let came = moved.came;
                 output.line(format_args!("{came} tasks came meanwhile and stay"))?;
             }
+            if moved.kept > 0 {
+                let kept = moved.kept;
+                output.line(format_args!(
+                    "{kept} tasks stay: a task of the same key waits or runs at the target"
+                ))?;
+            }
             if moved.left > 0 {
                 let left = moved.left;
                 output.line(format_args!("{left} delayed tasks stay until their time has come"))?;

@@ -22,6 +22,8 @@ pub(super) struct Moved {
     pub(super) came: u64,
     /// Tasks that stay because their time has not come.
     pub(super) left: u64,
+    /// Tasks that stay because the target has one of the same key.
+    pub(super) kept: u64,
 }
 
 /// Moves what is due at the beginning.
@@ -54,25 +56,27 @@ pub(super) fn transfer(
         ))
         .hint("resume it first"));
     }
-    let count = carry(&mut *source, &mut *target, queue, &from)?;
+    let (count, kept) = carry(&mut *source, &mut *target, queue, &from)?;
     let status = source.queues()?.into_iter().find(|status| status.queue == *queue);
-    let (came, left) = status.map_or((0, 0), |status| (status.waiting, status.delayed));
+    let (waiting, left) = status.map_or((0, 0), |status| (status.waiting, status.delayed));
     source.close()?;
-    Ok(Moved { count, came, left })
+    Ok(Moved { count, came: waiting.saturating_sub(kept), left, kept })
 }
 
 /// Moves as many tasks as wait at the beginning, and counts them: there is an end to it although
-/// others go on submitting to the source.
+/// others go on submitting to the source. Also counts those that are kept back.
 fn carry(
     source: &mut dyn Transport,
     target: &mut dyn Transport,
     queue: &QueueName,
     from: &Uri,
-) -> Result<u64, Failure> {
+) -> Result<(u64, u64), Failure> {
     // Also what an interrupted move has left behind.
     source.rescue()?;
     let mut beat = Instant::now() + BEAT;
     let (mut count, mut room) = (0, source.poll(queue)?);
+    // Given back at the end, or they would be claimed again.
+    let mut kept: Vec<Finished> = Vec::new();
     while room > 0 {
         if beat <= Instant::now() {
             room += source.rescue()?;
@@ -90,30 +94,37 @@ fn carry(
                 attributes: attributes.remove(&task.id).unwrap_or_default(),
             })
             .collect();
-        if let Err(error) = target.submit(&tasks) {
-            // Whether the target has them is not known; the source still does.
-            source.close()?;
-            let refused = error.kind == Kind::Invalid;
-            let failure = Failure::from(error);
-            return Err(match refused {
-                true => failure.hint(format!(
-                    "{count} tasks were moved; the rest waits at {from} for a store that can"
-                )),
-                false => failure,
-            });
-        }
-        let done = claim.tasks.iter().map(|task| Finished {
+        let submitted = match target.submit(&tasks) {
+            Ok(submitted) => submitted,
+            Err(error) => {
+                // Whether the target has them is not known; the source still does.
+                source.close()?;
+                let refused = error.kind == Kind::Invalid;
+                let failure = Failure::from(error);
+                return Err(match refused {
+                    true => failure.hint(format!(
+                        "{count} tasks were moved; the rest waits at {from} for a store that can"
+                    )),
+                    false => failure,
+                });
+            }
+        };
+        let end = |at: usize, outcome| Finished {
             claim: claim.id,
-            task: task.id,
-            outcome: Outcome::Done,
+            task: claim.tasks[at].id,
+            outcome,
             submits: Vec::new(),
-        });
-        let done: Vec<Finished> = done.collect();
+        };
+        let (there, new): (Vec<usize>, Vec<usize>) =
+            (0..claim.tasks.len()).partition(|at| submitted[*at].existed);
+        let done: Vec<Finished> = new.into_iter().map(|at| end(at, Outcome::Done)).collect();
         source.finish(&done)?;
+        kept.extend(there.into_iter().map(|at| end(at, Outcome::Released)));
         count += done.len() as u64;
-        room = room.saturating_sub(done.len() as u64);
+        room = room.saturating_sub(claim.tasks.len() as u64);
     }
-    Ok(count)
+    source.finish(&kept)?;
+    Ok((count, kept.len() as u64))
 }
 
 fn both_are(from: &Uri) -> Failure {
@@ -136,7 +147,7 @@ mod tests {
         let task = NewTask::plain(queue.clone(), Payload::empty());
         source.submit(&vec![task; 450]).expect("memory");
         let moved = super::carry(&mut *source, &mut *target, &queue, &uri).ok();
-        assert_eq!(moved, Some(450));
+        assert_eq!(moved, Some((450, 0)));
         assert_eq!(target.poll(&queue).expect("memory"), 450);
     }
 }

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use rex_transport::{ClaimId, ownership};
 
 use super::Host;
-use crate::wire::ToWorker;
 
 /// What the last beat says about this host's claims.
 #[derive(Default)]
@@ -78,11 +77,6 @@ impl Host {
 
     /// Asks all processes for the tasks that they have not started.
     fn recall_all(&mut self) {
-        for running in self.processes.values_mut() {
-            if running.held.count() > 1 && !running.recalling {
-                running.recalling = true;
-                running.send(&self.poller, &ToWorker::Recall);
-            }
-        }
+        self.processes.values_mut().for_each(|running| running.recall(&self.poller));
     }
 }

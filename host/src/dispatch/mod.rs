@@ -230,6 +230,8 @@ struct Queue {
     refused_until: Option<Instant>,
     /// Whether the store was asked if the queue is idle, and its processes told to end if so.
     asked_idle: bool,
+    /// An operator has said so, as far as this host has heard.
+    paused: bool,
     /// Not in the plan any more: its slots only end.
     retired: bool,
 }
@@ -487,8 +489,8 @@ impl Host {
                 if !lost.is_empty() {
                     let ids: Vec<String> = lost.iter().map(|id| id.0.to_string()).collect();
                     tracing::warn!(
-                        "another host took over tasks {} while this one was thought dead; their \
-                         outcomes here do not count",
+                        "tasks {} are no longer this host's: they were given back while it could \
+                         not be reached; their outcomes here do not count",
                         ids.join(", ")
                     );
                 }
@@ -502,7 +504,10 @@ impl Host {
             Reply::Forgotten(count) => {
                 tracing::info!("{count} dead letters were older than they are kept");
             }
-            Reply::Beat { begun, lease, taken } => self.on_beat(begun, lease, taken, now),
+            Reply::Beat { begun, lease, taken, paused } => {
+                self.on_beat(begun, lease, taken, now);
+                self.on_paused(&paused);
+            }
             Reply::Rescued(count) => {
                 tracing::info!("{count} tasks of a dead host are waiting again");
                 self.on_wake(&Wake::All);

@@ -1,6 +1,7 @@
 //! The loop's dealings with queues: it claims tasks, hands them out, evens them out between
 //! processes, and sees when nothing is left to do.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rex_transport::{Claim, Finished, Outcome, QueueName, Want};
@@ -52,6 +53,8 @@ impl Host {
         match claim {
             Some(mut claim) => {
                 queue.empty_until = None;
+                // A paused queue gives none.
+                queue.paused = false;
                 // What is no object never reaches a worker.
                 let id = claim.id;
                 claim.tasks.retain(|task| match task.payload.check() {
@@ -94,6 +97,21 @@ impl Host {
         }
     }
 
+    /// What a paused queue's processes have not started goes back to the store.
+    pub(super) fn on_paused(&mut self, paused: &BTreeSet<QueueName>) {
+        for (name, queue) in &mut self.queues {
+            let is_paused = paused.contains(name);
+            if is_paused || queue.paused {
+                self.dirty.insert(name.clone());
+            }
+            queue.paused = is_paused;
+        }
+        let of_paused = self.processes.values_mut();
+        of_paused
+            .filter(|running| paused.contains(&running.plan.queue))
+            .for_each(|running| running.recall(&self.poller));
+    }
+
     pub(super) fn on_idle(&mut self, name: &QueueName, idle: bool, now: Instant) {
         let held = self.held(name);
         let Some(queue) = self.queues.get_mut(name) else { return };
@@ -128,8 +146,11 @@ impl Host {
     /// Hands out what is claimed, claims more, evens out, and halts what has nothing to do.
     pub(super) fn serve(&mut self, name: &QueueName, now: Instant) {
         let Some(queue) = self.queues.get_mut(name) else { return };
-        if self.phase != Phase::Working || queue.retired {
+        let is_left = self.phase != Phase::Working || queue.retired;
+        if is_left || queue.paused {
             queue.feed.take_all().into_iter().for_each(|claimed| self.outbox.release(claimed));
+        }
+        if is_left {
             return;
         }
         if queue.empty_until.is_some_and(|until| until <= now) {
@@ -201,13 +222,8 @@ impl Host {
             .iter()
             .filter_map(|id| self.processes.get(id))
             .any(|running| running.held.count() == 0);
-        if idle
-            && let Some(most) = serving.last().and_then(|id| self.processes.get_mut(id))
-            && most.held.count() > 1
-            && !most.recalling
-        {
-            most.recalling = true;
-            most.send(&self.poller, &ToWorker::Recall);
+        if idle && let Some(most) = serving.last().and_then(|id| self.processes.get_mut(id)) {
+            most.recall(&self.poller);
         }
         let halting = self.setup.halt_when_empty && held == 0 && !serving.is_empty();
         if halting && !queue.asked_idle {
@@ -250,7 +266,9 @@ impl Host {
             return;
         }
         match self.queues.get_mut(name).filter(|queue| !queue.retired) {
-            Some(queue) if self.phase == Phase::Working => queue.feed.put_back(tasks),
+            Some(queue) if self.phase == Phase::Working && !queue.paused => {
+                queue.feed.put_back(tasks);
+            }
             _ => tasks.into_iter().for_each(|claimed| self.outbox.release(claimed)),
         }
     }

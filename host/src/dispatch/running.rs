@@ -16,7 +16,7 @@ use super::plan::{QueuePlan, Recycling};
 use crate::log;
 use crate::page::monotonic_ns;
 use crate::supervisor::{Poller, Process, usage};
-use crate::wire;
+use crate::wire::{self, ToWorker};
 
 /// Lines of output that are kept for a crash report.
 const LAST_LINES: usize = 20;
@@ -161,6 +161,14 @@ impl Running {
         if !rest.is_empty() {
             self.queued += rest.len();
             poller.send(self.process.id, rest.to_vec());
+        }
+    }
+
+    /// Asks for the tasks that it has not started.
+    pub(super) fn recall(&mut self, poller: &Poller) {
+        if self.held.count() > 1 && !self.recalling {
+            self.recalling = true;
+            self.send(poller, &ToWorker::Recall);
         }
     }
 

@@ -5,6 +5,7 @@
 //! growing delay until it succeeds, which the trait promises to be safe. Nothing is dropped while
 //! it waits.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -55,11 +56,12 @@ pub enum Reply {
     /// Dead letters were deleted.
     Forgotten(u64),
     /// This host has shown that it lives: when it began to, how long that keeps others from its
-    /// claims, and which of them others had taken before.
+    /// claims, and which of them others had taken before; and the queues that are paused.
     Beat {
         begun: Instant,
         lease: Duration,
         taken: Vec<ClaimId>,
+        paused: BTreeSet<QueueName>,
     },
     /// Tasks of dead hosts are waiting again.
     Rescued(u64),
@@ -123,11 +125,11 @@ impl Worker {
                 let mut begun = Instant::now();
                 let rescued = self.persist(|transport| {
                     begun = Instant::now();
-                    transport.rescue()
+                    Ok((transport.rescue()?, transport.paused()?))
                 });
-                if let Some(count) = rescued {
+                if let Some((count, paused)) = rescued {
                     let (lease, taken) = (self.transport.lease(), self.transport.taken_over());
-                    self.reply(Reply::Beat { begun, lease, taken });
+                    self.reply(Reply::Beat { begun, lease, taken, paused });
                     if count > 0 {
                         self.reply(Reply::Rescued(count));
                     }

@@ -212,6 +212,10 @@ impl Transport for JobTransport {
         self.inner.lease()
     }
 
+    fn paused(&mut self) -> Result<BTreeSet<QueueName>, TransportError> {
+        self.inner.paused()
+    }
+
     fn taken_over(&mut self) -> Vec<ClaimId> {
         let taken = self.inner.taken_over();
         self.book.strike_claims(&taken);

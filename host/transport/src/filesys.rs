@@ -23,7 +23,7 @@ mod owners;
 mod queue;
 mod watch;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Weak;
@@ -232,6 +232,11 @@ impl Transport for FileSys {
 
     fn lease(&self) -> Duration {
         self.owner_timeout.max(SHORTEST_LEASE)
+    }
+
+    fn paused(&mut self) -> Result<BTreeSet<QueueName>, TransportError> {
+        let names = lists::names(&self.place)?.into_iter();
+        Ok(names.filter(|name| lists::is_paused(&self.place, name)).collect())
     }
 
     fn taken_over(&mut self) -> Vec<ClaimId> {

@@ -185,6 +185,10 @@ impl Transport for LocalMem {
         Ok(lock(&self.store).waiting.remove(queue).map_or(0, |tasks| count(tasks.len())))
     }
 
+    fn paused(&mut self) -> Result<BTreeSet<QueueName>, TransportError> {
+        Ok(lock(&self.store).paused.clone())
+    }
+
     fn pause(&mut self, queue: &QueueName, paused: bool) -> Result<(), TransportError> {
         let mut store = lock(&self.store);
         if paused {

@@ -232,6 +232,10 @@ impl Transport for Pgsql {
         patience.max(SHORTEST_LEASE)
     }
 
+    fn paused(&mut self) -> Result<BTreeSet<QueueName>, TransportError> {
+        self.with_session(|_, session| tasks::paused(session))
+    }
+
     fn taken_over(&mut self) -> Vec<ClaimId> {
         std::mem::take(&mut self.taken)
     }

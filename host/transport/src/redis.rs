@@ -25,7 +25,7 @@ mod scripts;
 mod tasks;
 mod watch;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -191,6 +191,10 @@ impl Transport for Redis {
 
     fn lease(&self) -> Duration {
         self.options.rescue_grace.min(self.options.owner_timeout).max(SHORTEST_LEASE)
+    }
+
+    fn paused(&mut self) -> Result<BTreeSet<QueueName>, TransportError> {
+        self.paused_queues()
     }
 
     fn taken_over(&mut self) -> Vec<ClaimId> {

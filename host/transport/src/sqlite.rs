@@ -187,6 +187,10 @@ impl Transport for Sqlite {
         self.owner_timeout.max(SHORTEST_LEASE)
     }
 
+    fn paused(&mut self) -> Result<BTreeSet<QueueName>, TransportError> {
+        self.paused_queues()
+    }
+
     fn taken_over(&mut self) -> Vec<ClaimId> {
         std::mem::take(&mut self.taken)
     }

@@ -123,6 +123,11 @@ pub trait Transport: Send {
         Duration::MAX
     }
 
+    /// The queues that are paused; none where none can be.
+    fn paused(&mut self) -> Result<BTreeSet<QueueName>, TransportError> {
+        Ok(BTreeSet::new())
+    }
+
     /// The claims that this owner has found taken over since it was last asked.
     fn taken_over(&mut self) -> Vec<ClaimId> {
         Vec::new()

@@ -119,6 +119,11 @@ pub fn what_it_cannot_do_is_refused(store: &Store<'_>) {
         let added = host.poll(&queue("foo")).unwrap() - before;
         assert_eq!(added > 0, can, "all or none: {attributes:?}");
     }
+    assert_eq!(host.paused().unwrap().len(), 0);
+    if features.pause {
+        host.pause(&queue("foo"), true).unwrap();
+        assert_eq!(host.paused().unwrap().into_iter().collect::<Vec<_>>(), [queue("foo")]);
+    }
     let refused = host.pause(&queue("foo"), false).err().map(|error| error.kind);
     assert_eq!(refused, (!features.pause).then_some(Kind::Invalid));
     let want = Want { in_flight: Some(1), ..Want::tasks(1) };

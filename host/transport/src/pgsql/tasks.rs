@@ -1,5 +1,6 @@
 //! Putting tasks in and looking at what is there: submit, count, list, purge.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use postgres::Row;
@@ -244,6 +245,12 @@ ON CONFLICT (queue_name) DO UPDATE SET paused = excluded.paused";
         session.change(PAUSE, &[&queue.as_str(), &paused])?;
         notify(session, std::iter::once(queue.as_str()))
     })
+}
+
+pub(super) fn paused(session: &mut Session) -> Result<BTreeSet<QueueName>, Trouble> {
+    const PAUSED: &str = "SELECT queue_name FROM asynctask.rex_queues WHERE paused";
+    let rows = session.rows(PAUSED, &[])?;
+    Ok(rows.iter().filter_map(|row| QueueName::parse(row.get(0)).ok()).collect())
 }
 
 pub(super) fn is_idle(session: &mut Session, queue: &QueueName) -> Result<bool, Trouble> {

@@ -84,6 +84,13 @@ impl Redis {
         })
     }
 
+    pub(super) fn paused_queues(&mut self) -> Result<BTreeSet<QueueName>, TransportError> {
+        let key = self.ours("paused");
+        let names: Vec<String> = self
+            .with_connection(|_, connection| redis::cmd("SMEMBERS").arg(key).query(connection))?;
+        Ok(names.iter().filter_map(|name| QueueName::parse(name).ok()).collect())
+    }
+
     pub(super) fn list_queues(&mut self) -> Result<Vec<QueueStatus>, TransportError> {
         let (deaths, paused) = (self.ours("deaths"), self.ours("paused"));
         let in_flight = self.ours("inflight");

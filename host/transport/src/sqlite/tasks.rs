@@ -167,6 +167,16 @@ ON CONFLICT (queue) DO UPDATE SET paused = excluded.paused";
         Ok(())
     }
 
+    pub(super) fn paused_queues(&mut self) -> Result<BTreeSet<QueueName>, TransportError> {
+        const PAUSED: &str = "SELECT queue FROM queues WHERE paused";
+        let names: Vec<String> = self
+            .db
+            .prepare_cached(PAUSED)
+            .and_then(|mut statement| statement.query_map([], |row| row.get(0))?.collect())
+            .map_err(self.say())?;
+        Ok(names.iter().filter_map(|name| QueueName::parse(name).ok()).collect())
+    }
+
     pub(super) fn time_to_due(
         &mut self,
         queue: &QueueName,
