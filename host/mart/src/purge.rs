@@ -76,6 +76,10 @@ pub(crate) fn sweep(inventory: &mut Inventory, cluster: &mut Cluster) -> Result<
         if !cluster.is_abandoned(claim)? {
             continue;
         }
+        // Whoever made it may have finished meanwhile: what was noted is told before the lock goes.
+        let Some(mart) = inventory.get(mart.code)?.filter(|mart| mart.claim.is_some()) else {
+            continue;
+        };
         if mart.is_complete() {
             inventory.release(mart.code)?;
             continue;

@@ -240,3 +240,112 @@ fn quotas_purge_the_oldest_and_spare_what_is_pinned() {
     let (_, other) = app.create(json!({"owner": "other", "definition": "empty"}));
     assert_eq!(other.unwrap().owner, "other");
 }
+
+#[test]
+fn an_owner_keeps_so_many_in_all() {
+    let definitions = json!({"definitions": [{"id": "a"}, {"id": "b"}]});
+    let Some(app) = App::with(&definitions, json!({"mart_max_marts_per_owner": 3})) else { return };
+    for definition in ["a", "a", "b", "b"] {
+        app.made(definition);
+    }
+    let kept: Vec<(i64, String)> =
+        app.inventory().into_iter().map(|mart| (mart.code, mart.definition)).collect();
+    assert_eq!(kept, [(2, "a".to_owned()), (3, "b".to_owned()), (4, "b".to_owned())]);
+}
+
+#[test]
+fn databases_that_others_refer_to_stay() {
+    let Some(app) = App::of_corpus() else { return };
+    let made = app.made("empty");
+    app.client(&made.name)
+        .batch_execute(
+            "CREATE SCHEMA rc; CREATE TABLE rc.rc (value int8); INSERT INTO rc.rc VALUES (2)",
+        )
+        .unwrap();
+    rex_mart::purge(&app.settings, &app.definitions, &made).unwrap();
+    assert!(app.inventory().is_empty());
+    let left = "SELECT value FROM rc.rc";
+    let left: i64 = app.client(&made.name).query_one(left, &[]).unwrap().get(0);
+    assert_eq!(left, 1);
+    // To purge what is purged does no harm.
+    rex_mart::purge(&app.settings, &app.definitions, &made).unwrap();
+    assert!(app.databases().is_empty());
+}
+
+#[test]
+fn marts_of_the_original_s_making() {
+    let Some(app) = App::of_corpus() else { return };
+    // It notes neither what was there before, nor what it did not finish.
+    for (definition, name, status) in
+        [("existing", APPLICATION, "complete"), ("empty", "mart_empty_2_x", "post_deployment")]
+    {
+        let insert = format!(
+            "INSERT INTO rexmart_inventory (definition, owner, name, status, date_creation_started)
+             VALUES ('{definition}', 'old', '{name}', '{status}', now())"
+        );
+        app.client(APPLICATION).batch_execute(&insert).unwrap();
+    }
+    app.made("empty");
+    assert_eq!(app.inventory().len(), 3);
+    for mart in app.inventory() {
+        rex_mart::purge(&app.settings, &app.definitions, &mart).unwrap();
+    }
+    assert!(app.inventory().is_empty() && app.databases().is_empty());
+    app.client(APPLICATION).query_one("SELECT count(*) FROM people", &[]).unwrap();
+}
+
+#[test]
+fn many_at_once() {
+    let Some(app) = App::of_corpus() else { return };
+    let owners = ["O'Neil", "a\"b\\c", "%(x)s", "名"];
+    std::thread::scope(|scope| {
+        for owner in owners {
+            let app = &app;
+            scope.spawn(move || {
+                for definition in ["some_data_with_params", "empty"] {
+                    let made = app.create(json!({"owner": owner, "definition": definition})).1;
+                    made.unwrap_or_else(|error| panic!("{owner}: {error}"));
+                }
+            });
+        }
+    });
+    let marts = app.inventory();
+    let codes: Vec<i64> = marts.iter().map(|mart| mart.code).collect();
+    assert_eq!(codes, (1..=8).collect::<Vec<_>>());
+    for mart in marts.iter().filter(|mart| mart.definition != "empty") {
+        let owner = "SELECT count(*) FROM foo WHERE col1 = $1";
+        let row = app.client(&mart.name).query_one(owner, &[&mart.owner]).unwrap();
+        assert_eq!(row.get::<_, i64>(0), 1, "{}", mart.owner);
+    }
+}
+
+#[test]
+fn selectors_that_are_wrong() {
+    let query = |query: &str| json!({"id": "x", "assessments": [{"instrument": "mart1", "selector": query}]});
+    let nowhere = json!({"id": "x", "assessments": [{"instrument": "nothing",
+        "selector": "/assessment{uid :as assessment_uid}/:rexdb"}]});
+    for (definition, name, text) in [
+        (
+            query("/assessment{uid}/:rexdb"),
+            "mart1",
+            "Selector does not include \"assessment_uid\" field specifying Assessment UIDs",
+        ),
+        (
+            query("/assessment{uid :as assessment_uid, status, data :as status}/:rexdb"),
+            "mart1",
+            "Selector includes multiple fields with the same name: status",
+        ),
+        (nowhere, "nothing", "An Instrument with UID \"nothing\" could not be found"),
+    ] {
+        let Some(app) = App::with(&json!({"definitions": [definition]}), json!({})) else { return };
+        let made = app.create(json!({"owner": "test", "definition": "x"})).1;
+        assert_eq!(
+            made.unwrap_err(),
+            format!(
+                "{text}\nWhile deploying Assessment structures\nWhile processing Assessment:\n    \
+                 #1 ({name})\nWhile creating Mart database:\n    x"
+            )
+        );
+        assert!(app.inventory().is_empty() && app.databases().is_empty());
+    }
+}
