@@ -520,7 +520,7 @@ fn jobs_are_retried() {
 }
 
 /// Eight clients insert while two hosts queue and work: the limit holds by the dates of the rows, and each
-/// job is run once.
+/// job is run once. With REX_TEST_JOBS each client inserts as many.
 #[test]
 fn a_limit_holds_over_all_hosts() {
     const CLIENTS: usize = 8;

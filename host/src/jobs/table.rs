@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use postgres::error::SqlState;
-use postgres::{Client, Config, NoTls, Transaction};
+use postgres::{Client, Transaction};
 use rex_db::Address;
 use rex_transport::{Kind, TaskId, TransportError};
 use serde_json::value::RawValue;
@@ -597,19 +597,8 @@ pub(super) fn say(error: &postgres::Error, address: &Address) -> TableError {
 }
 
 pub(super) fn connect(address: &Address) -> Result<Client, TableError> {
-    let mut attempts = address.attempts();
-    while let Some(attempt) = attempts.next() {
-        let mut config = Config::from(attempt.config);
-        config.notice_callback(|notice| tracing::debug!("PostgreSQL: {}", notice.message()));
-        let connected = match attempt.connector {
-            Some(connector) => config.connect(connector),
-            None => config.connect(NoTls),
-        };
-        match connected {
-            Ok(client) => return Ok(client),
-            Err(error) => attempts.failed(error),
-        }
-    }
-    let text = format!("cannot connect to {address}: {}", attempts.into_error().text);
-    Err(TableError { text, hint: None, away: true })
+    rex_transport::pgsql::open(address).map_err(|error| {
+        let text = format!("cannot connect to {address}: {}", error.text);
+        TableError { text, hint: None, away: true }
+    })
 }

@@ -48,6 +48,7 @@ use crate::{
     WaitingTask, Wake, Want, Watch,
 };
 use address::Address;
+pub use connect::open;
 use failure::Trouble;
 use marks::Marks;
 pub use schema::script;

@@ -6,8 +6,12 @@ use postgres::{Client, Config, Error, NoTls};
 use super::address::Address;
 use crate::{Kind, TransportError};
 
-pub(super) fn connect(address: &Address) -> Result<Client, TransportError> {
-    let mut attempts = address.server.attempts();
+/// Opens a connection.
+///
+/// # Errors
+/// What libpq would have said.
+pub fn open(server: &rex_pg::Address) -> Result<Client, rex_pg::ConnectError> {
+    let mut attempts = server.attempts();
     while let Some(attempt) = attempts.next() {
         let mut config = Config::from(attempt.config);
         // What an additive script would print ("already exists, skipping") is of no use here.
@@ -21,7 +25,14 @@ pub(super) fn connect(address: &Address) -> Result<Client, TransportError> {
             Err(error) => attempts.failed(error),
         }
     }
-    let error = attempts.into_error();
+    Err(attempts.into_error())
+}
+
+pub(super) fn connect(address: &Address) -> Result<Client, TransportError> {
+    let error = match open(&address.server) {
+        Ok(client) => return Ok(client),
+        Err(error) => error,
+    };
     let kind = match error.source.as_ref().and_then(Error::code) {
         // Wrong password, no such database, no rights: a person must act.
         Some(code) if code.code().starts_with("28") || code.code().starts_with("3D") => {
