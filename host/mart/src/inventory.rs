@@ -94,7 +94,7 @@ impl Inventory {
     /// The marts that fulfil a condition of SQL, by code.
     fn select(&mut self, condition: &str, order: &str) -> Result<Vec<Mart>, Error> {
         let query = format!("SELECT {COLUMNS} FROM {TABLES} WHERE {condition} ORDER BY {order}");
-        let rows = guarded(self.session.sql_rows(&query))?;
+        let rows = guarded(self.session.sql_rows(&query)).map_err(deployed)?;
         rows.iter()
             .map(|row| mart(row).ok_or_else(|| Error::new("Got a malformed inventory record")))
             .collect()
@@ -236,6 +236,18 @@ impl Inventory {
     fn update(&mut self, code: i64, what: &str) -> Result<(), Error> {
         let update = format!("UPDATE rexmart_inventory SET {what} WHERE code = {code}");
         guarded(self.session.sql_change(&update))
+    }
+}
+
+/// An error that says what helps where the tables are not there.
+fn deployed(error: Error) -> Error {
+    let text = error.to_string();
+    let is_missing = ["rexmart_inventory", "rexmart_building"]
+        .iter()
+        .any(|table| text.contains(&format!("relation \"{table}\" does not exist")));
+    match is_missing {
+        true => error.guard("The tables of marts are made by:", "rex-host deploy --project NAME"),
+        false => error,
     }
 }
 

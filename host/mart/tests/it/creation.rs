@@ -1,5 +1,7 @@
 //! How marts are made, told and counted; what is left when one cannot be.
 
+use rex_mart::{Creation, Entry};
+use rex_yaml::validate::Input;
 use serde_json::json;
 
 use crate::support::{APPLICATION, App};
@@ -292,6 +294,33 @@ fn marts_of_the_original_s_making() {
     }
     assert!(app.inventory().is_empty() && app.databases().is_empty());
     app.client(APPLICATION).query_one("SELECT count(*) FROM people", &[]).unwrap();
+}
+
+#[test]
+fn an_application_without_the_tables_of_marts() {
+    let Some(mut app) = App::of_corpus() else { return };
+    app.settings.database = app.settings.database.with_database("postgres");
+    let (log, made) = app.create(json!({"owner": "test", "definition": "empty"}));
+    let text = made.unwrap_err();
+    assert!(
+        log.is_empty() && text.contains("relation \"rexmart_inventory\" does not exist"),
+        "{text}"
+    );
+    let help = "\nThe tables of marts are made by:\n    rex-host deploy --project NAME";
+    assert!(text.ends_with(help), "{text}");
+}
+
+#[test]
+fn how_far_a_creation_is() {
+    let Some(app) = App::of_corpus() else { return };
+    let entry = json!({"owner": "test", "definition": "datadictionary_assessment"});
+    let entry = Entry::read(Input::Value(&entry)).unwrap();
+    let creation = Creation::new(&app.settings, &app.definitions, &entry).unwrap();
+    let mut fractions = Vec::new();
+    let made = creation.run(&mut |line| fractions.extend(creation.fraction(line)));
+    made.unwrap();
+    let expected = [0.0, 1.0, 1.0, 2.0, 3.0, 4.0, 5.0].map(|step| step / 5.0);
+    assert_eq!(fractions, expected);
 }
 
 #[test]
