@@ -460,6 +460,23 @@ fn a_job_with_two_tasks_is_run_once() {
     shop.rex_host(&["submit", "rex_job_0", r#"{"code": 1, "job": 2}"#]).ok();
     let output = shop.rex_host(&["work", "rex_job_0"]);
     assert!(output.stdout.contains("rex.core.Error: Got unexpected field:\n    job\n"), "{output}");
+    assert!(output.fails(1).contains("error: 1 tasks failed"));
+    assert_eq!(shop.rex_host(&["dlq", "list", "--json"]).json_lines().len(), 1);
+}
+
+/// Applications of the original do so.
+#[test]
+fn a_job_may_have_its_task_before_it_is_queued() {
+    let shop = Shop::new("");
+    shop.insert("demo_fast", &json!({}));
+    shop.insert("demo_fast", &json!([1]));
+    shop.work("rex_job_0", Some(r#"{"code": 1}"#));
+    let output = shop.work("rex_job_0", Some(r#"{"code": 2}"#));
+    let dates = "Submitted,Started,Completed";
+    assert_eq!(shop.statuses(), [format!("1 completed {dates}"), format!("2 failed {dates}")]);
+    assert!(output.contains("ERROR:JobExecutorWorker:Job #2 failed\n"), "{output}");
+    let detail = shop.status(2).1;
+    assert_eq!(detail.as_deref(), Some("expected a JSON object, got [1]"), "{output}");
 }
 
 #[test]

@@ -578,7 +578,9 @@ impl Host {
         };
         let fate = match &outcome {
             Outcome::Done | Outcome::Released => Fate::Done,
-            Outcome::Dead(_) if plan.runs_jobs() => Fate::JobFailed,
+            Outcome::Dead(_) if self.setup.jobs.as_ref().is_some_and(|jobs| jobs.book.has(id)) => {
+                Fate::JobFailed
+            }
             Outcome::Dead(_) => Fate::Dead,
             Outcome::Retry { after, .. } => Fate::Again(*after),
         };

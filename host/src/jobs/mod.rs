@@ -147,6 +147,11 @@ impl Book {
         self.with(|pages| pages.queues.contains(queue))
     }
 
+    /// Whether a task is for a job that runs here.
+    pub fn has(&self, task: TaskId) -> bool {
+        self.job(task).is_some()
+    }
+
     fn enter(&self, task: TaskId, claim: ClaimId, job: i32) {
         self.with(|pages| pages.jobs.insert(task, (claim, job)));
     }
