@@ -16,6 +16,7 @@ CREATE TABLE visit (
     id serial NOT NULL UNIQUE, study_id int NOT NULL REFERENCES study (id), num int NOT NULL,
     PRIMARY KEY (study_id, num));
 CREATE TABLE number (id serial NOT NULL UNIQUE, n int PRIMARY KEY, study text NOT NULL);
+CREATE TABLE staging (n int, study text);
 INSERT INTO study (code) VALUES ('a'), ('b');
 INSERT INTO number (n, study)
     SELECT i, CASE i WHEN 5001 THEN 'none' ELSE 'a' END FROM generate_series(1, 20000) i;
@@ -96,4 +97,14 @@ fn links_are_copied() {
     assert_eq!(copied, Ok(Value::Null));
     bench.count("visit", 19999);
     bench.count("visit?study='a'", 19999);
+}
+
+/// Nobody asks which rows COPY has made.
+#[test]
+fn a_table_without_a_key_takes_copies_alone() {
+    let mut bench = Bench::new();
+    let copied = bench.run("/number?n<=70{n, study} :as staging/:copy");
+    assert_eq!(copied, Ok(Value::Null));
+    bench.count("staging", 70);
+    bench.check_error("{1 :as n} :as staging/:insert", "Table does not have a primary key");
 }

@@ -64,10 +64,12 @@ pub fn resolve(kind: EtlKind, feed: &Profile, catalog: &Catalog) -> Result<Targe
         }
     }
     let returns = !matches!(kind, EtlKind::Copy | EtlKind::Delete);
-    let Some(key) = catalog.row_key(table) else {
-        return Err(Error::new("Table does not have a primary key"));
+    let key = match catalog.row_key(table) {
+        Some(key) => column_names(catalog, table, &key),
+        // Nobody asks which rows they were.
+        None if kind == EtlKind::Copy => Vec::new(),
+        None => return Err(Error::new("Table does not have a primary key")),
     };
-    let key = column_names(catalog, table, &key);
     let identify = match identity {
         Some(identity) => Some(identify(catalog, table, identity, key.clone(), label.name.clone())),
         None if returns => return Err(Error::new("Cannot determine table identity")),
