@@ -229,6 +229,7 @@ fn plugins_that_are_there() {
         "demo_logging_worker",
         "demo_quiet_worker",
         "requeue_worker",
+        "rexmart_create",
     ];
     assert_eq!(workers, expected, "{found:?}");
     let table = env.rex_host(&["plugin", "list"]).ok();

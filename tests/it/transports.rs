@@ -103,7 +103,7 @@ fn killed_hosts_on_redis() {
 
 #[test]
 fn killed_hosts_on_amqp() {
-    let Some(uri) = amqp::fresh(45) else { return };
+    let Some(uri) = amqp::fresh(75) else { return };
     let env = crashing::env();
     loses_nothing(&env, &uri);
     tries_again(&env, &uri);
@@ -249,7 +249,7 @@ fn a_killed_move_from_redis_to_files_loses_nothing() {
 
 #[test]
 fn a_move_to_amqp_and_refusals() {
-    let Some(uri) = amqp::fresh(45) else { return };
+    let Some(uri) = amqp::fresh(75) else { return };
     let env = crashing::env();
     let old = format!("sqlite:{}", env.path("old.db").display());
     submit(&env, &old, (0..300).map(|n| json!({"n": n})));
@@ -273,7 +273,7 @@ fn a_move_onto_itself_is_refused_however_it_is_spelled() {
         (format!("filesys:{}", path("queues")), format!("filesys:{}", path("link"))),
     ];
     let redis = Redis::start();
-    let servers = [redis.as_ref().map(Redis::uri), amqp::fresh(45)];
+    let servers = [redis.as_ref().map(Redis::uri), amqp::fresh(75)];
     let elsewhere = |uri: String| (uri.clone(), uri.replace("127.0.0.1", "localhost"));
     stores.extend(servers.into_iter().flatten().map(elsewhere));
     for (from, to) in stores {
@@ -345,7 +345,7 @@ fn a_move_keeps_what_tasks_have_or_refuses() {
 
 #[test]
 fn a_limit_over_all_hosts_is_refused_where_nobody_counts_them() {
-    let Some(uri) = amqp::fresh(45) else { return };
+    let Some(uri) = amqp::fresh(75) else { return };
     let env = crashing::env();
     let store = on(&uri);
     let plugins = env.path("plugins").display().to_string();

@@ -51,7 +51,9 @@ pub fn delayed_tasks_wait(store: &Store<'_>) {
     assert!(numbers(&first).contains(&3));
     let mut got = numbers(&first);
     let wait = host.next_due(&name).unwrap().unwrap();
-    assert!(wait <= if got.len() == 1 { soon } else { late }, "{wait:?}");
+    // The sooner one may be due by now.
+    let is_late = got.len() == 2 || host.poll(&name).unwrap() == 1;
+    assert!(wait <= if is_late { late } else { soon }, "{wait:?}");
     wait_for("the delayed task", || {
         got.extend(host.claim(&name, &Want::tasks(9)).unwrap().iter().flat_map(numbers));
         got.len() == 2

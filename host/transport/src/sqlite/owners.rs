@@ -106,9 +106,14 @@ impl Sqlite {
         let mut count = 0;
         for (no, id) in others {
             let path = self.owners_directory().join(file_name(&id));
-            // Held until its file is gone, so that nobody registers under that name meanwhile.
-            let Some(proof) = proof_of_death(&path, self.owner_timeout) else { continue };
+            if proof_of_death(&path, self.owner_timeout).is_none() {
+                continue;
+            }
+            let owner_timeout = self.owner_timeout;
             let change = self.write()?;
+            // Judged again: it may have been this owner that had the file locked, and it may live.
+            // Held until its file is gone, so that nobody registers under that name meanwhile.
+            let Some(proof) = proof_of_death(&path, owner_timeout) else { continue };
             let back = give_back(&change, no).map_err(&say)?;
             change.commit().map_err(&say)?;
             proof.bury(&path);

@@ -111,7 +111,7 @@ fn redis() {
 
 #[test]
 fn amqp() {
-    let Some(uri) = amqp::fresh(40) else { return };
+    let Some(uri) = amqp::fresh(70) else { return };
     both_directions(&uri);
 }
 
@@ -119,7 +119,7 @@ fn amqp() {
 /// ones.
 #[test]
 fn an_old_producer_wakes_a_host_on_amqp() {
-    let (Some(uri), Some(python)) = (amqp::fresh(40), python::with_clients()) else { return };
+    let (Some(uri), Some(python)) = (amqp::fresh(70), python::with_clients()) else { return };
     let client = Client { python, uri: uri.clone() };
     let mut host = owner(&Uri::parse(&uri).unwrap());
     assert_eq!(host.poll(&queue("foo")).unwrap(), 0);

@@ -5,9 +5,12 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use rex_transport::contract::{all_done, numbers, owner, queue, task};
-use rex_transport::{Kind, NewTask, Options, Payload, TransportError, Uri, Want, open};
+use rex_transport::contract::{all_done, numbers, owner, queue, task, wait_for};
+use rex_transport::{Kind, NewTask, Options, Owner, Payload, TransportError, Uri, Want, open};
 
 fn uri(path: &Path) -> Uri {
     Uri::parse(&format!("sqlite:{}", path.display())).unwrap()
@@ -260,4 +263,49 @@ fn a_relative_path() {
     let address = Uri::parse(&format!("sqlite:{name}/a%20queue.db")).unwrap();
     let host = open(&address, &Options::default()).unwrap();
     assert_eq!(host.label(), format!("sqlite:{}", scratch.path().join("a queue.db").display()));
+}
+
+/// Who holds the file's lock while it is stopped keeps a rescuer waiting that has found it silent; when
+/// it goes on it lives.
+#[test]
+fn who_has_woken_meanwhile_is_not_robbed() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("queue.db");
+    let named = |id: &str, owner_timeout: u64| {
+        let owner = Some(Owner { id: id.to_owned() });
+        let owner_timeout = Duration::from_secs(owner_timeout);
+        let lock_timeout = Duration::from_secs(30);
+        let options = Options { owner, owner_timeout, lock_timeout, ..Options::default() };
+        open(&uri(&path), &options).unwrap()
+    };
+    let (mut silent, mut other) = (named("silent", 60), named("other", 1));
+    silent.submit(&[task("foo", 1)]).unwrap();
+    let claim = silent.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
+    let lock = rusqlite::Connection::open(&path).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (rounds, is_over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let rescuer = std::thread::spawn({
+        let (rounds, is_over) = (Arc::clone(&rounds), Arc::clone(&is_over));
+        move || {
+            let mut count = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                count += other.rescue().unwrap();
+                rounds.fetch_add(1, Ordering::Relaxed);
+            }
+            count
+        }
+    });
+    let mut last = (0, Instant::now());
+    wait_for("the rescuer to wait for the lock", || {
+        let now = rounds.load(Ordering::Relaxed);
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
+        last.1.elapsed() > Duration::from_millis(700)
+    });
+    silent.rescue().unwrap();
+    is_over.store(true, Ordering::Relaxed);
+    lock.execute_batch("COMMIT").unwrap();
+    assert_eq!(rescuer.join().unwrap(), 0);
+    assert_eq!(silent.finish(&all_done(&claim)).unwrap(), []);
 }
