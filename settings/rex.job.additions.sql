@@ -1,5 +1,6 @@
 -- What rex-host adds to the original's table of jobs; the table and its trigger stay as they are. May
--- be run again.
+-- be run again, by several at once.
+SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('rex.job additions', 0));
 
 -- The codes of rows that are inserted at the same time do not collide, because one transaction
 -- inserts at a time.

@@ -209,6 +209,28 @@ fn dead_letters() {
     }
 }
 
+/// The command line before the environment, the environment before the file.
+#[test]
+fn one_project_wins() {
+    let env = Env::new();
+    for worker in ["foo", "bar", "baz"] {
+        let schedule = format!(
+            "asynctask_scheduled_workers:\n- {{worker: demo_{worker}_worker, minute: 0}}\n"
+        );
+        env.write(&format!("work/{worker}.yaml"), &schedule);
+    }
+    let scheduled = |args: &[&str]| -> Vec<String> {
+        let args = [&["cron", "list", "--json"], args].concat();
+        let lines = env.rex_host(&args).json_lines();
+        lines.iter().map(|line| line["worker"].as_str().expect("a name").to_owned()).collect()
+    };
+    env.write("work/rex.yaml", "project: ./foo.yaml\n");
+    assert_eq!(scheduled(&[]), ["demo_foo_worker"]);
+    env.set("REX_PROJECT", "./bar.yaml");
+    assert_eq!(scheduled(&[]), ["demo_bar_worker"]);
+    assert_eq!(scheduled(&["--project", "./baz.yaml"]), ["demo_baz_worker"]);
+}
+
 #[test]
 fn plugins_that_are_there() {
     let env = Env::new();

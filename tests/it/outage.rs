@@ -82,3 +82,19 @@ fn a_host_that_is_cut_off_starts_nothing_and_is_taken_over() {
     let letters = env.rex_host(&["dlq", "list", "--json", "--set", &near]).json_lines();
     assert_eq!(letters, Vec::<Value>::new());
 }
+
+/// There is nothing that the database should hear of.
+#[test]
+fn an_idle_host_ends_without_its_database() {
+    let Some(server) = Server::start() else { return };
+    let uri = server.create_database("gone").expect("the server answers");
+    let env = crashing::env();
+    let store = format!("asynctask_transport={uri}");
+    let more = ["--set", &store, "--set", "asynctask_drain_timeout=3600"];
+    let host = crashing::start(&env, &json!({"crash": {}}), &more);
+    host.wait_output("Starting; queue=crash");
+    server.stop(true);
+    host.wait_output("the queue store is away");
+    host.signal(libc::SIGTERM);
+    host.wait_ok();
+}

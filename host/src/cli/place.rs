@@ -105,8 +105,8 @@ impl Common {
             .into_iter()
             .filter_map(|(name, path)| Some((name.to_owned(), text(path.as_ref()?))))
             .collect();
-        if let Some(name) = &self.name {
-            globals.insert("name".to_owned(), Value::String(name.clone()));
+        for (name, value) in [("name", &self.name), ("project", &self.project)] {
+            globals.extend(value.clone().map(|value| (name.to_owned(), value.into())));
         }
         let sets = self.set.iter().map(|set| match set.split_once('=') {
             Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
@@ -114,7 +114,6 @@ impl Common {
         });
         Sources {
             globals,
-            project: self.project.clone(),
             requires: self.require.clone(),
             sets: sets.collect(),
             ..sources(environment)

@@ -61,11 +61,7 @@ pub(crate) struct Request {
 
 pub(crate) fn run(args: RunArgs, environment: Environment) -> Result<u8, Failure> {
     let mut sources = args.common.sources(&environment);
-    if let Some(project) = args.application
-        && let Some(other) = sources.project.replace(project)
-    {
-        sources.globals.insert("project".to_owned(), other.into());
-    }
+    sources.project = args.application;
     let place = Place::find(sources, &environment).map_err(Failure::configuration)?;
     output::warn(&place.globals.warnings);
     let request = Request {

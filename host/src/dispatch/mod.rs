@@ -626,8 +626,11 @@ impl Host {
             if settled && self.outbox.close() && drained {
                 tracing::debug!(logger = MASTER, "Children dead");
             }
-            // A store that is away, or does not answer, is not waited for any longer.
-            if give_up_at <= now {
+            // A store that is away, or does not answer, is not waited for any longer; one that has
+            // nothing to hear but the farewell not at all.
+            let is_moot =
+                self.outbox.down && self.outbox.unrecorded() == 0 && self.processes.is_empty();
+            if is_moot || give_up_at <= now {
                 self.phase = Phase::Closed;
             }
         }

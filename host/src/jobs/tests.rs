@@ -169,3 +169,25 @@ fn jobs_are_spread_over_their_queues() {
     let queues: Vec<String> = (1..=4).map(|code| rules.queue(code).unwrap().to_string()).collect();
     assert_eq!(queues, ["rex_job_0", "rex_job_1", "rex_job_2", "rex_job_0"]);
 }
+
+/// On a table as the original deploys it.
+#[test]
+fn hosts_that_start_at_once_make_what_is_missing() {
+    for _ in 0..5 {
+        let jobs = Jobs::new();
+        let bare = "DROP TABLE rex_job_run, rex_job_log CASCADE;
+            DROP FUNCTION rex_one_at_a_time() CASCADE;
+            DROP FUNCTION rex_new_job() CASCADE;
+            DROP INDEX rex_job_new, rex_job_active";
+        jobs.0.connect().batch_execute(bare).unwrap();
+        let hosts: Vec<_> = (0..8)
+            .map(|_| {
+                let mut table = jobs.host();
+                std::thread::spawn(move || table.prepare().map_err(|error| error.to_string()))
+            })
+            .collect();
+        for host in hosts {
+            assert_eq!(host.join().unwrap(), Ok(()));
+        }
+    }
+}

@@ -79,6 +79,7 @@ pub(super) struct Link {
     runtime: Option<Runtime>,
     open: Option<Open>,
     ear: Ear,
+    address: Address,
 }
 
 struct Open {
@@ -182,7 +183,10 @@ impl Link {
             Ok(Open { connection, plain, work, sure, verdicts })
         });
         match opened {
-            Ok(open) => Ok(Link { runtime: Some(runtime), open: Some(open), ear }),
+            Ok(open) => {
+                let (runtime, open) = (Some(runtime), Some(open));
+                Ok(Link { runtime, open, ear, address: address.clone() })
+            }
             Err(error) => {
                 runtime.shutdown_background();
                 Err(match ear.reason.take() {
@@ -269,14 +273,31 @@ impl Link {
         queue: &str,
         work: impl FnOnce() -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let connection = &self.open()?.connection;
         let Some(runtime) = &self.runtime else { return Err(closed()) };
-        runtime.block_on(alone::begin(connection, queue))?;
+        let connection = &self.open()?.connection;
+        let own = runtime.block_on(alone::begin(connection, &self.address, queue))?;
         let done = work();
-        let ended = self.wait(alone::end(connection, queue));
+        let ended = self.wait(alone::end(connection, own, queue));
         let done = done?;
         ended?;
         Ok(done)
+    }
+
+    /// As [`Link::alone`], but does nothing while somebody else reads.
+    pub(super) fn alone_now<T>(
+        &self,
+        queue: &str,
+        work: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<Option<T>, Error> {
+        let connection = &self.open()?.connection;
+        if !self.wait(alone::try_begin(connection, queue))? {
+            return Ok(None);
+        }
+        let done = work();
+        let ended = self.wait(alone::end(connection, None, queue));
+        let done = done?;
+        ended?;
+        Ok(Some(done))
     }
 
     /// Gets the first message of a queue, not acknowledged.

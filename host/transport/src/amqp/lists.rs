@@ -65,7 +65,13 @@ impl Amqp {
     pub(super) fn entries(&mut self, link: &Link) -> Result<&Entries, Error> {
         let (count, _) = link.count(QUEUES)?;
         if self.entries_count != Some(count) {
-            let seen = link.alone(QUEUES, || link.look(QUEUES, u64::MAX))?;
+            let look = || link.look(QUEUES, u64::MAX);
+            let seen = match self.may_own {
+                // A host goes on with what it knows, which is looked at again soon.
+                true => link.alone_now(QUEUES, look)?,
+                false => link.alone(QUEUES, look).map(Some)?,
+            };
+            let Some(seen) = seen else { return Ok(&self.entries) };
             for (queue, step) in seen.iter().filter_map(|(_, body)| message::read_entry(body)) {
                 self.entries.entry(queue).or_default().extend(step);
             }
@@ -206,13 +212,13 @@ impl Amqp {
         Ok(letters)
     }
 
-    /// Removes dead letters that died before a moment.
+    /// Removes dead letters that died before a moment, but for those that somebody reads just now.
     pub(super) fn delete_old_dead(&mut self, link: &Link, than: Timestamp) -> Result<u64, Error> {
         let mut count = 0;
         for queue in self.names(link)? {
             let name = message::dead(&queue);
             let is_old = |letter: &DeadLetter| letter.died < than;
-            count += link.alone(&name, || {
+            let removed = link.alone_now(&name, || {
                 link.count(&name)?;
                 // The first is the oldest.
                 let oldest = link.look(&name, 1)?;
@@ -223,6 +229,7 @@ impl Amqp {
                     false => Ok(0),
                 }
             })?;
+            count += removed.unwrap_or(0);
         }
         Ok(count)
     }

@@ -99,9 +99,9 @@ async fn listen(
     let mut followed = HashSet::new();
     let looked = connection.open_channel(None).await?;
     looked.queue_declare(QueueDeclareArguments::durable_client_named(QUEUES)).await?;
-    alone::begin(&connection, QUEUES).await?;
+    let own = alone::begin(&connection, address, QUEUES).await?;
     let entries = look(&looked, QUEUES, u64::MAX).await?;
-    alone::end(&connection, QUEUES).await?;
+    alone::end(&connection, own, QUEUES).await?;
     for (_, body) in entries {
         if let Some((queue, _)) = message::read_entry(&body)
             && followed.insert(queue.clone())

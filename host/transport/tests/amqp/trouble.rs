@@ -99,6 +99,44 @@ fn what_one_reads_others_see_as_well() {
     }
 }
 
+/// Somebody who has begun to read, over a slow line or stopped, does not end.
+#[test]
+fn readers_hold_no_host_up() {
+    let Some(text) = fresh(0) else { return };
+    let uri = Uri::parse(&text).unwrap();
+    let mut host = owner(&uri);
+    host.submit(&[task("foo", 1)]).unwrap();
+    let claim = host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
+    let death = Death { reason: "x".to_owned(), details: json!({}) };
+    host.finish(&[finished(&claim, 0, Outcome::Dead(death))]).unwrap();
+    host.close().unwrap();
+    let viewer = std::thread::scope(|scope| {
+        let mut viewer = None;
+        by_another(&text, async |channel| {
+            for list in ["rex.queues", "rex.dead.foo"] {
+                let mut reading = QueueDeclareArguments::new(&format!("rex.reading.{list}"));
+                channel.queue_declare(reading.exclusive(true).finish()).await.unwrap();
+            }
+            let look = || {
+                let mut viewer = open(&uri, &Options::default()).unwrap();
+                viewer.dead_letters(&DeadQuery::default()).unwrap().len()
+            };
+            viewer = Some(scope.spawn(look));
+            let work = || {
+                let mut host = owner(&uri);
+                assert_eq!(host.forget_dead(Duration::ZERO).unwrap(), 0, "not now");
+                host.submit(&[task("bar", 1)]).unwrap();
+                assert!(host.claim(&queue("bar"), &Want::tasks(1)).unwrap().is_some());
+            };
+            // A thread of its own, since it waits for answers in the driver's way.
+            scope.spawn(work).join().unwrap();
+        });
+        viewer.unwrap().join().unwrap()
+    });
+    assert_eq!(viewer, 1, "who is to see all waits");
+    assert_eq!(owner(&uri).forget_dead(Duration::ZERO).unwrap(), 1);
+}
+
 #[test]
 fn a_lost_connection_gives_back_and_is_made_again() {
     let Some(uri) = fresh(0) else { return };
