@@ -222,7 +222,7 @@ fn one_project_wins() {
     let scheduled = |args: &[&str]| -> Vec<String> {
         let args = [&["cron", "list", "--json"], args].concat();
         let lines = env.rex_host(&args).json_lines();
-        lines.iter().map(|line| line["worker"].as_str().expect("a name").to_owned()).collect()
+        lines.iter().map(|line| line["schedule"].as_str().expect("a name").to_owned()).collect()
     };
     env.write("work/rex.yaml", "project: ./foo.yaml\n");
     assert_eq!(scheduled(&[]), ["demo_foo_worker"]);
