@@ -69,7 +69,10 @@ pub(crate) enum Proof {
     /// The owner's file, its lock now ours.
     Free(File),
     /// Locked by an owner that shows no sign of life.
-    Silent(File),
+    Silent {
+        file: File,
+        sign: String,
+    },
 }
 
 impl Proof {
@@ -78,11 +81,35 @@ impl Proof {
         // so already has another file.
         let is_its = match &self {
             Proof::NoFile => false,
-            Proof::Free(file) | Proof::Silent(file) => is_at(file, path),
+            Proof::Free(file) | Proof::Silent { file, .. } => is_at(file, path),
         };
         if is_its {
             let _left = fs::remove_file(path);
         }
+    }
+
+    /// As [`Proof::bury`]; `false` where the owner has woken just now, who lives then. An owner looks
+    /// for its file after each sign: either it misses the file, or its sign is seen here.
+    pub(crate) fn fence(self, path: &Path) -> bool {
+        let Proof::Silent { file, sign } = &self else {
+            self.bury(path);
+            return true;
+        };
+        if !is_at(file, path) {
+            return !path.exists();
+        }
+        // No name of an owner's file.
+        let mut aside = path.as_os_str().to_owned();
+        aside.push("~");
+        if fs::rename(path, &aside).is_err() {
+            return false;
+        }
+        if fs::read_to_string(&aside).is_ok_and(|now| now == *sign) {
+            let _left = fs::remove_file(&aside);
+            return true;
+        }
+        let _lost = fs::rename(&aside, path);
+        false
     }
 }
 
@@ -100,8 +127,8 @@ pub(crate) fn proof_of_death(path: &Path, timeout: Duration) -> Option<Proof> {
             let (its_machine, beaten) = sign.trim_end().split_once(' ')?;
             let beaten = Duration::from_micros(beaten.parse().ok()?);
             let here = machine()?;
-            (here == its_machine && uptime().saturating_sub(beaten) > timeout)
-                .then_some(Proof::Silent(file))
+            let is_silent = here == its_machine && uptime().saturating_sub(beaten) > timeout;
+            is_silent.then_some(Proof::Silent { file, sign })
         }
         Err(_) => None,
     }
@@ -191,6 +218,21 @@ mod tests {
         woken.beat();
         proof_of_death(&path, Duration::ZERO).expect("it is silent").bury(&path);
         assert!(!woken.is_in_place());
+    }
+
+    #[test]
+    fn who_wakes_between_judgement_and_fence_lives() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("owner");
+        let stopped = OwnerFile::create(path.clone()).unwrap();
+        stopped.beat();
+        let proof = proof_of_death(&path, Duration::ZERO).expect("it is silent");
+        stopped.beat();
+        assert!(!proof.fence(&path));
+        assert!(stopped.is_in_place());
+        let proof = proof_of_death(&path, Duration::ZERO).expect("it is silent");
+        assert!(proof.fence(&path));
+        assert!(!stopped.is_in_place());
     }
 
     #[test]

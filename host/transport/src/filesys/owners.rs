@@ -68,10 +68,11 @@ impl FileSys {
 
     /// Gives back what dead owners held.
     pub(super) fn take_back(&mut self) -> Result<u64, TransportError> {
-        let me = if self.owner_id.is_some() { Some(self.owner()?) } else { None };
+        // The sign before the look whether anybody has taken the file away, see `Proof::fence`.
         if let Some(me) = &self.owner {
             me.file.beat();
         }
+        let me = if self.owner_id.is_some() { Some(self.owner()?) } else { None };
         let mut others = BTreeSet::new();
         for queue in lists::names(&self.place)? {
             let claims = lists::claims(&self.place, &queue)?;
@@ -82,8 +83,7 @@ impl FileSys {
         let mut dead = Vec::new();
         for owner in others.iter().filter(|owner| me.as_ref() != Some(*owner)) {
             let path = self.owners_directory().join(owner);
-            if let Some(proof) = proof_of_death(&path, self.owner_timeout) {
-                proof.bury(&path);
+            if proof_of_death(&path, self.owner_timeout).is_some_and(|proof| proof.fence(&path)) {
                 dead.push(owner);
             }
         }

@@ -4,9 +4,9 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::{Sqlite, failure};
 use crate::owner_file::{OwnerFile, file_name, owner_id, proof_of_death};
@@ -18,6 +18,7 @@ pub(super) struct Registered {
     /// The row in `owners`; a new one each time the owner has to register again.
     pub(super) no: i64,
     file: OwnerFile,
+    beaten: Instant,
 }
 
 impl Sqlite {
@@ -63,7 +64,7 @@ impl Sqlite {
         let no = change.last_insert_rowid();
         change.commit().map_err(&say)?;
         file.beat();
-        self.owner = Some(Registered { no, file });
+        self.owner = Some(Registered { no, file, beaten: Instant::now() });
         self.sweep();
         Ok(no)
     }
@@ -84,14 +85,20 @@ impl Sqlite {
         /// `?1` this owner.
         const LISTED: &str = "SELECT EXISTS (SELECT 1 FROM owners WHERE no = ?1)";
         let say = self.say();
-        if let Some(me) = &self.owner {
+        if let Some(me) = &mut self.owner {
             me.file.beat();
-            let listed: bool = self
-                .db
-                .prepare_cached(LISTED)
-                .and_then(|mut statement| statement.query_row([me.no], |row| row.get(0)))
-                .map_err(&say)?;
-            if !listed {
+            let (no, was_silent) = (me.no, me.beaten.elapsed() > self.owner_timeout / 2);
+            me.beaten = Instant::now();
+            let listed = |db: &Connection| {
+                let mut statement = db.prepare_cached(LISTED)?;
+                statement.query_row([no], |row| row.get::<_, bool>(0))
+            };
+            // Who judged before this beat may be giving back still, under the lock.
+            let listed = match was_silent {
+                true => listed(&*self.write()?),
+                false => listed(&self.db),
+            };
+            if !listed.map_err(&say)? {
                 self.register_again()?;
             }
         }
