@@ -256,6 +256,11 @@ fn a_task_that_kills_its_worker_is_quarantined_until_there_is_a_new_build() {
         assert_eq!([1, 2, 3].map(quarantined), [true, false, true]);
         let refused = command(env, store, &["dlq", "retry", "--error", "SIG"]).fails(1);
         assert!(refused.contains("2 tasks are quarantined"), "{refused}");
+        // Where there is no plugin at all there is no other build.
+        let elsewhere = ["dlq", "retry", "--error", "SIG", "--plugins", "."];
+        let args: Vec<String> =
+            elsewhere.map(str::to_owned).into_iter().chain(store.args()).collect();
+        env.rex_host(&args.iter().map(String::as_str).collect::<Vec<_>>()).fails(1);
         let mixed = command(env, store, &["dlq", "retry", "--all"]).ok();
         assert!(mixed.contains("1 tasks retried"), "{mixed}");
         assert_eq!(letters(env, store).len(), 2);

@@ -1,6 +1,7 @@
 //! `rex-host dlq`: tasks that failed for good.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::process::ExitCode;
 
 use rex_transport::{DeadLetter, DeadQuery, LetterId, Timestamp, Transport};
@@ -157,13 +158,13 @@ pub(crate) fn dlq(
             }
         }
         DlqCommand::Retry { choice, force, common } => {
-            let serving = if force { HashSet::new() } else { builds(&common, &environment)? };
+            let plugins = common.place(&environment)?.plugins;
             let mut transport = place::viewer(&common, &environment)?;
             let (mut kept, mut kept_one) = (0, None);
             let count = choice.change(&mut *transport, "retried", output, |letter| {
-                let hash = letter.death.details["plugin_hash"].as_str().unwrap_or_default();
-                let quarantined = letter.death.details["quarantined"] == true;
-                let keep = quarantined && serving.contains(hash);
+                let details = &letter.death.details;
+                let keep =
+                    !force && details["quarantined"] == true && !is_replaced(details, &plugins);
                 if keep {
                     kept += 1;
                     kept_one.get_or_insert(letter.id.0);
@@ -172,10 +173,12 @@ pub(crate) fn dlq(
             })?;
             if let Some(one) = kept_one {
                 let text = format!(
-                    "{kept} tasks are quarantined: each killed its worker on every attempt, and the \
-                     same build of the plugin is still there (the first is task {one})"
+                    "{kept} tasks are quarantined: each killed its worker on every attempt, and no \
+                     other build of the plugin is in `{}` (the first is task {one})",
+                    plugins.display()
                 );
-                let hint = "replace the plugin, or say --force";
+                let hint = "replace the plugin there, name the host's directory with --plugins, or \
+                            say --force";
                 if count == 0 {
                     return Err(Failure::new(text).hint(hint));
                 }
@@ -290,14 +293,11 @@ impl Choice {
     }
 }
 
-/// The hashes of the plugins that a host would find.
-fn builds(common: &Common, environment: &Environment) -> Result<HashSet<String>, Failure> {
-    let plugins = common.place(environment)?.plugins;
-    let Ok(files) = std::fs::read_dir(&plugins) else { return Ok(HashSet::new()) };
-    let libraries = files.flatten().map(|file| file.path());
-    let libraries = libraries.filter(|path| path.extension().is_some_and(|end| end == "so"));
-    let hash = |path| source::hash_of(&mut std::fs::File::open(path).ok()?).ok();
-    Ok(libraries.filter_map(hash).collect())
+/// Whether another build is where the plugin was that a task has killed.
+fn is_replaced(details: &Value, plugins: &Path) -> bool {
+    let file = details["plugin"].as_str().map(|name| plugins.join(name));
+    let build = file.and_then(|file| source::hash_of(&mut std::fs::File::open(file).ok()?).ok());
+    build.is_some_and(|build| details["plugin_hash"] != build)
 }
 
 fn row(letter: &DeadLetter) -> Vec<String> {
