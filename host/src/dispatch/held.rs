@@ -130,8 +130,8 @@ impl Held {
     }
 
     /// Settles a death by the page's last word, which is believed only about tasks that were sent
-    /// and not answered for; and of a process that was caught lying, no task is finished that was
-    /// not answered for.
+    /// and not answered for. Of a process that was caught lying no task is finished that was not
+    /// answered for, and the last that it has started is to blame.
     pub fn after_death(mut self, progress: Progress, is_honest: bool) -> Aftermath {
         // Nothing is finished that was not started.
         let finished = Some(progress.finished).filter(|seq| is_honest && *seq <= progress.started);
@@ -142,8 +142,9 @@ impl Held {
         for held in self.tasks.drain(..) {
             if is_finished(&held) {
                 aftermath.finished.push(held);
-            } else if held.seq <= progress.started && aftermath.culprit.is_none() {
-                aftermath.culprit = Some(held);
+            } else if held.seq <= progress.started && (aftermath.culprit.is_none() || !is_honest) {
+                let before = aftermath.culprit.replace(held);
+                aftermath.unstarted.extend(before.map(|held| held.claimed));
             } else {
                 aftermath.unstarted.push(held.claimed);
             }
@@ -234,6 +235,16 @@ mod tests {
         check(held(11..=12), u64::MAX, 0, " | 11 | 12");
         check(held(11..=12), 0, u64::MAX, " |  | 11 12");
         check(held(11..=12), 1, 2, " | 11 | 12");
+    }
+
+    #[test]
+    fn a_liar_has_finished_nothing_and_its_neighbours_are_not_charged() {
+        let progress = Progress { started: 3, finished: 3, started_at: 0 };
+        let aftermath = held(11..=14).after_death(progress, false);
+        assert!(aftermath.finished.is_empty());
+        assert_eq!(aftermath.culprit.map(|held| held.claimed.task.id.0), Some(13));
+        let back: Vec<i64> = aftermath.unstarted.iter().map(|claimed| claimed.task.id.0).collect();
+        assert_eq!(back, [11, 12, 14]);
     }
 
     #[test]
