@@ -12,7 +12,7 @@ use crate::assessment::{self, Making};
 use crate::cluster::{self, Cluster};
 use crate::definition::{BaseKind, Definition, Definitions, Script};
 use crate::failure::guarded;
-use crate::inventory::{COMPLETE, Inventory, Mart};
+use crate::inventory::{COMPLETE, Inventory, Mart, Planned};
 use crate::parameter::Parameters;
 use crate::processor::Described;
 use crate::runlist::Entry;
@@ -129,11 +129,9 @@ impl<'a> Creation<'a> {
         let token = base.name_token.as_deref().unwrap_or_default();
         let prefix = &self.settings.name_prefix;
         let stamp = moment::compact(started);
+        let (definition, owner) = (&self.definition.id, &self.entry.owner);
         inventory.add(
-            &self.definition.id,
-            &self.entry.owner,
-            started,
-            existing.is_some(),
+            &Planned { definition, owner, started, existing: existing.is_some() },
             |code| existing.cloned().unwrap_or_else(|| format!("{prefix}{token}{code}_{stamp}")),
             |name| cluster.claim(name),
         )

@@ -76,6 +76,15 @@ const COLUMNS: &str = "i.code, i.definition, i.owner, i.name, i.status::text, \
 const TABLES: &str = "rexmart_inventory AS i LEFT JOIN rexmart_building AS b \
     ON b.rexmart_inventory__id = i.id";
 
+/// A mart that is about to be made.
+pub(crate) struct Planned<'a> {
+    pub(crate) definition: &'a str,
+    pub(crate) owner: &'a str,
+    pub(crate) started: DateTime,
+    /// Its database was there before.
+    pub(crate) existing: bool,
+}
+
 impl Inventory {
     /// That of the application whose database is named.
     ///
@@ -138,15 +147,12 @@ impl Inventory {
     /// `claim` is called with that name before anybody can see the record.
     pub(crate) fn add(
         &mut self,
-        definition: &str,
-        owner: &str,
-        started: DateTime,
-        existing: bool,
+        planned: &Planned<'_>,
         name: impl FnOnce(i64) -> String,
         claim: impl FnOnce(&str) -> Result<(), Error>,
     ) -> Result<(i64, String), Error> {
         self.session.begin();
-        let added = self.insert(definition, owner, started, existing, name, claim);
+        let added = self.insert(planned, name, claim);
         let ended = guarded(self.session.end(added.is_ok()));
         let added = added?;
         ended.map(|()| added)
@@ -154,13 +160,11 @@ impl Inventory {
 
     fn insert(
         &mut self,
-        definition: &str,
-        owner: &str,
-        started: DateTime,
-        existing: bool,
+        planned: &Planned<'_>,
         name: impl FnOnce(i64) -> String,
         claim: impl FnOnce(&str) -> Result<(), Error>,
     ) -> Result<(i64, String), Error> {
+        let Planned { definition, owner, started, existing } = *planned;
         let creating = |error: Error| error.remark("While creating inventory record");
         guarded(self.session.sql_rows(ALONE)).map_err(creating)?;
         let insert = format!(
