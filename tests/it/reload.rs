@@ -9,7 +9,7 @@ use rex_test_support::plugins;
 use rex_test_support::process::{Process, Running, descendants, wait_for};
 use serde_json::{Value, json};
 
-use crate::crashing::{self, recorded};
+use crate::crashing::{self, recorded, wait_started};
 use crate::store::Store;
 
 /// Libraries built from what `plugin new greeter` writes: as it is, and as an author changed it.
@@ -212,6 +212,36 @@ fn a_file_that_was_refused_before_is_not_in_the_way() {
     settings(&env, &[FOO, GREET]);
     env.rex_host(&["reload"]).ok();
     host.wait_output("INFO:GreeterWorker:Starting; queue=greet");
+    stop(&env, host);
+}
+
+#[test]
+fn what_works_for_a_queue_that_was_left_is_shown() {
+    let env = crashing::env();
+    let queues = |names: &[&str]| {
+        let queue = |name: &&str| format!("  {name}: crash_worker\n");
+        let queues: String = names.iter().map(queue).collect();
+        env.write("work/app/settings.yaml", &format!("asynctask_workers:\n{queues}"));
+    };
+    queues(&["crash", "left"]);
+    let record = env.path("record");
+    let task =
+        json!({"how": "until", "file": env.path("go"), "n": 1, "record": record}).to_string();
+    Store::Embedded.submit(&env, "left", &[&task]);
+    let plugins = env.path("plugins").display().to_string();
+    let host = env.start(&["run", "./app/", "--require", "rex.asynctask", "--plugins", &plugins]);
+    wait_started(&record, 1);
+    queues(&["crash"]);
+    assert_eq!(env.rex_host(&["reload"]).ok(), "queue left: is left\n");
+    let shown = || {
+        let status = env.rex_host(&["status", "--json"]).json_lines().remove(0);
+        let queues = status["queues"].as_array().expect("a list").clone();
+        queues.iter().map(|queue| queue["queue"].as_str().unwrap_or("").to_owned()).collect()
+    };
+    let both: Vec<String> = shown();
+    assert_eq!(both, ["crash", "left"]);
+    env.write("go", "");
+    wait_for("the last task of the queue", || shown() == ["crash"]);
     stop(&env, host);
 }
 

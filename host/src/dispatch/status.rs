@@ -1,9 +1,13 @@
 //! What `rex-host status` shows of the loop.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
+use rex_transport::QueueName;
 use serde_json::{Value, json};
 
+use super::plan::QueuePlan;
 use super::{Host, Phase};
 use crate::control::{Answer, Call, Request};
 
@@ -41,10 +45,11 @@ impl Host {
             Phase::Draining { .. } => "draining",
             Phase::Closing { .. } | Phase::Closed => "closing",
         };
-        let queues: Vec<Value> = self
-            .plan
-            .queues
-            .iter()
+        // Also those that a reload has left, as long as a process works for them.
+        let left = self.slots.values().map(|seat| (&seat.plan.queue, &seat.plan));
+        let plans: BTreeMap<&QueueName, &Arc<QueuePlan>> = left.chain(&self.plan.queues).collect();
+        let queues: Vec<Value> = plans
+            .into_iter()
             .map(|(name, plan)| {
                 let seats: Vec<Value> = self
                     .slots
