@@ -45,44 +45,18 @@ impl<'a> Creation<'a> {
         Ok(Creation { settings, definition, entry })
     }
 
-    /// How much of the work lies behind whoever has just logged this line: the stages count alike,
-    /// each assessment as one. `None` for lines within a stage.
-    pub fn fraction(&self, line: &str) -> Option<f64> {
-        let assessments = self.definition.assessments.len();
-        let processors = &self.definition.processors;
-        let steps = 3 + assessments + processors.len();
-        let number = |line: &str| line.split('#').nth(1)?.split(' ').next()?.parse::<usize>().ok();
-        let done = if line.starts_with("Deploying ") || line == "Executing Post-Deployment ETL..." {
-            1
-        } else if line.starts_with("Processing Assessment #") {
-            1 + number(line)?.min(assessments)
-        } else if line == "Executing Post-Assessment ETL..." {
-            2 + assessments
-        } else if let Some(rest) = line.strip_prefix("Executing Processor ") {
-            let at = processors.iter().position(|known| rest == format!("{}...", known.id()))?;
-            3 + assessments + at
-        } else if line.starts_with("Mart creation began: ") {
-            0
-        } else if line.starts_with("Mart creation complete: ") {
-            steps
-        } else {
-            return None;
-        };
-        #[expect(clippy::cast_precision_loss, reason = "few steps")]
-        Some(done as f64 / steps as f64)
-    }
-
-    /// Makes the mart; `log` is told line by line how it goes.
+    /// Makes the mart; `tell` is told line by line how it goes, and where a stage begins how much of
+    /// the work lies behind, from 0 to 1: the stages count alike, each assessment as one.
     ///
     /// # Errors
     /// In the original's words; unless the entry says otherwise, nothing of the mart remains.
-    pub fn run(&self, log: &mut dyn FnMut(&str)) -> Result<Mart, Error> {
+    pub fn run(&self, tell: &mut dyn FnMut(&str, Option<f64>)) -> Result<Mart, Error> {
         let given = Parameters::bind(&self.definition.parameters, &self.entry.parameters)?;
         let mut inventory = Inventory::open(&self.settings.database)?;
         let mut cluster = Cluster::open(&self.settings.hosting)?;
         purge::sweep(&mut inventory, &mut cluster)?;
         quota::check(&mut inventory, self.settings, self.definition, &self.entry.owner)?;
-        self.make(&mut inventory, &mut cluster, &given, log)
+        self.make(&mut inventory, &mut cluster, &given, tell)
             .map_err(|error| error.guard("While creating Mart database:", &self.definition.id))
     }
 
@@ -91,16 +65,16 @@ impl<'a> Creation<'a> {
         inventory: &mut Inventory,
         cluster: &mut Cluster,
         given: &Parameters,
-        log: &mut dyn FnMut(&str),
+        tell: &mut dyn FnMut(&str, Option<f64>),
     ) -> Result<Mart, Error> {
         let started = moment::now();
         let (code, name) = self.register(inventory, cluster, started)?;
-        log(&format!("Mart creation began: {}", moment::shown(started)));
+        let mut work = Work { creation: self, inventory, cluster, tell, code, name };
+        work.begin(0, &format!("Mart creation began: {}", moment::shown(started)));
         match given.shown().as_str() {
             "" => {}
-            shown => log(&format!("Parameters: {shown}")),
+            shown => work.log(&format!("Parameters: {shown}")),
         }
-        let mut work = Work { creation: self, inventory, cluster, log, code, name };
         match work.stages(given) {
             Ok(mart) => Ok(mart),
             Err(error) => {
@@ -160,7 +134,7 @@ struct Work<'a> {
     creation: &'a Creation<'a>,
     inventory: &'a mut Inventory,
     cluster: &'a mut Cluster,
-    log: &'a mut dyn FnMut(&str),
+    tell: &'a mut dyn FnMut(&str, Option<f64>),
     code: i64,
     /// Of the database.
     name: String,
@@ -178,11 +152,12 @@ impl Work<'_> {
         self.inventory.set_status(self.code, "deployment")?;
         self.structures()?;
         self.inventory.set_status(self.code, "post_deployment")?;
-        self.scripts("Post-Deployment", &definition.post_deploy_scripts, &parameters)?;
+        self.scripts("Post-Deployment", 1, &definition.post_deploy_scripts, &parameters)?;
         self.inventory.set_status(self.code, "assessment")?;
         self.assessments(&parameters, &mut described)?;
         self.inventory.set_status(self.code, "post_assessment")?;
-        self.scripts("Post-Assessment", &definition.post_assessment_scripts, &parameters)?;
+        let done = 2 + definition.assessments.len();
+        self.scripts("Post-Assessment", done, &definition.post_assessment_scripts, &parameters)?;
         self.inventory.set_status(self.code, "processing")?;
         self.processors(&described)?;
         self.take_fixed_name()?;
@@ -190,7 +165,21 @@ impl Work<'_> {
     }
 
     fn log(&mut self, line: &str) {
-        (self.log)(line);
+        (self.tell)(line, None);
+    }
+
+    /// Begins a stage behind so many of [`Work::steps`].
+    fn begin(&mut self, done: usize, line: &str) {
+        #[expect(clippy::cast_precision_loss, reason = "few steps")]
+        let fraction = done as f64 / self.steps() as f64;
+        (self.tell)(line, Some(fraction));
+    }
+
+    /// The database, the structures with what fills them, each assessment, what follows them, each
+    /// processor.
+    fn steps(&self) -> usize {
+        let Definition { assessments, processors, .. } = self.creation.definition;
+        3 + assessments.len() + processors.len()
     }
 
     fn database(&mut self) -> Result<(), Error> {
@@ -230,7 +219,7 @@ impl Work<'_> {
 
     fn structures(&mut self) -> Result<(), Error> {
         let Some(facts) = &self.creation.definition.deploy else { return Ok(()) };
-        self.log("Deploying structures...");
+        self.begin(1, "Deploying structures...");
         let mut session = cluster::session(&self.cluster.address(&self.name))?;
         session.begin();
         let deployed = Deployer::new(&mut session).deploy(facts);
@@ -241,12 +230,13 @@ impl Work<'_> {
     fn scripts(
         &mut self,
         phase: &str,
+        done: usize,
         scripts: &[Script],
         parameters: &Parameters,
     ) -> Result<(), Error> {
-        self.log(&format!("Executing {phase} ETL..."));
+        self.begin(done, &format!("Executing {phase} ETL..."));
         let open = || open(self.creation.settings, &self.name);
-        script::run(scripts, parameters, open, self.log)
+        script::run(scripts, parameters, open, &mut |line| (self.tell)(line, None))
             .map_err(|error| error.remark(format!("While executing {phase} Scripts")))?;
         self.log("...ETL complete");
         Ok(())
@@ -259,25 +249,29 @@ impl Work<'_> {
     ) -> Result<(), Error> {
         let settings = self.creation.settings;
         let mut app = cluster::session(&settings.database)?;
-        let open = || open(settings, &self.name);
         let all = assessment::all(&mut app, self.creation.definition)?;
-        let mut making = Making { settings, parameters, open: &open, app: &mut app };
         for (n, assessment) in all.iter().enumerate() {
             let shown = format!("#{} ({})", n + 1, assessment.name);
-            (self.log)(&format!("Processing Assessment {shown}"));
-            making
-                .make(assessment, described, self.log)
+            // One entry of a definition may stand for many.
+            let done = 2 + n.min(self.creation.definition.assessments.len().saturating_sub(1));
+            self.begin(done, &format!("Processing Assessment {shown}"));
+            let open = || open(settings, &self.name);
+            Making { settings, parameters, open: &open, app: &mut app }
+                .make(assessment, described, &mut |line| (self.tell)(line, None))
                 .map_err(|error| error.guard("While processing Assessment:", shown))?;
         }
         Ok(())
     }
 
     fn processors(&mut self, described: &Described) -> Result<(), Error> {
-        for processor in &self.creation.definition.processors {
+        let definition = self.creation.definition;
+        for (n, processor) in definition.processors.iter().enumerate() {
             let id = processor.id();
-            self.log(&format!("Executing Processor {id}..."));
-            let ran = open(self.creation.settings, &self.name)
-                .and_then(|mut mart| processor.run(&mut mart, described, self.log));
+            let done = 3 + definition.assessments.len() + n;
+            self.begin(done, &format!("Executing Processor {id}..."));
+            let ran = open(self.creation.settings, &self.name).and_then(|mut mart| {
+                processor.run(&mut mart, described, &mut |line| (self.tell)(line, None))
+            });
             ran.map_err(|error| error.guard("While executing Processor:", id))?;
             self.log("...complete");
         }
@@ -339,7 +333,8 @@ impl Work<'_> {
         let gone = || Error::new("The inventory record is gone");
         let mart = self.inventory.get(self.code)?.ok_or_else(gone)?;
         if let Some(completed) = mart.date_creation_completed {
-            self.log(&format!("Mart creation complete: {}", moment::shown(completed)));
+            let line = format!("Mart creation complete: {}", moment::shown(completed));
+            self.begin(self.steps(), &line);
             let duration = moment::between(mart.date_creation_started, completed);
             self.log(&format!("Mart creation duration: {duration}"));
         }

@@ -133,7 +133,7 @@ fn make(settings: &Settings, definitions: &Definitions, entry: &Entry) -> bool {
         stamped(&format!("Starting Mart creation for owner={owner}, definition={definition}"))
     );
     let made = Creation::new(settings, definitions, entry)
-        .and_then(|creation| creation.run(&mut |line| println!("{}", stamped(line))));
+        .and_then(|creation| creation.run(&mut |line, _| println!("{}", stamped(line))));
     if let Err(error) = &made {
         let text = format!(
             "Mart creation for {entry} failed:\nTraceback (most recent call last):\n  File \

@@ -24,9 +24,9 @@ impl JobExecutor for MartCreateExecutor {
         let creation = Creation::new(&settings, &definitions, &entry).map_err(rex)?;
         let mut log = String::new();
         let mut kept = Ok(());
-        let made = creation.run(&mut |line| {
+        let made = creation.run(&mut |line, fraction| {
             ctx.info(line);
-            if let Some(fraction) = creation.fraction(line) {
+            if let Some(fraction) = fraction {
                 ctx.progress(fraction, line);
             }
             if !log.is_empty() {

@@ -17,7 +17,7 @@ impl Worker for MartCreateWorker {
         let entry = Entry::read(Input::Value(&payload)).map_err(rex)?;
         let (settings, definitions) = marts(ctx.application())?;
         let creation = Creation::new(&settings, &definitions, &entry).map_err(rex)?;
-        creation.run(&mut |line| ctx.info(line)).map_err(rex)?;
+        creation.run(&mut |line, _| ctx.info(line)).map_err(rex)?;
         Ok(())
     }
 

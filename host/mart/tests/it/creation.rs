@@ -317,7 +317,7 @@ fn how_far_a_creation_is() {
     let entry = Entry::read(Input::Value(&entry)).unwrap();
     let creation = Creation::new(&app.settings, &app.definitions, &entry).unwrap();
     let mut fractions = Vec::new();
-    let made = creation.run(&mut |line| fractions.extend(creation.fraction(line)));
+    let made = creation.run(&mut |_, fraction| fractions.extend(fraction));
     made.unwrap();
     let expected = [0.0, 1.0, 1.0, 2.0, 3.0, 4.0, 5.0].map(|step| step / 5.0);
     assert_eq!(fractions, expected);
