@@ -133,7 +133,7 @@ impl Amqp {
         link: &Link,
         queue: &QueueName,
     ) -> Result<Vec<u32>, Error> {
-        let steps = self.entries(link)?.get(queue).cloned().unwrap_or_default();
+        let steps = self.entries(link, true)?.get(queue).cloned().unwrap_or_default();
         let delays = self.delays_of(queue);
         for step in steps {
             delays.steps.entry(step).or_default();

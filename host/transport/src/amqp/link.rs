@@ -273,28 +273,28 @@ impl Link {
         queue: &str,
         work: impl FnOnce() -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let Some(runtime) = &self.runtime else { return Err(closed()) };
-        let connection = &self.open()?.connection;
-        let own = runtime.block_on(alone::begin(connection, &self.address, queue))?;
-        let done = work();
-        let ended = self.wait(alone::end(connection, own, queue));
-        let done = done?;
-        ended?;
-        Ok(done)
+        self.alone_within(queue, alone::TO_THE_END, work)?.ok_or_else(|| {
+            Error::NetworkError(format!("somebody else does not end reading {queue}"))
+        })
     }
 
-    /// As [`Link::alone`], but does nothing while somebody else reads.
-    pub(super) fn alone_now<T>(
+    /// As [`Link::alone`], but does nothing if somebody else reads for longer than `patience`.
+    pub(super) fn alone_within<T>(
         &self,
         queue: &str,
+        patience: Duration,
         work: impl FnOnce() -> Result<T, Error>,
     ) -> Result<Option<T>, Error> {
+        let Some(runtime) = &self.runtime else { return Err(closed()) };
         let connection = &self.open()?.connection;
-        if !self.wait(alone::try_begin(connection, queue))? {
-            return Ok(None);
-        }
+        let begin = alone::begin(connection, &self.address, queue, patience);
+        let begun = match patience.is_zero() {
+            true => self.wait(begin)?,
+            false => runtime.block_on(begin)?,
+        };
+        let Some(turn) = begun else { return Ok(None) };
         let done = work();
-        let ended = self.wait(alone::end(connection, None, queue));
+        let ended = self.wait(alone::end(connection, turn, queue));
         let done = done?;
         ended?;
         Ok(Some(done))

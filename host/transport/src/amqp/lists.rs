@@ -3,6 +3,7 @@
 //! seen whole, names and dead letters, is read by one at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use amqprs::BasicProperties;
 use amqprs::channel::{QueueBindArguments, QueuePurgeArguments};
@@ -10,7 +11,7 @@ use amqprs::error::Error;
 
 use super::link::{Link, Place, Seen};
 use super::message::{self, Aside, Message, QUEUES};
-use super::{Amqp, claims};
+use super::{Amqp, alone, claims};
 use crate::{DeadLetter, DeadQuery, QueueName, QueueStatus, Timestamp, WaitingTask};
 
 /// The queues that were ever used, each with the steps of its delays.
@@ -33,7 +34,7 @@ impl Amqp {
                 return Err(link.refused(&reason));
             }
         };
-        if !self.names(link)?.contains(queue) {
+        if !self.entries(link, false)?.contains_key(queue) {
             let name = message::entry(queue, None);
             link.publish(Place::Queue(QUEUES), message::persistent(), name)?;
             claims::tell(link, queue)?;
@@ -62,16 +63,24 @@ impl Amqp {
     }
 
     /// The queues that a host or a producer of ours has used, and the steps of their delays.
-    pub(super) fn entries(&mut self, link: &Link) -> Result<&Entries, Error> {
+    /// Who needs them `all` waits for those who read them.
+    pub(super) fn entries(&mut self, link: &Link, all: bool) -> Result<&Entries, Error> {
         let (count, _) = link.count(QUEUES)?;
         if self.entries_count != Some(count) {
             let look = || link.look(QUEUES, u64::MAX);
-            let seen = match self.may_own {
+            let seen = match (self.may_own, all) {
                 // A host goes on with what it knows, which is looked at again soon.
-                true => link.alone_now(QUEUES, look)?,
-                false => link.alone(QUEUES, look).map(Some)?,
+                (true, _) => match link.alone_within(QUEUES, Duration::ZERO, look)? {
+                    Some(seen) => seen,
+                    None => return Ok(&self.entries),
+                },
+                (false, true) => link.alone(QUEUES, look)?,
+                // A reader that is stopped hides what it has got; the rest is seen.
+                (false, false) => match link.alone_within(QUEUES, alone::A_MOMENT, look)? {
+                    Some(seen) => seen,
+                    None => look()?,
+                },
             };
-            let Some(seen) = seen else { return Ok(&self.entries) };
             for (queue, step) in seen.iter().filter_map(|(_, body)| message::read_entry(body)) {
                 self.entries.entry(queue).or_default().extend(step);
             }
@@ -86,7 +95,7 @@ impl Amqp {
     }
 
     fn names(&mut self, link: &Link) -> Result<BTreeSet<QueueName>, Error> {
-        Ok(self.entries(link)?.keys().cloned().collect())
+        Ok(self.entries(link, true)?.keys().cloned().collect())
     }
 
     pub(super) fn list_queues(&mut self, link: &Link) -> Result<Vec<QueueStatus>, Error> {
@@ -218,7 +227,7 @@ impl Amqp {
         for queue in self.names(link)? {
             let name = message::dead(&queue);
             let is_old = |letter: &DeadLetter| letter.died < than;
-            let removed = link.alone_now(&name, || {
+            let removed = link.alone_within(&name, Duration::ZERO, || {
                 link.count(&name)?;
                 // The first is the oldest.
                 let oldest = link.look(&name, 1)?;

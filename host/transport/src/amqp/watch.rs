@@ -99,9 +99,12 @@ async fn listen(
     let mut followed = HashSet::new();
     let looked = connection.open_channel(None).await?;
     looked.queue_declare(QueueDeclareArguments::durable_client_named(QUEUES)).await?;
-    let own = alone::begin(&connection, address, QUEUES).await?;
+    let turn = alone::begin(&connection, address, QUEUES, alone::A_MOMENT).await?;
+    // Without a turn some names may be out of sight: their tasks are found by the polls.
     let entries = look(&looked, QUEUES, u64::MAX).await?;
-    alone::end(&connection, own, QUEUES).await?;
+    if let Some(turn) = turn {
+        alone::end(&connection, turn, QUEUES).await?;
+    }
     for (_, body) in entries {
         if let Some((queue, _)) = message::read_entry(&body)
             && followed.insert(queue.clone())

@@ -127,6 +127,12 @@ fn readers_hold_no_host_up() {
                 assert_eq!(host.forget_dead(Duration::ZERO).unwrap(), 0, "not now");
                 host.submit(&[task("bar", 1)]).unwrap();
                 assert!(host.claim(&queue("bar"), &Want::tasks(1)).unwrap().is_some());
+                // Nor a producer, nor a host that starts.
+                open(&uri, &Options::default()).unwrap().submit(&[task("baz", 1)]).unwrap();
+                let (wake, woken) = crossbeam_channel::unbounded();
+                let _watch = host.watch(wake).unwrap();
+                host.submit(&[task("new", 1)]).unwrap();
+                assert_eq!(woken.recv().unwrap(), Wake::Queue(queue("new")));
             };
             // A thread of its own, since it waits for answers in the driver's way.
             scope.spawn(work).join().unwrap();
