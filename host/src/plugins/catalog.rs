@@ -397,30 +397,29 @@ fn settle(examined: Vec<Result<PluginFile, Box<Refusal>>>, in_service: &InServic
     catalog
 }
 
+/// What a plugin exports, each with what it is.
+fn exports(manifest: &Manifest) -> impl Iterator<Item = (&'static str, &str)> {
+    let workers = manifest.workers.iter().map(|worker| ("worker", worker.name.as_str()));
+    let commands = manifest.commands.iter().map(|command| ("command", command.name.as_str()));
+    let executors = manifest.executors.iter().map(|executor| ("executor", executor.name.as_str()));
+    workers.chain(commands).chain(executors)
+}
+
 /// Why `plugin` cannot join the plugins that were chosen.
 fn rival(catalog: &Catalog, plugin: &PluginFile) -> Option<Reason> {
-    let names = |what: &str, manifest: &Manifest| -> Vec<String> {
-        match what {
-            "worker" => manifest.workers.iter().map(|worker| worker.name.clone()).collect(),
-            "executor" => manifest.executors.iter().map(|executor| executor.name.clone()).collect(),
-            _ => manifest.commands.iter().map(|command| command.name.clone()).collect(),
-        }
-    };
-    ["worker", "command", "executor"].into_iter().find_map(|what| {
-        let ours = names(what, &plugin.manifest);
-        catalog.plugins.iter().find_map(|other| {
-            let theirs = names(what, &other.manifest);
-            let name = ours.iter().find(|name| theirs.contains(name))?;
-            let file = other.path.display();
-            Some(if other.hash == plugin.hash {
-                Reason::new(format_args!("has the same content as {file}"))
-                    .hint("remove one of the two files")
-            } else {
-                Reason::new(format_args!(
-                    "exports the {what} `{name}`, which {file} exports too and keeps"
-                ))
-                .hint(format!("remove one of the two files, or rename the {what} in one of them"))
-            })
+    exports(&plugin.manifest).find_map(|(what, name)| {
+        let has_it =
+            |other: &&PluginFile| exports(&other.manifest).any(|theirs| theirs == (what, name));
+        let other = catalog.plugins.iter().find(has_it)?;
+        let file = other.path.display();
+        Some(if other.hash == plugin.hash {
+            Reason::new(format_args!("has the same content as {file}"))
+                .hint("remove one of the two files")
+        } else {
+            Reason::new(format_args!(
+                "exports the {what} `{name}`, which {file} exports too and keeps"
+            ))
+            .hint(format!("remove one of the two files, or rename the {what} in one of them"))
         })
     })
 }
