@@ -9,11 +9,13 @@
 //! [`limiter`]. What it does not know: how tasks are stored, and what is in a payload.
 
 mod death;
+mod end;
 mod feed;
 mod held;
 mod lease;
 mod limiter;
 mod outbox;
+mod outcome;
 pub mod plan;
 mod processes;
 mod queues;
@@ -26,33 +28,30 @@ pub mod store;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
-use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, select};
-use rex_plugin_api::Level;
-use rex_plugin_api::ops::Again;
-use rex_transport::{ClaimedTask, Death, Finished, Outcome, QueueName, Transport, Wake};
+use rex_transport::{QueueName, Transport, Wake};
 
 use self::death::Verdict;
+use self::end::Phase;
 use self::feed::Feed;
-use self::held::HeldTask;
 use self::lease::Lease;
 use self::limiter::Limiter;
 use self::outbox::Outbox;
+use self::outcome::Fate;
 use self::plan::{Plan, QueuePlan, START_TIMEOUT};
 use self::reload::{Replan, Replanned};
-use self::retry::Failed;
 use self::running::Running;
 use self::store::{Reply, Store};
+use crate::control;
 use crate::cron::Scheduler;
 use crate::jobs::{self, Book, Desk};
-use crate::log::{self, Console, MASTER};
+use crate::log::Console;
 use crate::supervisor::slot::Event as SlotEvent;
 use crate::supervisor::{Event, Policy, Poller, ProcessId, Signals, Slot, Spawner};
-use crate::{clock, control};
 
 /// What stays for the life of the host.
 pub struct Setup {
@@ -146,9 +145,6 @@ pub fn run(
     Ok(host.counts)
 }
 
-/// How long the store is given to record what it can when everything else was told to end now.
-const LAST_CALL: Duration = Duration::from_secs(3);
-
 /// How often it is looked whether output that nobody reads still holds outcomes up.
 const UNREAD: Duration = Duration::from_secs(1);
 
@@ -186,21 +182,6 @@ struct Host {
     counts: status::Counts,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Working,
-    /// Told to stop: no claims, tasks in hand are finished until the deadline.
-    Draining {
-        deadline: Instant,
-    },
-    /// Every slot is halted; what is left is to record outcomes.
-    Closing {
-        drained: bool,
-        give_up_at: Instant,
-    },
-    Closed,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct SlotId(u64);
 
@@ -234,27 +215,6 @@ struct Queue {
     paused: bool,
     /// Not in the plan any more: its slots only end.
     retired: bool,
-}
-
-/// What becomes of a task, to follow "which".
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Done,
-    Dead,
-    /// It is done, and its job has failed.
-    JobFailed,
-    Again(Duration),
-}
-
-impl fmt::Display for Fate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Fate::Done => f.write_str("is done"),
-            Fate::Dead => f.write_str("is now a dead letter"),
-            Fate::JobFailed => f.write_str("was for a job that has failed now"),
-            Fate::Again(after) => write!(f, "is tried again in {:.1} s", after.as_secs_f64()),
-        }
-    }
 }
 
 impl Host {
@@ -393,8 +353,6 @@ impl Host {
             .min()
     }
 
-    // ---- what happens ---------------------------------------------------------------------------
-
     fn on_event(&mut self, event: Event) {
         let now = Instant::now();
         match event {
@@ -431,47 +389,6 @@ impl Host {
                 self.dirty.extend(self.queues.keys().cloned());
             }
             _ => {}
-        }
-    }
-
-    /// The first order to stop drains, the second one is meant.
-    fn stop(&mut self, now: Instant) {
-        match self.phase {
-            Phase::Working => {
-                self.stop_scheduler();
-                tracing::debug!(logger = MASTER, "Termination received; shutting down children");
-                let deadline = now + self.plan.drain_timeout;
-                self.setup.console.end(deadline);
-                self.phase = Phase::Draining { deadline };
-                self.all_slots(SlotEvent::Stop { deadline: Some(deadline), empty: false }, now);
-            }
-            Phase::Draining { deadline } => {
-                self.setup.console.hurry();
-                for running in self.processes.values_mut() {
-                    running.excuse();
-                }
-                self.all_slots(SlotEvent::Kill, now);
-                // Further orders do not put the end off.
-                self.phase = Phase::Draining { deadline: deadline.min(now + LAST_CALL) };
-            }
-            Phase::Closing { drained, give_up_at } => {
-                self.setup.console.hurry();
-                let give_up_at = give_up_at.min(now + LAST_CALL);
-                self.phase = Phase::Closing { drained, give_up_at };
-            }
-            Phase::Closed => {}
-        }
-    }
-
-    fn stop_scheduler(&mut self) {
-        let Some(scheduler) = self.setup.scheduler.take() else { return };
-        let ran = !self.plan.schedules.entries.is_empty();
-        if ran {
-            tracing::debug!(logger = MASTER, "Termination received; shutting down scheduler");
-        }
-        scheduler.stop();
-        if ran {
-            tracing::debug!(logger = MASTER, "Scheduler dead");
         }
     }
 
@@ -531,123 +448,5 @@ impl Host {
                 self.dirty.insert(name.clone());
             }
         }
-    }
-
-    // ---- outcomes -------------------------------------------------------------------------------
-
-    /// Records tasks that a process answered for.
-    fn settle(&mut self, process: ProcessId, finished: Vec<HeldTask>) {
-        for held in finished {
-            let Some(running) = self.processes.get(&process) else { return };
-            let plan = Arc::clone(&running.plan);
-            if running.gave_way(&held) && self.is_leaving(running) {
-                let id = held.claimed.task.id.0;
-                tracing::info!(
-                    "the job of task {id} ended early since its process is to end, and waits again"
-                );
-                self.put_back(&plan.queue, vec![held.claimed]);
-                continue;
-            }
-            let death = held.fault.as_ref().map(|fault| running.scene().failed(fault));
-            let (id, attempt) = (held.claimed.task.id, held.claimed.task.attempt);
-            if let fate @ Fate::Again(_) = self.record(held, death, &plan) {
-                let text = format!("Task {} (attempt {attempt}) failed and {fate}", id.0);
-                log::emit(Level::Info, &plan.logger, &text);
-            }
-        }
-    }
-
-    /// Whether a process was told to end after the task in hand.
-    fn is_leaving(&self, running: &Running) -> bool {
-        let seat = running.seat.and_then(|seat| self.slots.get(&seat));
-        seat.is_some_and(|seat| matches!(seat.slot, Slot::Stopping { .. } | Slot::Recycling { .. }))
-    }
-
-    fn record(&mut self, held: HeldTask, death: Option<Death>, plan: &QueuePlan) -> Fate {
-        let HeldTask { claimed, submits, fault, .. } = held;
-        let ClaimedTask { id, attempt, history, .. } = claimed.task;
-        let (outcome, submits) = match death {
-            None => (Outcome::Done, submits),
-            // What a failed task asked for is dropped with it: it may ask again when it is retried.
-            Some(death) => {
-                let again = fault.map_or(Again::AsConfigured, |fault| fault.failure.again);
-                let failed = Failed { attempt, history, again };
-                let outcome = failed.outcome(death, &plan.retries, clock::now(), running::jitter());
-                (outcome, Vec::new())
-            }
-        };
-        let fate = match &outcome {
-            Outcome::Done | Outcome::Released => Fate::Done,
-            Outcome::Dead(_) if self.setup.jobs.as_ref().is_some_and(|jobs| jobs.book.has(id)) => {
-                Fate::JobFailed
-            }
-            Outcome::Dead(_) => Fate::Dead,
-            Outcome::Retry { after, .. } => Fate::Again(*after),
-        };
-        match fate {
-            Fate::Done | Fate::JobFailed => self.counts.done += 1,
-            Fate::Dead | Fate::Again(_) => self.counts.failed += 1,
-        }
-        self.outbox.push(Finished { claim: claimed.claim, task: id, outcome, submits });
-        fate
-    }
-
-    // ---- the end --------------------------------------------------------------------------------
-
-    fn advance_phase(&mut self, now: Instant) {
-        self.forget_halted();
-        if !self.slots.is_empty() {
-            return;
-        }
-        match self.phase {
-            Phase::Working if self.setup.halt_when_empty => {
-                tracing::info!(logger = MASTER, "All workers halted; closing down...");
-                let give_up_at = now + self.plan.drain_timeout;
-                self.phase = Phase::Closing { drained: false, give_up_at };
-            }
-            Phase::Draining { deadline } => {
-                // What the drain left behind is recorded after its deadline, too.
-                let give_up_at = deadline.max(now + LAST_CALL);
-                self.phase = Phase::Closing { drained: true, give_up_at };
-            }
-            Phase::Working | Phase::Closing { .. } | Phase::Closed => {}
-        }
-        if let Phase::Closing { drained, give_up_at } = self.phase {
-            for queue in self.queues.values_mut() {
-                queue.feed.take_all().into_iter().for_each(|claimed| self.outbox.release(claimed));
-            }
-            // Finished tasks are not run again because their output takes long to be read.
-            if give_up_at <= now + LAST_CALL {
-                self.setup.console.release();
-            }
-            self.outbox.flush();
-            // A standby dies by order, at once.
-            let settled = self.outbox.is_settled() && self.processes.is_empty();
-            if settled && self.outbox.close() && drained {
-                tracing::debug!(logger = MASTER, "Children dead");
-            }
-            // A store that is away, or does not answer, is not waited for any longer; one that has
-            // nothing to hear but the farewell not at all.
-            let is_moot =
-                self.outbox.down && self.outbox.unrecorded() == 0 && self.processes.is_empty();
-            if is_moot || give_up_at <= now {
-                self.phase = Phase::Closed;
-            }
-        }
-    }
-
-    /// Slots that are halted leave the table, and queues without slots that were retired.
-    fn forget_halted(&mut self) {
-        let halted: Vec<SlotId> = self
-            .slots
-            .iter()
-            .filter(|(_, seat)| seat.slot == Slot::Halted)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in halted {
-            self.slots.remove(&id);
-        }
-        let used: BTreeSet<&QueueName> = self.slots.values().map(|seat| &seat.plan.queue).collect();
-        self.queues.retain(|name, queue| !queue.retired || queue.claiming || used.contains(name));
     }
 }

@@ -1,0 +1,172 @@
+//! What a host does for a job that it runs: begin, report, end.
+
+use std::time::Duration;
+
+use rex_transport::TaskId;
+use serde_json::value::RawValue;
+
+use super::{CANCELLED, Table, TableError, is_alive};
+use crate::jobs::JobFields;
+
+/// What became of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    Completed,
+    /// The detail.
+    Failed(String),
+    /// It waits for another attempt.
+    Queued,
+}
+
+/// What the table says of a job that is about to be run.
+#[derive(Debug)]
+pub enum Start {
+    Missing,
+    /// It follows "is ".
+    Skip(&'static str),
+    Run {
+        id: i32,
+        job: JobFields,
+    },
+}
+
+impl Table {
+    /// Begins to run a job, unless it is not to be run. A task that comes again, because its host
+    /// died or it is tried again, takes the job over from the run before.
+    pub fn start(
+        &mut self,
+        code: i64,
+        task: TaskId,
+        here: impl Fn(i32) -> bool,
+    ) -> Result<Start, TableError> {
+        let host = self.host.unwrap_or_default();
+        self.with(|client| {
+            let mut transaction = client.transaction()?;
+            let found = transaction.query_opt(
+                "SELECT job.id, type, owner, title, payload::text, status::text, run.task, run.host,
+                    cancel_grace IS NOT NULL
+                FROM job LEFT JOIN rex_job_run AS run ON run.job_id = job.id
+                WHERE code = $1 FOR UPDATE OF job",
+                &[&code],
+            )?;
+            let Some(row) = found else { return Ok(Start::Missing) };
+            let id: i32 = row.get(0);
+            let status: String = row.get(5);
+            let run: Option<(i64, i64)> = row.get::<_, Option<i64>>(6).zip(row.get(7));
+            match (status.as_str(), run) {
+                ("completed", _) => return Ok(Start::Skip("completed already")),
+                ("failed", _) => return Ok(Start::Skip("failed already")),
+                ("started", Some((other, by))) if other != task.0 => {
+                    let alive = match by == host {
+                        true => here(id),
+                        false => is_alive(&mut transaction, by)?,
+                    };
+                    if alive {
+                        return Ok(Start::Skip("being run already"));
+                    }
+                }
+                _ => {}
+            }
+            if row.get(8) {
+                transaction.execute(CANCELLED, &[&id])?;
+                transaction.commit()?;
+                return Ok(Start::Skip("cancelled"));
+            }
+            transaction.execute(
+                "UPDATE job SET status = 'started', status_detail = NULL, date_completed = NULL,
+                    date_started = clock_timestamp() WHERE id = $1",
+                &[&id],
+            )?;
+            transaction.execute(
+                "INSERT INTO rex_job_run (job_id, host, task) VALUES ($1, $2, $3)
+                ON CONFLICT (job_id) DO UPDATE SET host = EXCLUDED.host, task = EXCLUDED.task,
+                    fraction = NULL, progress = NULL",
+                &[&id, &host, &task.0],
+            )?;
+            transaction.commit()?;
+            let payload: Option<String> = row.get(4);
+            let payload = payload.and_then(|text| RawValue::from_string(text).ok());
+            let job = JobFields {
+                r#type: row.get(1),
+                owner: row.get(2),
+                title: row.get(3),
+                payload: payload.unwrap_or_else(empty),
+            };
+            Ok(Start::Run { id, job })
+        })
+    }
+
+    /// Ends a run; nothing changes when another one has begun.
+    pub fn end(&mut self, id: i32, task: TaskId, ending: &Ending) -> Result<(), TableError> {
+        let host = self.host.unwrap_or_default();
+        let (status, detail) = match ending {
+            Ending::Completed => ("completed", None),
+            Ending::Failed(detail) => ("failed", Some(detail)),
+            Ending::Queued => ("queued", None),
+        };
+        // A text of PostgreSQL has no NUL.
+        let detail = detail.map(|text| text.replace('\0', "\u{fffd}"));
+        self.with(|client| {
+            client.execute(
+                "UPDATE job SET
+                    status = (CASE WHEN cancel_grace IS NULL THEN $2 ELSE 'failed' END)::job_status_enum,
+                    status_detail = CASE WHEN cancel_grace IS NULL THEN $3 ELSE 'Cancelled' END,
+                    date_started = CASE WHEN cancel_grace IS NULL AND $2 = 'queued'
+                        THEN NULL ELSE date_started END,
+                    date_completed = CASE WHEN cancel_grace IS NULL AND $2 = 'queued'
+                        THEN NULL ELSE clock_timestamp() END
+                FROM rex_job_run AS run
+                WHERE job.id = $1 AND run.job_id = $1 AND run.host = $4 AND run.task = $5
+                    AND status = 'started'",
+                &[&id, &status, &detail, &host, &task.0],
+            )
+        })?;
+        Ok(())
+    }
+
+    pub fn code(&mut self, id: i32) -> Result<i64, TableError> {
+        self.with(|client| {
+            Ok(client.query_one("SELECT code FROM job WHERE id = $1", &[&id])?.get(0))
+        })
+    }
+
+    pub fn report(&mut self, id: i32, fraction: f64, text: &str) -> Result<(), TableError> {
+        let text = text.replace('\0', "\u{fffd}");
+        self.with(|client| {
+            client.execute(
+                "UPDATE rex_job_run SET fraction = $2, progress = $3 WHERE job_id = $1",
+                &[&id, &fraction, &text],
+            )
+        })?;
+        Ok(())
+    }
+
+    pub fn log(&mut self, id: i32, text: &str) -> Result<(), TableError> {
+        let text = text.replace('\0', "\u{fffd}");
+        self.with(|client| {
+            client.execute(
+                "INSERT INTO rex_job_log (job_id, text) SELECT id, $2 FROM job WHERE id = $1",
+                &[&id, &text],
+            )
+        })?;
+        Ok(())
+    }
+
+    /// Tasks of a host whose jobs are to be cancelled, with the seconds that each is given.
+    pub fn cancellations(&mut self, host: i64) -> Result<Vec<(TaskId, Duration)>, TableError> {
+        let rows = self.with(|client| {
+            client.query(
+                "SELECT run.task, run.cancel_grace FROM rex_job_run AS run
+                JOIN job ON job.id = run.job_id
+                WHERE run.host = $1 AND run.cancel_grace IS NOT NULL AND status = 'started'",
+                &[&host],
+            )
+        })?;
+        let grace = |seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        Ok(rows.iter().map(|row| (TaskId(row.get(0)), grace(row.get(1)))).collect())
+    }
+}
+
+fn empty() -> Box<RawValue> {
+    RawValue::from_string("{}".to_owned()).unwrap_or_default()
+}
