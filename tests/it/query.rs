@@ -5,7 +5,7 @@ use std::process::Command;
 
 use rex_test_support::env::{Env, dist};
 use rex_test_support::pg::Database;
-use rex_test_support::process::{self, Running, wait_for};
+use rex_test_support::process::{self, Done, Running, wait_for};
 
 const SCHEMA: &str = "
     create table school (code text primary key, name text not null);
@@ -56,16 +56,8 @@ fn a_file_is_one_transaction_and_shows_its_last_answer() {
     let uri = database.uri();
     let run = |text: &str| {
         let file = env.write("script.htsql", text);
-        env.rex_host(&[
-            "query",
-            "-d",
-            &uri,
-            "--csv",
-            "-p",
-            "n=New",
-            "-f",
-            file.to_str().expect("UTF-8"),
-        ])
+        let args = ["query", "-d", &uri, "--csv", "-p", "n=New", "-f"];
+        env.rex_host(&[&args[..], &[file.to_str().expect("UTF-8")]].concat())
     };
     let good = "# adds one\ninsert(school:={code:='eng',\n    # its name\n    name:=$n})\n\n\
                 /school{code}\n  ?name=$n\n# the end\n";
@@ -79,16 +71,18 @@ fn a_file_is_one_transaction_and_shows_its_last_answer() {
     assert_eq!(run("/count(school)\n").ok(), "count(school)\r\n3\r\n");
     assert!(run("  /school\n").fails(1).contains("Got unexpected indentation"));
     assert_eq!(run("# nothing\n").ok(), "");
+    let input = env.rex_host_with(&["query", "-d", &uri, "--csv", "-f", "-"], "/count(school)\n");
+    assert_eq!(input.ok(), "count(school)\r\n3\r\n");
 }
 
-/// Runs a query on a terminal of 40 columns.
-fn on_terminal(env: &Env, args: &str) -> String {
-    let program = dist().join("bin/rex-host");
-    let line = format!("stty cols 40 rows 10; {} query {args}", program.display());
+/// Runs a shell's line with `$REX_HOST` on a terminal of 40 columns.
+fn on_terminal(env: &Env, line: &str) -> Done {
+    let line = format!("stty cols 40 rows 10; {line}");
     let mut command = Command::new("script");
     command.args(["-qec", &line, "/dev/null"]).current_dir(env.work());
+    command.env("REX_HOST", dist().join("bin/rex-host"));
     command.env("PAGER", "sed s/^/page:/").env("TERM", "dumb");
-    process::run(command, "").ok().replace("\r\n", "\n")
+    process::run(command, "")
 }
 
 #[test]
@@ -96,10 +90,14 @@ fn a_table_fits_its_terminal_and_is_paged() {
     let (env, database) = (Env::new(), database());
     let uri = database.uri();
     let wide = "'/school{code, name, name+name :as twice}'";
-    let plain = on_terminal(&env, &format!("--no-pager -d {uri} {wide}"));
+    let shown = |args: &str| {
+        let done = on_terminal(&env, &format!("$REX_HOST query -d {uri} {args}"));
+        done.ok().replace("\r\n", "\n")
+    };
+    let plain = shown(&format!("--no-pager {wide}"));
     assert!(plain.lines().all(|line| line.len() <= 40), "{plain}");
     assert!(plain.contains("Art") && plain.contains("Law"), "{plain}");
-    let paged = on_terminal(&env, &format!("-d {uri} {wide}"));
+    let paged = shown(wide);
     assert!(paged.lines().all(|line| line.starts_with("page:")), "{paged}");
     assert_eq!(paged.replace("page:", ""), plain);
     // Into a pipe the table is as wide as it is, and nothing pages it.
@@ -107,6 +105,66 @@ fn a_table_fits_its_terminal_and_is_paged() {
         env.rex_host(&["query", "-d", &uri, "/school{code, name, name+name :as twice}"]).ok();
     assert!(piped.contains("School of Art and DesignSchool of Art and Design"), "{piped}");
     assert!(!piped.contains("page:"), "{piped}");
+    // Seven columns have no more than three letters each.
+    let many = shown("--no-pager '/school{code, name, name, name, name, name, name}'");
+    assert!(many.lines().all(|line| line.len() <= 40), "{many}");
+}
+
+#[test]
+fn a_pager_that_is_not_there_costs_no_answer() {
+    let (env, database) = (Env::new(), database());
+    let query = format!("$REX_HOST query -d {} /school{{code}}", database.uri());
+    let plain = on_terminal(&env, &format!("{query} --no-pager")).ok();
+    assert_eq!(on_terminal(&env, &format!("PAGER= {query}")).ok(), plain);
+    let told = on_terminal(&env, &format!("PAGER=nonesuch {query}")).ok();
+    assert_eq!(told, format!("warning: there is no pager `nonesuch` (PAGER)\r\n{plain}"));
+    let told = on_terminal(&env, &format!("PAGER=\"'none such'\" {query}; echo \"code $?\"")).ok();
+    assert!(told.contains("error: the pager `'none such'` cannot be run"), "{told}");
+    assert!(told.ends_with("code 1\r\n"), "{told}");
+}
+
+#[test]
+fn a_table_in_a_file_is_as_wide_as_its_widest_row() {
+    let (env, database) = (Env::new(), database());
+    let many = "create table many (id int primary key, name text);
+        insert into many select i, repeat('é', i / 100) from generate_series(1, 3000) i";
+    database.connect().batch_execute(many).expect("it can be made");
+    let table = env.rex_host(&["query", "-d", &database.uri(), "/many{id, name}"]).ok();
+    assert_eq!(table.lines().count(), 3004);
+    let last = format!(" | 3000 | {} |", "é".repeat(30));
+    assert_eq!(table.lines().last(), Some(last.as_str()));
+    let rows = table.lines().filter(|line| line.starts_with(" |"));
+    assert!(rows.map(|row| row.chars().count()).all(|width| width == last.chars().count()));
+}
+
+/// The memory of the program is limited: the lists below one parent are several times as long.
+#[test]
+fn a_long_nested_list_needs_little_memory() {
+    let (env, database) = (Env::new(), database());
+    let many = "create table child (
+            id int primary key, school_code text not null references school, name text);
+        insert into child select i, 'art', 'name ' || i from generate_series(1, 300000) i;
+        create table target (id int primary key, name text)";
+    database.connect().batch_execute(many).expect("it can be made");
+    let run = |args: &str| {
+        let program = dist().join("bin/rex-host");
+        let line = format!(
+            "ulimit -d 60000; {} query -d {} {args} | tail -n 6",
+            program.display(),
+            database.uri()
+        );
+        let mut command = Command::new("bash");
+        command.args(["-o", "pipefail", "-c", &line]).current_dir(env.work());
+        process::run(command, "").ok()
+    };
+    let nested = "'/school{code, /child{id, name}}'";
+    let csv = run(&format!("--csv {nested}"));
+    assert!(csv.contains("\r\n,300000,name 300000\r\nlaw,"), "{csv}");
+    let json = run(&format!("--json {nested}"));
+    assert!(json.contains("\"code\": \"law\",\n      \"child\": []"), "{json}");
+    // A list of lists goes through a command that writes, too.
+    let insert = "'/school.child{id, name} :as target/:insert'";
+    assert_eq!(run(&format!("--csv {insert}")).lines().last(), Some("300000"));
 }
 
 /// `--rexdb` takes an address; what is none is the query.

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::SinkExt as _;
-use rex_db::{Address, Config, Gateway, Session, Sink};
+use rex_db::{Address, Config, Gateway, Item, More, Session, Sink};
 use rex_htsql::plan::Format;
 use rex_htsql::profile::Profile;
-use rex_htsql::{Env, Naming, NoGateways, Params, Value};
+use rex_htsql::{Env, Naming, NoGateways, Params};
 use rex_test_support::server::{Server, load_sql};
 use rex_test_support::shared::shared_file;
 use serde_json::Value as Json;
@@ -220,7 +220,7 @@ impl Sink for Count {
         Ok(())
     }
 
-    fn item(&mut self, _value: Value) -> std::io::Result<()> {
+    fn item(&mut self, _item: Item, _more: &mut More<'_>) -> std::io::Result<()> {
         self.0 += 1;
         Ok(())
     }

@@ -50,6 +50,8 @@ pub enum CommandError {
     },
     #[error("failed to write the answer")]
     Write(#[source] io::Error),
+    #[error("the pager `{0}` cannot be run")]
+    Pager(String),
     #[error("failed to commit: {0}")]
     Commit(rex_htsql::Error),
     /// The user pressed Ctrl-C.
@@ -123,17 +125,21 @@ fn answer(
         None if io::stdin().is_terminal() => {
             return Err(CommandError::Usage("no query is given".to_string()));
         }
-        _ => {
-            let mut bytes = Vec::new();
-            interrupt
-                .waiting(|| io::stdin().read_to_end(&mut bytes))
-                .and_then(|_| text(bytes))
-                .map_err(|source| CommandError::Read { path: "-".to_string(), source })?
-                .trim_end_matches(['\n', '\r'])
-                .to_string()
-        }
+        _ => interrupt
+            .waiting(input)
+            .and_then(text)
+            .map_err(|source| CommandError::Read { path: "-".to_string(), source })?
+            .trim_end_matches(['\n', '\r'])
+            .to_string(),
     };
     one::run(session, &query, params, args, interrupt)
+}
+
+/// All of standard input.
+fn input() -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    io::stdin().read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// What a file or standard input says, without the mark that some editors put before UTF-8.

@@ -12,18 +12,61 @@ use rex_htsql::literal::{identity_text, plain_text};
 use rex_htsql::profile::Profile;
 use serde_json::{Map, Value as Json, json};
 
+use crate::item::{Item, More, Parts};
+
 /// A value of a domain.
 pub fn value_json(domain: &Domain, value: &Value) -> Json {
     let mut text = Vec::new();
-    let written = write_value(&mut text, domain, value).map_err(serde_json::Error::io);
+    let written = write_item(&mut text, domain, Item::Whole(value.clone()), &mut More::none());
+    let written = written.map_err(serde_json::Error::io);
     written.and_then(|()| serde_json::from_slice(&text)).unwrap_or(Json::Null)
 }
 
-/// Writes a value of a domain, without building it first.
-pub(crate) fn write_value(out: &mut dyn Write, domain: &Domain, value: &Value) -> io::Result<()> {
+/// Writes an item of a domain, without building it first.
+pub(crate) fn write_item(
+    out: &mut dyn Write,
+    domain: &Domain,
+    item: Item,
+    more: &mut More<'_>,
+) -> io::Result<()> {
+    match item.parts() {
+        _ if *domain == Domain::Void => out.write_all(b"null"),
+        Parts::Scalar(value) => write_scalar(out, domain, &value),
+        Parts::Record(fields) => {
+            let domains = match domain {
+                Domain::Record(fields) => &**fields,
+                _ => &[],
+            };
+            out.write_all(b"[")?;
+            for (at, field) in fields.enumerate() {
+                if at > 0 {
+                    out.write_all(b",")?;
+                }
+                let domain = domains.get(at).map_or(&Domain::Untyped, |field| &field.domain);
+                write_item(out, domain, field, more)?;
+            }
+            out.write_all(b"]")
+        }
+        Parts::List(mut items) => {
+            let domain = match domain {
+                Domain::List(item) => item,
+                _ => &Domain::Untyped,
+            };
+            let mut separator: &[u8] = b"[";
+            while let Some(item) = items.next(more)? {
+                out.write_all(separator)?;
+                separator = b",";
+                write_item(out, domain, item, more)?;
+            }
+            out.write_all(if separator == b"[" { b"[]" } else { b"]" })
+        }
+    }
+}
+
+fn write_scalar(out: &mut dyn Write, domain: &Domain, value: &Value) -> io::Result<()> {
     let text = || plain_text(domain, value);
     match (domain, value) {
-        (_, Value::Null) | (Domain::Void, _) => out.write_all(b"null"),
+        (_, Value::Null) => out.write_all(b"null"),
         (_, Value::Boolean(b)) => write!(out, "{b}"),
         (_, Value::Integer(i)) => write!(out, "{i}"),
         (_, Value::Decimal(_)) => tagged(out, "decimal", text()),
@@ -48,16 +91,8 @@ pub(crate) fn write_value(out: &mut dyn Write, domain: &Domain, value: &Value) -
             tagged(out, "id", identity_text(domains, labels))
         }
         (_, Value::Identity(_)) => out.write_all(b"null"),
-        (Domain::Record(fields), Value::Record(values)) => {
-            let domains = fields.iter().map(|field| &field.domain);
-            array(out, domains.zip(values))
-        }
-        (Domain::List(item), Value::List(values)) => {
-            array(out, values.iter().map(|value| (&**item, value)))
-        }
-        (_, Value::Record(values) | Value::List(values)) => {
-            array(out, values.iter().map(|value| (&Domain::Untyped, value)))
-        }
+        // A record or a list is no scalar.
+        (_, Value::Record(_) | Value::List(_)) => out.write_all(b"null"),
     }
 }
 
@@ -65,20 +100,6 @@ fn tagged(out: &mut dyn Write, name: &str, text: Option<String>) -> io::Result<(
     write!(out, "{{\"{name}\":")?;
     serde_json::to_writer(&mut *out, &text)?;
     out.write_all(b"}")
-}
-
-fn array<'a>(
-    out: &mut dyn Write,
-    items: impl Iterator<Item = (&'a Domain, &'a Value)>,
-) -> io::Result<()> {
-    out.write_all(b"[")?;
-    for (at, (domain, value)) in items.enumerate() {
-        if at > 0 {
-            out.write_all(b",")?;
-        }
-        write_value(out, domain, value)?;
-    }
-    out.write_all(b"]")
 }
 
 /// A profile: tag, header and domain.

@@ -12,9 +12,9 @@ use rex_htsql::profile::Profile;
 use rex_htsql::{Error, Param, Params, Stage, Value};
 
 use crate::etl;
-use crate::fetch::{Access, Fetch};
+use crate::fetch::{Access, Fetch, unshared};
 use crate::json_param::{Members, from_json, read};
-use crate::product::Feed;
+use crate::product::{Feed, Room};
 use crate::space::{DatabaseId, MAIN, Space};
 
 /// Where and how a plan runs.
@@ -113,14 +113,14 @@ impl<'a> Run<'a> {
                 let mut params = params.clone();
                 let mut last = void();
                 for (at, step) in steps.iter().enumerate() {
-                    let feed = self.command(&step.command, &params).await?;
+                    let mut feed = self.command(&step.command, &params).await?;
                     if at + 1 == steps.len() {
                         last = feed;
-                    } else {
+                    } else if let Some(reference) = &step.reference {
                         let (profile, value) = feed.collect().await?;
-                        if let Some(reference) = &step.reference {
-                            params.set(reference, Param { domain: profile.domain, value });
-                        }
+                        params.set(reference, Param { domain: profile.domain, value });
+                    } else {
+                        feed.drain().await?;
                     }
                 }
                 Ok(last)
@@ -233,6 +233,7 @@ impl<'a> Run<'a> {
         {
             return Ok(Feed::ready(plan.profile.clone(), Value::Null));
         }
+        let plan = unshared(plan);
         let connection = self.space.connection(self.database).await?;
         // A transaction that lines share may write to a gateway later on.
         if self.writes || (self.database != MAIN && self.space.in_transaction(MAIN)) {
@@ -275,6 +276,7 @@ impl<'a> Run<'a> {
         let mut params = params.clone();
         let mut profile: Option<Profile> = None;
         let mut results = Vec::new();
+        let mut room = Room::default();
         while let Some(item) = turns.next(&mut feed).await? {
             params.set(reference, item);
             let plan = self.compile(body, &params).await?;
@@ -291,6 +293,7 @@ impl<'a> Run<'a> {
                 Some(_) => {}
                 None => profile = Some(found),
             }
+            room.take(&value).map_err(|error| marked(error, &plan))?;
             results.push(value);
         }
         let mut profile = profile.unwrap_or_else(|| Profile::bare(Domain::Untyped));
@@ -337,7 +340,8 @@ impl Turns {
         if let Domain::List(item) = &feed.profile.domain {
             return Ok(Turns::Items((**item).clone()));
         }
-        let value = feed.next().await?.unwrap_or(Value::Null);
+        let value = feed.next_value().await?.unwrap_or(Value::Null);
+        feed.drain().await?;
         let fields = match (&feed.profile.domain, value) {
             (_, Value::Null) => Vec::new(),
             (Domain::Record(fields), Value::Record(values)) => fields
@@ -353,7 +357,7 @@ impl Turns {
     async fn next(&mut self, feed: &mut Feed) -> Result<Option<Param>, Error> {
         match self {
             Turns::Items(domain) => {
-                let item = feed.next().await?;
+                let item = feed.next_value().await?;
                 Ok(item.map(|value| Param { domain: domain.clone(), value }))
             }
             Turns::Fields(fields) => Ok(fields.next()),

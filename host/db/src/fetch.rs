@@ -1,7 +1,9 @@
 //! Runs a fetch plan: one statement for each nested segment, merged in one pass.
 //!
 //! The rows of all segments come in the order of their parents, so each segment has one reader
-//! that only moves forward; memory holds a portion of each, and the item being built.
+//! that only moves forward; memory holds a portion of each, and the item being built. Of a nested
+//! list only the head is built with its item: the rest of a longer one waits in its reader for
+//! whoever reads the item, and is passed over where nobody did.
 
 use std::sync::Arc;
 
@@ -11,8 +13,11 @@ use tokio_postgres::Row;
 
 use crate::connection::Connection;
 use crate::decode::{self, DecodeError};
-use crate::product::Room;
+use crate::item::{Item, LongList};
 use crate::rows::Rows;
+
+/// What is held of a list that is nested in another, in bytes.
+const MAX_HEAD: usize = 1 << 20;
 
 /// How the statements of a plan may use the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +38,8 @@ pub(crate) struct Fetch {
     plan: Arc<FetchPlan>,
     root: Option<Row>,
     readers: Vec<Reader>,
-    /// Segments that several lists of one item show.
-    shared: Vec<bool>,
+    /// The one value of what is no list has been.
+    given: bool,
     ended: bool,
 }
 
@@ -42,7 +47,8 @@ pub(crate) struct Fetch {
 struct Reader {
     rows: Rows,
     next: Option<Row>,
-    started: bool,
+    /// The key of the list that has been built in part.
+    open: Option<Vec<Option<Vec<u8>>>>,
 }
 
 impl Fetch {
@@ -80,13 +86,8 @@ impl Fetch {
             root = rows.next().await?;
             while rows.next().await?.is_some() {}
         }
-        let readers =
-            rows.map(|rows| Reader { rows, next: None, started: false }).collect::<Vec<_>>();
-        let mut counts = vec![0; plan.segments.len()];
-        count_lists(&plan.shape, &mut counts);
-        plan.segments.iter().for_each(|segment| count_lists(&segment.item, &mut counts));
-        let shared = counts.iter().map(|count| *count > 1).collect();
-        Ok(Fetch { plan, root, readers, shared, ended: false })
+        let readers = rows.map(|rows| Reader { rows, next: None, open: None }).collect();
+        Ok(Fetch { plan, root, readers, given: false, ended: false })
     }
 
     /// Whether the answer is a list, whose items come one by one.
@@ -95,30 +96,47 @@ impl Fetch {
     }
 
     /// The next item of a list, or the one value of anything else.
-    pub(crate) async fn next(&mut self) -> Result<Option<Value>, Error> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Item>, Error> {
         if self.ended {
             return Ok(None);
         }
         let plan = self.plan.clone();
         if let Shape::List { segment, .. } = plan.shape {
             let Some(described) = plan.segments.get(segment) else { return Err(misplanned()) };
-            if let Some(row) = self.take(segment, described, None).await? {
+            if let Some(row) = self.take::<&[u8]>(segment, described, &[]).await? {
                 return self.build(&described.item, Some(&row)).await.map(Some);
             }
             self.ended = true;
             self.check_ended().await?;
             return Ok(None);
         }
+        if !std::mem::replace(&mut self.given, true) {
+            let root = self.root.take();
+            return self.build(&plan.shape, root.as_ref()).await.map(Some);
+        }
         self.ended = true;
-        let root = self.root.take();
-        let value = self.build(&plan.shape, root.as_ref()).await?;
         self.check_ended().await?;
-        Ok(Some(value))
+        Ok(None)
+    }
+
+    /// The next item of the list that a segment has been built in part for.
+    pub(crate) async fn rest(&mut self, index: usize) -> Result<Option<Item>, Error> {
+        let plan = self.plan.clone();
+        let Some(segment) = plan.segments.get(index) else { return Err(misplanned()) };
+        let open = self.readers.get_mut(index).and_then(|reader| reader.open.take());
+        let Some(key) = open else { return Ok(None) };
+        let Some(row) = self.take(index, segment, &key).await? else { return Ok(None) };
+        if let Some(reader) = self.readers.get_mut(index) {
+            reader.open = Some(key);
+        }
+        self.build(&segment.item, Some(&row)).await.map(Some)
     }
 
     /// A row of a nested segment that no parent row took means that the orders of the two differ.
     async fn check_ended(&mut self) -> Result<(), Error> {
-        for reader in &mut self.readers {
+        for index in 0..self.readers.len() {
+            while self.rest(index).await?.is_some() {}
+            let Some(reader) = self.readers.get_mut(index) else { return Err(misplanned()) };
             reader.look().await?;
             if reader.next.is_some() {
                 return Err(Error::of(
@@ -130,88 +148,81 @@ impl Fetch {
         Ok(())
     }
 
-    /// The next row of a segment that belongs to a parent row.
-    async fn take(
+    /// The next row of a segment that belongs to the parent row of a key.
+    async fn take<B: AsRef<[u8]>>(
         &mut self,
         index: usize,
         segment: &Segment,
-        parent: Option<&Row>,
+        key: &[Option<B>],
     ) -> Result<Option<Row>, Error> {
         let Some(reader) = self.readers.get_mut(index) else { return Err(misplanned()) };
         reader.look().await?;
         let Some(row) = &reader.next else { return Ok(None) };
-        if let Some(parent) = parent {
-            for (own, theirs) in segment.key.iter().zip(&segment.parent_key) {
-                let own = decode::raw(row, *own).map_err(undecoded)?;
-                if own != decode::raw(parent, *theirs).map_err(undecoded)? {
-                    return Ok(None);
-                }
+        for (own, theirs) in segment.key.iter().zip(key) {
+            let own = decode::raw(row, *own).map_err(undecoded)?;
+            if own != theirs.as_ref().map(AsRef::as_ref) {
+                return Ok(None);
             }
         }
         Ok(reader.next.take())
     }
 
     /// Builds a value. Without nested segments nothing is awaited.
-    async fn build(&mut self, shape: &Shape, row: Option<&Row>) -> Result<Value, Error> {
+    async fn build(&mut self, shape: &Shape, row: Option<&Row>) -> Result<Item, Error> {
         if !has_list(shape) {
-            return flat(shape, row).map_err(undecoded);
+            return flat(shape, row).map(Item::Whole).map_err(undecoded);
         }
-        let mut lists = Vec::new();
-        self.nest(shape, row, &mut lists).await
-    }
-
-    /// Builds a value with lists in it; `lists` are those already read for the row, by segment.
-    async fn nest(
-        &mut self,
-        shape: &Shape,
-        row: Option<&Row>,
-        lists: &mut Vec<(usize, Value)>,
-    ) -> Result<Value, Error> {
         match shape {
             Shape::Record { indicator, fields } => {
-                let mut values = Vec::with_capacity(fields.len());
+                let mut items = Vec::with_capacity(fields.len());
                 for field in fields {
                     // Read even where the record turns out to be NULL, so that the readers go on.
-                    values.push(if has_list(field) {
-                        Box::pin(self.nest(field, row, lists)).await?
+                    items.push(if has_list(field) {
+                        Box::pin(self.build(field, row)).await?
                     } else {
-                        flat(field, row).map_err(undecoded)?
+                        flat(field, row).map(Item::Whole).map_err(undecoded)?
                     });
                 }
                 let there = is_there(*indicator, row).map_err(undecoded)?;
-                Ok(if there { Value::Record(values) } else { Value::Null })
+                Ok(if there { Item::record(items) } else { Item::Whole(Value::Null) })
             }
             Shape::List { segment, indicator } => {
-                let index = *segment;
-                let known = lists.iter().find(|(at, _)| *at == index);
-                let list = match known {
-                    Some((_, list)) => list.clone(),
-                    None => {
-                        let list = Box::pin(self.list(index, row)).await?;
-                        if self.shared.get(index) == Some(&true) {
-                            lists.push((index, list.clone()));
-                        }
-                        list
-                    }
-                };
+                let list = Box::pin(self.list(*segment, row)).await?;
                 let there = is_there(*indicator, row).map_err(undecoded)?;
-                Ok(if there { list } else { Value::Null })
+                Ok(if there { list } else { Item::Whole(Value::Null) })
             }
-            shape => flat(shape, row).map_err(undecoded),
+            shape => flat(shape, row).map(Item::Whole).map_err(undecoded),
         }
     }
 
-    async fn list(&mut self, index: usize, parent: Option<&Row>) -> Result<Value, Error> {
+    async fn list(&mut self, index: usize, parent: Option<&Row>) -> Result<Item, Error> {
         let plan = self.plan.clone();
         let Some(segment) = plan.segments.get(index) else { return Err(misplanned()) };
-        let mut items = Vec::new();
-        let mut room = Room::default();
-        while let Some(row) = self.take(index, segment, parent).await? {
-            let item = self.build(&segment.item, Some(&row)).await?;
-            room.take(&item)?;
-            items.push(item);
+        while self.rest(index).await?.is_some() {}
+        let key = match parent {
+            Some(parent) => segment.parent_key.iter().map(|at| decode::raw(parent, *at)).collect(),
+            None => Ok(Vec::new()),
+        };
+        let key: Vec<Option<&[u8]>> = key.map_err(undecoded)?;
+        let (mut head, mut size) = (Vec::new(), 0);
+        while let Some(row) = self.take(index, segment, &key).await? {
+            let last = match self.build(&segment.item, Some(&row)).await? {
+                Item::Whole(item) => {
+                    size += item.size();
+                    head.push(item);
+                    if size <= MAX_HEAD {
+                        continue;
+                    }
+                    None
+                }
+                long => Some(long),
+            };
+            if let Some(reader) = self.readers.get_mut(index) {
+                reader.open = Some(key.into_iter().map(|part| part.map(<[u8]>::to_vec)).collect());
+            }
+            return Ok(Item::Long(LongList::new(head, last, index)));
         }
-        Ok(Value::List(items))
+        Ok(Item::Whole(Value::List(head)))
     }
 }
 
@@ -221,8 +232,42 @@ impl Reader {
         if self.next.is_none() {
             self.next = self.rows.next().await?;
         }
-        self.started = true;
         Ok(())
+    }
+}
+
+/// The plan with a segment for each list: those that show the same rows are each read on their
+/// own.
+pub(crate) fn unshared(plan: Arc<FetchPlan>) -> Arc<FetchPlan> {
+    let mut counts = vec![0; plan.segments.len()];
+    count_lists(&plan.shape, &mut counts);
+    plan.segments.iter().for_each(|segment| count_lists(&segment.item, &mut counts));
+    if counts.iter().all(|count| *count <= 1) {
+        return plan;
+    }
+    let mut segments = Vec::new();
+    let shape = own(&plan.shape, None, &plan.segments, &mut segments);
+    Arc::new(FetchPlan { shape, segments, ..(*plan).clone() })
+}
+
+/// The shape with segments of its own, which are added to `to`.
+fn own(shape: &Shape, parent: Option<usize>, from: &[Segment], to: &mut Vec<Segment>) -> Shape {
+    match shape {
+        Shape::List { segment, indicator } => {
+            let Some(described) = from.get(*segment) else { return shape.clone() };
+            let at = to.len();
+            to.push(Segment { parent, ..described.clone() });
+            let item = own(&described.item, Some(at), from, to);
+            if let Some(added) = to.get_mut(at) {
+                added.item = item;
+            }
+            Shape::List { segment: at, indicator: *indicator }
+        }
+        Shape::Record { indicator, fields } => Shape::Record {
+            indicator: *indicator,
+            fields: fields.iter().map(|field| own(field, parent, from, to)).collect(),
+        },
+        shape => shape.clone(),
     }
 }
 

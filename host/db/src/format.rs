@@ -16,16 +16,16 @@ mod table;
 
 use std::io::{self, Write};
 
-use rex_htsql::Value;
 use rex_htsql::plan::Format;
 use rex_htsql::profile::Profile;
 
+use crate::item::{Item, More};
 use crate::session::Sink;
 
 /// One output format at work: `begin`, any number of items, `end`.
 trait Formatter {
     fn begin(&mut self, out: &mut dyn Write, profile: &Profile, is_list: bool) -> io::Result<()>;
-    fn item(&mut self, out: &mut dyn Write, value: &Value) -> io::Result<()>;
+    fn item(&mut self, out: &mut dyn Write, item: Item, more: &mut More<'_>) -> io::Result<()>;
     fn end(&mut self, out: &mut dyn Write) -> io::Result<()>;
 }
 
@@ -78,9 +78,9 @@ impl<W: Write> Sink for Printer<W> {
         Ok(())
     }
 
-    fn item(&mut self, value: Value) -> io::Result<()> {
+    fn item(&mut self, item: Item, more: &mut More<'_>) -> io::Result<()> {
         match &mut self.formatter {
-            Some(formatter) => formatter.item(&mut self.out, &value),
+            Some(formatter) => formatter.item(&mut self.out, item, more),
             None => Ok(()),
         }
     }

@@ -7,9 +7,9 @@
 //! | `space` | the main database and its gateways: connections, catalogs, transactions |
 //! | `session` | what a program uses: queries, answers, transactions |
 //! | `exec` | each kind of plan to a feed of items |
-//! | `rows`, `fetch`, `product` | rows of statements, nested into values, item by item |
+//! | `rows`, `fetch`, `item`, `product` | rows of statements, nested into values, item by item |
 //! | `etl` | the commands that write |
-//! | `transaction_control` | what plain SQL may not do within a shared transaction |
+//! | `out_of_place` | what plain SQL may not do in a session |
 //! | `describe` | the commands `describe` and `pivot` |
 //! | `params`, `decode`, `driver` | values and errors between the server and HTSQL |
 //! | `json_param`, `encode`, `format` | values between HTSQL and the outside: JSON, tables, CSV |
@@ -28,17 +28,19 @@ mod exec;
 mod fetch;
 mod format;
 mod introspect;
+mod item;
 mod json_param;
+mod out_of_place;
 mod params;
 mod product;
 mod rows;
 mod session;
 mod space;
-mod transaction_control;
 
 pub use connection::{Canceller, ConnectError};
 pub use encode::{profile_json, value_json};
 pub use format::Printer;
+pub use item::{Item, LongList, More};
 pub use json_param::{from_json, from_typed_json};
 pub use product::Product;
 pub use rex_pg::{Address, BadAddress};

@@ -6,6 +6,7 @@ use rex_htsql::{Error, Stage, Value};
 
 use crate::etl::Work;
 use crate::fetch::Fetch;
+use crate::item::Item;
 use crate::space::DatabaseId;
 
 /// A finished answer.
@@ -19,10 +20,10 @@ pub struct Product {
     pub rendered: Option<String>,
 }
 
-/// What a list that is held as a whole may take in memory.
+/// What a value that is held as a whole may take in memory.
 const MAX_LIST: usize = 512 << 20;
 
-/// The memory that is left for a list.
+/// The memory that is left for a value.
 pub(crate) struct Room(usize);
 
 impl Default for Room {
@@ -97,37 +98,103 @@ impl Feed {
         }
     }
 
-    /// The next item of a list; of anything else its one value.
-    pub(crate) async fn next(&mut self) -> Result<Option<Value>, Error> {
+    /// The next item of a list; of anything else its one value. Read what is long in it before the
+    /// next one.
+    pub(crate) async fn next(&mut self) -> Result<Option<Item>, Error> {
         match &mut self.source {
-            Source::Single(value) => Ok(value.take()),
-            Source::Items(items) => Ok(items.next()),
-            Source::Etl(work) => Box::pin(work.next()).await,
+            Source::Single(value) => Ok(value.take().map(Item::Whole)),
+            Source::Items(items) => Ok(items.next().map(Item::Whole)),
+            Source::Etl(work) => Ok(Box::pin(work.next()).await?.map(Item::Whole)),
             Source::Fetch(fetch) => {
-                let mark = self.mark.as_ref();
-                fetch.next().await.map_err(|error| match mark {
-                    Some(mark) => error.at(Stage::Processing, mark),
-                    None => error,
-                })
+                let next = fetch.next().await;
+                next.map_err(|error| marked(error, self.mark.as_ref()))
+            }
+        }
+    }
+
+    /// The next item of the long list that a segment has the rest of.
+    pub(crate) async fn rest(&mut self, segment: usize) -> Result<Option<Item>, Error> {
+        match &mut self.source {
+            Source::Fetch(fetch) => {
+                let rest = fetch.rest(segment).await;
+                rest.map_err(|error| marked(error, self.mark.as_ref()))
+            }
+            Source::Single(_) | Source::Items(_) | Source::Etl(_) => Ok(None),
+        }
+    }
+
+    /// As [`Feed::next`], held as a whole.
+    pub(crate) async fn next_value(&mut self) -> Result<Option<Value>, Error> {
+        match self.next().await? {
+            Some(item) => self.hold(item, &mut Room::default()).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// All of an item.
+    async fn hold(&mut self, item: Item, room: &mut Room) -> Result<Value, Error> {
+        match item {
+            Item::Whole(value) => {
+                room.take(&value)?;
+                Ok(value)
+            }
+            Item::Record(items) => {
+                let mut values = Vec::with_capacity(items.len());
+                for item in items {
+                    values.push(Box::pin(self.hold(item, room)).await?);
+                }
+                Ok(Value::Record(values))
+            }
+            Item::Long(mut list) => {
+                let mut values = Vec::new();
+                loop {
+                    let item = match list.next_held() {
+                        Ok(item) => Some(item),
+                        Err(segment) => self.rest(segment).await?,
+                    };
+                    let Some(item) = item else { return Ok(Value::List(values)) };
+                    values.push(Box::pin(self.hold(item, room)).await?);
+                }
             }
         }
     }
 
     /// Reads to the end.
     pub(crate) async fn collect(mut self) -> Result<(Profile, Value), Error> {
+        let mut room = Room::default();
         let data = if self.is_list() {
             let mut items = Vec::new();
-            let mut room = Room::default();
             while let Some(item) = self.next().await? {
-                room.take(&item)?;
-                items.push(item);
+                items.push(self.hold(item, &mut room).await?);
             }
             Value::List(items)
         } else {
-            let value = self.next().await?.unwrap_or(Value::Null);
-            while self.next().await?.is_some() {}
+            let value = match self.next().await? {
+                Some(item) => self.hold(item, &mut room).await?,
+                None => Value::Null,
+            };
+            self.drain().await?;
             value
         };
         Ok((self.profile, data))
+    }
+
+    /// Reads to the end and keeps nothing.
+    pub(crate) async fn drain(&mut self) -> Result<(), Error> {
+        while self.next().await?.is_some() {}
+        Ok(())
+    }
+}
+
+fn marked(error: Error, mark: Option<&Mark>) -> Error {
+    match mark {
+        Some(mark) => error.at(Stage::Processing, mark),
+        None => error,
+    }
+}
+
+impl std::fmt::Debug for Feed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Feed").field("profile", &self.profile).finish_non_exhaustive()
     }
 }

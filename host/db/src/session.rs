@@ -11,15 +11,17 @@ use rex_htsql::pending::Pending;
 use rex_htsql::plan::{Format, Plan};
 use rex_htsql::profile::Profile;
 use rex_htsql::{Error, Lens, Naming, Params, Value};
+use tokio::runtime::Runtime;
 
 use crate::connection::Canceller;
 use crate::decode;
 use crate::driver;
 use crate::exec::{Run, writes};
 use crate::format::Printer;
+use crate::item::{Item, More};
+use crate::out_of_place::{client_copy, transaction_control};
 use crate::product::{Feed, Product};
-use crate::space::{MAIN, Space};
-use crate::transaction_control::transaction_control;
+use crate::space::{DatabaseId, MAIN, Space};
 use rex_pg::Address;
 
 /// A database to reach by a command of its name (`/:rexdb`).
@@ -48,11 +50,11 @@ pub trait Sink {
     /// Output failed.
     fn begin(&mut self, profile: &Profile, is_list: bool) -> std::io::Result<()>;
 
-    /// An item of the list, or the one value.
+    /// An item of the list, or the one value; `more` reads the rest of its long lists.
     ///
     /// # Errors
-    /// Output failed.
-    fn item(&mut self, value: Value) -> std::io::Result<()>;
+    /// Output failed, or reading did.
+    fn item(&mut self, item: Item, more: &mut More<'_>) -> std::io::Result<()>;
 
     /// Asks how to print when the query itself ends in a format command: comes before `begin`.
     fn format(&mut self, format: Format);
@@ -67,7 +69,7 @@ impl Sink for Nowhere {
         Ok(())
     }
 
-    fn item(&mut self, _value: Value) -> std::io::Result<()> {
+    fn item(&mut self, _item: Item, _more: &mut More<'_>) -> std::io::Result<()> {
         Ok(())
     }
 
@@ -77,7 +79,7 @@ impl Sink for Nowhere {
 /// Connections are opened and catalogs read on first use. What is not in a transaction begun by
 /// [`Session::begin`] runs in one of its own, committed when the query succeeds.
 pub struct Session {
-    runtime: tokio::runtime::Runtime,
+    runtime: Runtime,
     space: Space,
     grouped: bool,
     /// The shared transaction may have changed the schema.
@@ -108,24 +110,16 @@ impl Session {
     /// # Errors
     /// The layered text of what went wrong; nothing of the query remains in the database.
     pub fn produce(&mut self, query: &str, params: &Params) -> Result<Product, Error> {
-        let space = &self.space;
-        self.runtime.block_on(async {
-            within(space, self.grouped, async {
-                let (plan, mut feed) = start(space, query, params).await?;
-                let Some(format) = format_of(&plan) else {
-                    let (profile, data) = feed.collect().await?;
-                    return Ok(Product { profile: Some(profile), data, rendered: None });
-                };
-                let mut printer = Printer::new(format, None, Vec::new());
-                printer.begin(&feed.profile, feed.is_list()).map_err(unwritten)?;
-                while let Some(item) = feed.next().await? {
-                    printer.item(item).map_err(unwritten)?;
-                }
-                let text = printer.finish().map_err(unwritten)?;
-                let text = String::from_utf8_lossy(&text).into_owned();
-                Ok(Product { profile: None, data: Value::Null, rendered: Some(text) })
-            })
-            .await
+        self.answer(query, params, |runtime, plan, mut feed| {
+            let Some(format) = format_of(plan) else {
+                let (profile, data) = runtime.block_on(feed.collect())?;
+                return Ok(Product { profile: Some(profile), data, rendered: None });
+            };
+            let mut printer = Printer::new(format, None, Vec::new());
+            hand_over(runtime, &mut feed, &mut printer)?;
+            let text = printer.finish().map_err(unwritten)?;
+            let text = String::from_utf8_lossy(&text).into_owned();
+            Ok(Product { profile: None, data: Value::Null, rendered: Some(text) })
         })
     }
 
@@ -140,21 +134,26 @@ impl Session {
         params: &Params,
         sink: &mut dyn Sink,
     ) -> Result<(), Error> {
-        let space = &self.space;
-        self.runtime.block_on(async {
-            within(space, self.grouped, async {
-                let (plan, mut feed) = start(space, query, params).await?;
-                if let Some(format) = format_of(&plan) {
-                    sink.format(format);
-                }
-                sink.begin(&feed.profile, feed.is_list()).map_err(unwritten)?;
-                while let Some(item) = feed.next().await? {
-                    sink.item(item).map_err(unwritten)?;
-                }
-                Ok(())
-            })
-            .await
+        self.answer(query, params, |runtime, plan, mut feed| {
+            if let Some(format) = format_of(plan) {
+                sink.format(format);
+            }
+            hand_over(runtime, &mut feed, sink)
         })
+    }
+
+    /// Starts a query and has its answer taken, within its transaction.
+    fn answer<T>(
+        &mut self,
+        query: &str,
+        params: &Params,
+        take: impl FnOnce(&Runtime, &Plan, Feed) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let (runtime, space) = (&self.runtime, &self.space);
+        let scope = runtime.block_on(enter(space, self.grouped))?;
+        let started = runtime.block_on(start(space, query, params));
+        let outcome = started.and_then(|(plan, feed)| take(runtime, &plan, feed));
+        runtime.block_on(leave(space, scope, outcome))
     }
 
     /// Prints a stage of the compilation of a query.
@@ -210,7 +209,7 @@ impl Session {
     /// # Errors
     /// The server's text; a statement that would end a shared transaction.
     pub fn execute_sql(&mut self, sql: &str) -> Result<(), Error> {
-        self.refuse_transaction_control(sql)?;
+        self.refuse_out_of_place(sql)?;
         let space = &self.space;
         let done = self.runtime.block_on(within(space, self.grouped, async {
             if self.grouped {
@@ -249,7 +248,7 @@ impl Session {
     /// # Errors
     /// As [`Session::execute_sql`]. A shared transaction can then only be rolled back.
     pub fn sql_change(&mut self, sql: &str) -> Result<(), Error> {
-        self.refuse_transaction_control(sql)?;
+        self.refuse_out_of_place(sql)?;
         let (space, grouped) = (&self.space, self.grouped);
         space.forget_catalogs();
         self.reshaped = grouped;
@@ -287,13 +286,18 @@ impl Session {
         })
     }
 
-    /// A shared transaction ends as a whole.
-    fn refuse_transaction_control(&self, sql: &str) -> Result<(), Error> {
-        let Some(command) = transaction_control(sql).filter(|_| self.grouped) else {
-            return Ok(());
+    /// A shared transaction ends as a whole, and nobody feeds or reads a COPY.
+    fn refuse_out_of_place(&self, sql: &str) -> Result<(), Error> {
+        let refused = |command, reason| {
+            Err(Error::of(Kind::Query, format!("{command} is refused: {reason}")))
         };
-        let reason = "the transaction is shared, and ends as a whole";
-        Err(Error::of(Kind::Query, format!("{command} is refused: {reason}")))
+        if let Some(command) = client_copy(sql) {
+            return refused(command, "no rows go with a statement");
+        }
+        match transaction_control(sql).filter(|_| self.grouped) {
+            Some(command) => refused(command, "the transaction is shared, and ends as a whole"),
+            None => Ok(()),
+        }
     }
 
     /// Begins a transaction that the following queries share, each with a savepoint, until
@@ -339,9 +343,31 @@ async fn start(space: &Space, query: &str, params: &Params) -> Result<(Arc<Plan>
     Ok((plan, feed))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape that `map_err` takes")]
+/// Hands an answer over.
+fn hand_over(runtime: &Runtime, feed: &mut Feed, sink: &mut dyn Sink) -> Result<(), Error> {
+    sink.begin(&feed.profile, feed.is_list()).map_err(unwritten)?;
+    loop {
+        let long = runtime.block_on(async {
+            while let Some(item) = feed.next().await? {
+                if !matches!(item, Item::Whole(_)) {
+                    return Ok(Some(item));
+                }
+                sink.item(item, &mut More::none()).map_err(unwritten)?;
+            }
+            Ok::<_, Error>(None)
+        })?;
+        // Outside of what waits for the feed: whoever takes the item reads from the feed.
+        let Some(item) = long else { return Ok(()) };
+        sink.item(item, &mut More::of(runtime, feed)).map_err(unwritten)?;
+    }
+}
+
+/// What a sink says; an error of the query that came by way of it stays what it is.
 fn unwritten(error: std::io::Error) -> Error {
-    Error::of(Kind::Internal, format!("failed to write the answer: {error}"))
+    match error.downcast::<Error>() {
+        Ok(error) => error,
+        Err(error) => Error::of(Kind::Internal, format!("failed to write the answer: {error}")),
+    }
 }
 
 fn format_of(plan: &Plan) -> Option<Format> {
@@ -352,6 +378,14 @@ fn format_of(plan: &Plan) -> Option<Format> {
     }
 }
 
+/// What a piece of work is within.
+enum Scope {
+    /// The transactions that it begins.
+    Own,
+    /// A group, by a savepoint in each of these transactions.
+    Line(Vec<DatabaseId>),
+}
+
 /// Runs work within transactions: those it begins are ended after it, or, in a group, what it did
 /// is undone where it fails.
 async fn within<T>(
@@ -359,18 +393,27 @@ async fn within<T>(
     grouped: bool,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
+    let scope = enter(space, grouped).await?;
+    let outcome = work.await;
+    leave(space, scope, outcome).await
+}
+
+async fn enter(space: &Space, grouped: bool) -> Result<Scope, Error> {
     if !grouped {
-        let outcome = work.await;
-        let ended = space.end(outcome.is_ok()).await;
-        return match outcome {
-            Ok(value) => ended.map(|()| value),
-            Err(error) => Err(error),
-        };
+        return Ok(Scope::Own);
     }
     space.begin(MAIN).await?;
     let before = space.transactions();
     space.run_in_transactions("SAVEPOINT rex_line").await?;
-    match work.await {
+    Ok(Scope::Line(before))
+}
+
+async fn leave<T>(space: &Space, scope: Scope, outcome: Result<T, Error>) -> Result<T, Error> {
+    let Scope::Line(before) = scope else {
+        let ended = space.end(outcome.is_ok()).await;
+        return outcome.and_then(|value| ended.map(|()| value));
+    };
+    match outcome {
         Ok(value) => {
             for id in before {
                 space.connection(id).await?.run("RELEASE SAVEPOINT rex_line").await?;

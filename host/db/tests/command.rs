@@ -317,3 +317,39 @@ fn answers_that_are_held_whole_are_bounded() {
     let error = session.produce("{/many}", &Params::new()).unwrap_err().to_string();
     assert!(error.starts_with("A list that is not streamed is limited to 512 MB"), "{error}");
 }
+
+#[test]
+fn a_copy_by_way_of_the_connection_is_refused() {
+    let server = server();
+    let mut session = session_at(&server.uri("small"), None);
+    let lines = [
+        r#"{"sql": "copy school from stdin", "group": 1}"#,
+        r#"{"sql": "COPY (SELECT 1) TO STDOUT"}"#,
+        r#"{"query": "count(school)"}"#,
+    ];
+    let told = answers(&mut session, &lines, false);
+    let reason = "is refused: no rows go with a statement";
+    assert_eq!(told[0], json!({ "error": format!("COPY FROM STDIN {reason}") }));
+    assert_eq!(told[1], json!({ "error": format!("COPY TO STDOUT {reason}") }));
+    assert_eq!(told[2]["ok"], json!(2));
+}
+
+#[test]
+fn values_that_a_format_has_no_way_to_write() {
+    let server = server();
+    let odd = "CREATE TABLE odd (id int PRIMARY KEY, t text, x float8);
+        INSERT INTO odd VALUES (1, E'\\x01<\\r', 'NaN'), (2, NULL, 'infinity'), (3, NULL, '-infinity')";
+    server.sql("small", odd).unwrap();
+    let mut session = session_at(&server.uri("small"), None);
+    let mut rendered = |query: &str| {
+        session.produce(query, &Params::new()).unwrap().rendered.unwrap().replace("\r\n", "\n")
+    };
+    let xml = rendered("/odd{t}?id=1/:xml");
+    assert!(xml.contains("<t>\u{fffd}&lt;&#13;</t>"), "{xml}");
+    assert_eq!(rendered("/odd{x}/:csv"), "x\nnan\ninf\n-inf\n");
+    assert_eq!(rendered("/odd{x}/:json").matches("\"x\": null").count(), 3);
+    // A table takes them as they are.
+    session.produce("/odd{id+10 :as id, x}/:insert", &Params::new()).unwrap();
+    let copies = session.produce("/odd{x}?id>10/:csv", &Params::new()).unwrap().rendered.unwrap();
+    assert_eq!(copies.replace("\r\n", "\n"), "x\nnan\ninf\n-inf\n");
+}

@@ -419,7 +419,9 @@ pub fn plain_text(domain: &Domain, value: &Value) -> Option<String> {
 /// A float as Python prints it: the shortest text that reads back, with a point or an exponent.
 fn float_text(x: f64) -> String {
     let magnitude = x.abs();
-    if magnitude != 0.0 && !(1e-4..1e16).contains(&magnitude) {
+    if !x.is_finite() {
+        x.to_string().to_lowercase()
+    } else if magnitude != 0.0 && !(1e-4..1e16).contains(&magnitude) {
         let text = format!("{x:e}");
         let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
         let (sign, digits) =

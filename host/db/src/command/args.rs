@@ -36,7 +36,7 @@ pub struct QueryArgs {
     #[arg(short = 'p', long = "param", value_name = "NAME=VALUE", conflicts_with = "batch")]
     pub params: Vec<String>,
 
-    /// Run the statements of a file in one transaction and print the last answer
+    /// Run the statements of a file, or of standard input for `-`, in one transaction and print the last answer
     #[arg(short = 'f', long, value_name = "FILE", conflicts_with_all = ["query", "batch"])]
     pub file: Option<PathBuf>,
 

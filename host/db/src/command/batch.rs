@@ -16,15 +16,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use rex_htsql::domain::Domain;
 use rex_htsql::plan::Format;
 use rex_htsql::profile::Profile;
-use rex_htsql::{Error, Params, Value};
+use rex_htsql::{Error, Params};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
 
 use super::CommandError;
 use super::interrupt::Interrupt;
-use crate::encode::{profile_json, write_value};
+use crate::encode::{profile_json, write_item};
 use crate::format::Printer;
+use crate::item::{Item, More};
 use crate::json_param::{Members, from_typed_json, read};
 use crate::session::{Session, Sink};
 
@@ -304,9 +305,9 @@ impl Sink for Encoder {
         self.out.write_all(if is_list { b"{\"ok\":[" } else { b"{\"ok\":" })
     }
 
-    fn item(&mut self, value: Value) -> io::Result<()> {
+    fn item(&mut self, item: Item, more: &mut More<'_>) -> io::Result<()> {
         if let Some(printer) = &mut self.rendered {
-            return printer.item(value);
+            return printer.item(item, more);
         }
         let Some(profile) = &self.profile else { return Ok(()) };
         let domain = match &profile.domain {
@@ -317,7 +318,7 @@ impl Sink for Encoder {
             self.out.write_all(b",")?;
         }
         self.n_items += 1;
-        write_value(&mut self.out, domain, &value)
+        write_item(&mut self.out, domain, item, more)
     }
 
     fn format(&mut self, format: Format) {

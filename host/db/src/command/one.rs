@@ -2,15 +2,16 @@
 //! pager and fitted to the width.
 
 use std::io::{self, IsTerminal as _, Write};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 
 use rex_htsql::plan::Format;
 use rex_htsql::profile::Profile;
-use rex_htsql::{Params, Value};
+use rex_htsql::{Error, Params};
 
 use super::interrupt::Interrupt;
 use super::{CommandError, QueryArgs};
 use crate::format::Printer;
+use crate::item::{Item, More};
 use crate::session::{Session, Sink};
 
 pub(super) fn run(
@@ -52,21 +53,12 @@ pub(super) fn print(
         interrupt: interrupt.clone(),
     };
     let worked = work(&mut answer);
-    if let Some(failure) = answer.failure.take() {
-        answer.close();
-        return Err(CommandError::Write(failure));
-    }
-    if let Err(error) = worked {
-        answer.close();
-        return Err(CommandError::Query(error));
-    }
-    let started = answer.start();
-    let finished = match answer.printer.take() {
-        Some(printer) => started.and_then(|()| printer.finish().map(drop)),
-        None => started,
+    let outcome = match (answer.failure.take(), worked) {
+        (Some(failure), _) => Err(CommandError::Write(failure)),
+        (None, Err(error)) => Err(CommandError::Query(error)),
+        (None, Ok(())) => answer.finish().map_err(CommandError::Write),
     };
-    answer.close();
-    finished.map_err(CommandError::Write)
+    answer.close().and(outcome)
 }
 
 /// The sink of an answer: opens its output with the first item.
@@ -77,20 +69,23 @@ struct Answer {
     /// What is to be begun with the first item, or at the end: an error before leaves no output.
     waiting: Option<(Profile, bool)>,
     printer: Option<Printer<Box<dyn Write>>>,
-    pager: Option<Child>,
+    pager: Option<Pager>,
     failure: Option<io::Error>,
     interrupt: Interrupt,
 }
 
 impl Answer {
     fn open(&mut self) -> Box<dyn Write> {
-        if self.paged
-            && let Some((child, input)) = start_pager()
-        {
-            self.pager = Some(child);
-            return Box::new(io::BufWriter::with_capacity(1 << 16, input));
-        }
-        Box::new(io::BufWriter::with_capacity(1 << 16, io::stdout().lock()))
+        let pager = if self.paged { Pager::start() } else { None };
+        let out: Box<dyn Write> = match pager {
+            Some((pager, input)) => {
+                self.pager = Some(pager);
+                Box::new(input)
+            }
+            None => Box::new(io::stdout().lock()),
+        };
+        let out = Stoppable { out, interrupt: self.interrupt.clone() };
+        Box::new(io::BufWriter::with_capacity(1 << 16, out))
     }
 
     /// Begins what is waiting to be begun.
@@ -103,18 +98,29 @@ impl Answer {
         begun
     }
 
-    /// Waits for the reader to leave the pager.
-    fn close(&mut self) {
+    /// Prints what comes after the last item.
+    fn finish(&mut self) -> io::Result<()> {
+        self.start()?;
+        self.printer.take().map_or(Ok(()), |printer| printer.finish().map(drop))
+    }
+
+    /// Waits for the reader to leave the pager; fails where nobody could read in it.
+    fn close(&mut self) -> Result<(), CommandError> {
         self.printer = None;
-        if let Some(mut pager) = self.pager.take() {
-            // A pager that cannot be waited for has nothing more to show.
-            let _ended = pager.wait();
+        let Some(Pager { mut child, name }) = self.pager.take() else { return Ok(()) };
+        // A pager that cannot be waited for has nothing more to show.
+        match child.wait().ok().and_then(|status| status.code()) {
+            Some(NOT_EXECUTABLE | NOT_FOUND) => Err(CommandError::Pager(name)),
+            _ => Ok(()),
         }
     }
 
     /// Keeps the kind of an output error, which HTSQL's own error text would lose.
     fn keep(&mut self, outcome: io::Result<()>) -> io::Result<()> {
         outcome.map_err(|error| {
+            if error.get_ref().is_some_and(|source| source.is::<Error>()) {
+                return error;
+            }
             let copy = io::Error::from(error.kind());
             self.failure = Some(error);
             copy
@@ -128,13 +134,13 @@ impl Sink for Answer {
         Ok(())
     }
 
-    fn item(&mut self, value: Value) -> io::Result<()> {
+    fn item(&mut self, item: Item, more: &mut More<'_>) -> io::Result<()> {
         if self.interrupt.is_raised() {
             return Err(io::ErrorKind::Interrupted.into());
         }
         let started = self.start();
         let written = match &mut self.printer {
-            Some(printer) => started.and_then(|()| printer.item(value)),
+            Some(printer) => started.and_then(|()| printer.item(item, more)),
             None => started,
         };
         self.keep(written)
@@ -145,21 +151,70 @@ impl Sink for Answer {
     }
 }
 
-/// The pager of the environment, else `less`, told to leave at once where a screen holds all.
-fn start_pager() -> Option<(Child, std::process::ChildStdin)> {
-    let pager = std::env::var("PAGER").ok().filter(|pager| !pager.trim().is_empty());
-    let mut command = match pager {
-        Some(pager) => {
-            let mut shell = Command::new("sh");
-            shell.arg("-c").arg(pager);
-            shell
+/// An output that an interrupt ends: a single item may be long.
+struct Stoppable {
+    out: Box<dyn Write>,
+    interrupt: Interrupt,
+}
+
+impl Write for Stoppable {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Not of the kind that is tried again.
+        if self.interrupt.is_raised() {
+            Err(io::Error::other("interrupted"))
+        } else {
+            self.out.write(bytes)
         }
-        None => Command::new("less"),
-    };
-    if std::env::var_os("LESS").is_none() {
-        command.env("LESS", "FRSX");
     }
-    let mut child = command.stdin(Stdio::piped()).spawn().ok()?;
-    let input = child.stdin.take()?;
-    Some((child, input))
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// What a shell says of a command that it cannot run.
+const NOT_EXECUTABLE: i32 = 126;
+const NOT_FOUND: i32 = 127;
+
+struct Pager {
+    child: Child,
+    name: String,
+}
+
+impl Pager {
+    /// The pager of the environment, else `less`, told to leave at once where a screen holds all;
+    /// `None` where there is none, or none is wanted.
+    fn start() -> Option<(Pager, ChildStdin)> {
+        let name = std::env::var("PAGER").unwrap_or_else(|_| "less".to_string());
+        if name.trim().is_empty() {
+            return None;
+        }
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(&name).stdin(Stdio::piped());
+        if !is_there(&name) {
+            if name != "less" {
+                let mut told = io::stderr().lock();
+                let _told = writeln!(told, "warning: there is no pager `{name}` (PAGER)");
+            }
+            return None;
+        }
+        if std::env::var_os("LESS").is_none() {
+            command.env("LESS", "FRSX");
+        }
+        let mut child = command.spawn().ok()?;
+        let input = child.stdin.take()?;
+        Some((Pager { child, name }, input))
+    }
+}
+
+/// Whether a shell finds the program of a command; what is more than words is left to the shell.
+fn is_there(command: &str) -> bool {
+    let is_plain = |c: char| c.is_alphanumeric() || "_-+./".contains(c);
+    let program = command.split_whitespace().next().unwrap_or_default();
+    if !program.chars().all(is_plain) {
+        return true;
+    }
+    let mut find = Command::new("sh");
+    find.args(["-c", "command -v \"$1\" >/dev/null", "sh", program]);
+    find.status().is_ok_and(|status| status.success())
 }

@@ -67,7 +67,11 @@ pub(super) fn run(
     interrupt: &Interrupt,
 ) -> Result<(), CommandError> {
     let name = path.display().to_string();
-    let script = std::fs::read(path)
+    let read = match name.as_str() {
+        "-" => interrupt.waiting(super::input),
+        _ => std::fs::read(path),
+    };
+    let script = read
         .and_then(super::text)
         .map_err(|source| CommandError::Read { path: name.clone(), source })?;
     let all = statements(&name, &script).map_err(CommandError::Query)?;

@@ -118,8 +118,10 @@ impl Reader {
         let mut bytes = 0;
         while batch.records.len() < BATCH_RECORDS && bytes < BATCH_BYTES {
             match self.feed.next().await {
-                Ok(Some(record)) => {
+                Ok(Some(item)) => {
                     self.number += 1;
+                    // No list goes into a table.
+                    let record = item.without_lists();
                     if record != Value::Null {
                         bytes += record.size();
                         batch.records.push(Numbered { number: self.number, record });

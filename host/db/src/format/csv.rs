@@ -3,11 +3,11 @@
 
 use std::io::{self, Write};
 
-use rex_htsql::Value;
 use rex_htsql::domain::Domain;
 use rex_htsql::profile::Profile;
 
 use super::{Formatter, grid};
+use crate::item::{Item, More};
 
 pub(super) struct Separated {
     separator: u8,
@@ -54,11 +54,12 @@ impl Formatter for Separated {
         self.line(out, headers.iter().map(String::as_str))
     }
 
-    fn item(&mut self, out: &mut dyn Write, value: &Value) -> io::Result<()> {
+    fn item(&mut self, out: &mut dyn Write, item: Item, more: &mut More<'_>) -> io::Result<()> {
         if self.domain == Domain::Void {
             return Ok(());
         }
-        for line in grid::lines(&self.domain, value) {
+        let mut lines = grid::Lines::new(&self.domain, item);
+        while let Some(line) = lines.next(more)? {
             self.line(out, line.iter().map(|cell| cell.as_deref().unwrap_or_default()))?;
         }
         Ok(())

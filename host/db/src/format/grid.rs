@@ -1,10 +1,14 @@
 //! Nested values as rows of cells: a record lays its fields side by side, a list its items one
 //! below the other, and what is shorter leaves its cells empty.
 
+use std::io;
+
 use rex_htsql::Value;
 use rex_htsql::domain::Domain;
 use rex_htsql::literal::plain_text;
 use rex_htsql::profile::Profile;
+
+use crate::item::{Item, Items, More, Parts};
 
 /// A leaf column of a product.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,33 +68,94 @@ fn width(domain: &Domain) -> usize {
     }
 }
 
-/// The lines of a value; at least one, except for an empty list.
-pub(super) fn lines(domain: &Domain, value: &Value) -> Vec<Line> {
-    match (domain, value) {
-        (Domain::List(item), Value::List(values)) => {
-            values.iter().flat_map(|value| lines(item, value)).collect()
+/// The lines of a value, one after the other; at least one, except for an empty list.
+pub(super) enum Lines<'d> {
+    /// The one line of a value without lists.
+    One(Option<Line>),
+    Record {
+        started: bool,
+        /// The fields side by side, each with its number of columns.
+        blocks: Vec<(usize, Lines<'d>)>,
+    },
+    List {
+        item: &'d Domain,
+        items: Items,
+        current: Option<Box<Lines<'d>>>,
+    },
+}
+
+impl<'d> Lines<'d> {
+    pub(super) fn new(domain: &'d Domain, item: Item) -> Lines<'d> {
+        if let Item::Whole(value) = &item
+            && (*value == Value::Null || !has_list(domain))
+        {
+            let mut line = Line::new();
+            add_cells(domain, value, &mut line);
+            return Lines::One(Some(line));
         }
-        (Domain::Record(fields), Value::Record(values)) => {
-            let blocks: Vec<(usize, Vec<Line>)> = fields
-                .iter()
-                .zip(values)
-                .map(|(field, value)| (width(&field.domain), lines(&field.domain, value)))
-                .collect();
-            let height = blocks.iter().map(|(_, lines)| lines.len()).max().unwrap_or(0).max(1);
-            (0..height)
-                .map(|at| {
-                    let mut line = Line::new();
-                    for (width, block) in &blocks {
-                        match block.get(at) {
-                            Some(cells) => line.extend(cells.iter().cloned()),
-                            None => line.extend(std::iter::repeat_n(None, *width)),
+        match (domain, item.parts()) {
+            (Domain::List(item), Parts::List(items)) => Lines::List { item, items, current: None },
+            (Domain::Record(fields), Parts::Record(values)) => {
+                let block = |(field, value): (&'d Profile, Item)| {
+                    (width(&field.domain), Lines::new(&field.domain, value))
+                };
+                let blocks = fields.iter().zip(values).map(block).collect();
+                Lines::Record { started: false, blocks }
+            }
+            (domain, _) => Lines::One(Some(vec![None; width(domain)])),
+        }
+    }
+
+    pub(super) fn next(&mut self, more: &mut More<'_>) -> io::Result<Option<Line>> {
+        match self {
+            Lines::One(line) => Ok(line.take()),
+            Lines::Record { started, blocks } => {
+                let mut line = Line::new();
+                let mut ended = std::mem::replace(started, true);
+                for (width, block) in blocks {
+                    match block.next(more)? {
+                        Some(cells) => {
+                            ended = false;
+                            line.extend(cells);
                         }
+                        None => line.extend(std::iter::repeat_n(None, *width)),
                     }
-                    line
-                })
-                .collect()
+                }
+                Ok(if ended { None } else { Some(line) })
+            }
+            Lines::List { item, items, current } => loop {
+                if let Some(lines) = current
+                    && let Some(line) = lines.next(more)?
+                {
+                    return Ok(Some(line));
+                }
+                let Some(next) = items.next(more)? else {
+                    *current = None;
+                    return Ok(None);
+                };
+                *current = Some(Box::new(Lines::new(item, next)));
+            },
         }
-        (domain, Value::Null) => vec![vec![None; width(domain)]],
-        (domain, value) => vec![vec![plain_text(domain, value)]],
+    }
+}
+
+fn has_list(domain: &Domain) -> bool {
+    match domain {
+        Domain::List(_) => true,
+        Domain::Record(fields) => fields.iter().any(|field| has_list(&field.domain)),
+        _ => false,
+    }
+}
+
+/// The cells of a value without lists.
+fn add_cells(domain: &Domain, value: &Value, line: &mut Line) {
+    match (domain, value) {
+        (Domain::Record(fields), Value::Record(values)) => {
+            for (field, value) in fields.iter().zip(values) {
+                add_cells(&field.domain, value, line);
+            }
+        }
+        (domain, Value::Null) => line.extend(std::iter::repeat_n(None, width(domain))),
+        (domain, value) => line.push(plain_text(domain, value)),
     }
 }

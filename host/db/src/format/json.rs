@@ -11,7 +11,8 @@ use rex_htsql::literal::plain_text;
 use rex_htsql::profile::Profile;
 
 use super::{Formatter, grid};
-use crate::encode::{profile_json, write_value};
+use crate::encode::{profile_json, write_item};
+use crate::item::{Item, More, Parts};
 
 /// The data within the object that an answer is: one value, or the items of a list.
 #[derive(Default)]
@@ -59,9 +60,9 @@ impl Formatter for Tagged {
         self.data.begin(out, profile, is_list)
     }
 
-    fn item(&mut self, out: &mut dyn Write, value: &Value) -> io::Result<()> {
+    fn item(&mut self, out: &mut dyn Write, item: Item, more: &mut More<'_>) -> io::Result<()> {
         let Some(domain) = self.data.next(out)? else { return Ok(()) };
-        write(out, &domain, value, if self.data.is_list { 4 } else { 2 })
+        write(out, &domain, item, if self.data.is_list { 4 } else { 2 }, more)
     }
 
     fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
@@ -83,44 +84,62 @@ fn string(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-fn write(out: &mut dyn Write, domain: &Domain, value: &Value, indent: usize) -> io::Result<()> {
+fn write(
+    out: &mut dyn Write,
+    domain: &Domain,
+    item: Item,
+    indent: usize,
+    more: &mut More<'_>,
+) -> io::Result<()> {
     let pad = " ".repeat(indent + 2);
     let close = " ".repeat(indent);
-    match (domain, value) {
-        (_, Value::Null) => out.write_all(b"null"),
-        (_, Value::Boolean(_) | Value::Integer(_)) | (Domain::Decimal, Value::Decimal(_)) => {
-            let text = plain_text(domain, value).unwrap_or_default();
-            let finite =
-                !text.ends_with(|c: char| c.is_alphabetic()) || text.starts_with(['t', 'f']);
-            out.write_all(if finite { text.as_bytes() } else { b"null" })
-        }
-        (_, Value::Float(x)) if x.is_finite() => {
-            out.write_all(plain_text(domain, value).unwrap_or_default().as_bytes())
-        }
-        (_, Value::Float(_)) => out.write_all(b"null"),
-        (_, Value::Json(document)) => out.write_all(pretty(document, indent).as_bytes()),
-        (Domain::Record(fields), Value::Record(values)) => {
+    match (domain, item.parts()) {
+        (Domain::Record(fields), Parts::Record(values)) => {
             let mut first = true;
             for ((name, field), value) in names(fields).iter().zip(fields.iter()).zip(values) {
-                if *value == Value::Null {
+                if matches!(value, Item::Whole(Value::Null)) {
                     continue;
                 }
                 write!(out, "{}\n{pad}{}: ", if first { "{" } else { "," }, string(name))?;
                 first = false;
-                write(out, &field.domain, value, indent + 2)?;
+                write(out, &field.domain, value, indent + 2, more)?;
             }
             if first { out.write_all(b"{}") } else { write!(out, "\n{close}}}") }
         }
-        (Domain::List(item), Value::List(values)) => {
-            for (at, value) in values.iter().enumerate() {
-                write!(out, "{}\n{pad}", if at == 0 { "[" } else { "," })?;
-                write(out, item, value, indent + 2)?;
+        (Domain::List(item), Parts::List(mut items)) => {
+            let mut first = true;
+            while let Some(value) = items.next(more)? {
+                write!(out, "{}\n{pad}", if first { "[" } else { "," })?;
+                first = false;
+                write(out, item, value, indent + 2, more)?;
             }
-            if values.is_empty() { out.write_all(b"[]") } else { write!(out, "\n{close}]") }
+            if first { out.write_all(b"[]") } else { write!(out, "\n{close}]") }
         }
-        (domain, value) => {
-            out.write_all(string(&plain_text(domain, value).unwrap_or_default()).as_bytes())
+        (domain, Parts::Scalar(value)) => write_scalar(out, domain, &value, indent),
+        // No domain is at odds with its values.
+        (_, Parts::Record(_) | Parts::List(_)) => out.write_all(b"null"),
+    }
+}
+
+fn write_scalar(
+    out: &mut dyn Write,
+    domain: &Domain,
+    value: &Value,
+    indent: usize,
+) -> io::Result<()> {
+    let text = || plain_text(domain, value).unwrap_or_default();
+    match (domain, value) {
+        (_, Value::Null) => out.write_all(b"null"),
+        (_, Value::Boolean(_) | Value::Integer(_)) | (Domain::Decimal, Value::Decimal(_)) => {
+            let text = text();
+            let finite =
+                !text.ends_with(|c: char| c.is_alphabetic()) || text.starts_with(['t', 'f']);
+            out.write_all(if finite { text.as_bytes() } else { b"null" })
         }
+        (_, Value::Float(x)) if x.is_finite() => out.write_all(text().as_bytes()),
+        (_, Value::Float(_)) => out.write_all(b"null"),
+        (_, Value::Json(document)) => out.write_all(pretty(document, indent).as_bytes()),
+        _ => out.write_all(string(&text()).as_bytes()),
     }
 }
 
@@ -136,9 +155,9 @@ impl Formatter for Raw {
         self.data.begin(out, profile, is_list)
     }
 
-    fn item(&mut self, out: &mut dyn Write, value: &Value) -> io::Result<()> {
+    fn item(&mut self, out: &mut dyn Write, item: Item, more: &mut More<'_>) -> io::Result<()> {
         let Some(domain) = self.data.next(out)? else { return Ok(()) };
-        write_value(out, &domain, value)
+        write_item(out, &domain, item, more)
     }
 
     fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {

@@ -8,6 +8,7 @@ use rex_htsql::literal::plain_text;
 use rex_htsql::profile::Profile;
 
 use super::{Formatter, grid};
+use crate::item::{Item, More, Parts};
 
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
@@ -32,9 +33,10 @@ impl Formatter for Html {
         writeln!(out, "</tr></thead>\n<tbody>")
     }
 
-    fn item(&mut self, out: &mut dyn Write, value: &Value) -> io::Result<()> {
+    fn item(&mut self, out: &mut dyn Write, item: Item, more: &mut More<'_>) -> io::Result<()> {
         let Some(domain) = &self.domain else { return Ok(()) };
-        for line in grid::lines(domain, value) {
+        let mut lines = grid::Lines::new(domain, item);
+        while let Some(line) = lines.next(more)? {
             out.write_all(b"<tr>")?;
             for cell in line {
                 write!(out, "<td>{}</td>", escape(&cell.unwrap_or_default()))?;
@@ -63,9 +65,9 @@ impl Formatter for Xml {
         out.write_all(b"<?xml version=\"1.0\" encoding=\"UTF-8\" ?>\n<htsql:result xmlns:htsql=\"http://htsql.org/2010/xml\">\n")
     }
 
-    fn item(&mut self, out: &mut dyn Write, value: &Value) -> io::Result<()> {
+    fn item(&mut self, out: &mut dyn Write, item: Item, more: &mut More<'_>) -> io::Result<()> {
         let Some(domain) = &self.domain else { return Ok(()) };
-        xml(out, &self.name, domain, value, 2)
+        xml(out, &self.name, domain, item, 2, more)
     }
 
     fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
@@ -84,26 +86,43 @@ fn xml(
     out: &mut dyn Write,
     name: &str,
     domain: &Domain,
-    value: &Value,
+    item: Item,
     indent: usize,
+    more: &mut More<'_>,
 ) -> io::Result<()> {
     let pad = " ".repeat(indent);
-    match (domain, value) {
-        (_, Value::Null) => Ok(()),
-        (Domain::List(item), Value::List(values)) => {
-            values.iter().try_for_each(|value| xml(out, name, item, value, indent))
+    match (domain, item.parts()) {
+        (_, Parts::Scalar(Value::Null)) => Ok(()),
+        (Domain::List(item), Parts::List(mut items)) => {
+            while let Some(value) = items.next(more)? {
+                xml(out, name, item, value, indent, more)?;
+            }
+            Ok(())
         }
-        (Domain::Record(fields), Value::Record(values)) => {
+        (Domain::Record(fields), Parts::Record(values)) => {
             writeln!(out, "{pad}<{name}>")?;
             for (at, (field, value)) in fields.iter().zip(values).enumerate() {
                 let name = element(field.tag.as_deref(), at);
-                xml(out, &name, &field.domain, value, indent + 2)?;
+                xml(out, &name, &field.domain, value, indent + 2, more)?;
             }
             writeln!(out, "{pad}</{name}>")
         }
-        (domain, value) => {
-            let text = escape(&plain_text(domain, value).unwrap_or_default());
+        (domain, Parts::Scalar(value)) => {
+            let text = xml_text(&plain_text(domain, &value).unwrap_or_default());
             writeln!(out, "{pad}<{name}>{text}</{name}>")
         }
+        // No domain is at odds with its values.
+        (_, Parts::Record(_) | Parts::List(_)) => Ok(()),
     }
+}
+
+/// A text as XML 1.0 can hold it: U+FFFD stands for a character that it has no way to write. A
+/// carriage return would be read as a line's end.
+fn xml_text(text: &str) -> String {
+    let known = |c: char| match c {
+        '\t' | '\n' | '\r' => true,
+        c => !matches!(c, '\0'..='\x1f' | '\u{fffe}' | '\u{ffff}'),
+    };
+    let known = text.chars().map(|c| if known(c) { c } else { '\u{fffd}' }).collect::<String>();
+    escape(&known).replace('\r', "&#13;")
 }

@@ -1,51 +1,124 @@
-//! A text table. Columns are as wide as the first lines need, narrowed where the whole would not
-//! fit the width; what is wider than its column is wrapped, so later lines may stream.
+//! A text table. On a terminal columns are as wide as the first lines need, narrowed where the
+//! whole would not fit; what is wider than its column is wrapped, so that later lines may stream.
+//! Without a width to fit columns are as wide as all lines need, which wait for the last of them:
+//! in memory as far as they are few, then in a temporary file.
 
-use std::io::{self, Write};
+use std::io::{self, BufReader, BufWriter, Seek as _, Write};
+use std::sync::Arc;
 
-use rex_htsql::Value;
 use rex_htsql::domain::Domain;
 use rex_htsql::profile::Profile;
+use tempfile::SpooledTempFile;
 
 use super::{Formatter, grid};
+use crate::item::{Item, More};
 
-/// Lines looked at before the widths are settled.
+/// Lines looked at before the widths are settled on a terminal.
 const LOOK_AHEAD: usize = 500;
-/// No column is made narrower than this, nor wider than its share when all are wide.
-const MIN_WIDTH: usize = 6;
+/// What waiting lines may hold in memory, in bytes.
+const MAX_HELD: usize = 4 << 20;
+/// Columns are made narrower than the first only where there are too many for it, and none
+/// narrower than the second.
+const MIN_WIDTHS: [usize; 2] = [6, 2];
 
 pub(super) struct TextTable {
     limit: Option<usize>,
-    domain: Domain,
+    domain: Arc<Domain>,
     title: String,
     columns: Vec<grid::Column>,
-    /// Lines held back until the widths are settled.
-    waiting: Vec<grid::Line>,
-    /// Empty until settled.
+    /// The lines held back until the widths are settled.
+    waiting: Option<Waiting>,
     widths: Vec<usize>,
+}
+
+/// Lines that wait, with the widths that they need.
+struct Waiting {
+    lines: BufWriter<SpooledTempFile>,
+    n_lines: usize,
+}
+
+impl Waiting {
+    fn new() -> Waiting {
+        let lines = BufWriter::new(SpooledTempFile::new(MAX_HELD));
+        Waiting { lines, n_lines: 0 }
+    }
+
+    /// Each cell with its length before it, and 0 for none; a line has as many as there are columns.
+    fn push(&mut self, line: &grid::Line) -> io::Result<()> {
+        self.n_lines += 1;
+        for cell in line {
+            let length = cell.as_ref().map_or(0, |cell| cell.len() + 1);
+            self.lines.write_all(&length.to_le_bytes())?;
+            self.lines.write_all(cell.as_deref().unwrap_or_default().as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Gives the lines back.
+    fn each(
+        self,
+        n_columns: usize,
+        mut take: impl FnMut(&grid::Line) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let file = self.lines.into_inner().map_err(io::IntoInnerError::into_error);
+        let mut file = file.map_err(unheld)?;
+        file.rewind().map_err(unheld)?;
+        let mut lines = BufReader::new(file);
+        for _ in 0..self.n_lines {
+            take(&read_line(&mut lines, n_columns).map_err(unheld)?)?;
+        }
+        Ok(())
+    }
+}
+
+fn read_line(lines: &mut impl io::Read, n_columns: usize) -> io::Result<grid::Line> {
+    let mut line = grid::Line::with_capacity(n_columns);
+    for _ in 0..n_columns {
+        let mut length = [0; size_of::<usize>()];
+        lines.read_exact(&mut length)?;
+        line.push(match usize::from_le_bytes(length).checked_sub(1) {
+            None => None,
+            Some(length) => {
+                let mut cell = vec![0; length];
+                lines.read_exact(&mut cell)?;
+                Some(String::from_utf8(cell).map_err(io::Error::other)?)
+            }
+        });
+    }
+    Ok(line)
+}
+
+/// A failure of the temporary file, which is told from one of the output.
+fn unheld(error: io::Error) -> io::Error {
+    let place = std::env::temp_dir();
+    let message = format!("failed to hold the lines of a table in {}: {error}", place.display());
+    io::Error::new(error.kind(), message)
 }
 
 impl TextTable {
     pub(super) fn new(limit: Option<usize>) -> TextTable {
         TextTable {
             limit,
-            domain: Domain::Void,
+            domain: Arc::new(Domain::Void),
             title: String::new(),
             columns: Vec::new(),
-            waiting: Vec::new(),
+            waiting: None,
             widths: Vec::new(),
         }
     }
 
-    fn settle(&mut self, out: &mut dyn Write) -> io::Result<()> {
+    /// Makes the columns as wide as a line needs.
+    fn widen(&mut self, line: &grid::Line) {
+        for (width, cell) in self.widths.iter_mut().zip(line) {
+            let parts = cell.iter().flat_map(|cell| cell.split('\n'));
+            *width = parts.map(display_width).fold(*width, usize::max);
+        }
+    }
+
+    /// Writes the header and the lines that wait.
+    fn settle(&mut self, out: &mut dyn Write, waiting: Waiting) -> io::Result<()> {
         let headers = self.header_lines();
-        self.widths = (0..self.columns.len())
-            .map(|at| {
-                let cells = self.waiting.iter().chain(&headers).filter_map(|line| line.get(at));
-                let widths = cells.flatten().flat_map(|cell| cell.split('\n')).map(display_width);
-                widths.max().unwrap_or(0).max(1)
-            })
-            .collect();
+        headers.iter().for_each(|line| self.widen(line));
         if let Some(limit) = self.limit {
             narrow(&mut self.widths, limit.saturating_sub(3));
         }
@@ -62,10 +135,7 @@ impl TextTable {
         }
         let rule: Vec<String> = self.widths.iter().map(|width| "-".repeat(*width)).collect();
         writeln!(out, "-+-{}-+-", rule.join("-+-"))?;
-        for line in std::mem::take(&mut self.waiting) {
-            self.write_line(out, &line, true)?;
-        }
-        Ok(())
+        waiting.each(self.columns.len(), |line| self.write_line(out, line, true))
     }
 
     /// One line of headers a level of nesting; a nested record's header stands over its first
@@ -120,58 +190,65 @@ impl TextTable {
 
 impl Formatter for TextTable {
     fn begin(&mut self, _out: &mut dyn Write, profile: &Profile, _is_list: bool) -> io::Result<()> {
-        self.domain = grid::item_domain(&profile.domain).clone();
+        let domain = grid::item_domain(&profile.domain).clone();
         self.title = profile.header.clone().unwrap_or_default();
-        if self.domain != Domain::Void {
+        if domain != Domain::Void {
             self.columns = grid::columns(profile);
         }
+        self.domain = Arc::new(domain);
+        self.widths = vec![1; self.columns.len()];
+        self.waiting = Some(Waiting::new());
         Ok(())
     }
 
-    fn item(&mut self, out: &mut dyn Write, value: &Value) -> io::Result<()> {
+    fn item(&mut self, out: &mut dyn Write, item: Item, more: &mut More<'_>) -> io::Result<()> {
         if self.columns.is_empty() {
             return Ok(());
         }
-        for line in grid::lines(&self.domain, value) {
-            if self.widths.is_empty() {
-                self.waiting.push(line);
-                if self.waiting.len() >= LOOK_AHEAD {
-                    self.settle(out)?;
-                }
-            } else {
+        let domain = self.domain.clone();
+        let mut lines = grid::Lines::new(&domain, item);
+        while let Some(line) = lines.next(more)? {
+            let Some(mut waiting) = self.waiting.take() else {
                 self.write_line(out, &line, true)?;
+                continue;
+            };
+            self.widen(&line);
+            waiting.push(&line).map_err(unheld)?;
+            if self.limit.is_some() && waiting.n_lines >= LOOK_AHEAD {
+                self.settle(out, waiting)?;
+            } else {
+                self.waiting = Some(waiting);
             }
         }
         Ok(())
     }
 
     fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        if self.columns.is_empty() {
-            return Ok(());
+        match self.waiting.take() {
+            Some(waiting) if !self.columns.is_empty() => self.settle(out, waiting),
+            _ => Ok(()),
         }
-        if self.widths.is_empty() {
-            self.settle(out)?;
-        }
-        Ok(())
     }
 }
 
 /// Narrows the widest columns until all fit, as far as they may be narrowed.
 fn narrow(widths: &mut [usize], limit: usize) {
-    let total = |widths: &[usize]| widths.iter().map(|width| width + 3).sum::<usize>();
-    let mut excess = total(widths).saturating_sub(limit);
-    while excess > 0 {
-        let Some(&widest) = widths.iter().max() else { return };
-        if widest <= MIN_WIDTH {
-            return;
-        }
-        let next = widths.iter().copied().filter(|w| *w < widest).max().unwrap_or(0).max(MIN_WIDTH);
-        let n_widest = widths.iter().filter(|width| **width == widest).count();
-        let step = (widest - next).min(excess.div_ceil(n_widest)).max(1);
-        for width in widths.iter_mut().filter(|width| **width == widest) {
-            let cut = step.min(excess);
-            *width -= cut;
-            excess -= cut;
+    for least in MIN_WIDTHS {
+        let total = widths.iter().map(|width| width + 3).sum::<usize>();
+        let mut excess = total.saturating_sub(limit);
+        while excess > 0 {
+            let Some(&widest) = widths.iter().max() else { return };
+            if widest <= least {
+                break;
+            }
+            let next = widths.iter().copied().filter(|w| *w < widest).max().unwrap_or(0).max(least);
+            let n_widest = widths.iter().filter(|width| **width == widest).count();
+            let step = (widest - next).min(excess.div_ceil(n_widest)).max(1);
+            for width in widths.iter_mut().filter(|width| **width == widest) {
+                let cut = step.min(excess);
+                *width -= cut;
+                excess -= cut;
+            }
         }
     }
 }
@@ -255,5 +332,8 @@ mod tests {
         narrow(&mut widths, 60);
         assert_eq!(widths.iter().map(|w| w + 3).sum::<usize>(), 60);
         assert_eq!(widths[0], 5);
+        let mut widths = [30; 8];
+        narrow(&mut widths, 57);
+        assert_eq!(widths.iter().map(|w| w + 3).sum::<usize>(), 57);
     }
 }

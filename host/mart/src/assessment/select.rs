@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use rex_db::{Session, Sink};
+use rex_db::{Item, More, Session, Sink};
 use rex_htsql::domain::Domain;
 use rex_htsql::plan::Format;
 use rex_htsql::profile::Profile;
@@ -182,8 +182,8 @@ impl Sink for Portions<'_> {
         Ok(())
     }
 
-    fn item(&mut self, value: Value) -> io::Result<()> {
-        self.full.push(self.selection.picked(value));
+    fn item(&mut self, item: Item, more: &mut More<'_>) -> io::Result<()> {
+        self.full.push(self.selection.picked(item.into_value(more)?));
         if self.full.len() >= self.size {
             self.hand_over();
         }

@@ -1,4 +1,5 @@
-//! Finds, in plain SQL, the statements that begin or end transactions.
+//! Finds, in plain SQL, the statements that a session does not send as they are: those that begin
+//! or end transactions, and COPY by way of the connection.
 
 /// The first statement of a script that would begin, end or change a transaction, as its command
 /// (`COMMIT`).
@@ -11,7 +12,7 @@ pub(crate) fn transaction_control(sql: &str) -> Option<&'static str> {
         match word {
             Word::End if depth == 0 => (is_first, is_create) = (true, false),
             Word::End => {}
-            Word::Other => is_first = false,
+            Word::Open | Word::Close | Word::Other => is_first = false,
             Word::Name(name) => {
                 let is = |other: &str| name.eq_ignore_ascii_case(other);
                 if is_first {
@@ -31,6 +32,37 @@ pub(crate) fn transaction_control(sql: &str) -> Option<&'static str> {
     None
 }
 
+/// The first COPY of a script whose rows would go by way of the connection, as what it is
+/// (`COPY FROM STDIN`).
+pub(crate) fn client_copy(sql: &str) -> Option<&'static str> {
+    let mut words = Words { rest: sql };
+    let (mut is_first, mut is_copy, mut depth) = (true, false, 0_usize);
+    let mut before = "";
+    while let Some(word) = words.next() {
+        match word {
+            Word::End => (is_first, is_copy, depth) = (true, false, 0),
+            Word::Open => depth += 1,
+            Word::Close => depth = depth.saturating_sub(1),
+            Word::Name(name) if is_first => is_copy = name.eq_ignore_ascii_case("COPY"),
+            Word::Name(name) if is_copy && depth == 0 => {
+                let is = |head: &str, tail: &str| {
+                    before.eq_ignore_ascii_case(head) && name.eq_ignore_ascii_case(tail)
+                };
+                if is("FROM", "STDIN") {
+                    return Some("COPY FROM STDIN");
+                }
+                if is("TO", "STDOUT") {
+                    return Some("COPY TO STDOUT");
+                }
+            }
+            Word::Name(_) | Word::Other => {}
+        }
+        is_first = is_first && matches!(word, Word::End);
+        before = if let Word::Name(name) = word { name } else { "" };
+    }
+    None
+}
+
 /// `PREPARE TRANSACTION` included; of the statements that begin with `PREPARE` none is of use here.
 const CONTROL: &[&str] =
     &["ABORT", "BEGIN", "COMMIT", "END", "PREPARE", "RELEASE", "ROLLBACK", "SAVEPOINT", "START"];
@@ -39,6 +71,10 @@ enum Word<'a> {
     Name(&'a str),
     /// `;`
     End,
+    /// `(`
+    Open,
+    /// `)`
+    Close,
     /// A quoted name, a constant, a sign.
     Other,
 }
@@ -72,6 +108,10 @@ impl<'a> Words<'a> {
                     ';' => {
                         self.rest = &self.rest[1..];
                         return Some(Word::End);
+                    }
+                    '(' | ')' => {
+                        self.rest = &self.rest[1..];
+                        return Some(if first == '(' { Word::Open } else { Word::Close });
                     }
                     '\'' | '"' => self.skip_quoted(first, false),
                     '$' => self.skip_dollar(),
@@ -142,7 +182,20 @@ impl<'a> Words<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::transaction_control;
+    use super::{client_copy, transaction_control};
+
+    #[test]
+    fn copies_by_way_of_the_connection_are_found() {
+        for (sql, found) in [
+            ("copy a (b, c) from stdin with (format csv)", Some("COPY FROM STDIN")),
+            ("SELECT 1; COPY (SELECT 1) TO STDOUT;", Some("COPY TO STDOUT")),
+            ("COPY (SELECT * FROM stdin) TO '/tmp/x'", None),
+            ("COPY a FROM '/tmp/stdin'; SELECT 1 FROM stdin", None),
+            ("INSERT INTO copy VALUES ('COPY a FROM STDIN')", None),
+        ] {
+            assert_eq!(client_copy(sql), found, "{sql}");
+        }
+    }
 
     #[test]
     fn control_is_found_wherever_a_statement_begins() {

@@ -1,0 +1,164 @@
+//! The items of an answer: values, but for the lists in them that are too long to be held, whose
+//! rest is read from the server as its reader asks for it.
+
+use std::io;
+use std::vec::IntoIter;
+
+use rex_htsql::Value;
+use tokio::runtime::Runtime;
+
+use crate::product::Feed;
+
+/// An item of an answer, or the one value that an answer is.
+#[derive(Debug)]
+pub enum Item {
+    /// All of it.
+    Whole(Value),
+    /// A record with a long list in it.
+    Record(Vec<Item>),
+    /// A list that is longer than what is held of it.
+    Long(LongList),
+}
+
+/// A list whose items are read one by one, before the next item of the list around it is.
+#[derive(Debug)]
+pub struct LongList {
+    head: IntoIter<Value>,
+    /// What follows the head, where it has a long list in it itself.
+    last: Option<Box<Item>>,
+    segment: usize,
+}
+
+impl LongList {
+    /// A list of which `head` and `last` have been read; `segment` has the rest.
+    pub(crate) fn new(head: Vec<Value>, last: Option<Item>, segment: usize) -> LongList {
+        LongList { head: head.into_iter(), last: last.map(Box::new), segment }
+    }
+
+    /// The next item that has been read; the segment of the rest where there is none.
+    pub(crate) fn next_held(&mut self) -> Result<Item, usize> {
+        let held = self.head.next().map(Item::Whole);
+        held.or_else(|| self.last.take().map(|last| *last)).ok_or(self.segment)
+    }
+}
+
+/// Reads the rest of long lists.
+#[derive(Debug)]
+pub struct More<'a>(Option<(&'a Runtime, &'a mut Feed)>);
+
+impl<'a> More<'a> {
+    /// For items that are whole.
+    pub fn none() -> More<'a> {
+        More(None)
+    }
+
+    pub(crate) fn of(runtime: &'a Runtime, feed: &'a mut Feed) -> More<'a> {
+        More(Some((runtime, feed)))
+    }
+
+    fn rest(&mut self, segment: usize) -> io::Result<Option<Item>> {
+        match &mut self.0 {
+            Some((runtime, feed)) => runtime.block_on(feed.rest(segment)).map_err(io::Error::other),
+            None => Err(io::Error::other("the rest of a list is out of reach")),
+        }
+    }
+}
+
+/// What a value consists of.
+pub(crate) enum Parts {
+    /// Of a scalar, an identity or NULL.
+    Scalar(Value),
+    Record(Fields),
+    List(Items),
+}
+
+/// The fields of a record.
+pub(crate) enum Fields {
+    Whole(IntoIter<Value>),
+    Mixed(IntoIter<Item>),
+}
+
+/// The items of a list.
+pub(crate) enum Items {
+    Whole(IntoIter<Value>),
+    Long(LongList),
+}
+
+impl Item {
+    pub(crate) fn parts(self) -> Parts {
+        match self {
+            Item::Whole(Value::Record(values)) => Parts::Record(Fields::Whole(values.into_iter())),
+            Item::Whole(Value::List(values)) => Parts::List(Items::Whole(values.into_iter())),
+            Item::Whole(value) => Parts::Scalar(value),
+            Item::Record(items) => Parts::Record(Fields::Mixed(items.into_iter())),
+            Item::Long(list) => Parts::List(Items::Long(list)),
+        }
+    }
+
+    /// A record of items: whole where all of them are.
+    pub(crate) fn record(items: Vec<Item>) -> Item {
+        if !items.iter().all(|item| matches!(item, Item::Whole(_))) {
+            return Item::Record(items);
+        }
+        let values = items.into_iter().filter_map(|item| match item {
+            Item::Whole(value) => Some(value),
+            Item::Record(_) | Item::Long(_) => None,
+        });
+        Item::Whole(Value::Record(values.collect()))
+    }
+
+    /// The value without its long lists, which become NULL: for whoever has no use for lists.
+    pub(crate) fn without_lists(self) -> Value {
+        match self {
+            Item::Whole(value) => value,
+            Item::Record(items) => {
+                Value::Record(items.into_iter().map(Item::without_lists).collect())
+            }
+            Item::Long(_) => Value::Null,
+        }
+    }
+
+    /// All of it as a value, however long it is.
+    ///
+    /// # Errors
+    /// Reading the rest of a list failed.
+    pub fn into_value(self, more: &mut More<'_>) -> io::Result<Value> {
+        Ok(match self {
+            Item::Whole(value) => value,
+            Item::Record(items) => {
+                let values = items.into_iter().map(|item| item.into_value(more));
+                Value::Record(values.collect::<io::Result<_>>()?)
+            }
+            Item::Long(list) => {
+                let (mut items, mut values) = (Items::Long(list), Vec::new());
+                while let Some(item) = items.next(more)? {
+                    values.push(item.into_value(more)?);
+                }
+                Value::List(values)
+            }
+        })
+    }
+}
+
+impl Iterator for Fields {
+    type Item = Item;
+
+    fn next(&mut self) -> Option<Item> {
+        match self {
+            Fields::Whole(values) => values.next().map(Item::Whole),
+            Fields::Mixed(items) => items.next(),
+        }
+    }
+}
+
+impl Items {
+    pub(crate) fn next(&mut self, more: &mut More<'_>) -> io::Result<Option<Item>> {
+        match self {
+            Items::Whole(values) => Ok(values.next().map(Item::Whole)),
+            Items::Long(list) => match list.next_held() {
+                Ok(item) => Ok(Some(item)),
+                Err(segment) => more.rest(segment),
+            },
+        }
+    }
+}
