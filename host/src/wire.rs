@@ -124,7 +124,7 @@ pub enum Answer {
         ask: u64,
         request: Request,
     },
-    /// How far a job is.
+    /// How far a task is.
     Progress {
         seq: u64,
         fraction: f64,

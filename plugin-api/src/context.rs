@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::abi::{Buffer, Host};
 use crate::application::Application;
 use crate::error::{Error, Result};
-use crate::ops::{self, Log, Submit};
+use crate::ops::{self, Log, Progress, Submit};
 use crate::payload::Payload;
 
 /// Severity of a log line, the original's five.
@@ -137,6 +137,16 @@ impl Context<'_> {
         let payload: Payload = payload.try_into().map_err(Into::into)?;
         let request = Submit { queue: Some(queue.to_owned()), payload: payload.to_json() };
         self.call_host(ops::HOST_SUBMIT, &request)
+    }
+
+    /// Says how far the task in hand is: a fraction from 0 to 1, and a line for whoever looks at
+    /// `rex-host status` or waits for the job. May be called as often as is convenient: the host shows
+    /// the last one.
+    pub fn progress(&self, fraction: f64, text: impl fmt::Display) {
+        let fraction = if fraction.is_finite() { fraction.clamp(0.0, 1.0) } else { 0.0 };
+        let report = Progress { fraction, text: text.to_string() };
+        // A host that does not know the operation shows none.
+        let _ = self.call_host(ops::HOST_PROGRESS, &report);
     }
 
     /// Whether the task in hand should come to an end: its time limit is near (`notice` of its queue)

@@ -1,12 +1,11 @@
 //! What a plugin's author implements to run jobs: work that has a row in the table `job`.
 
-use std::fmt;
 use std::ops::Deref;
 
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::ops::{self, Facet, Progress};
+use crate::ops::{self, Facet};
 use crate::{Context, Error, Payload, Result};
 
 /// Runs the jobs of one type, in a process that runs one job after the other, of any type.
@@ -87,14 +86,5 @@ impl JobContext<'_> {
             return Err(Error::new("the fields of a facet are an object"));
         };
         self.call_host(ops::HOST_UPDATE_FACET, &Facet { table: table.to_owned(), fields })
-    }
-
-    /// Says how far the job is: a fraction from 0 to 1, and a line for whoever waits. May be called as
-    /// often as is convenient: the host shows the last one.
-    pub fn progress(&self, fraction: f64, text: impl fmt::Display) {
-        let fraction = if fraction.is_finite() { fraction.clamp(0.0, 1.0) } else { 0.0 };
-        let report = Progress { fraction, text: text.to_string() };
-        // A host that does not know the operation shows none.
-        let _ = self.call_host(ops::HOST_PROGRESS, &report);
     }
 }

@@ -63,12 +63,32 @@ impl App {
     /// Starts to make a mart and waits until it has come to where it stops.
     fn start(&self, definition: &str) -> Running {
         let made = self.env.start(&["mart-create", "--owner=me", "--definition", definition]);
+        self.wait_stopped();
+        made
+    }
+
+    /// Submits a mart that is to be made, and starts a host that makes it.
+    fn start_host(&self, definition: &str) -> Running {
+        let payload = format!("{{\"owner\": \"me\", \"definition\": \"{definition}\"}}");
+        self.env.rex_host(&["submit", "rexmart_create", &payload]).ok();
+        let host = self.env.start(&["run"]);
+        self.wait_stopped();
+        host
+    }
+
+    fn wait_stopped(&self) {
         let mut client = self.client();
         let query = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
         wait_for("the maker to stop", || {
             client.query_one(query, &[]).is_ok_and(|row| row.get::<_, i64>(0) > 0)
         });
-        made
+    }
+
+    /// Takes the lock, without which makers stop there.
+    fn lock(&self) -> Client {
+        let mut lock = self.client();
+        lock.execute("SELECT pg_advisory_lock($1)", &[&KEY]).expect("nobody else has it");
+        lock
     }
 
     fn databases(&self) -> Vec<String> {
@@ -98,20 +118,24 @@ impl App {
     }
 }
 
+/// Gives the lock to whoever waits for it.
+fn go_on(lock: &mut Client) {
+    lock.execute("SELECT pg_advisory_unlock($1)", &[&KEY]).expect("it is ours");
+}
+
 #[test]
 fn a_maker_is_killed_at_each_stage() {
     let Some(app) = App::new() else { return };
     app.env.rex_host(&["mart-create", "--owner=me", "--definition=fixed_name"]).ok();
     for stage in STAGES {
-        let mut lock = app.client();
-        lock.execute("SELECT pg_advisory_lock($1)", &[&KEY]).expect("nobody else has it");
+        let mut lock = app.lock();
         app.stop_where(stage);
         let maker = app.start("fixed_name");
         for process in descendants(maker.pid()).iter().chain(Process::find(maker.pid()).iter()) {
             process.kill();
         }
         drop(maker);
-        lock.execute("SELECT pg_advisory_unlock($1)", &[&KEY]).expect("it is ours");
+        go_on(&mut lock);
         app.is_sound(stage);
         // Readers never lack the mart whose place the dead one was to take.
         let rows =
@@ -124,8 +148,7 @@ fn a_maker_is_killed_at_each_stage() {
 fn the_server_dies_at_each_stage() {
     let Some(app) = App::new() else { return };
     for stage in STAGES {
-        let mut lock = app.client();
-        lock.execute("SELECT pg_advisory_lock($1)", &[&KEY]).expect("nobody else has it");
+        let _lock = app.lock();
         app.stop_where(stage);
         let maker = app.start("fixed_name");
         app.server.stop(true);
@@ -134,4 +157,85 @@ fn the_server_dies_at_each_stage() {
         app.server.restart();
         app.is_sound(stage);
     }
+}
+
+#[test]
+fn the_host_is_killed_at_each_stage() {
+    let Some(app) = App::new() else { return };
+    for stage in STAGES {
+        let mut lock = app.lock();
+        app.stop_where(stage);
+        let host = app.start_host("fixed_name");
+        host.signal(libc::SIGKILL);
+        host.wait();
+        go_on(&mut lock);
+        // What was in hand is nobody's fault: the next host makes it.
+        app.env.rex_host(&["run", "--halt-when-empty"]).ok();
+        assert_eq!(app.names(), ["a_fixed_name_mart"], "{stage}");
+        app.is_sound(stage);
+    }
+}
+
+#[test]
+fn what_a_killed_worker_leaves_is_removed_by_the_next() {
+    let Some(app) = App::new() else { return };
+    for stage in ["NEW.status = 'post_deployment'", "NEW.name = 'a_fixed_name_mart'"] {
+        let mut lock = app.lock();
+        app.stop_where(stage);
+        let host = app.start_host("fixed_name");
+        descendants(host.pid()).iter().for_each(Process::kill);
+        go_on(&mut lock);
+        host.wait_output("died; restarting");
+        wait_for("what is left to be complete or gone", || {
+            let query = "SELECT count(*) FROM rexmart_building WHERE claim IS NOT NULL";
+            let row = app.client().query_one(query, &[]).expect("it can be asked");
+            row.get::<_, i64>(0) == 0 && app.databases() == app.names()
+        });
+        host.signal(libc::SIGTERM);
+        host.wait_ok();
+    }
+    assert_eq!(app.names(), ["a_fixed_name_mart"]);
+}
+
+#[test]
+fn how_far_a_mart_is_shows_where_one_looks() {
+    let Some(app) = App::new() else { return };
+    let mut lock = app.lock();
+    app.stop_where("NEW.status = 'processing'");
+    let host = app.start_host("some_data");
+    let said = "67 % Executing Post-Assessment ETL...";
+    wait_for("the status to tell", || app.env.rex_host(&["status"]).ok().contains(said));
+    let payload = r#"{"owner": "me", "definition": "some_data"}"#;
+    app.env.rex_host(&["job", "submit", "rexmart_create", payload]).ok();
+    wait_for("the job to tell", || app.env.rex_host(&["job", "show", "1"]).ok().contains(said));
+    wait_for("the status to tell of both", || {
+        app.env.rex_host(&["status"]).ok().matches(said).count() == 2
+    });
+    go_on(&mut lock);
+    wait_for("the job to end", || {
+        app.env.rex_host(&["job", "show", "1"]).ok().contains("completed")
+    });
+    assert!(!app.env.rex_host(&["status"]).ok().contains('%'));
+    host.signal(libc::SIGTERM);
+    host.wait_ok();
+}
+
+#[test]
+fn a_cancelled_job_leaves_no_mart() {
+    let Some(app) = App::new() else { return };
+    let mut lock = app.lock();
+    app.stop_where("NEW.status = 'assessment'");
+    let host = app.env.start(&["run"]);
+    let payload = r#"{"owner": "me", "definition": "some_data"}"#;
+    app.env.rex_host(&["job", "submit", "rexmart_create", payload]).ok();
+    app.wait_stopped();
+    app.env.rex_host(&["job", "cancel", "1"]).ok();
+    host.wait_output("The job in hand is cancelled");
+    go_on(&mut lock);
+    wait_for("the job to end", || {
+        app.env.rex_host(&["job", "show", "1"]).ok().contains("Cancelled")
+    });
+    assert!(app.names().is_empty() && app.databases().is_empty());
+    host.signal(libc::SIGTERM);
+    assert!(!host.wait_ok().contains("died"));
 }

@@ -403,6 +403,25 @@ While creating Mart database:
         assert_eq!(ask(args).fails(1), format!("error: {text}\n"));
     }
 
+    demo.rex_host(&["mart-pin", "1"]).ok();
+    let listed = demo.rex_host(&["mart-list"]).ok();
+    let expected = "CODE  NAME ...  DEFINITION  OWNER  STATUS    SIZE ...  STARTED ...  PINNED
+1     mart_some_data_1_...  some_data   foo    complete  ...Z  yes
+... mart_empty_...  empty       bar    complete  ...Z
+";
+    assert!(agrees(&listed, expected), "{listed}");
+    demo.rex_host(&["mart-pin", "1", "--undo"]).ok();
+    let marts = demo.rex_host(&["mart-list", "-o", "foo", "--json"]).json_lines();
+    assert_eq!(marts.len(), 1);
+    assert_eq!((&marts[0]["code"], &marts[0]["pinned"]), (&1.into(), &false.into()));
+    let text = demo.rex_host(&["mart-pin", "nothing"]).fails(1);
+    assert_eq!(text, "error: No Mart exists with code/name \"nothing\"\n");
+    let definitions = demo.rex_host(&["mart-list", "--definitions", "-d", "some_parameters"]).ok();
+    let expected = "ID               LABEL            BASE   PARAMETERS  DESCRIPTION
+some_parameters  some_parameters  fresh  [foo] bar   Where parameters count
+";
+    assert_eq!(definitions, expected);
+
     let all = demo.rex_host(&["mart-purge", "--definition=some_data", "--owner=bar"]).ok();
     assert_eq!(all, "No Marts found matching the specified criteria.\n");
     let text = demo.rex_host(&["mart-purge"]).fails(1);

@@ -54,7 +54,7 @@ fn main() -> Outcome<()> {
     let make = |definition: &str| -> Outcome<Mart> {
         let entry = json!({"owner": "bench", "definition": definition});
         let entry = Entry::read(Input::Value(&entry))?;
-        Ok(Creation::new(&settings, &definitions, &entry)?.run(&mut |_, _| {})?)
+        Ok(Creation::new(&settings, &definitions, &entry)?.run(&mut |_, _| {}, &|| false)?)
     };
     empty(&server, &make)?;
     let count = std::env::var("BENCH_ASSESSMENTS").unwrap_or_else(|_| "100000".to_owned());

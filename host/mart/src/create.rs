@@ -12,12 +12,16 @@ use crate::assessment::{self, Making};
 use crate::cluster::{self, Cluster};
 use crate::definition::{BaseKind, Definition, Definitions, Script};
 use crate::failure::guarded;
-use crate::inventory::{COMPLETE, Inventory, Mart, Planned};
+use crate::inventory::{Inventory, Mart, Planned};
 use crate::parameter::Parameters;
 use crate::processor::Described;
 use crate::runlist::Entry;
 use crate::settings::Settings;
-use crate::{copy, moment, purge, quota, script};
+use crate::stop::Stops;
+use crate::{copy, moment, purge, quota, script, stop};
+
+/// Is told a line, and the fraction of the work that lies behind.
+type Tell<'a> = dyn FnMut(&str, Option<f64>) + 'a;
 
 /// A mart that is about to be made: who asks for it is known, and so is what.
 #[derive(Debug)]
@@ -46,17 +50,18 @@ impl<'a> Creation<'a> {
     }
 
     /// Makes the mart; `tell` is told line by line how it goes, and where a stage begins how much of
-    /// the work lies behind, from 0 to 1: the stages count alike, each assessment as one.
+    /// the work lies behind, from 0 to 1: the stages count alike, each assessment as one. It ends soon
+    /// when `stops` says so.
     ///
     /// # Errors
     /// In the original's words; unless the entry says otherwise, nothing of the mart remains.
-    pub fn run(&self, tell: &mut dyn FnMut(&str, Option<f64>)) -> Result<Mart, Error> {
+    pub fn run(&self, tell: &mut Tell<'_>, stops: &Stops<'_>) -> Result<Mart, Error> {
         let given = Parameters::bind(&self.definition.parameters, &self.entry.parameters)?;
         let mut inventory = Inventory::open(&self.settings.database)?;
         let mut cluster = Cluster::open(&self.settings.hosting)?;
         purge::sweep(&mut inventory, &mut cluster)?;
         quota::check(&mut inventory, self.settings, self.definition, &self.entry.owner)?;
-        self.make(&mut inventory, &mut cluster, &given, tell)
+        self.make(&mut inventory, &mut cluster, &given, tell, stops)
             .map_err(|error| error.guard("While creating Mart database:", &self.definition.id))
     }
 
@@ -65,23 +70,22 @@ impl<'a> Creation<'a> {
         inventory: &mut Inventory,
         cluster: &mut Cluster,
         given: &Parameters,
-        tell: &mut dyn FnMut(&str, Option<f64>),
+        tell: &mut Tell<'_>,
+        stops: &Stops<'_>,
     ) -> Result<Mart, Error> {
         let started = moment::now();
         let (code, name) = self.register(inventory, cluster, started)?;
-        let mut work = Work { creation: self, inventory, cluster, tell, code, name };
-        work.begin(0, &format!("Mart creation began: {}", moment::shown(started)));
-        match given.shown().as_str() {
-            "" => {}
-            shown => work.log(&format!("Parameters: {shown}")),
-        }
-        match work.stages(given) {
-            Ok(mart) => Ok(mart),
-            Err(error) => {
-                work.clean_up();
-                Err(error)
+        let own = (self.definition.base.kind != BaseKind::Existing).then(|| name.clone());
+        let mut work = Work { creation: self, inventory, cluster, tell, stops, code, name };
+        let made = stop::watching(&self.settings.hosting, own, stops, || {
+            work.begin(0, &format!("Mart creation began: {}", moment::shown(started)))?;
+            match given.shown().as_str() {
+                "" => {}
+                shown => work.log(&format!("Parameters: {shown}")),
             }
-        }
+            work.stages(given)
+        });
+        made.inspect_err(|_| work.clean_up())
     }
 
     /// The record in the inventory, and the name of the database.
@@ -134,7 +138,8 @@ struct Work<'a> {
     creation: &'a Creation<'a>,
     inventory: &'a mut Inventory,
     cluster: &'a mut Cluster,
-    tell: &'a mut dyn FnMut(&str, Option<f64>),
+    tell: &'a mut Tell<'a>,
+    stops: &'a Stops<'a>,
     code: i64,
     /// Of the database.
     name: String,
@@ -149,16 +154,16 @@ impl Work<'_> {
         let mut described = Described::default();
 
         self.database()?;
-        self.inventory.set_status(self.code, "deployment")?;
+        self.inventory.set_stage(self.code, "deployment")?;
         self.structures()?;
-        self.inventory.set_status(self.code, "post_deployment")?;
+        self.inventory.set_stage(self.code, "post_deployment")?;
         self.scripts("Post-Deployment", 1, &definition.post_deploy_scripts, &parameters)?;
-        self.inventory.set_status(self.code, "assessment")?;
+        self.inventory.set_stage(self.code, "assessment")?;
         self.assessments(&parameters, &mut described)?;
-        self.inventory.set_status(self.code, "post_assessment")?;
+        self.inventory.set_stage(self.code, "post_assessment")?;
         let done = 2 + definition.assessments.len();
         self.scripts("Post-Assessment", done, &definition.post_assessment_scripts, &parameters)?;
-        self.inventory.set_status(self.code, "processing")?;
+        self.inventory.set_stage(self.code, "processing")?;
         self.processors(&described)?;
         self.take_fixed_name()?;
         self.complete()
@@ -168,8 +173,16 @@ impl Work<'_> {
         (self.tell)(line, None);
     }
 
-    /// Begins a stage behind so many of [`Work::steps`].
-    fn begin(&mut self, done: usize, line: &str) {
+    /// Begins a stage behind so many of [`Work::steps`], unless the work is to end.
+    fn begin(&mut self, done: usize, line: &str) -> Result<(), Error> {
+        if (self.stops)() {
+            return Err(stop::stopped());
+        }
+        self.at(done, line);
+        Ok(())
+    }
+
+    fn at(&mut self, done: usize, line: &str) {
         #[expect(clippy::cast_precision_loss, reason = "few steps")]
         let fraction = done as f64 / self.steps() as f64;
         (self.tell)(line, Some(fraction));
@@ -219,7 +232,7 @@ impl Work<'_> {
 
     fn structures(&mut self) -> Result<(), Error> {
         let Some(facts) = &self.creation.definition.deploy else { return Ok(()) };
-        self.begin(1, "Deploying structures...");
+        self.begin(1, "Deploying structures...")?;
         let mut session = cluster::session(&self.cluster.address(&self.name))?;
         session.begin();
         let deployed = Deployer::new(&mut session).deploy(facts);
@@ -234,7 +247,7 @@ impl Work<'_> {
         scripts: &[Script],
         parameters: &Parameters,
     ) -> Result<(), Error> {
-        self.begin(done, &format!("Executing {phase} ETL..."));
+        self.begin(done, &format!("Executing {phase} ETL..."))?;
         let open = || open(self.creation.settings, &self.name);
         script::run(scripts, parameters, open, &mut |line| (self.tell)(line, None))
             .map_err(|error| error.remark(format!("While executing {phase} Scripts")))?;
@@ -254,7 +267,7 @@ impl Work<'_> {
             let shown = format!("#{} ({})", n + 1, assessment.name);
             // One entry of a definition may stand for many.
             let done = 2 + n.min(self.creation.definition.assessments.len().saturating_sub(1));
-            self.begin(done, &format!("Processing Assessment {shown}"));
+            self.begin(done, &format!("Processing Assessment {shown}"))?;
             let open = || open(settings, &self.name);
             Making { settings, parameters, open: &open, app: &mut app }
                 .make(assessment, described, &mut |line| (self.tell)(line, None))
@@ -268,7 +281,7 @@ impl Work<'_> {
         for (n, processor) in definition.processors.iter().enumerate() {
             let id = processor.id();
             let done = 3 + definition.assessments.len() + n;
-            self.begin(done, &format!("Executing Processor {id}..."));
+            self.begin(done, &format!("Executing Processor {id}..."))?;
             let ran = open(self.creation.settings, &self.name).and_then(|mut mart| {
                 processor.run(&mut mart, described, &mut |line| (self.tell)(line, None))
             });
@@ -325,16 +338,12 @@ impl Work<'_> {
             .cluster
             .size(&self.name)
             .map_err(|error| error.remark("While retrieving database size"))?;
-        self.inventory.set_completed(self.code, moment::now(), size)?;
-        if !self.creation.entry.leave_incomplete {
-            self.inventory.set_status(self.code, COMPLETE)?;
-        }
-        self.inventory.release(self.code)?;
+        self.inventory.finish(self.code, size, !self.creation.entry.leave_incomplete)?;
         let gone = || Error::new("The inventory record is gone");
         let mart = self.inventory.get(self.code)?.ok_or_else(gone)?;
         if let Some(completed) = mart.date_creation_completed {
             let line = format!("Mart creation complete: {}", moment::shown(completed));
-            self.begin(self.steps(), &line);
+            self.at(self.steps(), &line);
             let duration = moment::between(mart.date_creation_started, completed);
             self.log(&format!("Mart creation duration: {duration}"));
         }

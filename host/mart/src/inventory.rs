@@ -7,6 +7,7 @@ use rex_db::{Address, Session};
 use rex_deploy::sql;
 use rex_htsql::Value;
 use rex_yaml::Error;
+use serde_json::json;
 
 use crate::cluster;
 use crate::failure::guarded;
@@ -39,6 +40,22 @@ pub struct Mart {
 impl Mart {
     pub fn is_complete(&self) -> bool {
         self.status == COMPLETE
+    }
+
+    /// As the original's web interface gives it.
+    pub fn json(&self) -> serde_json::Value {
+        let moment = |at: DateTime| at.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string();
+        json!({
+            "code": self.code,
+            "definition": self.definition,
+            "owner": self.owner,
+            "name": self.name,
+            "date_creation_started": moment(self.date_creation_started),
+            "date_creation_completed": self.date_creation_completed.map(moment),
+            "pinned": self.pinned,
+            "size": self.size,
+            "status": self.status,
+        })
     }
 }
 
@@ -192,9 +209,14 @@ impl Inventory {
         Ok((*code, name))
     }
 
-    pub(crate) fn set_status(&mut self, code: i64, status: &str) -> Result<(), Error> {
-        self.update(code, &format!("status = {}", sql::text(status)))
-            .map_err(|error| error.guard("While updating inventory status:", status))
+    /// The making of the mart has come to this stage. A crash of the server may forget it, but then
+    /// nobody makes that mart any more, and waiting for the disk would cost more than all the rest.
+    pub(crate) fn set_stage(&mut self, code: i64, status: &str) -> Result<(), Error> {
+        guarded(self.session.sql_change(&format!(
+            "SET LOCAL synchronous_commit = off; {}",
+            update(code, &status_is(status))
+        )))
+        .map_err(|error| error.guard("While updating inventory status:", status))
     }
 
     pub(crate) fn set_name(&mut self, code: i64, name: &str) -> Result<(), Error> {
@@ -202,21 +224,37 @@ impl Inventory {
             .map_err(|error| error.guard("While updating inventory name:", name))
     }
 
-    /// The mart is finished.
-    pub(crate) fn set_completed(
-        &mut self,
-        code: i64,
-        moment: DateTime,
-        size: i64,
-    ) -> Result<(), Error> {
-        let moment = sql::text(&moment::shown(moment));
+    /// The mart is finished and nobody makes it any more; `complete`: it is told to be that.
+    pub(crate) fn finish(&mut self, code: i64, size: i64, complete: bool) -> Result<(), Error> {
+        self.session.begin();
+        let finished = self.set_completed(code, size, complete).and_then(|()| self.release(code));
+        let ended = guarded(self.session.end(finished.is_ok()));
+        finished.and(ended)
+    }
+
+    fn set_completed(&mut self, code: i64, size: i64, complete: bool) -> Result<(), Error> {
+        let moment = sql::text(&moment::shown(moment::now()));
         self.update(code, &format!("date_creation_completed = {moment}, size = {size}"))
-            .map_err(|error| error.remark("While updating inventory date"))
+            .map_err(|error| error.remark("While updating inventory date"))?;
+        match complete {
+            true => self
+                .update(code, &status_is(COMPLETE))
+                .map_err(|error| error.guard("While updating inventory status:", COMPLETE)),
+            false => Ok(()),
+        }
     }
 
     /// The database is about to take this name.
     pub(crate) fn set_final_name(&mut self, code: i64, name: &str) -> Result<(), Error> {
         self.note(code, &format!("final_name = {}", sql::text(name)))
+    }
+
+    /// Keeps a mart from being purged for a quota, or no more.
+    ///
+    /// # Errors
+    /// The inventory cannot be written.
+    pub fn pin(&mut self, code: i64, pinned: bool) -> Result<(), Error> {
+        self.update(code, &format!("pinned = {pinned}"))
     }
 
     /// Nobody makes the mart any more: it stays as it is.
@@ -238,9 +276,16 @@ impl Inventory {
     }
 
     fn update(&mut self, code: i64, what: &str) -> Result<(), Error> {
-        let update = format!("UPDATE rexmart_inventory SET {what} WHERE code = {code}");
-        guarded(self.session.sql_change(&update))
+        guarded(self.session.sql_change(&update(code, what)))
     }
+}
+
+fn update(code: i64, what: &str) -> String {
+    format!("UPDATE rexmart_inventory SET {what} WHERE code = {code}")
+}
+
+fn status_is(status: &str) -> String {
+    format!("status = {}", sql::text(status))
 }
 
 /// An error that says what helps where the tables are not there.

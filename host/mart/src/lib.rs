@@ -10,6 +10,7 @@
 //! | `inventory`, `cluster`, `copy` | the record of a mart, and its database |
 //! | `quota`, `purge` | which marts go, and how |
 //! | `shell` | marts found and asked |
+//! | `stop` | has one that is being made end |
 //! | `moment`, `failure` | times and errors as they are told |
 
 mod assessment;
@@ -29,6 +30,7 @@ mod runlist;
 mod script;
 mod settings;
 mod shell;
+mod stop;
 
 pub use create::Creation;
 pub use definition::{
@@ -39,7 +41,7 @@ pub use inventory::{Inventory, Mart};
 pub use moment::stamp as now;
 pub use parameter::{DataType, Parameter};
 pub use processor::Processor;
-pub use purge::purge;
+pub use purge::{purge, tidy};
 pub use runlist::Entry;
 pub use settings::Settings;
 pub use shell::Shell;

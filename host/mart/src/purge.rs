@@ -7,7 +7,6 @@ use crate::cluster::{self, Cluster};
 use crate::definition::{BaseKind, Definitions};
 use crate::failure::guarded;
 use crate::inventory::{Inventory, Mart};
-use crate::moment;
 use crate::settings::Settings;
 
 /// Removes a mart: its database, unless that was there before the mart or others refer to it, and
@@ -69,6 +68,14 @@ pub(crate) fn aside(claim: &str) -> String {
     format!("{}_old", crate::name::cut(claim, crate::name::MAX_LENGTH - "_old".len()))
 }
 
+/// Removes what those have left who began to make a mart and are gone.
+///
+/// # Errors
+/// A server refuses.
+pub fn tidy(settings: &Settings) -> Result<(), Error> {
+    sweep(&mut Inventory::open(&settings.database)?, &mut Cluster::open(&settings.hosting)?)
+}
+
 /// Cleans up after those who began to make a mart and are gone.
 pub(crate) fn sweep(inventory: &mut Inventory, cluster: &mut Cluster) -> Result<(), Error> {
     for mart in inventory.building()? {
@@ -89,7 +96,8 @@ pub(crate) fn sweep(inventory: &mut Inventory, cluster: &mut Cluster) -> Result<
             // The database has its name for good, but the inventory does not say so yet.
             Some(name) if !existing && !cluster.exists(claim)? && cluster.exists(name)? => {
                 replace(inventory, cluster, mart.code, claim, name)?;
-                finish(inventory, cluster, mart.code, name)?;
+                let size = cluster.size(name)?;
+                inventory.finish(mart.code, size, true)?;
             }
             _ => remove(inventory, cluster, &mart, existing)?,
         }
@@ -110,16 +118,4 @@ pub(crate) fn replace(
         inventory.remove(previous.code)?;
     }
     inventory.set_name(code, name)
-}
-
-fn finish(
-    inventory: &mut Inventory,
-    cluster: &mut Cluster,
-    code: i64,
-    name: &str,
-) -> Result<(), Error> {
-    let size = cluster.size(name)?;
-    inventory.set_completed(code, moment::now(), size)?;
-    inventory.set_status(code, crate::inventory::COMPLETE)?;
-    inventory.release(code)
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::Environment;
 use super::failure::Failure;
-use super::output::Output;
+use super::output::{Output, how_far};
 use super::place::Common;
 use crate::clock;
 use crate::jobs::{Cancelled, Filter, NewJob, Row, Table, TableError};
@@ -318,7 +318,7 @@ fn show(row: &Row, output: &mut Output) -> Result<(), Failure> {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let progress = match row.fraction {
         _ if row.has_ended() => String::new(),
-        Some(fraction) => format!("{:.0} % {}", fraction * 100.0, text(&row.progress)),
+        Some(fraction) => how_far(fraction, row.progress.as_deref()),
         None => String::new(),
     };
     let cancelled = if row.cancelled && row.status == "started" { "asked for" } else { "" };

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::Environment;
 use super::failure::Failure;
-use super::output::Output;
+use super::output::{Output, how_far};
 use super::place::{Common, Place};
 use crate::control::{self, Answer, Request};
 
@@ -91,10 +91,13 @@ pub(crate) fn status(
                 text(&process["pid"]),
                 text(&process["task"]),
                 text(&process["task_s"]),
+                process["fraction"].as_f64().map_or(String::new(), |fraction| {
+                    how_far(fraction, process["progress"].as_str())
+                }),
             ]);
         }
     }
-    let head = ["QUEUE", "WORKER", "PLUGIN", "STATE", "PROCESS", "TASK", "FOR"];
+    let head = ["QUEUE", "WORKER", "PLUGIN", "STATE", "PROCESS", "TASK", "FOR", "PROGRESS"];
     output.table(&head, &rows)?;
     for death in deaths {
         output.line(death)?;

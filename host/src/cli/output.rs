@@ -76,9 +76,7 @@ impl Output {
             let rest = WIDTH - full;
             format!(" [{}{}] {:3.0} %", "#".repeat(full), "-".repeat(rest), fraction * 100.0)
         });
-        // Whatever its text, it stays one line.
-        let text: String =
-            text.unwrap_or_default().chars().filter(|c| !c.is_control()).take(30).collect();
+        let text: String = one_line(text).take(30).collect();
         let _ = write!(io::stderr(), "\r{what}{} {text}\x1b[K", bar.unwrap_or_default());
     }
 
@@ -141,4 +139,14 @@ fn gone(error: io::Error) -> Failure {
     } else {
         Failure::new("cannot write to standard output").because(&error)
     }
+}
+
+/// How far something is, by its own account.
+pub(crate) fn how_far(fraction: f64, text: Option<&str>) -> String {
+    format!("{:.0} % {}", fraction * 100.0, one_line(text).collect::<String>())
+}
+
+/// A text that stays one line whatever is in it.
+fn one_line(text: Option<&str>) -> impl Iterator<Item = char> {
+    text.unwrap_or_default().chars().filter(|c| !c.is_control())
 }

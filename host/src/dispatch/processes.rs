@@ -11,7 +11,7 @@ use rex_transport::{NewTask, Payload, QueueName, TaskId};
 use super::death::{Scene, Verdict};
 use super::held::Fault;
 use super::plan::{ExecutorPlan, QueuePlan, START_TIMEOUT};
-use super::running::{self, Passed, Running};
+use super::running::{self, Passed, Running, Said};
 use super::{Fate, Host, SlotId};
 use crate::jobs;
 use crate::log::{self, Filter, MASTER};
@@ -97,8 +97,9 @@ impl Host {
                 if let Some(jobs) = &self.setup.jobs
                     && let Some(task) = running.held.task(seq)
                 {
-                    jobs.desk.progress(task, fraction, text);
+                    jobs.desk.progress(task, fraction, text.clone());
                 }
+                running.said = Some(Said { seq, fraction, text });
             }
             Answer::Failed { seq, failure, ran } => {
                 let last_output = running.take_last_lines();

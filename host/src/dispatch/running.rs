@@ -52,7 +52,16 @@ pub(super) struct Running {
     clock: Option<TaskClock>,
     /// The task that was cancelled, and when it is killed.
     cancelled: Option<(u64, Instant)>,
+    /// The last that it said of how far a task is.
+    pub(super) said: Option<Said>,
     limited_until: Option<Instant>,
+}
+
+/// How far a task is by its own account.
+pub(super) struct Said {
+    pub(super) seq: u64,
+    pub(super) fraction: f64,
+    pub(super) text: String,
 }
 
 impl Running {
@@ -77,6 +86,7 @@ impl Running {
             queued: 0,
             last_lines: VecDeque::new(),
             lacks_memory: false,
+            said: None,
             printer: 0,
             printed: Printed::default(),
             clock: None,

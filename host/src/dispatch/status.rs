@@ -82,16 +82,18 @@ impl Host {
     fn seat_status(&self, seat: &super::Seat) -> Value {
         let running = seat.process.and_then(|id| self.processes.get(&id));
         let progress = running.map(|running| running.process.page.read());
-        let task = running.zip(progress).and_then(|(running, progress)| {
-            running.held.in_hand(progress).map(|held| held.claimed.task.id.0)
-        });
+        let task = running.zip(progress).and_then(|(running, page)| running.held.in_hand(page));
+        let said = running.and_then(|running| running.said.as_ref());
+        let said = said.filter(|said| task.is_some_and(|task| task.seq == said.seq));
         json!({
             "state": seat.slot.word(),
             "restart_in_s": seat.slot.restarts_at().map(|at| at.saturating_duration_since(Instant::now()).as_secs_f64()),
             "last_death": seat.last_death,
             "pid": running.map(|running| running.process.pid.as_raw_nonzero().get()),
-            "task": task,
+            "task": task.map(|held| held.claimed.task.id.0),
             "task_s": task.and(progress).map(|p| super::running::since_monotonic(p.started_at).as_secs_f64()),
+            "fraction": said.map(|said| said.fraction),
+            "progress": said.map(|said| &said.text),
             "held": running.map_or(0, |running| running.held.count()),
             "plugin_hash": seat.plan.plugin.hash,
         })

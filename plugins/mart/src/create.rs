@@ -1,5 +1,6 @@
 //! `mart-create`: marts from a terminal.
 
+use std::io::Write;
 use std::path::Path;
 
 use rex_mart::{Creation, Definitions, Entry, Settings, now};
@@ -128,12 +129,9 @@ fn run_list(name: &str, application: &Application) -> Result<Vec<Entry>> {
 /// Makes one; whether it could be made.
 fn make(settings: &Settings, definitions: &Definitions, entry: &Entry) -> bool {
     let Entry { owner, definition, .. } = entry;
-    println!(
-        "{}",
-        stamped(&format!("Starting Mart creation for owner={owner}, definition={definition}"))
-    );
+    say(&format!("Starting Mart creation for owner={owner}, definition={definition}"));
     let made = Creation::new(settings, definitions, entry)
-        .and_then(|creation| creation.run(&mut |line, _| println!("{}", stamped(line))));
+        .and_then(|creation| creation.run(&mut |line, _| say(line), &|| false));
     if let Err(error) = &made {
         let text = format!(
             "Mart creation for {entry} failed:\nTraceback (most recent call last):\n  File \
@@ -144,6 +142,11 @@ fn make(settings: &Settings, definitions: &Definitions, entry: &Entry) -> bool {
         eprintln!("{}", stamped(&text));
     }
     made.is_ok()
+}
+
+/// Tells on stdout; that nobody listens any more does not end a creation half-way.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{}", stamped(text));
 }
 
 /// A text with the time before its first line, and as much room before the others.

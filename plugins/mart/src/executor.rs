@@ -7,6 +7,7 @@ use rex_plugin_api::{Job, JobContext, JobExecutor, Result};
 use rex_yaml::validate::Input;
 
 use crate::application::{marts, rex};
+use crate::worker::tell;
 
 #[derive(Default)]
 pub(crate) struct MartCreateExecutor;
@@ -24,11 +25,8 @@ impl JobExecutor for MartCreateExecutor {
         let creation = Creation::new(&settings, &definitions, &entry).map_err(rex)?;
         let mut log = String::new();
         let mut kept = Ok(());
-        let made = creation.run(&mut |line, fraction| {
-            ctx.info(line);
-            if let Some(fraction) = fraction {
-                ctx.progress(fraction, line);
-            }
+        let mut told = |line: &str, fraction| {
+            tell(ctx, line, fraction);
             if !log.is_empty() {
                 log.push('\n');
             }
@@ -36,7 +34,8 @@ impl JobExecutor for MartCreateExecutor {
             if kept.is_ok() {
                 kept = ctx.update_facet(TABLE, json!({"log": log}));
             }
-        });
+        };
+        let made = creation.run(&mut told, &|| ctx.should_stop());
         made.map_err(rex)?;
         kept
     }

@@ -6,11 +6,13 @@
 //! | `mart-create` | the command: marts for owners and definitions, or those of a run list |
 //! | `mart-shell` | the command: HTSQL about a mart |
 //! | `mart-purge` | the command: marts that are chosen go |
+//! | `mart-list`, `mart-pin` | the commands: which marts there are, and which stay |
 
 mod application;
 mod arguments;
 mod create;
 mod executor;
+mod list;
 mod purge;
 mod shell;
 mod worker;
@@ -19,12 +21,16 @@ use rex_plugin_api::export_plugin;
 
 use create::Create;
 use executor::MartCreateExecutor;
+use list::{List, Pin};
 use purge::Purge;
 use shell::AskMart;
 use worker::MartCreateWorker;
 
 export_plugin! {
     workers: { "rexmart_create" => MartCreateWorker },
-    commands: { "mart-create" => Create, "mart-purge" => Purge, "mart-shell" => AskMart },
+    commands: {
+        "mart-create" => Create, "mart-list" => List, "mart-pin" => Pin, "mart-purge" => Purge,
+        "mart-shell" => AskMart,
+    },
     executors: { "rexmart_create" => MartCreateExecutor },
 }

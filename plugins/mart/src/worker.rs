@@ -17,12 +17,25 @@ impl Worker for MartCreateWorker {
         let entry = Entry::read(Input::Value(&payload)).map_err(rex)?;
         let (settings, definitions) = marts(ctx.application())?;
         let creation = Creation::new(&settings, &definitions, &entry).map_err(rex)?;
-        creation.run(&mut |line, _| ctx.info(line)).map_err(rex)?;
+        creation.run(&mut |line, fraction| tell(ctx, line, fraction), &|| false).map_err(rex)?;
         Ok(())
     }
 
-    /// A file of definitions that is wrong costs no task.
+    /// A file of definitions that is wrong costs no task, and what the process before this one has
+    /// left does not wait for one.
     fn start(&mut self, ctx: &Context) -> Result<()> {
-        marts(ctx.application()).map(|_| ())
+        let (settings, _) = marts(ctx.application())?;
+        if let Err(error) = rex_mart::tidy(&settings) {
+            ctx.warning(format_args!("What was left of marts is not removed yet: {error}"));
+        }
+        Ok(())
+    }
+}
+
+/// Says how the making of a mart goes.
+pub(crate) fn tell(ctx: &Context, line: &str, fraction: Option<f64>) {
+    ctx.info(line);
+    if let Some(fraction) = fraction {
+        ctx.progress(fraction, line);
     }
 }

@@ -1,11 +1,13 @@
 //! Fields of assessments: what columns they become, how fields of the same name are merged, and how
 //! values become the texts of columns.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use rex_yaml::{Error, repr};
 use serde_json::{Value, json};
 
+use super::document::Json;
 use crate::name;
 use crate::parameter::DataType;
 
@@ -173,9 +175,14 @@ impl Field {
         }
     }
 
-    /// The texts of its columns for a value of an assessment of that version, in the order of the
-    /// columns; what is null stays as the default has it.
-    pub(super) fn cells(&self, value: &Raw, version: &str) -> Result<Vec<Option<String>>, Error> {
+    /// Puts the cells of its columns for a value of an assessment of that version, in the order of
+    /// the columns; what is null stays as the default has it.
+    pub(super) fn put(
+        &self,
+        value: Raw<'_>,
+        version: &str,
+        put: &mut dyn FnMut(Cell<'_>),
+    ) -> Result<(), Error> {
         let was = self
             .versions
             .get(version)
@@ -183,156 +190,174 @@ impl Field {
             .ok_or_else(|| Error::new("Unknown InstrumentVersion encountered"))?;
         let value = value.read_as(was);
         match &self.kind {
-            Kind::EnumerationSet(labels) => set(labels, &value),
-            Kind::Enumeration(labels) => enumeration(labels, &value).map(|cell| vec![cell]),
-            Kind::Json => Ok(vec![Some(value.json())]),
-            Kind::Simple(ty) => value.cell(*ty).map(|cell| vec![cell]),
+            Kind::EnumerationSet(labels) => {
+                set(labels, &value)?.into_iter().for_each(|truth| put(Cell::Boolean(truth)));
+            }
+            Kind::Enumeration(labels) => put(enumeration(labels, &value)?),
+            Kind::Json => put(Cell::Text(value.json().into())),
+            Kind::Simple(ty) => put(value.cell(*ty)?),
+        }
+        Ok(())
+    }
+
+    /// Puts the cells of its columns where there is no value.
+    pub(super) fn put_nothing(&self, put: &mut dyn FnMut(Cell<'_>)) {
+        match &self.kind {
+            Kind::EnumerationSet(labels) => labels.iter().for_each(|_| put(Cell::Boolean(false))),
+            _ => put(Cell::Null),
         }
     }
 }
 
-fn refused(shown: &str, value: &Raw) -> Error {
+/// What a column is given.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Cell<'a> {
+    Null,
+    Boolean(bool),
+    Integer(i64),
+    Float(f64),
+    Text(Cow<'a, str>),
+}
+
+fn refused(shown: &str, value: &Raw<'_>) -> Error {
     Error::new(format!("Cannot cast value to type \"{shown}: {}", value.repr()))
 }
 
-fn enumeration(labels: &[String], value: &Raw) -> Result<Option<String>, Error> {
+fn enumeration<'a>(labels: &[String], value: &'a Raw<'_>) -> Result<Cell<'a>, Error> {
     match value {
-        Raw::Null => Ok(None),
-        Raw::Text(text) if labels.contains(text) => Ok(Some(text.clone())),
+        Raw::Null => Ok(Cell::Null),
+        Raw::Text(text) if labels.iter().any(|label| label == text) => {
+            Ok(Cell::Text(Cow::Borrowed(text)))
+        }
         // The original's text has no closing quote.
         other => Err(refused(&format!("enumeration({})", labels.join(",")), other)),
     }
 }
 
-fn set(labels: &[String], value: &Raw) -> Result<Vec<Option<String>>, Error> {
-    let chosen: Vec<&Raw> = match value {
-        Raw::Null => Vec::new(),
-        Raw::Other(Value::Array(items)) => {
-            return set_of(labels, value, items.iter().map(|item| item.as_str()));
-        }
-        one => vec![one],
-    };
-    let texts = chosen.into_iter().map(|one| match one {
-        Raw::Text(text) => Some(text.as_str()),
-        _ => None,
-    });
-    set_of(labels, value, texts)
-}
-
-fn set_of<'a>(
-    labels: &[String],
-    value: &Raw,
-    chosen: impl Iterator<Item = Option<&'a str>>,
-) -> Result<Vec<Option<String>>, Error> {
-    let mut cells = vec![Some("f".to_owned()); labels.len()];
-    for label in chosen {
+/// Whether each label is in the set.
+fn set(labels: &[String], value: &Raw<'_>) -> Result<Vec<bool>, Error> {
+    let mut truths = vec![false; labels.len()];
+    let mut choose = |label: Option<&str>| {
         let at = label.and_then(|label| labels.iter().position(|known| known == label));
-        match at.and_then(|at| cells.get_mut(at)) {
-            Some(cell) => *cell = Some("t".to_owned()),
+        match at.and_then(|at| truths.get_mut(at)) {
+            Some(truth) => *truth = true,
             None => {
                 let shown = format!("enumerationSet({})", labels.join(","));
                 return Err(refused(&shown, value));
             }
         }
+        Ok(())
+    };
+    match value {
+        Raw::Null => {}
+        Raw::Other(Value::Array(items)) => {
+            items.iter().try_for_each(|item| choose(item.as_str()))?;
+        }
+        Raw::Text(text) => choose(Some(text))?,
+        _ => choose(None)?,
     }
-    Ok(cells)
+    Ok(truths)
 }
 
 /// A value as it comes from an assessment or a selector.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Raw {
+pub(super) enum Raw<'a> {
     Null,
     Boolean(bool),
     Integer(i64),
     Float(f64),
     /// Digits.
-    Decimal(String),
-    Text(String),
+    Decimal(Cow<'a, str>),
+    Text(Cow<'a, str>),
     /// `YYYY-MM-DD`.
-    Date(String),
+    Date(Cow<'a, str>),
     /// `HH:MM:SS` with decimals.
-    Time(String),
+    Time(Cow<'a, str>),
     /// `YYYY-MM-DDTHH:MM:SS` with decimals.
-    DateTime(String),
+    DateTime(Cow<'a, str>),
     /// A list or a mapping.
     Other(Value),
 }
 
-impl Raw {
-    pub(super) fn of_json(value: &Value) -> Raw {
-        match value {
-            Value::Null => Raw::Null,
-            Value::Bool(truth) => Raw::Boolean(*truth),
-            Value::Number(number) => match (number.as_i64(), number.as_f64()) {
-                (Some(number), _) => Raw::Integer(number),
-                (None, Some(number)) => Raw::Float(number),
-                (None, None) => Raw::Decimal(number.to_string()),
-            },
-            Value::String(text) => Raw::Text(text.clone()),
-            other => Raw::Other(other.clone()),
+impl<'a> Raw<'a> {
+    pub(super) fn of_json(json: &'a Json<'_>) -> Raw<'a> {
+        match json {
+            Json::Null => Raw::Null,
+            Json::Boolean(truth) => Raw::Boolean(*truth),
+            Json::Integer(number) => Raw::Integer(*number),
+            Json::Float(number) => Raw::Float(*number),
+            Json::Text(text) => Raw::Text(Cow::Borrowed(text)),
+            Json::List(_) | Json::Object(_) => Raw::Other(json.to_value()),
+        }
+    }
+
+    /// Without borrowing what it is to outlive.
+    pub(super) fn into_owned(self) -> Raw<'static> {
+        let own = |text: Cow<'a, str>| Cow::Owned(text.into_owned());
+        match self {
+            Raw::Null => Raw::Null,
+            Raw::Boolean(truth) => Raw::Boolean(truth),
+            Raw::Integer(number) => Raw::Integer(number),
+            Raw::Float(number) => Raw::Float(number),
+            Raw::Decimal(text) => Raw::Decimal(own(text)),
+            Raw::Text(text) => Raw::Text(own(text)),
+            Raw::Date(text) => Raw::Date(own(text)),
+            Raw::Time(text) => Raw::Time(own(text)),
+            Raw::DateTime(text) => Raw::DateTime(own(text)),
+            Raw::Other(value) => Raw::Other(value),
         }
     }
 
     /// What a version of an instrument meant by it: dates and times are texts in assessments.
-    fn read_as(&self, kind: &Kind) -> Raw {
-        let Raw::Text(text) = self else { return self.clone() };
-        let read = |ty: DataType| ty.value_val().value(&json!(text)).ok();
-        let text = |value: Value| value.as_str().unwrap_or_default().to_owned();
-        let read = match kind {
-            Kind::Simple(DataType::Date) => read(DataType::Date).map(|v| Raw::Date(text(v))),
-            Kind::Simple(DataType::Time) => read(DataType::Time).map(|v| Raw::Time(text(v))),
-            Kind::Simple(DataType::DateTime) => {
-                read(DataType::DateTime).map(|v| Raw::DateTime(text(v)))
-            }
-            _ => None,
+    fn read_as(self, kind: &Kind) -> Raw<'a> {
+        let (Raw::Text(text), Kind::Simple(ty)) = (&self, kind) else { return self };
+        let meant = match ty {
+            DataType::Date => Raw::Date,
+            DataType::Time => Raw::Time,
+            DataType::DateTime => Raw::DateTime,
+            _ => return self,
         };
-        read.unwrap_or_else(|| self.clone())
-    }
-
-    /// As the text of a column of that type.
-    fn cell(&self, ty: DataType) -> Result<Option<String>, Error> {
-        if *self == Raw::Null {
-            return Ok(None);
+        match ty.value_val().value(&json!(text)) {
+            Ok(Value::String(text)) => meant(text.into()),
+            _ => self,
         }
-        let cell = match ty {
-            DataType::Text => self.as_text(),
-            DataType::Integer => self.as_integer().map(|number| number.to_string()),
-            DataType::Float => self.as_float().map(|number| number.to_string()),
-            DataType::Boolean => {
-                self.as_boolean().map(|truth| if truth { "t" } else { "f" }.to_owned())
-            }
-            DataType::Date => match self {
-                Raw::Date(text) => Some(text.clone()),
-                Raw::DateTime(text) => text.get(..10).map(str::to_owned),
-                _ => None,
-            },
-            DataType::Time => match self {
-                Raw::Time(text) => Some(text.clone()),
-                Raw::DateTime(text) => text.get(11..).map(str::to_owned),
-                _ => None,
-            },
-            DataType::DateTime => match self {
-                Raw::Date(text) => Some(format!("{text}T00:00:00")),
-                Raw::DateTime(text) => Some(text.clone()),
-                _ => None,
-            },
-        };
-        let shown = Kind::Simple(ty).name();
-        cell.map(Some).ok_or_else(|| refused(&format!("{shown}\""), self))
     }
 
-    fn as_text(&self) -> Option<String> {
+    /// As a cell of a column of that type.
+    fn cell(&self, ty: DataType) -> Result<Cell<'_>, Error> {
+        let whole = |text| Some(Cell::Text(Cow::Borrowed(text)));
+        let cell = match (ty, self) {
+            (_, Raw::Null) => Some(Cell::Null),
+            (DataType::Text, Raw::Integer(number)) => Some(Cell::Integer(*number)),
+            (DataType::Text, _) => self.as_text().map(Cell::Text),
+            (DataType::Integer, _) => self.as_integer().map(Cell::Integer),
+            (DataType::Float, _) => self.as_float().map(Cell::Float),
+            (DataType::Boolean, _) => self.as_boolean().map(Cell::Boolean),
+            (DataType::Date, Raw::Date(text))
+            | (DataType::Time, Raw::Time(text))
+            | (DataType::DateTime, Raw::DateTime(text)) => whole(text),
+            (DataType::Date, Raw::DateTime(text)) => text.get(..10).and_then(whole),
+            (DataType::Time, Raw::DateTime(text)) => text.get(11..).and_then(whole),
+            (DataType::DateTime, Raw::Date(text)) => {
+                Some(Cell::Text(format!("{text}T00:00:00").into()))
+            }
+            (DataType::Date | DataType::Time | DataType::DateTime, _) => None,
+        };
+        cell.ok_or_else(|| refused(&format!("{}\"", Kind::Simple(ty).name()), self))
+    }
+
+    fn as_text(&self) -> Option<Cow<'_, str>> {
         Some(match self {
             Raw::Null => return None,
-            Raw::Boolean(truth) => if *truth { "TRUE" } else { "FALSE" }.to_owned(),
-            Raw::Other(value) => repr(value),
-            Raw::Float(number) => repr(&json!(number)),
-            Raw::Integer(number) => number.to_string(),
+            Raw::Boolean(truth) => if *truth { "TRUE" } else { "FALSE" }.into(),
+            Raw::Other(value) => repr(value).into(),
+            Raw::Float(number) => repr(&json!(number)).into(),
+            Raw::Integer(number) => number.to_string().into(),
             Raw::Decimal(text)
             | Raw::Text(text)
             | Raw::Date(text)
             | Raw::Time(text)
-            | Raw::DateTime(text) => text.clone(),
+            | Raw::DateTime(text) => Cow::Borrowed(text),
         })
     }
 
@@ -376,7 +401,7 @@ impl Raw {
             Raw::Boolean(truth) => truth.to_string(),
             Raw::Integer(number) => number.to_string(),
             Raw::Float(number) => json!(number).to_string(),
-            Raw::Decimal(text) => text.clone(),
+            Raw::Decimal(text) => text.to_string(),
             Raw::Text(text) | Raw::Date(text) | Raw::Time(text) => json!(text).to_string(),
             Raw::DateTime(text) => {
                 let (whole, decimals) = text.split_once('.').unwrap_or((text, "000"));

@@ -8,11 +8,15 @@
 //! | `select` | which assessments, and what else of them |
 //! | `table` | fields to tables with names and facts |
 //! | `load` | assessments to rows |
+//! | `document`, `parent`, `lines` | what rows are made of: documents, links to other tables, text of COPY |
 
 mod definer;
+mod document;
 mod field;
 mod instrument;
+mod lines;
 mod load;
+mod parent;
 mod select;
 mod table;
 

@@ -1,6 +1,5 @@
 //! The selector of an assessment: the columns that its query gives, and its records one by one.
 
-use std::collections::BTreeMap;
 use std::io;
 
 use rex_db::{Item, More, Session, Sink};
@@ -10,6 +9,7 @@ use rex_htsql::profile::Profile;
 use rex_htsql::{Params, Value, literal};
 use rex_yaml::Error;
 
+use super::document::Json;
 use super::field::{Field, Kind, Raw};
 use super::table::ASSESSMENT;
 use crate::definition::{Assessment, duplicates};
@@ -24,12 +24,12 @@ pub(super) struct Selection {
     columns: Vec<(String, Domain)>,
 }
 
-/// A record of a selector, by the names of its columns; identities are told as lists of labels.
-pub(super) type Selected = BTreeMap<String, Picked>;
+/// A record of a selector, in the order of its columns; identities are told as lists of labels.
+pub(super) type Selected = Vec<Picked>;
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Picked {
-    pub(super) raw: Raw,
+    pub(super) raw: Raw<'static>,
     /// The labels of an identity, nested ones in a row.
     pub(super) identity: Option<Vec<String>>,
 }
@@ -86,6 +86,11 @@ impl Selection {
         columns.map(|(name, domain)| Field::new(name, kind(domain), "")).collect()
     }
 
+    /// What a record has in the column of this name.
+    pub(super) fn pick<'a>(&self, selected: &'a Selected, name: &str) -> Option<&'a Picked> {
+        selected.get(self.columns.iter().position(|(known, _)| known == name)?)
+    }
+
     /// Runs the query and hands its records over, in portions.
     pub(super) fn each(
         &self,
@@ -107,7 +112,7 @@ impl Selection {
     fn picked(&self, record: Value) -> Selected {
         let Value::Record(values) = record else { return Selected::new() };
         let columns = self.columns.iter().zip(values);
-        columns.map(|((name, domain), value)| (name.clone(), picked(domain, &value))).collect()
+        columns.map(|((_, domain), value)| picked(domain, value)).collect()
     }
 }
 
@@ -125,27 +130,27 @@ fn kind(domain: &Domain) -> Kind {
     })
 }
 
-fn picked(domain: &Domain, value: &Value) -> Picked {
-    let text = || literal::plain_text(domain, value).unwrap_or_default();
+fn picked(domain: &Domain, value: Value) -> Picked {
+    let identity = match (domain, &value) {
+        (Domain::Identity(_), Value::Identity(_)) => Some(labels(domain, &value)),
+        _ => None,
+    };
+    let text = |value: &Value| literal::plain_text(domain, value).unwrap_or_default();
     let raw = match value {
         Value::Null => Raw::Null,
-        Value::Boolean(truth) => Raw::Boolean(*truth),
-        Value::Integer(number) => Raw::Integer(*number),
-        Value::Float(number) => Raw::Float(*number),
-        Value::Decimal(digits) => Raw::Decimal(digits.clone()),
-        Value::Text(text) => Raw::Text(text.clone()),
-        Value::Date(_) => Raw::Date(text()),
-        Value::Time(_) => Raw::Time(text()),
-        Value::DateTime(_) => Raw::DateTime(text().replace(' ', "T")),
-        Value::Json(text) => match serde_json::from_str(text) {
-            Ok(value) => Raw::of_json(&value),
-            Err(_) => Raw::Text(text.clone()),
+        Value::Boolean(truth) => Raw::Boolean(truth),
+        Value::Integer(number) => Raw::Integer(number),
+        Value::Float(number) => Raw::Float(number),
+        Value::Decimal(digits) => Raw::Decimal(digits.into()),
+        Value::Text(text) => Raw::Text(text.into()),
+        Value::Date(_) => Raw::Date(text(&value).into()),
+        Value::Time(_) => Raw::Time(text(&value).into()),
+        Value::DateTime(_) => Raw::DateTime(text(&value).replace(' ', "T").into()),
+        Value::Json(text) => match Json::read(&text).map(|json| Raw::of_json(&json).into_owned()) {
+            Ok(raw) => raw,
+            Err(_) => Raw::Text(text.into()),
         },
-        Value::Identity(_) | Value::Record(_) | Value::List(_) => Raw::Text(text()),
-    };
-    let identity = match (domain, value) {
-        (Domain::Identity(_), Value::Identity(_)) => Some(labels(domain, value)),
-        _ => None,
+        Value::Identity(_) | Value::Record(_) | Value::List(_) => Raw::Text(text(&value).into()),
     };
     Picked { raw, identity }
 }

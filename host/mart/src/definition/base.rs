@@ -2,7 +2,7 @@
 
 use rex_yaml::validate::{Field, Val};
 use rex_yaml::{Error, repr};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::name::{self, MAX_LENGTH};
@@ -21,7 +21,7 @@ pub struct Base {
     pub fixed_name: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BaseKind {
     /// An empty database.

@@ -1,5 +1,7 @@
 //! How marts are made, told and counted; what is left when one cannot be.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rex_mart::{Creation, Entry};
 use rex_yaml::validate::Input;
 use serde_json::json;
@@ -317,7 +319,7 @@ fn how_far_a_creation_is() {
     let entry = Entry::read(Input::Value(&entry)).unwrap();
     let creation = Creation::new(&app.settings, &app.definitions, &entry).unwrap();
     let mut fractions = Vec::new();
-    let made = creation.run(&mut |_, fraction| fractions.extend(fraction));
+    let made = creation.run(&mut |_, fraction| fractions.extend(fraction), &|| false);
     made.unwrap();
     let expected = [0.0, 1.0, 1.0, 2.0, 3.0, 4.0, 5.0].map(|step| step / 5.0);
     assert_eq!(fractions, expected);
@@ -377,4 +379,72 @@ fn selectors_that_are_wrong() {
         );
         assert!(app.inventory().is_empty() && app.databases().is_empty());
     }
+}
+
+#[test]
+fn a_creation_that_is_stopped_leaves_nothing() {
+    const KEY: i64 = 4711;
+    let scripts = json!([{"type": "sql", "script": format!("SELECT pg_advisory_lock({KEY})")}]);
+    let definitions = json!({"definitions": [
+        {"id": "waits", "post_deploy_scripts": scripts}, {"id": "stages"}]});
+    let Some(app) = App::with(&definitions, json!({})) else { return };
+    for (definition, last) in
+        [("waits", "SQL script #1..."), ("stages", "Executing Post-Deployment ETL...")]
+    {
+        let entry = json!({"owner": "test", "definition": definition});
+        let entry = Entry::read(Input::Value(&entry)).unwrap();
+        let creation = Creation::new(&app.settings, &app.definitions, &entry).unwrap();
+        let stops = AtomicBool::new(false);
+        // The lock is in the database that the script runs in.
+        let mut holder = None;
+        let mut name = String::new();
+        let mut tell = |line: &str, _| {
+            if let Some(database) = line.strip_prefix("Creating database: ") {
+                name = database.to_owned();
+            } else if line == "Executing Post-Deployment ETL..." && definition == "waits" {
+                let mut client = app.client(&name);
+                client.execute("SELECT pg_advisory_lock($1)", &[&KEY]).unwrap();
+                holder = Some(client);
+            }
+            if line == last {
+                stops.store(true, Ordering::Relaxed);
+            }
+        };
+        let made = creation.run(&mut tell, &|| stops.load(Ordering::Relaxed));
+        assert_eq!(
+            made.unwrap_err().to_string(),
+            format!("The creation was stopped\nWhile creating Mart database:\n    {definition}")
+        );
+        assert!(app.inventory().is_empty() && app.databases().is_empty());
+    }
+}
+
+#[test]
+fn assessments_are_loaded_all_or_none() {
+    let definition = json!({"id": "x", "assessments": [{"instrument": "mart1",
+        "selector": "/assessment{uid :as assessment_uid}\
+            .filter(instrumentversion.instrument='mart1')/:rexdb"}]});
+    let Some(app) = App::with(&json!({"definitions": [definition]}), json!({})) else { return };
+    let more = "INSERT INTO assessment (uid, subject_id, instrumentversion_id, status, data)
+        SELECT 'more' || n, a.subject_id, a.instrumentversion_id, a.status, $1
+        FROM generate_series($2::int, $3) AS n,
+            (SELECT a.* FROM assessment AS a JOIN instrumentversion AS v
+                ON v.id = a.instrumentversion_id
+             WHERE a.status = 'completed' AND v.uid LIKE 'mart1%' ORDER BY a.uid LIMIT 1) AS a";
+    let mut client = app.client(APPLICATION);
+    let good = r#"{"values": {"foo": {"value": "x\ty\\"}}}"#;
+    client.execute(more, &[&good, &1000, &2999]).unwrap();
+    let (log, made) = app.create(json!({"owner": "test", "definition": "x"}));
+    assert!(log.contains(&"...2008 Assessments loaded".to_owned()), "{}", log.join("\n"));
+    let count = "SELECT count(*) FROM mart1 WHERE foo = E'x\\ty\\\\'";
+    let row = app.client(&made.unwrap().name).query_one(count, &[]).unwrap();
+    assert_eq!(row.get::<_, i64>(0), 2000);
+
+    client.execute(more, &[&"{", &9999, &9999]).unwrap();
+    let entry = json!({"owner": "test", "definition": "x", "purge_on_failure": false});
+    let text = app.create(entry).1.unwrap_err();
+    assert!(text.contains("While loading Assessment:\n    more9999\n"), "{text}");
+    let kept = app.inventory().pop().unwrap();
+    let row = app.client(&kept.name).query_one("SELECT count(*) FROM mart1", &[]).unwrap();
+    assert_eq!((kept.status.as_str(), row.get::<_, i64>(0)), ("assessment", 0));
 }

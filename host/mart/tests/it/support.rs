@@ -88,7 +88,7 @@ impl App {
         let mut log = Vec::new();
         let made = Entry::read(Input::Value(&entry)).and_then(|entry| {
             let creation = Creation::new(&self.settings, &self.definitions, &entry)?;
-            creation.run(&mut |line, _| log.push(line.to_owned()))
+            creation.run(&mut |line, _| log.push(line.to_owned()), &|| false)
         });
         (log, made.map_err(|error| error.to_string()))
     }

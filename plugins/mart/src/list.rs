@@ -1,0 +1,139 @@
+//! `mart-list`: which marts there are, or which could be made. `mart-pin`: those that no quota purges.
+
+use std::io::Write;
+
+use rex_mart::{Definition, Inventory, Mart};
+use rex_plugin_api::serde_json::{Value, json};
+use rex_plugin_api::{Application, Command, Error, Result};
+
+use crate::application::{marts, rex};
+use crate::arguments::{Given, Opt};
+
+#[derive(Default)]
+pub(crate) struct List;
+
+const OPTIONS: [Opt; 4] = [
+    Opt { name: "owner", letter: Some('o'), takes_value: true },
+    Opt { name: "definition", letter: Some('d'), takes_value: true },
+    Opt { name: "definitions", letter: None, takes_value: false },
+    Opt { name: "json", letter: None, takes_value: false },
+];
+
+impl Command for List {
+    const ABOUT: &'static str = "list Mart databases, or their definitions";
+    const ARGUMENTS: &'static str =
+        "[--owner=OWNER…] [--definition=DEFINITION…] [--definitions] [--json]";
+    const HELP: &'static str = "\
+Lists marts by code, those in the making and those that failed and were kept among them.
+
+Options:
+  -o, --owner=OWNER            of this owner; may be repeated
+  -d, --definition=DEFINITION  of this definition; may be repeated
+      --definitions            what can be made, instead of what there is
+      --json                   an object a line
+
+The application is named as for other commands: --project, --require, --set, --config, --settings.";
+    const APPLICATION: bool = true;
+
+    fn run_in(&mut self, application: &Application, arguments: &[String]) -> Result<()> {
+        let given = Given::read("mart-list", &OPTIONS, &[], arguments)?;
+        let (settings, definitions) = marts(application)?;
+        let fits = |kind: &str, value: &str| !given.has(kind) || given.all(kind).contains(&value);
+        let rows: Vec<Value> = if given.has("definitions") {
+            if given.has("owner") {
+                return Err(Error::new("Definitions have no owner"));
+            }
+            let chosen = definitions.ids().into_iter().filter(|id| fits("definition", id));
+            chosen.filter_map(|id| Some(described(definitions.get(id)?))).collect()
+        } else {
+            let all = Inventory::open(&settings.database).and_then(|mut found| found.all());
+            let mut marts = all.map_err(rex)?;
+            marts.retain(|mart| fits("owner", &mart.owner) && fits("definition", &mart.definition));
+            marts.iter().map(Mart::json).collect()
+        };
+        let mut out = std::io::stdout().lock();
+        if given.has("json") {
+            rows.iter().try_for_each(|row| writeln!(out, "{row}"))?;
+            return Ok(());
+        }
+        let columns: &[&str] = match given.has("definitions") {
+            true => &["id", "label", "base", "parameters", "description"],
+            false => &[
+                "code",
+                "name",
+                "definition",
+                "owner",
+                "status",
+                "size",
+                "date_creation_started",
+                "pinned",
+            ],
+        };
+        table(&mut out, columns, &rows)
+    }
+}
+
+fn described(definition: &Definition) -> Value {
+    let parameter = |parameter: &rex_mart::Parameter| match &parameter.default {
+        Some(_) => format!("[{}]", parameter.name),
+        None => parameter.name.clone(),
+    };
+    json!({
+        "id": definition.id,
+        "label": definition.label,
+        "description": definition.description,
+        "base": definition.base.kind,
+        "target": definition.base.target,
+        "fixed_name": definition.base.fixed_name,
+        "parameters": definition.parameters.iter().map(parameter).collect::<Vec<_>>(),
+    })
+}
+
+/// Fields of objects as a table for people.
+fn table(out: &mut impl Write, columns: &[&str], rows: &[Value]) -> Result<()> {
+    let cell = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => String::new(),
+        Value::Bool(true) => "yes".to_owned(),
+        Value::String(text) => text.lines().next().unwrap_or_default().to_owned(),
+        Value::Array(items) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
+        other => other.to_string(),
+    };
+    let head = columns.iter().map(|column| column.to_uppercase().replace("DATE_CREATION_", ""));
+    let body = rows.iter().map(|row| columns.iter().map(|name| cell(&row[*name])).collect());
+    let lines: Vec<Vec<String>> = std::iter::once(head.collect()).chain(body).collect();
+    let width = |at: usize| lines.iter().map(|line| line[at].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    for line in &lines {
+        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+pub(crate) struct Pin;
+
+const PIN_OPTIONS: [Opt; 1] = [Opt { name: "undo", letter: Some('u'), takes_value: false }];
+
+impl Command for Pin {
+    const ABOUT: &'static str = "keep a Mart database whatever the quota";
+    const ARGUMENTS: &'static str = "CODE | NAME [--undo]";
+    const HELP: &'static str = "\
+Pins the mart with this code, or whose database has this name: it is not purged when its owner has more
+marts than the quota allows. Once all of them are pinned no other is made.
+
+Options:
+  -u, --undo  pinned no more
+
+The application is named as for other commands: --project, --require, --set, --config, --settings.";
+    const APPLICATION: bool = true;
+
+    fn run_in(&mut self, application: &Application, arguments: &[String]) -> Result<()> {
+        let given = Given::read("mart-pin", &PIN_OPTIONS, &["code-name"], arguments)?;
+        let (settings, _) = marts(application)?;
+        let mut inventory = Inventory::open(&settings.database).map_err(rex)?;
+        let word = given.words.first().map_or("", String::as_str);
+        let mart = Mart::find(&mut inventory, word).map_err(rex)?;
+        inventory.pin(mart.code, !given.has("undo")).map_err(rex)
+    }
+}
