@@ -153,7 +153,7 @@ pub fn task(name: &str, number: u64) -> NewTask {
 }
 
 /// A task of queue `foo` and payload `{"n": N}`.
-fn with(number: u64, attributes: Attributes) -> NewTask {
+pub fn with(number: u64, attributes: Attributes) -> NewTask {
     NewTask { attributes, ..task("foo", number) }
 }
 

@@ -12,8 +12,8 @@
 //! finished by it afterwards, whatever its connection does (the fence). An owner that was taken
 //! over registers again under a new number.
 //!
-//! `address.rs`, `tls.rs`, `connect.rs`: to the server. `session.rs`: one connection and its
-//! statements. `schema.rs`, `additions.rs`: the tables. `tasks.rs`: submit and lists. `claims.rs`,
+//! `address.rs`, `tls.rs`, `connect.rs`: to the server. `line.rs`, `session.rs`: one connection
+//! and its statements. `schema.rs`, `additions.rs`: the tables. `tasks.rs`: submit and lists. `claims.rs`,
 //! `marks.rs`, `finish.rs`, `dead.rs`: the road of a task. `schedules.rs`: what was due. `owners.rs`:
 //! who lives. `watch.rs`: word of new tasks.
 
@@ -24,6 +24,7 @@ mod connect;
 mod dead;
 mod failure;
 mod finish;
+mod line;
 mod locks;
 mod marks;
 mod owners;
@@ -35,7 +36,7 @@ mod types;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
@@ -76,8 +77,6 @@ pub struct Pgsql {
     keyed: HashSet<ClaimId>,
     /// Claims that were made under a limit of tasks in flight.
     limited: HashMap<ClaimId, QueueName>,
-    /// Queues whose last claim got all that it asked for.
-    plenty: HashSet<QueueName>,
     marks: Marks,
 }
 
@@ -101,7 +100,6 @@ impl Pgsql {
             taken: Vec::new(),
             keyed: HashSet::new(),
             limited: HashMap::new(),
-            plenty: HashSet::new(),
             marks: Marks::default(),
         };
         pgsql.with_session(|_, _| Ok(()))?;
@@ -216,7 +214,10 @@ impl Transport for Pgsql {
     }
 
     fn next_due(&mut self, queue: &QueueName) -> Result<Option<Duration>, TransportError> {
-        self.with_session(|_, session| tasks::next_due(session, queue))
+        self.with_session(|pgsql, session| {
+            let look = pgsql.marks.look(queue, 0, Instant::now());
+            tasks::next_due(session, queue, look.due())
+        })
     }
 
     fn finish(&mut self, finished: &[Finished]) -> Result<Vec<TaskId>, TransportError> {

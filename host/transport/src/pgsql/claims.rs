@@ -11,10 +11,75 @@ use serde_json::Value;
 
 use super::Pgsql;
 use super::failure::Trouble;
-use super::marks::{Look, Took};
-use super::session::Session;
-use super::types::{JsonText, Micros};
+use super::locks::queue_key;
+use super::marks::{Look, Seen, Snapshot, Took};
+use super::session::{LOCK, Session};
+use super::types::{JsonText, Micros, Moment};
 use crate::{Attributes, Claim, ClaimId, ClaimedTask, Payload, QueueName, TaskId, Timestamp, Want};
+
+/// How many tasks may be claimed, as parts of a statement: none from a paused queue, nor over a
+/// connection that is not ours.
+macro_rules! room {
+    () => {
+        "live AS MATERIALIZED (
+    SELECT id, size - cardinality(done) AS tasks
+    FROM asynctask.rex_claims
+    WHERE $7::bigint IS NOT NULL AND queue_name = $1 AND id >= $8
+), room AS MATERIALIZED (
+    SELECT CASE
+        WHEN pg_backend_pid() <> $6
+            OR EXISTS (SELECT FROM asynctask.rex_queues WHERE queue_name = $1 AND paused)
+        THEN 0
+        ELSE greatest(0, least($2, $7 - coalesce((SELECT sum(tasks) FROM live), 0)))::bigint
+    END AS most
+)"
+    };
+}
+
+/// The spans of a look, in order.
+macro_rules! spans {
+    ($priorities:literal, $ids:literal, $before:literal) => {
+        concat!(
+            "unnest(",
+            $priorities,
+            "::smallint[], ",
+            $ids,
+            "::bigint[], ",
+            $before,
+            "::integer[]) WITH ORDINALITY AS span (priority, id, before, place)"
+        )
+    };
+}
+
+/// Which tasks of a queue are in one.
+macro_rules! in_span {
+    () => {
+        "tasks.queue_name = $1 AND tasks.due IS NULL
+                AND (tasks.priority, tasks.id) > (span.priority, span.id)
+                AND tasks.priority < span.before"
+    };
+}
+
+/// The claimable tasks of a queue that have one of these ids. They are found before it is asked
+/// whether they are the queue's, else the planner might go through all that the queue has.
+macro_rules! by_id {
+    ($ids:literal) => {
+        concat!(
+            "(SELECT * FROM asynctask.rex_tasks WHERE id = ANY (",
+            $ids,
+            "::bigint[]) OFFSET 0) AS known
+            WHERE queue_name = $1 AND due IS NULL"
+        )
+    };
+}
+
+/// What a statement can see.
+macro_rules! snapshot {
+    () => {
+        "ARRAY(SELECT txid_snapshot_xip(txid_current_snapshot())),
+    txid_snapshot_xmax(txid_current_snapshot())"
+    };
+}
 
 /// A batch that was just moved out of the queue.
 struct Moved {
@@ -41,26 +106,29 @@ impl Pgsql {
         if want.tasks == 0 {
             return Ok(None);
         }
-        let look = self.marks.look(queue, Instant::now());
-        // After a full batch there is more, most likely.
-        if !self.plenty.remove(queue) && !has_some(session, queue, look)? {
-            self.marks.found_nothing(queue, look, Instant::now());
+        let begun = Instant::now();
+        let look = self.marks.look(queue, want.tasks, begun);
+        let seen = see(session, queue, &look)?;
+        self.marks.saw(queue, &look, &seen, Instant::now());
+        let merge = seen.ours || seen.is_due();
+        if !seen.theirs && !merge {
             return Ok(None);
         }
-        let moved = match self.move_out(session, queue, want, look) {
+        if seen.is_due() {
+            let woken = wake_due(session, queue, look.due())?;
+            self.marks.woke(queue, woken);
+        }
+        let look = self.marks.look(queue, want.tasks, begun);
+        let moved = match self.move_out(session, queue, want, &look, merge) {
             // The owner's row is gone: this host was taken for dead. It lives, so it starts anew.
             Err(trouble) if trouble.has_code(&SqlState::FOREIGN_KEY_VIOLATION) => {
-                session.roll_back()?;
                 self.register_again(session)?;
-                self.move_out(session, queue, want, look)?
+                self.move_out(session, queue, want, &look, merge)?
             }
             moved => moved?,
         };
         let Some(Moved { claim, keyed, took }) = moved else { return Ok(None) };
-        self.marks.took(queue, look, took, Instant::now());
-        if claim.tasks.len() == want.tasks {
-            self.plenty.insert(queue.clone());
-        }
+        self.marks.took(queue, &look, &took, Instant::now());
         if keyed {
             self.keyed.insert(claim.id);
         }
@@ -71,29 +139,34 @@ impl Pgsql {
         Ok(Some(claim))
     }
 
+    /// Claims, from both tables or from the original's alone.
     fn move_out(
         &self,
         session: &mut Session,
         queue: &QueueName,
         want: &Want,
-        look: Look,
+        look: &Look,
+        merge: bool,
     ) -> Result<Option<Moved>, Trouble> {
-        /// `$1` queue, `$2` at most, `$3` owner, `$4` ids above, `$5` bytes. One row or none: claim,
+        /// `$1` queue, `$2` at most, `$3` owner, `$4` ids above, `$5` bytes, `$6` our server process,
+        /// `$7` most in flight or NULL, `$8` claims that may be alive from. One row or none: claim,
         /// ids, submitted, attempts, payloads, oldest first; priorities, histories, whether a task
-        /// has a key; the last id of the original's table and the snapshot. The ids are found by a
-        /// sub-select of its own so that the plan is always the one by index. No row locks: the
-        /// queue's lock is held, and who deletes a row without it is waited for by the DELETE
-        /// itself. A payload's length is known without reading what is kept out of line.
-        const MOVE: &str = "
-WITH page AS (
+        /// has a key; the last id of the original's table; ids and priorities of the other; the
+        /// snapshot; the oldest claim alive, where that counts. The ids are found by a sub-select of
+        /// its own so that the plan is always the one by index. No row locks: the queue's lock is
+        /// held, and who deletes a row without it is waited for by the DELETE itself. A payload's
+        /// length is known without reading what is kept out of line.
+        const MOVE: &str = concat!(
+            "WITH ",
+            room!(),
+            ", page AS (
     SELECT id, sum(bytes) OVER (ORDER BY id) - bytes AS before
     FROM (
         SELECT id, octet_length(payload::text) AS bytes
         FROM asynctask.asynctask_queue
         WHERE queue_name = $1 AND id > $4
-            AND NOT EXISTS (SELECT FROM asynctask.rex_queues WHERE queue_name = $1 AND paused)
         ORDER BY id
-        LIMIT $2
+        LIMIT (SELECT most FROM room)
     ) AS oldest
 ), taken AS (
     DELETE FROM asynctask.asynctask_queue
@@ -106,32 +179,52 @@ SELECT $3, $1, count(*), array_agg(id), array_agg(payload), array_agg(date_submi
 FROM (SELECT * FROM taken ORDER BY id) AS sorted
 HAVING count(*) > 0
 RETURNING id, ids, dates::timestamptz[], attempts, payloads, priorities, histories, keyed,
-    ids[size], txid_snapshot_xmin(txid_current_snapshot()),
-    txid_snapshot_xmax(txid_current_snapshot())";
-        /// As `MOVE`, from both tables.
-        const MERGE: &str = "
-WITH page AS (
+    ids[size], NULL::bigint[], NULL::smallint[], ",
+            snapshot!(),
+            ",
+    CASE WHEN $7 IS NOT NULL THEN coalesce((SELECT min(live.id) FROM live), id) END"
+        );
+        /// As `MOVE`, from both tables; of ours `$9` priorities and `$10` ids above, `$11` priorities
+        /// before, of each span, and `$12` ids that no span has.
+        const MERGE: &str = concat!(
+            "WITH ",
+            room!(),
+            ", page AS (
     SELECT id, ours, sum(bytes) OVER (ORDER BY priority, id) - bytes AS before
     FROM (
         (
             SELECT id, 0::smallint AS priority, false AS ours, octet_length(payload::text) AS bytes
             FROM asynctask.asynctask_queue
             WHERE queue_name = $1 AND id > $4
-                AND NOT EXISTS (SELECT FROM asynctask.rex_queues WHERE queue_name = $1 AND paused)
             ORDER BY id
-            LIMIT $2
+            LIMIT (SELECT most FROM room)
+        )
+        UNION ALL
+        (
+            SELECT task.id, task.priority, true, task.bytes
+            FROM ",
+            spans!("$9", "$10", "$11"),
+            ", LATERAL (
+                SELECT id, priority, octet_length(payload::text) AS bytes
+                FROM asynctask.rex_tasks AS tasks
+                WHERE ",
+            in_span!(),
+            "
+                ORDER BY priority, id
+                LIMIT $2
+            ) AS task
+            ORDER BY span.place, task.priority, task.id
+            LIMIT (SELECT most FROM room)
         )
         UNION ALL
         (
             SELECT id, priority, true, octet_length(payload::text)
-            FROM asynctask.rex_tasks
-            WHERE queue_name = $1 AND due IS NULL
-                AND NOT EXISTS (SELECT FROM asynctask.rex_queues WHERE queue_name = $1 AND paused)
-            ORDER BY priority, id
-            LIMIT $2
+            FROM ",
+            by_id!("$12"),
+            "
         )
         ORDER BY priority, id
-        LIMIT $2
+        LIMIT (SELECT most FROM room)
     ) AS first
 ), theirs AS (
     DELETE FROM asynctask.asynctask_queue
@@ -156,29 +249,36 @@ FROM (
 ) AS sorted
 HAVING count(*) > 0
 RETURNING id, ids, dates::timestamptz[], attempts, payloads, priorities, histories, keyed,
-    (SELECT max(id) FROM theirs), txid_snapshot_xmin(txid_current_snapshot()),
-    txid_snapshot_xmax(txid_current_snapshot())";
-        session.transaction(|session| {
-            let ready = session.lock_to_claim(&self.address, queue)?;
-            let merge = ready && wake_due(session, queue)?;
-            let room = match want.in_flight {
-                Some(limit) => limit.saturating_sub(count_in_flight(session, queue)?),
-                None => want.tasks,
-            };
-            if room == 0 {
-                return Ok(None);
-            }
-            let sql = if merge { MERGE } else { MOVE };
-            let (max, bytes) = (integer(want.tasks.min(room)), integer(want.bytes));
-            let values: [&(dyn ToSql + Sync); 5] =
-                [&queue.as_str(), &max, &self.owner, &look.above, &bytes];
-            let rows = session.rows(sql, &values)?;
-            Ok(rows.first().map(|row| Moved {
-                claim: claim(row, queue),
-                keyed: row.get(7),
-                took: Took { last: row.get(8), oldest: row.get(9), next: row.get(10) },
-            }))
-        })
+    (SELECT max(id) FROM theirs), (SELECT array_agg(id) FROM ours),
+    (SELECT array_agg(priority) FROM ours), ",
+            snapshot!(),
+            ",
+    CASE WHEN $7 IS NOT NULL THEN coalesce((SELECT min(live.id) FROM live), id) END"
+        );
+        let name = queue.as_str();
+        let lock: [&(dyn ToSql + Sync); 2] = [&self.address.master_lock, &queue_key(name)];
+        let (max, bytes) = (integer(want.tasks), integer(want.bytes));
+        let in_flight = want.in_flight.map(integer);
+        let (theirs, spans) = (look.theirs(), look.spans());
+        let values: [&(dyn ToSql + Sync); 12] = [
+            &name,
+            &max,
+            &self.owner,
+            &theirs,
+            &bytes,
+            &session.backend.clone(),
+            &in_flight,
+            &look.oldest_claim,
+            &spans.priorities,
+            &spans.ids,
+            &spans.before,
+            &look.woken,
+        ];
+        let (sql, values) = if merge { (MERGE, &values[..]) } else { (MOVE, &values[..8]) };
+        let replies = session.together(&[(LOCK, &lock), (sql, values)])?;
+        let [lock, moved] = &replies[..] else { return Ok(None) };
+        lock.iter().try_for_each(|row| session.is_ours(&self.address, row))?;
+        Ok(moved.first().map(|row| moved_out(row, queue, want, merge)))
     }
 
     /// Reads what this owner holds: after a reconnection nobody knows how the last call ended.
@@ -211,49 +311,111 @@ ORDER BY id";
     }
 }
 
-/// Whether any task waits: asked without the lock, so that polling an empty queue holds nobody up.
-fn has_some(session: &mut Session, queue: &QueueName, look: Look) -> Result<bool, Trouble> {
-    /// `$1` queue, `$2` ids above.
-    const SOME: &str = "
-SELECT EXISTS (SELECT FROM asynctask.asynctask_queue WHERE queue_name = $1 AND id > $2)
-    OR EXISTS (SELECT FROM asynctask.rex_tasks WHERE queue_name = $1 AND due IS NULL)
-    OR EXISTS (
-        SELECT FROM asynctask.rex_tasks WHERE queue_name = $1 AND due <= clock_timestamp()
-    )";
-    Ok(session.one(SOME, &[&queue.as_str(), &look.above])?.get(0))
+/// A claim as its statement returned it.
+fn moved_out(row: &Row, queue: &QueueName, want: &Want, merge: bool) -> Moved {
+    let claim = claim(row, queue);
+    let priorities: Option<Vec<i16>> = row.get(5);
+    let bytes: usize = claim.tasks.iter().map(|task| task.payload.len()).sum();
+    let is_all = claim.tasks.len() < want.tasks && bytes < want.bytes && want.in_flight.is_none();
+    let end = claim.tasks.last().filter(|_| !is_all).map(|task| {
+        (priorities.and_then(|priorities| priorities.last().copied()).unwrap_or(0), task.id.0)
+    });
+    let ids: Option<Vec<i64>> = row.get(9);
+    let theirs: Option<Vec<i16>> = row.get(10);
+    let ours = theirs.unwrap_or_default().into_iter().zip(ids.unwrap_or_default());
+    let took = Took {
+        theirs: row.get(8),
+        ours: merge.then(|| ours.collect()),
+        end,
+        snapshot: snapshot(row, 11),
+        oldest_claim: row.get(13),
+    };
+    Moved { claim, keyed: row.get(7), took }
 }
 
-/// Makes tasks claimable whose time has come; whether any of `rex_tasks` is. A bounded number at a
-/// time: the queue's lock is held.
-fn wake_due(session: &mut Session, queue: &QueueName) -> Result<bool, Trouble> {
-    /// `$1` queue.
+/// Of two columns.
+fn snapshot(row: &Row, column: usize) -> Snapshot {
+    Snapshot { running: row.get(column), next: row.get(column + 1) }
+}
+
+/// What waits: asked without the lock, so that polling an empty queue holds nobody up.
+fn see(session: &mut Session, queue: &QueueName, look: &Look) -> Result<Seen, Trouble> {
+    /// `$1` queue, `$2` ids above; of ours `$3` priorities and `$4` ids above, `$5` priorities
+    /// before, of each span, and `$6` ids that no span has; `$7` and `$8` due after. Whether there is
+    /// any of each table, the first that waits for its time, the time, the snapshot.
+    const SEE: &str = concat!(
+        "
+SELECT EXISTS (SELECT FROM asynctask.asynctask_queue WHERE queue_name = $1 AND id > $2),
+    EXISTS (
+        SELECT
+        FROM ",
+        spans!("$3", "$4", "$5"),
+        ", LATERAL (
+            SELECT FROM asynctask.rex_tasks AS tasks WHERE ",
+        in_span!(),
+        " LIMIT 1
+        ) AS task
+    )
+    OR EXISTS (SELECT FROM ",
+        by_id!("$6"),
+        "),
+    next.due, next.id, now(), ",
+        snapshot!(),
+        "
+FROM (SELECT) AS one
+LEFT JOIN LATERAL (
+    SELECT due, id
+    FROM asynctask.rex_tasks
+    WHERE queue_name = $1 AND due IS NOT NULL AND (due, id) > ($7, $8)
+    ORDER BY due, id
+    LIMIT 1
+) AS next ON true"
+    );
+    let (spans, (due, id)) = (look.spans(), look.due());
+    let values: [&(dyn ToSql + Sync); 8] = [
+        &queue.as_str(),
+        &look.theirs(),
+        &spans.priorities,
+        &spans.ids,
+        &spans.before,
+        &look.woken,
+        &due,
+        &id,
+    ];
+    let row = session.one(SEE, &values)?;
+    let due: Option<Moment> = row.get(2);
+    Ok(Seen {
+        theirs: row.get(0),
+        ours: row.get(1),
+        due: due.zip(row.get(3)),
+        now: row.get(4),
+        snapshot: snapshot(&row, 5),
+    })
+}
+
+/// Makes tasks claimable whose time has come, a bounded number at a time: priorities and ids.
+fn wake_due(
+    session: &mut Session,
+    queue: &QueueName,
+    (due, id): (Moment, i64),
+) -> Result<Vec<(i16, i64)>, Trouble> {
+    /// The change may be lost: it is made again.
+    const SOON: &str = "SELECT set_config('synchronous_commit', 'off', true)";
+    /// `$1` queue, `$2` and `$3` due after.
     const WAKE: &str = "
-WITH woken AS (
-    UPDATE asynctask.rex_tasks
-    SET due = NULL
-    WHERE id = ANY (ARRAY(
-        SELECT id
-        FROM asynctask.rex_tasks
-        WHERE queue_name = $1 AND due <= clock_timestamp()
-        ORDER BY due
-        LIMIT 1000
-    ))
-    RETURNING id
-)
-SELECT EXISTS (SELECT FROM woken)
-    OR EXISTS (SELECT FROM asynctask.rex_tasks WHERE queue_name = $1 AND due IS NULL)";
-    Ok(session.one(WAKE, &[&queue.as_str()])?.get(0))
-}
-
-/// Tasks of a queue that any owner has.
-fn count_in_flight(session: &mut Session, queue: &QueueName) -> Result<usize, Trouble> {
-    /// `$1` queue.
-    const COUNT: &str = "
-SELECT coalesce(sum(size - cardinality(done)), 0)
-FROM asynctask.rex_claims
-WHERE queue_name = $1";
-    let count: i64 = session.one(COUNT, &[&queue.as_str()])?.get(0);
-    Ok(usize::try_from(count).unwrap_or_default())
+UPDATE asynctask.rex_tasks
+SET due = NULL
+WHERE id = ANY (ARRAY(
+    SELECT id
+    FROM asynctask.rex_tasks
+    WHERE queue_name = $1 AND due IS NOT NULL AND (due, id) > ($2, $3)
+        AND due <= (SELECT clock_timestamp())
+    ORDER BY due, id
+    LIMIT 1000
+))
+RETURNING priority, id";
+    let replies = session.together(&[(SOON, &[]), (WAKE, &[&queue.as_str(), &due, &id])])?;
+    Ok(replies.iter().skip(1).flatten().map(|row| (row.get(0), row.get(1))).collect())
 }
 
 fn integer(number: usize) -> i64 {

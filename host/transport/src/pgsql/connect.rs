@@ -1,27 +1,43 @@
-//! Connecting with the blocking driver, and the original's error around libpq's words.
+//! Connecting, with the blocking driver or for several statements at once, and the original's error
+//! around libpq's words.
 
-use postgres::error::SqlState;
+use postgres::error::{DbError, SqlState};
 use postgres::{Client, Config, Error, NoTls};
+use rex_pg::{Attempt, ConnectError};
 
 use super::address::Address;
+use super::line::Line;
 use crate::{Kind, TransportError};
 
 /// Opens a connection.
 ///
 /// # Errors
 /// What libpq would have said.
-pub fn open(server: &rex_pg::Address) -> Result<Client, rex_pg::ConnectError> {
-    let mut attempts = server.attempts();
-    while let Some(attempt) = attempts.next() {
+pub fn open(server: &rex_pg::Address) -> Result<Client, ConnectError> {
+    attempt(server, |attempt| {
         let mut config = Config::from(attempt.config);
-        // What an additive script would print ("already exists, skipping") is of no use here.
-        config.notice_callback(|notice| tracing::debug!("PostgreSQL: {}", notice.message()));
-        let connected = match attempt.connector {
+        config.notice_callback(|notice| tell(&notice));
+        match attempt.connector {
             Some(connector) => config.connect(connector),
             None => config.connect(NoTls),
-        };
-        match connected {
-            Ok(client) => return Ok(client),
+        }
+    })
+}
+
+/// What an additive script would print ("already exists, skipping") is of no use here.
+pub(super) fn tell(notice: &DbError) {
+    tracing::debug!("PostgreSQL: {}", notice.message());
+}
+
+/// The first connection that can be made.
+fn attempt<C>(
+    server: &rex_pg::Address,
+    connect: impl Fn(Attempt) -> Result<C, Error>,
+) -> Result<C, ConnectError> {
+    let mut attempts = server.attempts();
+    while let Some(attempt) = attempts.next() {
+        match connect(attempt) {
+            Ok(connection) => return Ok(connection),
             Err(error) => attempts.failed(error),
         }
     }
@@ -29,10 +45,15 @@ pub fn open(server: &rex_pg::Address) -> Result<Client, rex_pg::ConnectError> {
 }
 
 pub(super) fn connect(address: &Address) -> Result<Client, TransportError> {
-    let error = match open(&address.server) {
-        Ok(client) => return Ok(client),
-        Err(error) => error,
-    };
+    open(&address.server).map_err(say)
+}
+
+pub(super) fn line(address: &Address) -> Result<Line, TransportError> {
+    let runtime = Line::runtime()?;
+    attempt(&address.server, |attempt| Line::connect(&runtime, attempt)).map_err(say)
+}
+
+fn say(error: ConnectError) -> TransportError {
     let kind = match error.source.as_ref().and_then(Error::code) {
         // Wrong password, no such database, no rights: a person must act.
         Some(code) if code.code().starts_with("28") || code.code().starts_with("3D") => {
@@ -48,8 +69,8 @@ pub(super) fn connect(address: &Address) -> Result<Client, TransportError> {
         .collect();
     let text = format!("Failed to connect to the Postgres server:\n{}", indented.join("\n"));
     let said = TransportError::new(kind, text);
-    Err(match error.source {
+    match error.source {
         Some(error) => said.with_source(error),
         None => said,
-    })
+    }
 }

@@ -1,99 +1,310 @@
-//! How far into a queue's index all is known to be taken, so that a claim does not step over the
+//! How far into a queue's indexes all is known to be taken, so that a claim does not step over the
 //! dead rows of those before it: they stay as long as any session holds an old snapshot.
 //!
+//! The original's table has one mark, an id. Tasks with attributes have one for each priority, since
+//! an urgent one may come at any time: a claim looks above each mark and into what is between them.
+//! Those that wait for their time have one too, a moment; whoever makes some of them claimable
+//! remembers which, for their ids may be below a mark.
+//!
 //! Below a mark something may still turn up: a row whose transaction took its id early and commits
-//! late, a task that was put back, a sequence that was set back by hand. Late commits are known
-//! from the transactions in progress: a mark is believed once all that ran when it was made have
-//! ended. Everything else is found by a pass from the start now and then, as often as it is cheap.
+//! late, a task that was put back or that another host made claimable, a sequence that was set back
+//! by hand. Late commits are known from the transactions in progress: a mark is believed once all
+//! that ran when it was made have ended. Everything else is found by a pass from the start now and
+//! then, as often as it is cheap.
 
-use std::collections::{HashMap, VecDeque};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use super::types::Moment;
 use crate::QueueName;
 
 /// Full passes may take this part of the time.
 const SHARE: u32 = 20;
 /// And are made no oftener than this.
 const OFTENEST: Duration = Duration::from_millis(500);
-/// How long a transaction in progress may keep a mark from being believed.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a transaction in progress may keep marks from being believed.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Priorities of a queue that have marks; a look costs a little for each.
+const PRIORITIES: usize = 100;
+/// Tasks that were made claimable and are remembered; with more, it is looked from the start.
+const WOKEN: usize = 4096;
 
 /// The marks of all queues.
 #[derive(Debug, Default)]
-pub(super) struct Marks(HashMap<QueueName, Mark>);
+pub(super) struct Marks {
+    queues: HashMap<QueueName, Queue>,
+    /// Transactions in progress, each with when it was first seen.
+    running: HashMap<i64, Instant>,
+}
 
 #[derive(Debug, Default)]
-struct Mark {
-    /// All ids up to here are taken.
-    low: i64,
-    /// Ids to be believed, each with the first transaction id after it and when it was made.
-    coming: VecDeque<(i64, i64, Instant)>,
+struct Queue {
+    theirs: Mark<i64>,
+    /// By priority.
+    ours: BTreeMap<i16, Mark<i64>>,
+    /// Where nothing waits for its time any more; a moment may have several tasks.
+    due: Mark<(Moment, i64)>,
+    /// Made claimable by this host, and not yet claimed by it: priority and id.
+    woken: BTreeSet<(i16, i64)>,
+    /// The oldest claim that was alive at the last claim under a limit of tasks in flight.
+    oldest_claim: i64,
+}
+
+/// All up to here are taken.
+#[derive(Debug)]
+struct Mark<V> {
+    low: Option<V>,
+    /// To be believed, ascending, each with the first transaction id after it.
+    coming: VecDeque<(V, i64)>,
     /// When the next look from the start is due; at once, at first.
     full_at: Option<Instant>,
 }
 
-/// A look into a queue that is under way.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Look {
-    /// Ids above this are looked at.
-    pub(super) above: i64,
-    begun: Instant,
+impl<V> Default for Mark<V> {
+    fn default() -> Mark<V> {
+        Mark { low: None, coming: VecDeque::new(), full_at: None }
+    }
 }
 
-/// What a claim took of the original's table.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Took {
-    /// The last id, if any.
-    pub(super) last: Option<i64>,
-    /// The snapshot's oldest transaction in progress, and the first after all.
-    pub(super) oldest: i64,
+/// How a look ended: what it could see, and when to look from the start again.
+struct Ending {
+    /// The first transaction in progress that counts.
+    oldest: i64,
+    /// The first after all.
+    next: i64,
+    again: Instant,
+}
+
+impl<V: Copy + Ord> Mark<V> {
+    /// Above what to look now; `None`: from the start.
+    fn above(&self, now: Instant) -> Option<V> {
+        self.low.filter(|_| self.full_at.is_some_and(|at| now < at))
+    }
+
+    /// A look that began `above` has seen everything up to `end` (`None`: all there is), and all
+    /// up to `last` is taken.
+    fn looked(&mut self, above: Option<V>, end: Option<V>, last: Option<V>, ending: &Ending) {
+        let passed = |value: V| end.is_none_or(|end| value <= end);
+        if let Some(last) = last {
+            if self.low.is_some_and(|low| last < low) {
+                // There may be more below than a single look takes: go up from here again.
+                self.low = None;
+            }
+            self.coming.retain(|(value, _)| *value <= last);
+            self.coming.push_back((last, ending.next));
+        }
+        while let Some((value, next)) = self.coming.front().copied()
+            && next <= ending.oldest
+            && passed(value)
+        {
+            self.low = self.low.max(Some(value));
+            self.coming.pop_front();
+        }
+        if above.is_none() && self.low.is_none_or(passed) {
+            self.full_at = Some(ending.again);
+        }
+    }
+}
+
+/// A look into a queue that is under way: above what; `None`: from the start.
+#[derive(Debug, Clone)]
+pub(super) struct Look {
+    /// Ids of the original's table.
+    theirs: Option<i64>,
+    /// Ids of the priorities that have marks.
+    ours: BTreeMap<i16, Option<i64>>,
+    /// Of those that wait for their time.
+    due: Option<(Moment, i64)>,
+    /// Ids of tasks that were made claimable and are in no span.
+    pub(super) woken: Vec<i64>,
+    /// Claims before this one are ended.
+    pub(super) oldest_claim: i64,
+    pub(super) begun: Instant,
+}
+
+/// Ranges of priorities and ids, ascending: after a priority and id, and before a priority.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Spans {
+    pub(super) priorities: Vec<i16>,
+    pub(super) ids: Vec<i64>,
+    pub(super) before: Vec<i32>,
+}
+
+impl Look {
+    pub(super) fn theirs(&self) -> i64 {
+        self.theirs.unwrap_or(0)
+    }
+
+    /// The ranges above the marks, and those between.
+    pub(super) fn spans(&self) -> Spans {
+        let marks = self.ours.iter().map(|(priority, above)| (*priority, *above));
+        let starts = [(i16::MIN, None)].into_iter().chain(marks);
+        let (priorities, ids): (Vec<i16>, Vec<i64>) =
+            starts.map(|(priority, above)| (priority, above.unwrap_or(i64::MIN))).unzip();
+        let ends = priorities.iter().skip(1).map(|priority| i32::from(*priority));
+        let before = ends.chain([i32::from(i16::MAX) + 1]).collect();
+        Spans { priorities, ids, before }
+    }
+
+    pub(super) fn due(&self) -> (Moment, i64) {
+        self.due.unwrap_or((Moment::FIRST, i64::MIN))
+    }
+}
+
+/// Which transactions a statement could see.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    pub(super) running: Vec<i64>,
+    /// The first after all.
     pub(super) next: i64,
 }
 
+/// What a look has seen.
+#[derive(Debug)]
+pub(super) struct Seen {
+    /// In the original's table.
+    pub(super) theirs: bool,
+    /// With attributes, claimable.
+    pub(super) ours: bool,
+    /// The first of those that wait for their time.
+    pub(super) due: Option<(Moment, i64)>,
+    /// When the look began, by the server's clock.
+    pub(super) now: Moment,
+    pub(super) snapshot: Snapshot,
+}
+
+impl Seen {
+    /// Whether tasks are to be made claimable.
+    pub(super) fn is_due(&self) -> bool {
+        self.due.is_some_and(|(due, _)| due <= self.now)
+    }
+}
+
+/// What a claim took.
+#[derive(Debug)]
+pub(super) struct Took {
+    /// The last id of the original's table, if any.
+    pub(super) theirs: Option<i64>,
+    /// Priorities and ids of tasks with attributes, if such were looked at.
+    pub(super) ours: Option<Vec<(i16, i64)>>,
+    /// Priority and id of the last task, unless there were no more.
+    pub(super) end: Option<(i16, i64)>,
+    pub(super) snapshot: Snapshot,
+    /// The oldest claim that is alive, if that was looked at.
+    pub(super) oldest_claim: Option<i64>,
+}
+
+impl Took {
+    /// Up to which id everything of a priority was seen.
+    fn end(&self, priority: i16) -> Option<i64> {
+        let (last, id) = self.end?;
+        match priority.cmp(&last) {
+            Ordering::Less => None,
+            Ordering::Equal => Some(id),
+            Ordering::Greater => Some(i64::MIN),
+        }
+    }
+}
+
 impl Marks {
-    /// From where to look now.
-    pub(super) fn look(&self, queue: &QueueName, now: Instant) -> Look {
-        let mark = self.0.get(queue).filter(|mark| mark.full_at.is_some_and(|at| now < at));
-        Look { above: mark.map_or(0, |mark| mark.low), begun: now }
+    /// From where to look now, for at most so many tasks.
+    pub(super) fn look(&self, queue: &QueueName, tasks: usize, now: Instant) -> Look {
+        let unknown = Queue::default();
+        let queue = self.queues.get(queue).unwrap_or(&unknown);
+        let ours: BTreeMap<i16, Option<i64>> =
+            queue.ours.iter().map(|(priority, mark)| (*priority, mark.above(now))).collect();
+        let is_below = |(priority, id): &&(i16, i64)| {
+            ours.get(priority).copied().flatten().is_some_and(|above| *id <= above)
+        };
+        Look {
+            theirs: queue.theirs.above(now),
+            woken: queue.woken.iter().filter(is_below).map(|(_, id)| *id).take(tasks).collect(),
+            ours,
+            due: queue.due.above(now),
+            oldest_claim: queue.oldest_claim,
+            begun: now,
+        }
     }
 
-    /// A look has found nothing.
-    pub(super) fn found_nothing(&mut self, queue: &QueueName, look: Look, now: Instant) {
-        self.looked(queue, look, now);
+    /// A look has seen whether there is anything.
+    pub(super) fn saw(&mut self, queue: &QueueName, look: &Look, seen: &Seen, now: Instant) {
+        let ending = self.ending(look, &seen.snapshot, now);
+        let queue = self.queues.entry(queue.clone()).or_default();
+        if !seen.theirs {
+            queue.theirs.looked(look.theirs, None, None, &ending);
+        }
+        if !seen.ours {
+            for (priority, above) in &look.ours {
+                if let Some(mark) = queue.ours.get_mut(priority) {
+                    mark.looked(*above, None, None, &ending);
+                }
+            }
+            // Others have taken them.
+            queue.woken.retain(|(_, id)| !look.woken.contains(id));
+        }
+        // Before the first, or before now, none is left.
+        let end = seen.due.filter(|_| seen.is_due()).map(|(due, id)| (due, id.saturating_sub(1)));
+        let end = Some(end.unwrap_or((seen.now, i64::MIN)));
+        queue.due.looked(look.due, end, end, &ending);
+    }
+
+    /// Tasks were made claimable: priorities and ids.
+    pub(super) fn woke(&mut self, queue: &QueueName, tasks: impl IntoIterator<Item = (i16, i64)>) {
+        let queue = self.queues.entry(queue.clone()).or_default();
+        queue.woken.extend(tasks);
+        if queue.woken.len() > WOKEN {
+            queue.woken.clear();
+            queue.ours.clear();
+        }
     }
 
     /// A look has taken what it found.
-    pub(super) fn took(&mut self, queue: &QueueName, look: Look, took: Took, now: Instant) {
-        let mark = self.looked(queue, look, now);
-        if let Some(last) = took.last {
-            if last <= mark.low {
-                // There is more below than a single look takes: go on from the start.
-                *mark = Mark::default();
-                return;
+    pub(super) fn took(&mut self, queue: &QueueName, look: &Look, took: &Took, now: Instant) {
+        let ending = self.ending(look, &took.snapshot, now);
+        let queue = self.queues.entry(queue.clone()).or_default();
+        queue.theirs.looked(look.theirs, took.end(0), took.theirs, &ending);
+        queue.oldest_claim = took.oldest_claim.unwrap_or(queue.oldest_claim);
+        let Some(ours) = &took.ours else { return };
+        let mut last = BTreeMap::new();
+        for (priority, id) in ours {
+            let low = queue.ours.get(priority).and_then(|mark| mark.low);
+            // One that was made claimable says nothing of those above it.
+            if !queue.woken.remove(&(*priority, *id)) || low.is_none_or(|low| low < *id) {
+                let last = last.entry(*priority).or_insert(*id);
+                *last = (*last).max(*id);
             }
-            mark.coming.push_back((last, took.next, now));
+            queue.ours.entry(*priority).or_default();
         }
-        while let Some((last, next, made)) = mark.coming.front().copied() {
-            if next > took.oldest && now.duration_since(made) < PATIENCE {
-                break;
-            }
-            mark.low = mark.low.max(last);
-            mark.coming.pop_front();
+        for (priority, mark) in &mut queue.ours {
+            let above = look.ours.get(priority).copied().flatten();
+            mark.looked(above, took.end(*priority), last.get(priority).copied(), &ending);
         }
-    }
-
-    fn looked(&mut self, queue: &QueueName, look: Look, now: Instant) -> &mut Mark {
-        let mark = self.0.entry(queue.clone()).or_default();
-        if look.above == 0 {
-            let pause = (now.duration_since(look.begun) * SHARE).max(OFTENEST);
-            mark.full_at = Some(now + pause);
+        // What was looked for and not found is gone.
+        queue.woken.retain(|(priority, id)| {
+            !look.woken.contains(id) || took.end.is_some_and(|end| end < (*priority, *id))
+        });
+        if queue.ours.len() > PRIORITIES {
+            queue.ours.retain(|priority, _| last.contains_key(priority));
         }
-        mark
+        while queue.ours.len() > PRIORITIES {
+            queue.ours.pop_last();
+        }
     }
 
     /// Something was put back: look from the start.
     pub(super) fn forget_all(&mut self) {
-        self.0.clear();
+        self.queues.clear();
+    }
+
+    fn ending(&mut self, look: &Look, snapshot: &Snapshot, now: Instant) -> Ending {
+        self.running.retain(|id, _| snapshot.running.contains(id));
+        let running = snapshot.running.iter().copied();
+        let counts = running
+            .filter(|id| now.duration_since(*self.running.entry(*id).or_insert(now)) < PATIENCE);
+        let oldest = counts.min().unwrap_or(i64::MAX);
+        let pause = (now.duration_since(look.begun) * SHARE).max(OFTENEST);
+        Ending { oldest, next: snapshot.next, again: now + pause }
     }
 }
 
@@ -101,52 +312,203 @@ impl Marks {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{Marks, Took};
+    use super::{Look, Marks, OFTENEST, PATIENCE, PRIORITIES, Seen, Snapshot, Took, WOKEN};
     use crate::QueueName;
+    use crate::pgsql::types::Moment;
+
+    /// The marks of one queue, and a clock.
+    struct Bench {
+        marks: Marks,
+        queue: QueueName,
+        now: Instant,
+    }
+
+    impl Bench {
+        fn new() -> Bench {
+            let queue = QueueName::parse("foo").unwrap();
+            Bench { marks: Marks::default(), queue, now: Instant::now() }
+        }
+
+        fn look(&self) -> Look {
+            self.marks.look(&self.queue, 9, self.now)
+        }
+
+        /// From where it is looked: in the original's table, and by priority.
+        fn above(&self) -> (i64, Vec<(i16, i64)>) {
+            let (look, spans) = (self.look(), self.look().spans());
+            let ours = spans.priorities.into_iter().zip(spans.ids).skip(1);
+            (look.theirs(), ours.map(|(p, id)| (p, if id == i64::MIN { 0 } else { id })).collect())
+        }
+
+        fn took(&mut self, took: Took) {
+            let look = self.look();
+            self.marks.took(&self.queue, &look, &took, self.now);
+        }
+
+        fn saw(&mut self, seen: &Seen) {
+            let look = self.look();
+            self.marks.saw(&self.queue, &look, seen, self.now);
+        }
+
+        fn wait(&mut self, time: Duration) {
+            self.now += time;
+        }
+    }
+
+    /// Transactions in progress, and the first after all.
+    fn snapshot(running: &[i64], next: i64) -> Snapshot {
+        Snapshot { running: running.to_vec(), next }
+    }
+
+    /// Of the original's table, with more to come.
+    fn theirs(last: i64, snapshot: Snapshot) -> Took {
+        Took { theirs: Some(last), ours: None, end: Some((0, last)), snapshot, oldest_claim: None }
+    }
+
+    /// Of ours, with more to come after the last of them.
+    fn ours(tasks: &[(i16, i64)], snapshot: Snapshot) -> Took {
+        let (end, ours) = (tasks.last().copied(), Some(tasks.to_vec()));
+        Took { theirs: None, ours, end, snapshot, oldest_claim: None }
+    }
+
+    fn nothing(snapshot: Snapshot) -> Seen {
+        Seen { theirs: false, ours: false, due: None, now: Moment(1000), snapshot }
+    }
 
     #[test]
     fn a_mark_is_believed_when_all_that_ran_have_ended() {
-        let queue = QueueName::parse("foo").unwrap();
-        let start = Instant::now();
-        let at = |ms| start + Duration::from_millis(ms);
-        let mut marks = Marks::default();
-        let took = |last, oldest, next| Took { last: Some(last), oldest, next };
-
-        let look = marks.look(&queue, at(0));
-        assert_eq!(look.above, 0, "the first look is from the start");
+        let mut bench = Bench::new();
+        assert_eq!(bench.above().0, 0, "the first look is from the start");
         // Transaction 7 is in progress: it may hold an id below 100.
-        marks.took(&queue, look, took(100, 7, 9), at(1));
-        assert_eq!(marks.look(&queue, at(2)).above, 0);
-        let look = marks.look(&queue, at(2));
-        marks.took(&queue, look, took(200, 9, 12), at(3));
-        let look = marks.look(&queue, at(4));
-        assert_eq!(look.above, 100);
-        marks.found_nothing(&queue, look, at(5));
-        assert_eq!(marks.look(&queue, at(6)).above, 100, "an empty look is no full one");
-        assert_eq!(marks.look(&queue, at(600)).above, 0, "now and then from the start");
-        let look = marks.look(&queue, at(600));
-        // The full look took 100 ms: the next one has time.
-        marks.took(&queue, look, took(300, 12, 12), at(700));
-        assert_eq!(marks.look(&queue, at(2600)).above, 300);
-        assert_eq!(marks.look(&queue, at(2701)).above, 0);
+        bench.took(theirs(100, snapshot(&[7], 9)));
+        assert_eq!(bench.above().0, 0);
+        bench.took(theirs(200, snapshot(&[11], 12)));
+        assert_eq!(bench.above().0, 100);
+        bench.saw(&Seen { theirs: true, ..nothing(snapshot(&[], 13)) });
+        assert_eq!(bench.above().0, 100, "it may be what that transaction held");
+        bench.saw(&nothing(snapshot(&[], 13)));
+        assert_eq!(bench.above().0, 200);
+    }
+
+    #[test]
+    fn now_and_then_it_is_looked_from_the_start() {
+        let mut bench = Bench::new();
+        bench.took(theirs(100, snapshot(&[], 9)));
+        bench.took(ours(&[(1, 50)], snapshot(&[], 9)));
+        assert_eq!(bench.above(), (100, vec![(1, 50)]));
+        bench.wait(OFTENEST);
+        assert_eq!(bench.above(), (0, vec![(1, 0)]));
+        let look = bench.look();
+        bench.wait(Duration::from_millis(100));
+        bench.marks.saw(&bench.queue, &look, &nothing(snapshot(&[], 9)), bench.now);
+        // It took 100 ms: the next one has time.
+        bench.wait(Duration::from_millis(1900));
+        assert_eq!(bench.above(), (100, vec![(1, 50)]));
+        bench.wait(Duration::from_millis(100));
+        assert_eq!(bench.above(), (0, vec![(1, 0)]));
+    }
+
+    #[test]
+    fn what_is_found_below_a_mark_is_gone_up_from() {
+        let mut bench = Bench::new();
+        bench.took(theirs(100, snapshot(&[], 9)));
+        bench.wait(OFTENEST);
         // A sequence that was set back.
-        let look = marks.look(&queue, at(2701));
-        marks.took(&queue, look, took(20, 13, 13), at(2702));
-        assert_eq!(marks.look(&queue, at(2703)).above, 0);
-        marks.forget_all();
-        assert_eq!(marks.look(&queue, at(2703)).above, 0);
+        bench.took(theirs(20, snapshot(&[], 13)));
+        assert_eq!(bench.above().0, 20);
+    }
+
+    #[test]
+    fn a_mark_is_not_believed_above_what_was_taken() {
+        let mut bench = Bench::new();
+        bench.took(ours(&[(0, 100)], snapshot(&[7], 9)));
+        // The late ones are more than a claim takes, or come after more urgent ones.
+        bench.took(ours(&[(-1, 30)], snapshot(&[], 10)));
+        assert_eq!(bench.above().1, [(-1, 30), (0, 0)]);
+        bench.took(ours(&[(0, 20)], snapshot(&[], 10)));
+        assert_eq!(bench.above().1, [(-1, 30), (0, 20)]);
+    }
+
+    #[test]
+    fn a_look_from_the_start_counts_for_what_it_has_reached() {
+        let mut bench = Bench::new();
+        bench.took(ours(&[(-1, 30), (0, 100), (2, 50)], snapshot(&[], 9)));
+        bench.wait(OFTENEST);
+        bench.took(ours(&[(-1, 40)], snapshot(&[], 9)));
+        assert_eq!(bench.above().1, [(-1, 40), (0, 0), (2, 0)]);
+        bench.took(ours(&[(0, 90)], snapshot(&[], 9)));
+        assert_eq!(bench.above().1, [(-1, 40), (0, 90), (2, 0)], "there may be more above");
+        bench.took(Took { end: None, ..ours(&[(0, 130)], snapshot(&[], 9)) });
+        assert_eq!(bench.above().1, [(-1, 40), (0, 130), (2, 50)]);
+    }
+
+    #[test]
+    fn between_marks_it_is_looked_too() {
+        let mut bench = Bench::new();
+        bench.took(ours(&[(-1, 30), (3, 50)], snapshot(&[], 9)));
+        let spans = bench.look().spans();
+        assert_eq!(spans.priorities, [i16::MIN, -1, 3]);
+        assert_eq!(spans.ids, [i64::MIN, 30, 50]);
+        assert_eq!(spans.before, [-1, 3, 32768]);
     }
 
     #[test]
     fn a_transaction_that_never_ends_is_not_waited_for() {
-        let queue = QueueName::parse("foo").unwrap();
-        let start = Instant::now();
-        let mut marks = Marks::default();
-        let look = marks.look(&queue, start);
-        marks.took(&queue, look, Took { last: Some(100), oldest: 1, next: 9 }, start);
-        let later = start + Duration::from_secs(6);
-        let look = marks.look(&queue, later);
-        marks.took(&queue, look, Took { last: Some(200), oldest: 1, next: 10 }, later);
-        assert_eq!(marks.look(&queue, later).above, 100);
+        let mut bench = Bench::new();
+        bench.took(theirs(100, snapshot(&[1], 9)));
+        bench.wait(PATIENCE);
+        // One that has begun since is.
+        bench.took(theirs(200, snapshot(&[1], 10)));
+        bench.took(theirs(300, snapshot(&[1, 11], 12)));
+        bench.took(theirs(400, snapshot(&[1, 11], 13)));
+        assert_eq!(bench.above().0, 200);
+    }
+
+    #[test]
+    fn what_was_made_claimable_below_a_mark_is_asked_for() {
+        let mut bench = Bench::new();
+        bench.took(ours(&[(1, 30), (2, 100)], snapshot(&[], 9)));
+        bench.marks.woke(&bench.queue, [(2, 40), (1, 20), (2, 200), (3, 5), (1, 10)]);
+        assert_eq!(bench.look().woken, [10, 20, 40], "the rest is where it is looked anyway");
+        bench.took(ours(&[(1, 10)], snapshot(&[], 9)));
+        assert_eq!(bench.look().woken, [20, 40]);
+        assert_eq!(bench.above().1, [(1, 30), (2, 100)]);
+        bench.took(ours(&[(1, 35)], snapshot(&[], 9)));
+        assert_eq!(bench.look().woken, [40], "somebody else has the other");
+        bench.saw(&nothing(snapshot(&[], 9)));
+        assert_eq!(bench.look().woken, [0; 0]);
+        bench.marks.woke(&bench.queue, (0..=WOKEN as i64).map(|id| (1, id)));
+        assert_eq!(bench.above().1, [], "they are too many to ask for");
+        assert_eq!(bench.look().woken, [0; 0]);
+    }
+
+    #[test]
+    fn the_due_have_a_mark_of_a_moment_and_an_id() {
+        let mut bench = Bench::new();
+        bench.saw(&nothing(snapshot(&[], 9)));
+        assert_eq!(bench.look().due(), (Moment(1000), i64::MIN));
+        let due = |at, id, now| {
+            let due = Some((Moment(at), id));
+            Seen { due, now: Moment(now), ..nothing(snapshot(&[], 9)) }
+        };
+        bench.saw(&due(2000, 7, 1500));
+        assert_eq!(bench.look().due(), (Moment(1500), i64::MIN));
+        bench.saw(&due(2000, 7, 2500));
+        assert_eq!(bench.look().due(), (Moment(2000), 6));
+        bench.saw(&due(2000, 1007, 2500));
+        assert_eq!(bench.look().due(), (Moment(2000), 1006), "many may be of one moment");
+        // A clock that was set back.
+        bench.saw(&nothing(snapshot(&[], 9)));
+        assert_eq!(bench.look().due(), (Moment(1000), i64::MIN));
+    }
+
+    #[test]
+    fn of_very_many_priorities_some_have_marks() {
+        let mut bench = Bench::new();
+        for priority in 0..i16::try_from(3 * PRIORITIES).unwrap() {
+            bench.took(ours(&[(priority, 1)], snapshot(&[], 9)));
+        }
+        let marks = bench.above().1;
+        assert!(!marks.is_empty() && marks.len() <= PRIORITIES, "{}", marks.len());
     }
 }

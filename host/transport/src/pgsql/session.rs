@@ -4,15 +4,23 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use postgres::types::ToSql;
-use postgres::{Client, Row, Statement};
+use postgres::{Row, Statement};
 
 use super::address::Address;
 use super::failure::{Trouble, pooled};
+use super::line::{Line, Work};
 use super::{connect, locks};
 use crate::{QueueName, TransportError};
 
+/// `$1` master lock id, `$2` a name's key: takes the original's lock of that name until the
+/// transaction ends; waits up to the lock timeout. Returns the server process that answers.
+pub(super) const LOCK: &str = "SELECT pg_backend_pid(), pg_advisory_xact_lock($1, $2)";
+
+/// A statement with its values.
+pub(super) type Sent<'a> = (&'static str, &'a [&'a (dyn ToSql + Sync)]);
+
 pub(super) struct Session {
-    client: Client,
+    line: Line,
     statements: HashMap<&'static str, Statement>,
     /// The server's process for this connection.
     pub(super) backend: i32,
@@ -50,9 +58,8 @@ SELECT set_config('lock_timeout', $1, false),
         /// anew each time, and what a plan seems to cost is no reason to compile it.
         const BY_INDEX: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off;
             SET plan_cache_mode = force_generic_plan; SET jit = off";
-        let client = connect::connect(address)?;
         let mut session = Session {
-            client,
+            line: connect::line(address)?,
             statements: HashMap::new(),
             backend: 0,
             has_trigger: false,
@@ -74,7 +81,7 @@ SELECT set_config('lock_timeout', $1, false),
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.client.is_closed()
+        self.line.is_closed()
     }
 
     /// Runs a statement, prepared on first use.
@@ -84,7 +91,7 @@ SELECT set_config('lock_timeout', $1, false),
         values: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Trouble> {
         let statement = self.prepared(sql)?;
-        Ok(self.client.query(&statement, values)?)
+        Ok(self.line.wait(|client| client.query(&statement, values))?)
     }
 
     /// Runs a statement that returns one row.
@@ -94,7 +101,7 @@ SELECT set_config('lock_timeout', $1, false),
         values: &[&(dyn ToSql + Sync)],
     ) -> Result<Row, Trouble> {
         let statement = self.prepared(sql)?;
-        Ok(self.client.query_one(&statement, values)?)
+        Ok(self.line.wait(|client| client.query_one(&statement, values))?)
     }
 
     /// Runs a statement and counts the rows that it changed.
@@ -104,19 +111,19 @@ SELECT set_config('lock_timeout', $1, false),
         values: &[&(dyn ToSql + Sync)],
     ) -> Result<u64, Trouble> {
         let statement = self.prepared(sql)?;
-        Ok(self.client.execute(&statement, values)?)
+        Ok(self.line.wait(|client| client.execute(&statement, values))?)
     }
 
     /// Runs fixed statements that take and return nothing.
     pub(super) fn run(&mut self, sql: &'static str) -> Result<(), Trouble> {
-        Ok(self.client.batch_execute(sql)?)
+        Ok(self.line.wait(|client| client.batch_execute(sql))?)
     }
 
     fn prepared(&mut self, sql: &'static str) -> Result<Statement, Trouble> {
         if let Some(statement) = self.statements.get(sql) {
             return Ok(statement.clone());
         }
-        let statement = self.client.prepare(sql)?;
+        let statement = self.line.wait(|client| client.prepare(sql))?;
         self.statements.insert(sql, statement.clone());
         Ok(statement)
     }
@@ -132,6 +139,30 @@ SELECT set_config('lock_timeout', $1, false),
         self.run("COMMIT")?;
         self.in_transaction = false;
         Ok(value)
+    }
+
+    /// Runs statements in a transaction of their own, sent together, and returns the rows of each.
+    /// What one does not want to do after another has failed, it need not look at: it is not done.
+    pub(super) fn together(&mut self, batch: &[Sent<'_>]) -> Result<Vec<Vec<Row>>, Trouble> {
+        let prepared = batch.iter().map(|(sql, _)| self.prepared(sql));
+        let prepared = prepared.collect::<Result<Vec<Statement>, Trouble>>()?;
+        let results = self.line.wait_for_all(|client| {
+            let run = |sql| -> Work<'_, Vec<Row>> {
+                Box::pin(async move { client.batch_execute(sql).await.map(|()| Vec::new()) })
+            };
+            let mut works = vec![run("BEGIN")];
+            works.extend(prepared.iter().zip(batch).map(|(statement, (_, values))| {
+                let work: Work<'_, Vec<Row>> = Box::pin(client.query(statement, values));
+                work
+            }));
+            works.push(run("COMMIT"));
+            works
+        });
+        let mut rows = results.into_iter().collect::<Result<Vec<_>, _>>()?;
+        // What `BEGIN` and `COMMIT` returned.
+        rows.remove(0);
+        rows.pop();
+        Ok(rows)
     }
 
     /// Leaves a transaction that failed, if there is one.
@@ -155,34 +186,13 @@ SELECT set_config('lock_timeout', $1, false),
 
     /// Takes the original's lock of that name until the transaction ends.
     pub(super) fn lock(&mut self, address: &Address, name: &str) -> Result<(), Trouble> {
-        /// `$1` master lock id, `$2` the name's key: the server process that answers.
-        const LOCK: &str = "SELECT pg_backend_pid(), pg_advisory_xact_lock($1, $2)";
         let row = self.one(LOCK, &[&address.master_lock, &locks::queue_key(name)])?;
-        self.is_ours(address, row.get(0))
+        self.is_ours(address, &row)
     }
 
-    /// Takes a queue's lock to claim from it; whether tasks with attributes were ready just before.
-    pub(super) fn lock_to_claim(
-        &mut self,
-        address: &Address,
-        queue: &QueueName,
-    ) -> Result<bool, Trouble> {
-        /// `$1` master lock id, `$2` the queue's key, `$3` queue: the server process that answers,
-        /// whether any task of `rex_tasks` is due.
-        const LOCK: &str = "
-SELECT pg_backend_pid(),
-    EXISTS (SELECT FROM asynctask.rex_tasks WHERE queue_name = $3 AND due IS NULL)
-    OR EXISTS (
-        SELECT FROM asynctask.rex_tasks WHERE queue_name = $3 AND due <= clock_timestamp()
-    ),
-    pg_advisory_xact_lock($1, $2)";
-        let name = queue.as_str();
-        let row = self.one(LOCK, &[&address.master_lock, &locks::queue_key(name), &name])?;
-        self.is_ours(address, row.get(0))?;
-        Ok(row.get(1))
-    }
-
-    fn is_ours(&self, address: &Address, answered: i32) -> Result<(), Trouble> {
+    /// Refuses what `LOCK` returns when another server process answers than before.
+    pub(super) fn is_ours(&self, address: &Address, row: &Row) -> Result<(), Trouble> {
+        let answered: i32 = row.get(0);
         if answered == self.backend { Ok(()) } else { Err(pooled(&address.label).into()) }
     }
 

@@ -8,7 +8,7 @@ use postgres::Row;
 use super::address::Address;
 use super::failure::Trouble;
 use super::session::Session;
-use super::types::{JsonText, Micros, micros};
+use super::types::{JsonText, Micros, Moment, micros};
 use crate::{
     Due, NewTask, Payload, QueueName, QueueStatus, Submitted, TaskId, Timestamp, WaitingTask,
 };
@@ -261,24 +261,31 @@ SELECT NOT EXISTS (SELECT FROM asynctask.rex_claims WHERE queue_name = $1)
         EXISTS (SELECT FROM asynctask.rex_queues WHERE queue_name = $1 AND paused)
         OR NOT EXISTS (SELECT FROM asynctask.asynctask_queue WHERE queue_name = $1)
             AND NOT EXISTS (
+                SELECT FROM asynctask.rex_tasks WHERE queue_name = $1 AND due IS NULL
+            )
+            AND NOT EXISTS (
                 SELECT FROM asynctask.rex_tasks
-                WHERE queue_name = $1 AND (due IS NULL OR due <= clock_timestamp())
+                WHERE queue_name = $1 AND due <= (SELECT clock_timestamp())
             )
     )";
     Ok(session.one(IDLE, &[&queue.as_str()])?.get(0))
 }
 
+/// How long until the first is due of those after a moment and id.
 pub(super) fn next_due(
     session: &mut Session,
     queue: &QueueName,
+    (due, id): (Moment, i64),
 ) -> Result<Option<Duration>, Trouble> {
-    /// `$1` queue: microseconds, or NULL.
+    /// `$1` queue, `$2` and `$3` due after: microseconds; none where none ever will be.
     const NEXT: &str = "
-SELECT (extract(epoch FROM min(due) - clock_timestamp()) * 1000000)::bigint
+SELECT (extract(epoch FROM due - clock_timestamp()) * 1000000)::bigint
 FROM asynctask.rex_tasks
-WHERE queue_name = $1 AND due IS NOT NULL";
-    let wait: Option<i64> = session.one(NEXT, &[&queue.as_str()])?.get(0);
-    Ok(wait.map(|micros| Duration::from_micros(natural(micros))))
+WHERE queue_name = $1 AND due IS NOT NULL AND (due, id) > ($2, $3) AND due < 'infinity'
+ORDER BY due, id
+LIMIT 1";
+    let rows = session.rows(NEXT, &[&queue.as_str(), &due, &id])?;
+    Ok(rows.first().map(|row| Duration::from_micros(natural(row.get(0)))))
 }
 
 /// A row's submission date; somebody else's row may have none.

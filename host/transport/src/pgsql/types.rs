@@ -5,7 +5,8 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postgres::types::{FromSql, Type};
+use bytes::BytesMut;
+use postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 use crate::Timestamp;
 
@@ -31,6 +32,38 @@ impl<'a> FromSql<'a> for JsonText {
 
 /// A `timestamptz`.
 pub(super) struct Micros(pub(super) Timestamp);
+
+/// A `timestamptz` to be given back as it came, the infinite ones too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Moment(pub(super) i64);
+
+impl Moment {
+    /// PostgreSQL's `-infinity`.
+    pub(super) const FIRST: Moment = Moment(i64::MIN);
+}
+
+impl<'a> FromSql<'a> for Moment {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Moment, Box<dyn Error + Sync + Send>> {
+        Ok(Moment(i64::from_be_bytes(raw.try_into()?)))
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::TIMESTAMPTZ
+    }
+}
+
+impl ToSql for Moment {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        out.extend_from_slice(&self.0.to_be_bytes());
+        Ok(IsNull::No)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::TIMESTAMPTZ
+    }
+
+    to_sql_checked!();
+}
 
 /// From 1970, where we count, to 2000, where PostgreSQL does.
 const EPOCH: i64 = 946_684_800_000_000;

@@ -7,6 +7,7 @@
     reason = "tests fail by panic, and tell what is not run"
 )]
 
+mod backlogs;
 mod contract;
 mod faults;
 mod interop;
