@@ -428,6 +428,22 @@ fn no_more_in_flight_than_all_hosts_may_have() {
     });
 }
 
+/// A host that waits for room hears of its own outcomes, whatever the store: a poll comes too late.
+#[test]
+fn an_outcome_makes_room_for_the_next_task() {
+    on_both(|env, store| {
+        let tasks: Vec<String> = (0..50).map(|n| task(env, n, "ok", &json!({}))).collect();
+        store.submit(env, "crash", &tasks.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut args = store.args();
+        args.extend(["--set".to_owned(), "asynctask_workers_poll_interval=3600000".to_owned()]);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let host = crashing::start(env, &json!({"crash": {"max_in_flight": 1}}), &args);
+        wait_for("all tasks", || recorded(&env.path("record")).len() == 50);
+        host.signal(libc::SIGTERM);
+        host.wait_ok();
+    });
+}
+
 #[test]
 fn an_administrator_makes_the_tables() {
     let (env, store) = (Env::new(), Store::pgsql());

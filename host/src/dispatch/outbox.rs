@@ -15,15 +15,22 @@ const BATCH: usize = 1000;
 pub(super) struct Outbox {
     store: Store,
     console: Console,
-    /// Oldest first, each with the mark of what was printed until then: that is written before the
-    /// outcome is recorded.
-    waiting: VecDeque<(u64, Finished)>,
-    /// The batch being written: its size, and the queues that it submits to.
+    /// Oldest first.
+    waiting: VecDeque<Waiting>,
+    /// The batch being written: its size, and the queues that it submits to or makes room in.
     writing: Option<(usize, BTreeSet<QueueName>)>,
     closing: bool,
     /// Whether the store is away.
     pub(super) down: bool,
     claims: usize,
+}
+
+struct Waiting {
+    /// What was printed until then: that is written before the outcome is recorded.
+    mark: u64,
+    finished: Finished,
+    /// The queue of which another task may be in flight then.
+    frees: Option<QueueName>,
 }
 
 impl Outbox {
@@ -39,18 +46,20 @@ impl Outbox {
         }
     }
 
-    pub(super) fn push(&mut self, finished: Finished) {
-        self.waiting.push_back((self.console.mark(), finished));
+    /// `frees`: the task's queue, if only so many may be in flight.
+    pub(super) fn push(&mut self, finished: Finished, frees: Option<QueueName>) {
+        self.waiting.push_back(Waiting { mark: self.console.mark(), finished, frees });
     }
 
     /// Gives a task back, uncharged.
     pub(super) fn release(&mut self, claimed: Claimed) {
-        self.push(Finished {
+        let finished = Finished {
             claim: claimed.claim,
             task: claimed.task.id,
             outcome: Outcome::Released,
             submits: Vec::new(),
-        });
+        };
+        self.push(finished, None);
     }
 
     pub(super) fn claim(&mut self, queue: QueueName, want: Want) {
@@ -78,7 +87,7 @@ impl Outbox {
     /// Whether outcomes wait for the reader of the host's output.
     pub(super) fn waits_for_output(&self) -> bool {
         let first = self.waiting.front().filter(|_| self.writing.is_none());
-        first.is_some_and(|(mark, _)| *mark > self.console.out())
+        first.is_some_and(|one| one.mark > self.console.out())
     }
 
     /// Starts to write what waits, unless a batch is being written, as far as what the tasks printed
@@ -88,23 +97,26 @@ impl Outbox {
             return;
         }
         let out = self.console.out();
-        let ready = self.waiting.iter().take(BATCH).take_while(|(mark, _)| *mark <= out).count();
+        let ready = self.waiting.iter().take(BATCH).take_while(|one| one.mark <= out).count();
         if ready == 0 {
             return;
         }
-        let batch: Vec<Finished> =
-            self.waiting.drain(..ready).map(|(_, finished)| finished).collect();
-        let submits = batch.iter().flat_map(|finished| &finished.submits);
-        let queues = submits.map(|task| task.queue.clone()).collect();
+        let mut queues = BTreeSet::new();
+        let batch = self.waiting.drain(..ready).map(|Waiting { finished, frees, .. }| {
+            queues.extend(frees);
+            queues.extend(finished.submits.iter().map(|task| task.queue.clone()));
+            finished
+        });
+        let batch: Vec<Finished> = batch.collect();
         self.writing = Some((batch.len(), queues));
         self.store.order(Order::Finish(batch));
     }
 
-    /// A batch is written; returns the queues in which it has put tasks.
+    /// A batch is written; returns the queues in which it has put tasks or made room for them.
     pub(super) fn finished(&mut self) -> BTreeSet<QueueName> {
-        let (_, submitted) = self.writing.take().unwrap_or_default();
+        let (_, queues) = self.writing.take().unwrap_or_default();
         self.flush();
-        submitted
+        queues
     }
 
     /// A claim was answered.

@@ -96,7 +96,8 @@ impl Host {
             Fate::Done | Fate::JobFailed => self.counts.done += 1,
             Fate::Dead | Fate::Again(_) => self.counts.failed += 1,
         }
-        self.outbox.push(Finished { claim: claimed.claim, task: id, outcome, submits });
+        let finished = Finished { claim: claimed.claim, task: id, outcome, submits };
+        self.outbox.push(finished, plan.in_flight.map(|_| plan.queue.clone()));
         fate
     }
 }

@@ -57,6 +57,7 @@ impl Host {
                 queue.paused = false;
                 // What is no object never reaches a worker.
                 let id = claim.id;
+                let limit = self.plan.queues.get(name).and_then(|plan| plan.in_flight);
                 claim.tasks.retain(|task| match task.payload.check() {
                     Ok(()) => true,
                     Err(error) => {
@@ -65,7 +66,7 @@ impl Host {
                             "task {} of queue {name} is now a dead letter: {first_line}",
                             task.id.0
                         );
-                        self.outbox.push(Finished {
+                        let finished = Finished {
                             claim: id,
                             task: task.id,
                             outcome: Outcome::Dead(rex_transport::Death {
@@ -73,7 +74,8 @@ impl Host {
                                 details: serde_json::json!({"kind": "payload"}),
                             }),
                             submits: Vec::new(),
-                        });
+                        };
+                        self.outbox.push(finished, limit.map(|_| name.clone()));
                         false
                     }
                 });
