@@ -36,12 +36,13 @@ fn main() {
     // Cargo adds an option of its own.
     let only: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     println!("{:<44} {:>12} {:>12} {:>7}", "figure", "measured", "limit", "ratio");
-    let all: [(&str, Figures); 6] = [
+    let all: [(&str, Figures); 7] = [
         ("starts", starts),
         ("deaths", deaths),
         ("memory", memory),
         ("reload", reload),
         ("queue", queue::queue),
+        ("attributes", queue::attributes),
         ("stores", stores::stores),
     ];
     for (name, figures) in all {

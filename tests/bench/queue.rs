@@ -293,6 +293,61 @@ fn notified(ground: &Ground) -> Vec<Duration> {
     })
 }
 
+/// Tasks with attributes: alone, beside a session that has written and keeps an old snapshot, and
+/// before tasks that are not due for long. One host does it all: what it knows of a queue counts.
+pub(crate) fn attributes(library: &Path) {
+    let Some(ground) = &Ground::new(library) else { return };
+    let tasks = size("REX_BENCH_TASKS", 50_000);
+    println!("a task of {tasks} with attributes, on PostgreSQL:");
+    let host = ground.host(2, &[]);
+    wait_for("the host", || ground.env.rex_host(&["status"]).status.success());
+    let mut client = ground.client();
+    let mut round = |due: &str| {
+        ground.env.rex_host(&["queue", "pause", "crash"]).ok();
+        let fill = format!(
+            "INSERT INTO asynctask.rex_tasks (id, queue_name, payload, priority, due)
+            SELECT nextval(pg_get_serial_sequence('asynctask.asynctask_queue', 'id')), 'crash',
+                '{{\"how\": \"ok\"}}', number % 3, {due}
+            FROM generate_series(1, $1::bigint) AS number"
+        );
+        client.execute(&fill, &[&tasks]).expect("the server answers");
+        settle(&mut client);
+        let from = done(ground);
+        let begun = Instant::now();
+        ground.env.rex_host(&["queue", "resume", "crash"]).ok();
+        wait_for("the tasks", || done(ground) - from == tasks);
+        each(begun.elapsed(), tasks)
+    };
+    let (ready, delayed) = ("NULL", "now()");
+    let alone = round(ready);
+    micros("of three priorities, beside themselves", alone, alone);
+    let alone_delayed = round(delayed);
+    micros("and delayed, beside not delayed", alone_delayed, alone);
+    let mut idle = ground.client();
+    idle.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT txid_current()")
+        .expect("the server answers");
+    let rounds = |round: &mut dyn FnMut() -> Duration| (0..5).map(|_| round()).last();
+    let last = rounds(&mut || round(ready)).expect("some");
+    micros("beside an old snapshot, the fifth time", last, alone);
+    let last = rounds(&mut || round(delayed)).expect("some");
+    micros("and delayed, the fifth time", last, alone_delayed);
+    drop(idle);
+    let later = "INSERT INTO asynctask.rex_tasks (id, queue_name, payload, due)
+        SELECT nextval(pg_get_serial_sequence('asynctask.asynctask_queue', 'id')), 'crash', '{}',
+            now() + interval '1 day'
+        FROM generate_series(1, 300000)";
+    ground.client().execute(later, &[]).expect("the server answers");
+    micros("before 300000 for tomorrow, beside 0", round(ready), alone);
+    host.signal(libc::SIGTERM);
+    host.wait_ok();
+}
+
+/// Tasks that the running host has done.
+fn done(ground: &Ground) -> i64 {
+    let status: Value = ground.env.rex_host(&["status", "--json"]).json_lines().remove(0);
+    status["done"].as_i64().unwrap_or_default()
+}
+
 /// The same work beside an empty queue, behind other rows, and beside a session that keeps an old
 /// snapshot.
 fn backlogs(ground: &Ground, tasks: i64, waiting: i64) {
@@ -313,10 +368,7 @@ fn backlogs(ground: &Ground, tasks: i64, waiting: i64) {
     drop(idle);
     ground.fill("crash", waiting);
     let host = ground.host(2, &[]);
-    let done = || {
-        let status: Value = ground.env.rex_host(&["status", "--json"]).json_lines().remove(0);
-        status["done"].as_i64().unwrap_or_default()
-    };
+    let done = || done(ground);
     wait_for("the host", || ground.env.rex_host(&["status"]).status.success());
     wait_for("the first tasks", || done() > 0);
     let (from, begun) = (done(), Instant::now());
