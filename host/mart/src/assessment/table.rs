@@ -210,8 +210,8 @@ impl<'a> Builder<'a> {
         };
         let calculated = &self.assessment.post_load_calculations;
         let is_calculated = |field: &Field| calculated.iter().any(|c| c.name == field.id);
-        // What a definition itself names is wanted whatever it says of instruments.
-        self.fields.retain(|field| field.versions.contains_key("") || is_kept(field.identifiable));
+        // What is computed later has to have its column.
+        self.fields.retain(|field| is_calculated(field) || is_kept(field.identifiable));
         for child in &mut self.children {
             let whole = child.identifiable;
             child.fields.retain(|(_, field)| is_kept(whole || field.identifiable));

@@ -4,4 +4,5 @@
 
 mod corpus;
 mod creation;
+mod definitions;
 mod support;

@@ -94,12 +94,35 @@ fn definitions_choose_fields() {
         chosen(json!({"fields": null, "calculations": null, "meta": ["dateCompleted", "other"]})),
         ["demo(assessment_uid instrument_version_uid age meta_datecompleted meta_other)"]
     );
-    // What the definition itself names is wanted whatever it says of instruments.
+    // Not even what the selector gives, but what is computed later.
+    let computed = json!([{"name": "p", "type": "text", "expression": "1"}]);
     assert_eq!(
-        chosen(json!({"identifiable": "only"})),
-        ["demo(assessment_uid instrument_version_uid age)", "demo_grid(→demo r1_c2 r2_c2)"]
+        chosen(json!({"identifiable": "only", "post_load_calculations": computed})),
+        ["demo(assessment_uid instrument_version_uid p)", "demo_grid(→demo r1_c2 r2_c2)"]
     );
     assert_eq!(chosen(json!({"identifiable": "none"}))[2], "demo_grid(→demo r1_c1 r2_c1)",);
+}
+
+#[test]
+fn what_one_version_marks_is_marked() {
+    let field = |id: &str, marked: bool| json!({"id": id, "type": "text", "identifiable": marked});
+    let list = |marked: bool, record: Value| {
+        json!({"id": "list", "identifiable": marked,
+            "type": {"base": "recordList", "record": record}})
+    };
+    let first =
+        json!([field("a", false), field("b", true), list(false, json!([field("x", true)]))]);
+    let second =
+        json!([field("a", true), field("c", false), list(false, json!([field("x", false)]))]);
+    let chosen = |identifiable: &str| {
+        let more = json!({"identifiable": identifiable, "calculations": null});
+        shown(&tables(more, &[first.clone(), second.clone()], 1000).unwrap())
+    };
+    assert_eq!(
+        chosen("only"),
+        ["demo(assessment_uid instrument_version_uid a b)", "demo_list(→demo record_seq x)"]
+    );
+    assert_eq!(chosen("none"), ["demo(assessment_uid instrument_version_uid age c)"]);
 }
 
 #[test]
@@ -169,6 +192,15 @@ fn versions_are_merged_where_they_can_be() {
         1000,
     );
     assert_eq!(shown(&built.unwrap())[1], "demo_f(→demo record_seq a b)");
+    let wider = json!([{"id": "f", "type": {"base": "matrix", "rows": [{"id": "r"}, {"id": "s"}],
+        "columns": [text("c"), {"id": "d", "type": "integer"}]}}]);
+    let built = tables(json!({}), &[matrix(), wider], 1000);
+    assert_eq!(shown(&built.unwrap())[1], "demo_f(→demo r_c r_d s_c s_d)");
+    let number = |ty: &str| json!([{"id": "f", "type": ty}, text("g")]);
+    let built = tables(json!({}), &[number("integer"), number("float")], 1000).unwrap();
+    assert_eq!(shown(&built), ["demo(assessment_uid instrument_version_uid age f g calc1 calc2)"]);
+    let fact = built.facts().as_array().unwrap().iter().find(|f| f["column"] == "f").cloned();
+    assert_eq!(fact.unwrap()["type"], "float");
     for (first, second, error) in [
         (
             json!([text("f")]),
