@@ -144,6 +144,13 @@ impl Demo {
         self.env.rex_host(&[&args[..1], &project, &args[1..]].concat())
     }
 
+    /// As [`Demo::rex_host`], with input.
+    fn rex_host_with(&self, args: &[&str], input: &str) -> rex_test_support::process::Done {
+        let db = format!("db={}", self.database.uri());
+        let project = ["--project", "rex.mart_demo", "--set", &db];
+        self.env.rex_host_with(&[&args[..1], &project, &args[1..]].concat(), input)
+    }
+
     /// What processing a task prints.
     fn process(&self, payload: &str, more: &[&str]) -> String {
         self.rex_host(&["submit", "rexmart_create", payload]).ok();
@@ -357,6 +364,46 @@ While creating Mart database:
 ...error: Halting RunList due to creation error
 ";
     assert!(agrees(&unstamped(&done.stderr), failed), "{done}");
+
+    // The original's spelling; a list beside the settings of a project; a parameter that is missing.
+    let project = ["--parameters", &format!("{{\"db\": \"{}\"}}", demo.database.uri())];
+    let rex = |args: &[&str]| {
+        demo.env.rex(&[&["--project", "rex.mart_demo"], &project as &[&str], args].concat())
+    };
+    let done = rex(&["mart-create", "--runlist", &list.display().to_string()]);
+    assert!(
+        done.stderr.ends_with("\nFATAL ERROR: Halting RunList due to creation error\n\n"),
+        "{done}"
+    );
+    let done = rex(&["mart-create", "--owner=foo", "--definition=some_parameters"]);
+    assert_eq!(done.status.code(), Some(0), "{done}");
+    assert!(
+        done.stderr.ends_with("rex.core.Error: Missing required parameter \"bar\"\n"),
+        "{done}"
+    );
+    for command in ["create", "list", "pin", "purge", "shell"] {
+        let help = rex(&["help", &format!("mart-{command}")]).ok();
+        let (begin, usage) = (
+            format!("MART-{} - ", command.to_uppercase()),
+            format!("\nUsage: rex mart-{command} "),
+        );
+        assert!(help.starts_with(&begin) && help.contains(&usage), "{help}");
+    }
+    demo.env.write("clinic/settings.yaml", "requires: [rex.mart_demo]\n");
+    demo.env.write("clinic/list.yaml", "- {owner: bar, definition: just_deploy}\n");
+    let clinic = format!("{}/", demo.env.path("clinic").display());
+    let db = format!("db={}", demo.database.uri());
+    let packaged = |list: &str| {
+        let args = ["mart-create", "--project", &clinic, "--set", &db, "--runlist", list];
+        demo.env.rex_host(&args)
+    };
+    let done = packaged("clinic:/list.yaml");
+    assert_eq!(done.stdout.matches("Mart creation complete").count(), 1, "{done}");
+    packaged("nothing:/list.yaml").fails(1);
+    demo.rex_host(&["mart-purge", "-d", "just_deploy", "--force-accept"]).ok();
+    let purged = demo.rex_host_with(&["mart-purge", "--owner=bar", "--code=2", "--code=3"], "y\n");
+    assert!(purged.ok().ends_with("Purge complete.\n"));
+    demo.rex_host(&["mart-create", "--owner=bar", "--definition=empty"]).ok();
 
     for (args, text) in [
         (&["--definition=empty"] as &[&str], "You must specify at least one owner"),

@@ -19,6 +19,10 @@ fn a_plugin_adds_commands_to_both_spellings() {
     assert_eq!(env.rex(&["no-such-task"]).fails(1), "FATAL ERROR: unknown task no-such-task\n\n");
     let help = env.rex_host(&["demo-noisy-task", "--help"]).ok();
     assert_eq!(help, "says hello\n\nUsage: rex-host demo-noisy-task\n");
+    let help = env.rex(&["help", "DEMO_noisy-task"]).ok();
+    assert_eq!(help, "DEMO-NOISY-TASK - says hello\nUsage: rex demo-noisy-task\n\n");
+    let text = env.rex(&["help", "no-such-task"]).fails(1);
+    assert_eq!(text, "FATAL ERROR: unknown help topic no-such-task\n\n");
     let list = env.rex_host(&["plugin", "list"]).ok();
     assert!(list.contains("commands demo-noisy-task demo-quiet-task demo-crashy-task"), "{list}");
 }

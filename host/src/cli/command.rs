@@ -175,9 +175,17 @@ fn help(entry: &CommandEntry, spelling: Spelling) -> String {
     if !entry.arguments.is_empty() {
         usage = format!("{usage} {}", entry.arguments);
     }
-    let mut text = format!("{}\n\nUsage: {usage}\n", entry.about);
+    let mut text = match spelling {
+        Spelling::Native => format!("{}\n\nUsage: {usage}\n", entry.about),
+        Spelling::Original => {
+            format!("{} - {}\nUsage: {usage}\n", entry.name.to_uppercase(), entry.about)
+        }
+    };
     if !entry.help.is_empty() {
         text.push_str(&format!("\n{}\n", entry.help.trim_end()));
+    }
+    if spelling == Spelling::Original {
+        text.push('\n');
     }
     text
 }

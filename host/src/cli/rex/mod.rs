@@ -76,7 +76,15 @@ fn command(
     }
     let text = match (line.task.map(|task| task.name), line.arguments.first()) {
         (None, _) => help::usage(),
-        (Some("help"), Some(Some(topic))) => help::topic(topic)?,
+        (Some("help"), Some(Some(topic))) => match help::topic(topic) {
+            Some(text) => text,
+            None => {
+                let unknown = || Error::new(format!("unknown help topic {topic}"));
+                let asked = ["--help".to_owned()];
+                let told = of_plugin(sources, &grammar::normal(topic), &asked)?;
+                return Ok(told.ok_or_else(unknown)?);
+            }
+        },
         (Some("help"), _) => help::overview(),
         (Some(_), _) => return run(call(&line, sources, globals)?),
     };
