@@ -1,6 +1,7 @@
 //! The items of an answer: values, but for the lists in them that are too long to be held, whose
 //! rest is read from the server as its reader asks for it.
 
+use std::fmt;
 use std::io;
 use std::vec::IntoIter;
 
@@ -43,24 +44,40 @@ impl LongList {
 }
 
 /// Reads the rest of long lists.
-#[derive(Debug)]
-pub struct More<'a>(Option<(&'a Runtime, &'a mut Feed)>);
+pub struct More<'a> {
+    feed: Option<(&'a Runtime, &'a mut Feed)>,
+    stop: Option<Box<dyn Fn() -> bool>>,
+}
 
 impl<'a> More<'a> {
     /// For items that are whole.
     pub fn none() -> More<'a> {
-        More(None)
+        More { feed: None, stop: None }
     }
 
     pub(crate) fn of(runtime: &'a Runtime, feed: &'a mut Feed) -> More<'a> {
-        More(Some((runtime, feed)))
+        More { feed: Some((runtime, feed)), stop: None }
+    }
+
+    /// Fails from when `stop` says so.
+    pub(crate) fn stop_when(&mut self, stop: impl Fn() -> bool + 'static) {
+        self.stop = Some(Box::new(stop));
     }
 
     fn rest(&mut self, segment: usize) -> io::Result<Option<Item>> {
-        match &mut self.0 {
+        if self.stop.as_ref().is_some_and(|stop| stop()) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        match &mut self.feed {
             Some((runtime, feed)) => runtime.block_on(feed.rest(segment)).map_err(io::Error::other),
             None => Err(io::Error::other("the rest of a list is out of reach")),
         }
+    }
+}
+
+impl fmt::Debug for More<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("More").finish_non_exhaustive()
     }
 }
 

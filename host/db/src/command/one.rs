@@ -138,6 +138,8 @@ impl Sink for Answer {
         if self.interrupt.is_raised() {
             return Err(io::ErrorKind::Interrupted.into());
         }
+        let interrupt = self.interrupt.clone();
+        more.stop_when(move || interrupt.is_raised());
         let started = self.start();
         let written = match &mut self.printer {
             Some(printer) => started.and_then(|()| printer.item(item, more)),
@@ -151,7 +153,7 @@ impl Sink for Answer {
     }
 }
 
-/// An output that an interrupt ends: a single item may be long.
+/// An output that an interrupt ends: what is printed after the last item may be long.
 struct Stoppable {
     out: Box<dyn Write>,
     interrupt: Interrupt,
@@ -159,11 +161,10 @@ struct Stoppable {
 
 impl Write for Stoppable {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // Not of the kind that is tried again.
-        if self.interrupt.is_raised() {
-            Err(io::Error::other("interrupted"))
-        } else {
-            self.out.write(bytes)
+        match self.interrupt.is_raised() {
+            // Of a kind that is not tried again.
+            true => Err(io::Error::other("interrupted")),
+            false => self.out.write(bytes),
         }
     }
 
