@@ -162,6 +162,9 @@ fn a_long_nested_list_needs_little_memory() {
     assert!(csv.contains("\r\n,300000,name 300000\r\nlaw,"), "{csv}");
     let json = run(&format!("--json {nested}"));
     assert!(json.contains("\"code\": \"law\",\n      \"child\": []"), "{json}");
+    let repeated = "'for($s := /school.code, /child{id, name}?school_code=$s)'";
+    let csv = run(&format!("--csv {repeated}"));
+    assert!(csv.contains("300000,name 300000"), "{csv}");
     // A list of lists goes through a command that writes, too.
     let insert = "'/school.child{id, name} :as target/:insert'";
     assert_eq!(run(&format!("--csv {insert}")).lines().last(), Some("300000"));

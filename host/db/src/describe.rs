@@ -15,7 +15,7 @@ use crate::exec::writes;
 use crate::product::Feed;
 
 /// The profile of a plan, as a JSON value.
-pub(crate) fn describe(plan: &Plan) -> Result<Feed, Error> {
+pub(crate) fn describe<'a>(plan: &Plan) -> Result<Feed<'a>, Error> {
     let profile = plan.profile().filter(|_| !writes(plan));
     let profile = profile.ok_or_else(|| Error::new("unsupported action"))?;
     Ok(Feed::ready(Profile::bare(Domain::Json), Value::Json(profile_json(&profile).to_string())))
@@ -24,7 +24,7 @@ pub(crate) fn describe(plan: &Plan) -> Result<Feed, Error> {
 /// Turns the values of the column `on` into columns, filled from the column `by`; rows are grouped
 /// by the other columns, in the order in which they come. Positions count from 0, negative ones
 /// from the end.
-pub(crate) async fn pivot(feed: Feed, on: i64, by: i64) -> Result<Feed, Error> {
+pub(crate) async fn pivot<'a>(feed: Feed<'a>, on: i64, by: i64) -> Result<Feed<'a>, Error> {
     let fields: Vec<Profile> = match (&feed.profile.domain, feed.profile.fields()) {
         (Domain::List(_), Some(fields)) => fields.to_vec(),
         (domain, _) => {

@@ -54,7 +54,11 @@ pub(crate) fn truncate_sql(schema: &str, table: &str) -> String {
 }
 
 /// Runs an ETL command: a list of identities is computed as it is read, all else at once.
-pub(crate) async fn run(run: Run<'_>, plan: &EtlPlan, params: &Params) -> Result<Feed, Error> {
+pub(crate) async fn run<'a>(
+    run: Run<'a>,
+    plan: &EtlPlan,
+    params: &Params,
+) -> Result<Feed<'a>, Error> {
     let feed = Run { busy: Some(run.database), ..run }.plan(&plan.feed, params).await?;
     let catalog = run.space.catalog(run.database).await?;
     let target = match &plan.target {

@@ -14,8 +14,9 @@ use rex_htsql::{Error, Param, Params, Stage, Value};
 use crate::etl;
 use crate::fetch::{Access, Fetch, unshared};
 use crate::json_param::{Members, from_json, read};
-use crate::product::{Feed, Room};
+use crate::product::Feed;
 use crate::space::{DatabaseId, MAIN, Space};
+use crate::turns::Turns;
 
 /// Where and how a plan runs.
 #[derive(Clone, Copy)]
@@ -46,7 +47,7 @@ impl<'a> Run<'a> {
         self,
         plan: &'p Plan,
         params: &'p Params,
-    ) -> Pin<Box<dyn Future<Output = Result<Feed, Error>> + 'p>>
+    ) -> Pin<Box<dyn Future<Output = Result<Feed<'a>, Error>> + 'p>>
     where
         'a: 'p,
     {
@@ -56,7 +57,7 @@ impl<'a> Run<'a> {
     }
 
     /// Compiles a command with the parameters known by now.
-    async fn compile(self, command: &Command, params: &Params) -> Result<Plan, Error> {
+    pub(crate) async fn compile(self, command: &Command, params: &Params) -> Result<Plan, Error> {
         let space = self.space;
         space
             .compile(self.database, |catalog, env| {
@@ -67,12 +68,12 @@ impl<'a> Run<'a> {
     }
 
     /// Compiles and runs a command.
-    async fn command(self, command: &Command, params: &Params) -> Result<Feed, Error> {
+    async fn command(self, command: &Command, params: &Params) -> Result<Feed<'a>, Error> {
         let plan = self.compile(command, params).await?;
         self.plan(&plan, params).await
     }
 
-    async fn unmarked(self, plan: &Plan, params: &Params) -> Result<Feed, Error> {
+    async fn unmarked(self, plan: &Plan, params: &Params) -> Result<Feed<'a>, Error> {
         match plan {
             Plan::Skip => Ok(void()),
             Plan::Fetch(fetch) => self.fetch(fetch.clone()).await,
@@ -136,8 +137,9 @@ impl<'a> Run<'a> {
                     None => Ok(Feed::ready(Profile::bare(Domain::Untyped), Value::Null)),
                 }
             }
-            Plan::For { reference, items, body, .. } => {
-                self.repeat(reference, items, body, params).await
+            Plan::For { reference, items, body, mark } => {
+                let turns = Turns::start(self, reference, items, body, params).await?;
+                Ok(Feed::turns(turns.profile(), turns, mark))
             }
             Plan::With { record, body, .. } => match self.unpack(record, params).await? {
                 Some(params) => self.command(body, &params).await,
@@ -226,7 +228,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    async fn fetch(self, plan: Arc<FetchPlan>) -> Result<Feed, Error> {
+    async fn fetch(self, plan: Arc<FetchPlan>) -> Result<Feed<'a>, Error> {
         if plan.root.is_none()
             && plan.segments.is_empty()
             && plan.shape == rex_htsql::plan::Shape::Null
@@ -263,44 +265,6 @@ impl<'a> Run<'a> {
         Ok(value == Value::Boolean(true))
     }
 
-    async fn repeat(
-        self,
-        reference: &str,
-        items: &Command,
-        body: &Command,
-        params: &Params,
-    ) -> Result<Feed, Error> {
-        let items = self.compile(items, params).await?;
-        let mut feed = Run { busy: Some(self.database), ..self }.plan(&items, params).await?;
-        let mut turns = Turns::new(&mut feed).await.map_err(|error| marked(error, &items))?;
-        let mut params = params.clone();
-        let mut profile: Option<Profile> = None;
-        let mut results = Vec::new();
-        let mut room = Room::default();
-        while let Some(item) = turns.next(&mut feed).await? {
-            params.set(reference, item);
-            let plan = self.compile(body, &params).await?;
-            let (found, value) = self.plan(&plan, &params).await?.collect().await?;
-            if value == Value::Null {
-                continue;
-            }
-            match &profile {
-                Some(known) if known.domain != found.domain => {
-                    let quote = format!(" expected {}; got {}", known.domain, found.domain);
-                    let error = Error::quoting("Unexpected loop body type", quote);
-                    return Err(marked(error, &plan));
-                }
-                Some(_) => {}
-                None => profile = Some(found),
-            }
-            room.take(&value).map_err(|error| marked(error, &plan))?;
-            results.push(value);
-        }
-        let mut profile = profile.unwrap_or_else(|| Profile::bare(Domain::Untyped));
-        profile.domain = Domain::List(Box::new(profile.domain));
-        Ok(Feed::ready(profile, Value::List(results)))
-    }
-
     /// The parameters with those of a record's fields added; `None` where there is no record.
     async fn unpack(self, record: &Command, params: &Params) -> Result<Option<Params>, Error> {
         let plan = self.compile(record, params).await?;
@@ -327,49 +291,11 @@ impl<'a> Run<'a> {
     }
 }
 
-/// What `for` takes its items from.
-enum Turns {
-    /// The items of a list, all of one domain.
-    Items(Domain),
-    /// The fields of a record; a list parameter is one.
-    Fields(std::vec::IntoIter<Param>),
-}
-
-impl Turns {
-    async fn new(feed: &mut Feed) -> Result<Turns, Error> {
-        if let Domain::List(item) = &feed.profile.domain {
-            return Ok(Turns::Items((**item).clone()));
-        }
-        let value = feed.next_value().await?.unwrap_or(Value::Null);
-        feed.drain().await?;
-        let fields = match (&feed.profile.domain, value) {
-            (_, Value::Null) => Vec::new(),
-            (Domain::Record(fields), Value::Record(values)) => fields
-                .iter()
-                .zip(values)
-                .map(|(field, value)| Param { domain: field.domain.clone(), value })
-                .collect(),
-            _ => return Err(Error::new("Expected a list value")),
-        };
-        Ok(Turns::Fields(fields.into_iter()))
-    }
-
-    async fn next(&mut self, feed: &mut Feed) -> Result<Option<Param>, Error> {
-        match self {
-            Turns::Items(domain) => {
-                let item = feed.next_value().await?;
-                Ok(item.map(|value| Param { domain: domain.clone(), value }))
-            }
-            Turns::Fields(fields) => Ok(fields.next()),
-        }
-    }
-}
-
-fn void() -> Feed {
+fn void<'a>() -> Feed<'a> {
     Feed::ready(Profile::bare(Domain::Void), Value::Null)
 }
 
-fn marked(error: Error, plan: &Plan) -> Error {
+pub(crate) fn marked(error: Error, plan: &Plan) -> Error {
     match plan.mark() {
         Some(mark) => error.at(Stage::Processing, mark),
         None => error,

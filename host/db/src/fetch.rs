@@ -13,11 +13,8 @@ use tokio_postgres::Row;
 
 use crate::connection::Connection;
 use crate::decode::{self, DecodeError};
-use crate::item::{Item, LongList};
+use crate::item::{Head, Item};
 use crate::rows::Rows;
-
-/// What is held of a list that is nested in another, in bytes.
-const MAX_HEAD: usize = 1 << 20;
 
 /// How the statements of a plan may use the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -204,25 +201,16 @@ impl Fetch {
             None => Ok(Vec::new()),
         };
         let key: Vec<Option<&[u8]>> = key.map_err(undecoded)?;
-        let (mut head, mut size) = (Vec::new(), 0);
+        let mut head = Head::default();
         while let Some(row) = self.take(index, segment, &key).await? {
-            let last = match self.build(&segment.item, Some(&row)).await? {
-                Item::Whole(item) => {
-                    size += item.size();
-                    head.push(item);
-                    if size <= MAX_HEAD {
-                        continue;
-                    }
-                    None
-                }
-                long => Some(long),
-            };
+            let item = self.build(&segment.item, Some(&row)).await?;
+            let Some(long) = head.add(item, index) else { continue };
             if let Some(reader) = self.readers.get_mut(index) {
                 reader.open = Some(key.into_iter().map(|part| part.map(<[u8]>::to_vec)).collect());
             }
-            return Ok(Item::Long(LongList::new(head, last, index)));
+            return Ok(long);
         }
-        Ok(Item::Whole(Value::List(head)))
+        Ok(head.end())
     }
 }
 

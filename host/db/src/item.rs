@@ -6,9 +6,9 @@ use std::io;
 use std::vec::IntoIter;
 
 use rex_htsql::Value;
-use tokio::runtime::Runtime;
 
-use crate::product::Feed;
+/// What is held of a list within an item, in bytes.
+const MAX_HEAD: usize = 1 << 20;
 
 /// An item of an answer, or the one value that an answer is.
 #[derive(Debug)]
@@ -31,11 +31,6 @@ pub struct LongList {
 }
 
 impl LongList {
-    /// A list of which `head` and `last` have been read; `segment` has the rest.
-    pub(crate) fn new(head: Vec<Value>, last: Option<Item>, segment: usize) -> LongList {
-        LongList { head: head.into_iter(), last: last.map(Box::new), segment }
-    }
-
     /// The next item that has been read; the segment of the rest where there is none.
     pub(crate) fn next_held(&mut self) -> Result<Item, usize> {
         let held = self.head.next().map(Item::Whole);
@@ -43,20 +38,54 @@ impl LongList {
     }
 }
 
+/// A list that is being read.
+#[derive(Default)]
+pub(crate) struct Head {
+    values: Vec<Value>,
+    size: usize,
+}
+
+impl Head {
+    /// Adds an item. Where no more is to be held, the list as it is then: `segment` has the rest.
+    pub(crate) fn add(&mut self, item: Item, segment: usize) -> Option<Item> {
+        let last = match item {
+            Item::Whole(value) => {
+                self.size += value.size();
+                self.values.push(value);
+                if self.size <= MAX_HEAD {
+                    return None;
+                }
+                None
+            }
+            long => Some(Box::new(long)),
+        };
+        let head = std::mem::take(&mut self.values).into_iter();
+        Some(Item::Long(LongList { head, last, segment }))
+    }
+
+    /// The list, which has ended.
+    pub(crate) fn end(self) -> Item {
+        Item::Whole(Value::List(self.values))
+    }
+}
+
 /// Reads the rest of long lists.
 pub struct More<'a> {
-    feed: Option<(&'a Runtime, &'a mut Feed)>,
+    read: Option<Box<ReadRest<'a>>>,
     stop: Option<Box<dyn Fn() -> bool>>,
 }
+
+/// The next item of the list that a segment has the rest of.
+type ReadRest<'a> = dyn FnMut(usize) -> io::Result<Option<Item>> + 'a;
 
 impl<'a> More<'a> {
     /// For items that are whole.
     pub fn none() -> More<'a> {
-        More { feed: None, stop: None }
+        More { read: None, stop: None }
     }
 
-    pub(crate) fn of(runtime: &'a Runtime, feed: &'a mut Feed) -> More<'a> {
-        More { feed: Some((runtime, feed)), stop: None }
+    pub(crate) fn of(read: impl FnMut(usize) -> io::Result<Option<Item>> + 'a) -> More<'a> {
+        More { read: Some(Box::new(read)), stop: None }
     }
 
     /// Fails from when `stop` says so.
@@ -68,8 +97,8 @@ impl<'a> More<'a> {
         if self.stop.as_ref().is_some_and(|stop| stop()) {
             return Err(io::ErrorKind::Interrupted.into());
         }
-        match &mut self.feed {
-            Some((runtime, feed)) => runtime.block_on(feed.rest(segment)).map_err(io::Error::other),
+        match &mut self.read {
+            Some(read) => read(segment),
             None => Err(io::Error::other("the rest of a list is out of reach")),
         }
     }

@@ -8,6 +8,7 @@
 //! | `session` | what a program uses: queries, answers, transactions |
 //! | `exec` | each kind of plan to a feed of items |
 //! | `rows`, `fetch`, `item`, `product` | rows of statements, nested into values, item by item |
+//! | `turns` | the command `for` |
 //! | `etl` | the commands that write |
 //! | `out_of_place` | what plain SQL may not do in a session |
 //! | `describe` | the commands `describe` and `pivot` |
@@ -36,6 +37,7 @@ mod product;
 mod rows;
 mod session;
 mod space;
+mod turns;
 
 pub use connection::{Canceller, ConnectError};
 pub use encode::{profile_json, value_json};

@@ -6,8 +6,9 @@ use rex_htsql::{Error, Stage, Value};
 
 use crate::etl::Work;
 use crate::fetch::Fetch;
-use crate::item::Item;
+use crate::item::{Head, Item};
 use crate::space::DatabaseId;
+use crate::turns::Turns;
 
 /// A finished answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,7 +25,7 @@ pub struct Product {
 const MAX_LIST: usize = 512 << 20;
 
 /// The memory that is left for a value.
-pub(crate) struct Room(usize);
+struct Room(usize);
 
 impl Default for Room {
     fn default() -> Room {
@@ -34,7 +35,7 @@ impl Default for Room {
 
 impl Room {
     /// Counts an item in.
-    pub(crate) fn take(&mut self, item: &Value) -> Result<(), Error> {
+    fn take(&mut self, item: &Value) -> Result<(), Error> {
         let Some(left) = self.0.checked_sub(item.size()) else {
             let limit = MAX_LIST >> 20;
             return Err(Error::new(format!(
@@ -47,23 +48,24 @@ impl Room {
 }
 
 /// An answer that is read item by item.
-pub(crate) struct Feed {
+pub(crate) struct Feed<'a> {
     pub(crate) profile: Profile,
-    source: Source,
+    source: Source<'a>,
     mark: Option<Mark>,
     database: Option<DatabaseId>,
 }
 
-enum Source {
+enum Source<'a> {
     Single(Option<Value>),
     Items(std::vec::IntoIter<Value>),
     Fetch(Box<Fetch>),
-    Etl(Box<Work>),
+    Etl(Box<Work<'a>>),
+    Turns(Box<Turns<'a>>),
 }
 
-impl Feed {
+impl<'a> Feed<'a> {
     /// A value at hand: a list gives its items.
-    pub(crate) fn ready(profile: Profile, value: Value) -> Feed {
+    pub(crate) fn ready(profile: Profile, value: Value) -> Feed<'a> {
         let source = match value {
             Value::List(items) => Source::Items(items.into_iter()),
             single => Source::Single(Some(single)),
@@ -72,15 +74,31 @@ impl Feed {
     }
 
     /// A running fetch; its errors are marked.
-    pub(crate) fn fetch(profile: Profile, database: DatabaseId, fetch: Fetch, mark: &Mark) -> Feed {
+    pub(crate) fn fetch(
+        profile: Profile,
+        database: DatabaseId,
+        fetch: Fetch,
+        mark: &Mark,
+    ) -> Feed<'a> {
         let source = Source::Fetch(Box::new(fetch));
         Feed { profile, source, mark: Some(mark.clone()), database: Some(database) }
     }
 
     /// A running ETL command that gives a list of identities.
-    pub(crate) fn etl(profile: Profile, database: DatabaseId, work: Work, mark: &Mark) -> Feed {
+    pub(crate) fn etl(
+        profile: Profile,
+        database: DatabaseId,
+        work: Work<'a>,
+        mark: &Mark,
+    ) -> Feed<'a> {
         let source = Source::Etl(Box::new(work));
         Feed { profile, source, mark: Some(mark.clone()), database: Some(database) }
+    }
+
+    /// The results of a running loop; its errors are marked.
+    pub(crate) fn turns(profile: Profile, turns: Turns<'a>, mark: &Mark) -> Feed<'a> {
+        let source = Source::Turns(Box::new(turns));
+        Feed { profile, source, mark: Some(mark.clone()), database: None }
     }
 
     /// The database that is at work while the feed is read.
@@ -94,7 +112,7 @@ impl Feed {
             Source::Single(_) => false,
             Source::Items(_) => true,
             Source::Fetch(fetch) => fetch.is_list(),
-            Source::Etl(_) => true,
+            Source::Etl(_) | Source::Turns(_) => true,
         }
     }
 
@@ -105,6 +123,10 @@ impl Feed {
             Source::Single(value) => Ok(value.take().map(Item::Whole)),
             Source::Items(items) => Ok(items.next().map(Item::Whole)),
             Source::Etl(work) => Ok(Box::pin(work.next()).await?.map(Item::Whole)),
+            Source::Turns(turns) => {
+                let next = Box::pin(turns.next()).await;
+                next.map_err(|error| marked(error, self.mark.as_ref()))
+            }
             Source::Fetch(fetch) => {
                 let next = fetch.next().await;
                 next.map_err(|error| marked(error, self.mark.as_ref()))
@@ -119,8 +141,24 @@ impl Feed {
                 let rest = fetch.rest(segment).await;
                 rest.map_err(|error| marked(error, self.mark.as_ref()))
             }
+            Source::Turns(turns) => {
+                let rest = Box::pin(turns.rest(segment)).await;
+                rest.map_err(|error| marked(error, self.mark.as_ref()))
+            }
             Source::Single(_) | Source::Items(_) | Source::Etl(_) => Ok(None),
         }
+    }
+
+    /// All of a list as one item, of which the rest is asked for by the name `segment`: by
+    /// [`Feed::next`].
+    pub(crate) async fn list(&mut self, segment: usize) -> Result<Item, Error> {
+        let mut head = Head::default();
+        while let Some(item) = self.next().await? {
+            if let Some(long) = head.add(item, segment) {
+                return Ok(long);
+            }
+        }
+        Ok(head.end())
     }
 
     /// As [`Feed::next`], held as a whole.
@@ -193,7 +231,7 @@ fn marked(error: Error, mark: Option<&Mark>) -> Error {
     }
 }
 
-impl std::fmt::Debug for Feed {
+impl std::fmt::Debug for Feed<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Feed").field("profile", &self.profile).finish_non_exhaustive()
     }

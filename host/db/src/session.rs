@@ -147,7 +147,7 @@ impl Session {
         &mut self,
         query: &str,
         params: &Params,
-        take: impl FnOnce(&Runtime, &Plan, Feed) -> Result<T, Error>,
+        take: impl FnOnce(&Runtime, &Plan, Feed<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let (runtime, space) = (&self.runtime, &self.space);
         let scope = runtime.block_on(enter(space, self.grouped))?;
@@ -336,7 +336,11 @@ impl std::fmt::Debug for Session {
 }
 
 /// Compiles a query and starts it.
-async fn start(space: &Space, query: &str, params: &Params) -> Result<(Arc<Plan>, Feed), Error> {
+async fn start<'a>(
+    space: &'a Space,
+    query: &str,
+    params: &Params,
+) -> Result<(Arc<Plan>, Feed<'a>), Error> {
     let plan = space.plan(query, params).await?;
     let run = Run { space, database: MAIN, writes: writes(&plan), busy: None, meta: false };
     let feed = run.plan(&plan, params).await?;
@@ -344,7 +348,7 @@ async fn start(space: &Space, query: &str, params: &Params) -> Result<(Arc<Plan>
 }
 
 /// Hands an answer over.
-fn hand_over(runtime: &Runtime, feed: &mut Feed, sink: &mut dyn Sink) -> Result<(), Error> {
+fn hand_over(runtime: &Runtime, feed: &mut Feed<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
     sink.begin(&feed.profile, feed.is_list()).map_err(unwritten)?;
     loop {
         let long = runtime.block_on(async {
@@ -358,7 +362,8 @@ fn hand_over(runtime: &Runtime, feed: &mut Feed, sink: &mut dyn Sink) -> Result<
         })?;
         // Outside of what waits for the feed: whoever takes the item reads from the feed.
         let Some(item) = long else { return Ok(()) };
-        sink.item(item, &mut More::of(runtime, feed)).map_err(unwritten)?;
+        let rest = |segment| runtime.block_on(feed.rest(segment)).map_err(std::io::Error::other);
+        sink.item(item, &mut More::of(rest)).map_err(unwritten)?;
     }
 }
 

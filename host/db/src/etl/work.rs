@@ -37,9 +37,9 @@ struct Batch {
 }
 
 /// A running command.
-pub(crate) struct Work {
+pub(crate) struct Work<'a> {
     verb: Verb,
-    reader: Reader,
+    reader: Reader<'a>,
     kind: EtlKind,
     mark: Mark,
     overlap: bool,
@@ -48,21 +48,21 @@ pub(crate) struct Work {
     ended: bool,
 }
 
-struct Reader {
-    feed: Feed,
+struct Reader<'a> {
+    feed: Feed<'a>,
     number: usize,
 }
 
-impl Work {
+impl<'a> Work<'a> {
     /// `overlap`: the feed comes from another connection.
     pub(super) fn new(
         connection: Arc<Connection>,
         catalog: Arc<Catalog>,
         plan: &EtlPlan,
         target: Target,
-        feed: Feed,
+        feed: Feed<'a>,
         overlap: bool,
-    ) -> Work {
+    ) -> Work<'a> {
         Work {
             verb: Verb::new(connection, catalog, plan.kind, target),
             reader: Reader { feed, number: 0 },
@@ -112,7 +112,7 @@ impl Work {
     }
 }
 
-impl Reader {
+impl Reader<'_> {
     async fn batch(&mut self) -> Batch {
         let mut batch = Batch::default();
         let mut bytes = 0;
