@@ -77,10 +77,15 @@ impl App {
     }
 
     fn wait_stopped(&self) {
+        self.wait_waiting(1);
+    }
+
+    /// Waits until so many wait for a lock.
+    fn wait_waiting(&self, count: i64) {
         let mut client = self.client();
         let query = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
         wait_for("the maker to stop", || {
-            client.query_one(query, &[]).is_ok_and(|row| row.get::<_, i64>(0) > 0)
+            client.query_one(query, &[]).is_ok_and(|row| row.get::<_, i64>(0) >= count)
         });
     }
 
@@ -195,6 +200,29 @@ fn what_a_killed_worker_leaves_is_removed_by_the_next() {
         host.wait_ok();
     }
     assert_eq!(app.names(), ["a_fixed_name_mart"]);
+}
+
+#[test]
+fn the_one_who_waits_for_a_name_inherits_from_a_dead_one() {
+    let Some(app) = App::new() else { return };
+    let mut lock = app.lock();
+    app.stop_where("NEW.name = 'a_fixed_name_mart'");
+    let first = app.start("fixed_name");
+    let second = app.env.start(&["mart-create", "--owner=me", "--definition=fixed_name"]);
+    app.wait_waiting(2);
+    for process in descendants(first.pid()).iter().chain(Process::find(first.pid()).iter()) {
+        process.kill();
+    }
+    // What the dead one has sent is not carried out.
+    let end = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event = 'advisory'";
+    app.client().execute(end, &[]).expect("it can be ended");
+    go_on(&mut lock);
+    assert!(second.wait_ok().contains("Purging previous database named"));
+    app.is_sound("both");
+    let query = "SELECT code FROM rexmart_inventory WHERE name = 'a_fixed_name_mart'";
+    let row = app.client().query_one(query, &[]).expect("it is the only one");
+    assert_eq!(row.get::<_, i64>(0), 2);
 }
 
 #[test]

@@ -109,6 +109,12 @@ impl Cluster {
         server(self.session.sql_rows(&query)).map(|_| ())
     }
 
+    /// Takes back what [`Cluster::claim`] or [`Cluster::is_abandoned`] took, once.
+    pub(crate) fn unclaim(&mut self, name: &str) -> Result<(), Error> {
+        let query = format!("SELECT pg_catalog.pg_advisory_unlock({})", key(name));
+        server(self.session.sql_rows(&query)).map(|_| ())
+    }
+
     /// Whether nobody makes the mart of this name any more; if so, nobody else will find so until
     /// this connection ends.
     pub(crate) fn is_abandoned(&mut self, name: &str) -> Result<bool, Error> {

@@ -295,6 +295,7 @@ impl Work<'_> {
     fn take_fixed_name(&mut self) -> Result<(), Error> {
         let Some(fixed) = &self.creation.definition.base.fixed_name else { return Ok(()) };
         self.cluster.claim(fixed)?;
+        purge::succeed(self.inventory, self.cluster, self.code, fixed)?;
         let previous = self
             .previous(fixed)
             .map_err(|error| error.remark("While purging previous fixed-name database"))?;

@@ -83,26 +83,53 @@ pub(crate) fn sweep(inventory: &mut Inventory, cluster: &mut Cluster) -> Result<
         if !cluster.is_abandoned(claim)? {
             continue;
         }
-        // Whoever made it may have finished meanwhile: what was noted is told before the lock goes.
-        let Some(mart) = inventory.get(mart.code)?.filter(|mart| mart.claim.is_some()) else {
-            continue;
-        };
-        if mart.is_complete() {
-            inventory.release(mart.code)?;
+        // Whoever is about to give that name to another mart looks after this one.
+        if let Some(name) = &mart.final_name
+            && !cluster.is_abandoned(name)?
+        {
+            cluster.unclaim(claim)?;
             continue;
         }
-        let existing = mart.existing == Some(true);
-        match &mart.final_name {
-            // The database has its name for good, but the inventory does not say so yet.
-            Some(name) if !existing && !cluster.exists(claim)? && cluster.exists(name)? => {
-                replace(inventory, cluster, mart.code, claim, name)?;
-                let size = cluster.size(name)?;
-                inventory.finish(mart.code, size, true)?;
-            }
-            _ => remove(inventory, cluster, &mart, existing)?,
+        settle(inventory, cluster, mart.code)?;
+    }
+    Ok(())
+}
+
+/// Cleans up after those who died while they gave a mart the name that is claimed for this one.
+pub(crate) fn succeed(
+    inventory: &mut Inventory,
+    cluster: &mut Cluster,
+    code: i64,
+    name: &str,
+) -> Result<(), Error> {
+    let heirs = |mart: &Mart| mart.code != code && mart.final_name.as_deref() == Some(name);
+    for mart in inventory.building()?.into_iter().filter(heirs) {
+        if let Some(claim) = &mart.claim {
+            cluster.claim(claim)?;
+            settle(inventory, cluster, mart.code)?;
         }
     }
     Ok(())
+}
+
+/// Finishes or removes a mart that nobody makes any more and nobody else claims.
+fn settle(inventory: &mut Inventory, cluster: &mut Cluster, code: i64) -> Result<(), Error> {
+    // Whoever made it may have finished meanwhile: what was noted is told before the lock goes.
+    let Some(mart) = inventory.get(code)? else { return Ok(()) };
+    let Some(claim) = &mart.claim else { return Ok(()) };
+    if mart.is_complete() {
+        return inventory.release(code);
+    }
+    let existing = mart.existing == Some(true);
+    match &mart.final_name {
+        // The database has its name for good, but the inventory does not say so yet.
+        Some(name) if !existing && !cluster.exists(claim)? && cluster.exists(name)? => {
+            replace(inventory, cluster, code, claim, name)?;
+            let size = cluster.size(name)?;
+            inventory.finish(code, size, true)
+        }
+        _ => remove(inventory, cluster, &mart, existing),
+    }
 }
 
 /// The mart has taken the name for good: what had it before goes.

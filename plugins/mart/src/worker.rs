@@ -25,9 +25,9 @@ impl Worker for MartCreateWorker {
     /// left does not wait for one.
     fn start(&mut self, ctx: &Context) -> Result<()> {
         let (settings, _) = marts(ctx.application())?;
-        if let Err(error) = rex_mart::tidy(&settings) {
-            ctx.warning(format_args!("What was left of marts is not removed yet: {error}"));
-        }
+        // To drop a database may take longer than a start may. Whoever makes the next mart looks
+        // again, and tells what is in the way.
+        std::thread::spawn(move || rex_mart::tidy(&settings));
         Ok(())
     }
 }
