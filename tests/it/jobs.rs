@@ -3,10 +3,12 @@
 use std::process::Command;
 
 use postgres::Client;
+use rex_test_support::amqp;
 use rex_test_support::env::{Env, dist};
 use rex_test_support::pg::Database;
 use rex_test_support::plugins;
 use rex_test_support::process::{Running, descendants, wait_for};
+use rex_test_support::redis::Redis;
 use rex_test_support::server::Server;
 use serde_json::{Value, json};
 
@@ -479,15 +481,56 @@ fn a_job_may_have_its_task_before_it_is_queued() {
     assert_eq!(detail.as_deref(), Some("expected a JSON object, got [1]"), "{output}");
 }
 
-#[test]
-fn the_queue_may_be_another_store_than_the_table() {
-    let shop = Shop::new("asynctask_transport: 'sqlite:queue.db'\n");
-    let host = shop.run(&[]);
-    let codes = [(); 5].map(|()| shop.insert("demo_fast", &json!({})));
-    for code in codes {
+/// Jobs whose tasks are in that store, with a crash of a worker's process and one of a host.
+fn with_tasks_in(transport: &str) {
+    let settings = format!("asynctask_transport: '{transport}'\nasynctask_owner_timeout: 5\n");
+    let shop = Shop::new(&settings);
+    let first = shop.run(&[]);
+    let fast = [(); 5].map(|()| shop.insert("demo_fast", &json!({})));
+    let crashes = shop.insert("crash", &json!({"how": "abort"}));
+    for code in fast {
         shop.wait_status(code, "completed");
     }
-    stop(host);
+    let detail = shop.wait_status(crashes, "failed").expect("it says why");
+    assert!(detail.contains("SIGABRT"), "{detail}");
+    let record = shop.env.path("record").display().to_string();
+    let gate = shop.env.path("gate").display().to_string();
+    let payload = json!({"how": "until", "file": gate, "n": 1, "record": record});
+    let code = shop.insert("crash", &payload);
+    let starts = || std::fs::read_to_string(&record).unwrap_or_default().matches("start").count();
+    wait_for("the job runs", || starts() == 1);
+    first.signal(libc::SIGKILL);
+    first.wait();
+    let second = shop.run(&["--name", "second"]);
+    wait_for("the job runs again", || starts() == 2);
+    shop.env.write("gate", "");
+    shop.wait_status(code, "completed");
+    stop(second);
+    assert_eq!(starts(), 2);
+}
+
+#[test]
+fn tasks_of_jobs_may_be_in_sqlite() {
+    with_tasks_in("sqlite:queue.db");
+}
+
+#[test]
+fn tasks_of_jobs_may_be_in_files() {
+    let env = Env::new();
+    std::fs::create_dir(env.path("queues")).expect("there is room");
+    with_tasks_in(&format!("filesys:{}", env.path("queues").display()));
+}
+
+#[test]
+fn tasks_of_jobs_may_be_in_redis() {
+    let Some(server) = Redis::start() else { return };
+    with_tasks_in(&server.uri());
+}
+
+#[test]
+fn tasks_of_jobs_may_be_in_rabbitmq() {
+    let Some(uri) = amqp::fresh(75) else { return };
+    with_tasks_in(&uri);
 }
 
 #[test]
