@@ -8,6 +8,7 @@
 //! and what became of it), [`supervisor::step`](crate::supervisor::step) (what a slot does next),
 //! [`limiter`]. What it does not know: how tasks are stored, and what is in a payload.
 
+mod answers;
 mod death;
 mod end;
 mod feed;
