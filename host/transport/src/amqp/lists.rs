@@ -27,7 +27,11 @@ impl Amqp {
             link.wait(link.plain()?.queue_bind(QueueBindArguments::new(name, name, name)))?;
             return Ok(messages);
         }
-        let messages = match link.declare(queue)? {
+        let declared = match message::too_long(queue) {
+            Some(reason) => Err(reason),
+            None => link.declare(queue)?,
+        };
+        let messages = match declared {
             Ok(messages) => messages,
             Err(reason) => {
                 self.refused = true;
@@ -205,7 +209,7 @@ impl Amqp {
         // Where a page begins is known when all before it was seen.
         let most = query.limit.filter(|_| query.after.is_none()).unwrap_or(u64::MAX);
         let mut letters = Vec::new();
-        for queue in names {
+        for queue in names.into_iter().filter(|queue| message::too_long(queue).is_none()) {
             let name = message::dead(&queue);
             let seen = link.alone(&name, || {
                 // Made if it is missing.

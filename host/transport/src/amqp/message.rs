@@ -28,7 +28,8 @@ pub(super) fn read_entry(body: &[u8]) -> Option<(QueueName, Option<u32>)> {
         Some((name, step)) => (name, Some(step.parse().ok()?)),
         None => (text, None),
     };
-    Some((QueueName::parse(name).ok()?, step))
+    let queue = QueueName::parse(name).ok().filter(|queue| too_long(queue).is_none())?;
+    Some((queue, step))
 }
 
 /// The queue that hosts consume while they hold tasks of `queue`.
@@ -76,6 +77,17 @@ impl Message {
     pub(super) fn submitted(&self) -> Timestamp {
         Timestamp(self.id.0 >> BITS)
     }
+}
+
+/// The longest name that is made of a queue's is a short string of the protocol.
+const LONGEST_QUEUE: usize = 255 - "rex.reading.rex.dead.".len();
+
+/// Why a queue cannot be in a broker.
+pub(super) fn too_long(queue: &QueueName) -> Option<String> {
+    let length = queue.as_str().len();
+    (length > LONGEST_QUEUE).then(|| {
+        format!("a queue's name may have {LONGEST_QUEUE} bytes, and one has {length}: {queue}")
+    })
 }
 
 /// The properties of a task: kombu's own for a text, and our id.

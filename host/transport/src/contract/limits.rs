@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{DEADLINE, Store, all_done, numbers, owner, queue, task, wait_for, with};
-use crate::{Attributes, Due, Features, Kind, NewTask, Options, Want, open};
+use crate::{Attributes, DeadQuery, Due, Features, Kind, NewTask, Options, Want, open};
 
 pub fn a_paused_queue_gives_nothing(store: &Store<'_>) {
     let Some((uri, _store)) = (store.fresh)() else { return };
@@ -30,6 +30,46 @@ pub fn a_paused_queue_gives_nothing(store: &Store<'_>) {
     // An empty one is listed, so that nobody wonders where its tasks stay.
     operator.pause(&queue("zoo"), true).unwrap();
     assert!(operator.queues().unwrap().iter().any(|one| one.queue == queue("zoo") && one.paused));
+}
+
+/// A task may ask for any queue.
+pub fn a_long_name_is_kept_or_refused(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let mut host = owner(&uri);
+    for length in [200, 235, 250, 255, 256, 3000, 100_000] {
+        let long = queue(&"a".repeat(length));
+        host.submit(&[task("foo", 1), task("foo", 2)]).unwrap();
+        let claim = host.claim(&queue("foo"), &Want::tasks(2)).unwrap().unwrap();
+        let mut asking = all_done(&claim);
+        asking[1].submits = vec![NewTask { queue: long.clone(), ..task("foo", 3) }];
+        match host.finish(&asking) {
+            Ok(lost) => assert_eq!(lost, []),
+            Err(error) => {
+                assert_eq!(error.kind, Kind::Invalid, "{length}: {error}");
+                host.finish(&all_done(&claim)).unwrap();
+            }
+        }
+        let kept = match host.submit(&[NewTask { queue: long.clone(), ..task("foo", 4) }]) {
+            Ok(_) => true,
+            Err(error) => {
+                assert_eq!(error.kind, Kind::Invalid, "{length}: {error}");
+                false
+            }
+        };
+        let given = match host.claim(&long, &Want::tasks(9)) {
+            Ok(claim) => claim.map_or(0, |claim| claim.tasks.len()),
+            Err(error) => {
+                assert!([Kind::Invalid, Kind::Refused].contains(&error.kind), "{length}: {error}");
+                0
+            }
+        };
+        assert_eq!(given, if kept { 2 } else { 0 }, "{length}");
+        let query = DeadQuery { queue: Some(long), ..DeadQuery::default() };
+        assert_eq!(host.dead_letters(&query).unwrap().len(), 0);
+        assert!(host.is_idle(&queue("foo")).unwrap());
+        host.queues().unwrap();
+    }
+    owner(&uri).rescue().unwrap();
 }
 
 pub fn no_more_in_flight_than_allowed(store: &Store<'_>) {

@@ -61,6 +61,7 @@ impl FileSys {
         };
         let mut found = queue.waiting(want.tasks.min(room))?;
         queue.keep_first_bytes(&mut found, want.bytes)?;
+        queue.keep_readable(&mut found)?;
         if found.is_empty() {
             return Ok(None);
         }

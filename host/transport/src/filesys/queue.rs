@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +21,9 @@ use crate::{Due, Kind, NewTask, Payload, QueueName, Submitted, TaskId, Timestamp
 
 /// From so many files on one sync of the file system costs less than one of each.
 const MANY: usize = 16;
+
+/// Of a file, in bytes.
+const LONGEST_NAME: usize = 255;
 
 /// No clock ticks so slowly, in nanoseconds.
 const SOON: i64 = 10_000_000_000;
@@ -149,10 +153,12 @@ impl<'a> Queue<'a> {
     pub(super) fn lock(place: &'a Place, name: &QueueName) -> Result<Queue<'a>, TransportError> {
         let (directory, ours) = (place.queue(name), place.ours_of(name));
         for needed in [&directory, &ours, &ours.join("claims"), &ours.join("dead")] {
-            disk::make_directory(place, needed).map_err(|error| match needed.exists() {
-                // Something else has its name.
-                true => TransportError { kind: Kind::Invalid, ..error },
-                false => error,
+            disk::make_directory(place, needed).map_err(|error| {
+                // Something else has its name, or no file can.
+                match needed.exists() || name.as_str().len() > LONGEST_NAME {
+                    true => TransportError { kind: Kind::Invalid, ..error },
+                    false => error,
+                }
             })?;
         }
         let lock = disk::lock(place, &directory.join(".lock"))?;
@@ -331,6 +337,25 @@ impl<'a> Queue<'a> {
         Ok(())
     }
 
+    /// Leaves those before the first one that cannot be read, which stays where it is for whoever can.
+    ///
+    /// # Errors
+    /// When that is the oldest: as in the original, the queue then stands still.
+    pub(super) fn keep_readable(&self, tasks: &mut Vec<Found>) -> Result<(), TransportError> {
+        let unreadable = |task: &Found| {
+            let path = self.file(task.number);
+            let read = File::open(&path).and_then(|mut file| file.read(&mut [0]));
+            read.err().map(|error| disk::failed(&path)(error))
+        };
+        let first = tasks.iter().enumerate().find_map(|(at, task)| Some((at, unreadable(task)?)));
+        match first {
+            Some((0, error)) => return Err(error),
+            Some((at, _)) => tasks.truncate(at),
+            None => {}
+        }
+        Ok(())
+    }
+
     fn id_of(&self, number: u64) -> Result<Option<TaskId>, TransportError> {
         Ok(id_of(&self.file(number), &self.name)?.map(|dated| dated.id))
     }
@@ -360,8 +385,7 @@ impl<'a> Queue<'a> {
         let Some(youngest) = back.iter().map(|(id, _)| *id).max() else { return Ok(()) };
         self.change(|| {
             for (id, path) in &back {
-                let opened = File::options().write(true).open(path);
-                opened.and_then(|f| f.set_modified(time(*id))).map_err(disk::failed(path))?;
+                set_id(path, *id)?;
             }
             let mut waits = self.index()?;
             let room = back.len() as u64;
@@ -534,6 +558,14 @@ fn id_of(path: &Path, name: &QueueName) -> Result<Option<Dated>, TransportError>
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(disk::failed(path)(error)),
+    }
+}
+
+/// Gives a task its id for the next claim. Of somebody else's file it is what its time says.
+fn set_id(path: &Path, id: TaskId) -> Result<(), TransportError> {
+    match File::options().write(true).open(path).and_then(|file| file.set_modified(time(id))) {
+        Err(error) if error.kind() != ErrorKind::PermissionDenied => Err(disk::failed(path)(error)),
+        _ => Ok(()),
     }
 }
 

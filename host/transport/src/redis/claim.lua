@@ -25,10 +25,13 @@ if count == 0 then return {} end
 local payloads, metas = adopt(queue, count)
 redis.call('LTRIM', list(queue), #payloads, -1)
 redis.call('LTRIM', meta(queue), #payloads, -1)
-local claim = redis.call('INCR', R .. 'claim')
+-- Not below the time: a server that has lost its data must not count from one again, since a host may
+-- still hold claims from before.
+local claim = string.format('%.0f', math.max(redis.call('INCR', R .. 'claim'), tonumber(now())))
+redis.call('SET', R .. 'claim', claim)
 redis.call('HSET', R .. 'claims', claim, owner .. ' ' .. queue)
 redis.call('HINCRBY', R .. 'inflight', queue, #payloads)
-local reply, tried = { tostring(claim) }, redis.call('EXISTS', R .. 'history') == 1
+local reply, tried = { claim }, redis.call('EXISTS', R .. 'history') == 1
 for i, payload in ipairs(payloads) do
   local id, head = string.match(metas[i], '^(%d+) (%d+ %d+) ')
   redis.call('HSET', claim_key(claim), id, head .. ' ' .. payload)

@@ -13,6 +13,7 @@ use super::Redis;
 use super::scripts::call;
 use crate::TransportError;
 use crate::process::Process;
+use crate::random::random;
 use crate::transport::not_an_owner;
 
 /// Who an owner is, as its record has it behind the time of the last beat.
@@ -33,13 +34,13 @@ impl Redis {
         let id = self.owner_id.clone().ok_or_else(not_an_owner)?;
         let Process { machine, pid, start } = Process::current();
         let card = serde_json::to_string(&Card { id, machine, pid, start }).unwrap_or_default();
-        let key = format!("{}:rex:owner", self.address.prefix);
-        let owner = self.with_connection(|redis, connection| {
-            let owner: i64 = redis::cmd("INCR").arg(key).query(connection)?;
+        // Drawn, not counted: a server that has lost its data would count from one again, and two hosts
+        // take each other's claims for their own.
+        let owner = random();
+        self.with_connection(|redis, connection| {
             redis.show(connection, owner)?;
             let mut register = call(&redis.scripts.register, &redis.address);
-            register.arg(owner).arg(card).invoke::<()>(connection)?;
-            Ok(owner)
+            register.arg(owner).arg(card).invoke::<()>(connection)
         })?;
         self.owner = Some(owner);
         Ok(owner)

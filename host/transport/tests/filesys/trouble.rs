@@ -351,3 +351,29 @@ fn a_file_where_a_queue_would_be_is_no_queue_and_costs_no_other() {
     assert_eq!(host.finish(&all_done(&claim)).unwrap(), []);
     assert_eq!(names(&mut *host), Vec::<String>::new());
 }
+
+/// A directory here; it might be a file of somebody else, which only its owner may read.
+#[test]
+fn what_cannot_be_read_stays_in_its_queue_and_costs_no_other() {
+    let store = tempfile::tempdir().unwrap();
+    let mut host = owner(&uri(store.path(), ""));
+    host.submit(&[task("foo", 1), task("foo", 2), task("foo", 3), task("bar", 4)]).unwrap();
+    let file = store.path().join("foo/2");
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    assert_eq!(numbers(&host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap()), [1]);
+    for _ in 0..2 {
+        let error = host.claim(&queue("foo"), &Want::tasks(9)).unwrap_err();
+        assert!(error.text.contains("[Errno 21] Is a directory:"), "{error}");
+    }
+    assert_eq!(index(&store.path().join("foo")), "2,3");
+    drop(host);
+    let mut next = owner(&uri(store.path(), ""));
+    next.rescue().unwrap();
+    let claim = next.claim(&queue("bar"), &Want::tasks(9)).unwrap().unwrap();
+    assert_eq!(numbers(&claim), [4]);
+    next.finish(&all_done(&claim)).unwrap();
+    // Whoever has put things right finds everything in its place.
+    fs::remove_dir(&file).unwrap();
+    assert_eq!(numbers(&next.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap()), [1, 3]);
+}

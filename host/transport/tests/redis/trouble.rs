@@ -54,6 +54,31 @@ fn a_crash_of_the_server_loses_nothing() {
     });
 }
 
+/// As after a restart of one that keeps nothing on disk.
+#[test]
+fn a_server_that_has_lost_its_data_confuses_no_hosts() {
+    let Some(server) = Redis::start() else { return };
+    let uri = Uri::parse(&server.uri()).unwrap();
+    let mut slow = owner(&uri);
+    let mut other = owner(&uri);
+    slow.submit(&[task("foo", 1)]).unwrap();
+    let lost = slow.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
+    server.command(&["flushall"]);
+    // Whoever comes first is the first one of the new data.
+    other.rescue().unwrap();
+    other.submit(&[task("foo", 2)]).unwrap();
+    let theirs = other.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
+    assert_ne!(theirs.id, lost.id);
+    assert_eq!(slow.finish(&all_done(&lost)).unwrap(), [lost.tasks[0].id], "that one is gone");
+    slow.rescue().unwrap();
+    assert_eq!(server.command(&["hlen", "asynctask:rex:owners"]), "2");
+    // Nor does the new name make the old claim good.
+    slow.finish(&all_done(&lost)).unwrap();
+    slow.close().unwrap();
+    assert_eq!(other.finish(&all_done(&theirs)).unwrap(), [], "it is still its own");
+    assert!(other.is_idle(&queue("foo")).unwrap());
+}
+
 #[test]
 fn a_socket_and_a_prefix() {
     let Some(server) = Redis::start() else { return };
