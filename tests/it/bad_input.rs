@@ -293,6 +293,26 @@ fn full_disk() {
 }
 
 #[test]
+fn an_output_that_cannot_be_written_is_said_once() {
+    let env = Env::new();
+    let plugins = env.plugins(&["demo_foo"]).display().to_string();
+    env.rex_host_with(&["submit", "foo", "-"], &"{\"foo\": 1}\n".repeat(300)).ok();
+    let args = ["run", "rex.asynctask_demo", "--plugins", &plugins, "--halt-when-empty"];
+    let host = env.command("rex-host", &args);
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$0\" \"$@\" >/dev/full"]).arg(host.get_program()).args(&args);
+    command.current_dir(env.work()).env_clear();
+    command.envs(host.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let done = process::run(command, "");
+    assert!(done.status.success(), "{done}");
+    let said = "ERROR:rex-host:standard output cannot be written, what is printed is lost: No space \
+                left on device (os error 28)\n";
+    assert_eq!(done.stderr.matches("cannot be written").count(), 1, "{done}");
+    assert!(done.stderr.contains(said), "{done}");
+    assert_eq!(env.rex_host(&["queue", "list", "--json"]).ok(), "");
+}
+
+#[test]
 fn a_bulk_submit_that_fails_says_how_far_it_came() {
     let script = r#"
         pad=$(head -c 300 /dev/zero | tr '\0' x)

@@ -246,6 +246,35 @@ fn what_works_for_a_queue_that_was_left_is_shown() {
 }
 
 #[test]
+fn who_is_exchanged_is_shown_as_what_it_is() {
+    let env = crashing::env();
+    env.plugins(&["demo_foo"]);
+    let work = |worker: &str| {
+        let text = format!("asynctask_workers: {{one: {worker}}}\n");
+        env.write("work/app/settings.yaml", &text);
+    };
+    work("crash_worker");
+    let record = env.path("record");
+    let task =
+        json!({"how": "until", "file": env.path("go"), "n": 1, "record": record}).to_string();
+    Store::Embedded.submit(&env, "one", &[&task]);
+    let plugins = env.path("plugins").display().to_string();
+    let host = env.start(&["run", "./app/", "--require", "rex.asynctask", "--plugins", &plugins]);
+    wait_started(&record, 1);
+    work("demo_foo_worker");
+    env.rex_host(&["reload"]).ok();
+    let shown = |name: &str, state: &str| {
+        let table = env.rex_host(&["status"]).ok();
+        table.lines().any(|line| line.contains(name) && line.contains(state))
+    };
+    wait_for("the exchange", || shown("demo_foo_worker", "serving"));
+    assert!(shown("crash_worker", "stopping"), "{}", env.rex_host(&["status"]).ok());
+    env.write("go", "");
+    wait_for("the last task of the old one", || !shown("crash_worker", ""));
+    stop(&env, host);
+}
+
+#[test]
 fn bad_settings_change_nothing() {
     let env = Env::new();
     settings(&env, &[FOO]);

@@ -82,8 +82,8 @@ pub(crate) fn status(
             }
             rows.push(vec![
                 text(&queue["queue"]),
-                text(&queue["worker"]),
-                format!("{} {}", text(&queue["plugin"]), hash.get(..12).unwrap_or(&hash)),
+                text(&process["worker"]),
+                format!("{} {}", text(&process["plugin"]), hash.get(..12).unwrap_or(&hash)),
                 match process["restart_in_s"].as_f64() {
                     Some(seconds) => format!("{} in {seconds:.0} s", text(&process["state"])),
                     None => text(&process["state"]),

@@ -95,6 +95,8 @@ impl Host {
             "fraction": said.map(|said| said.fraction),
             "progress": said.map(|said| &said.text),
             "held": running.map_or(0, |running| running.held.count()),
+            "worker": seat.plan.worker,
+            "plugin": seat.plan.plugin.name,
             "plugin_hash": seat.plan.plugin.hash,
         })
     }

@@ -84,6 +84,15 @@ pub(super) enum Stream {
     Err,
 }
 
+impl Stream {
+    fn other(self) -> Stream {
+        match self {
+            Stream::Out => Stream::Err,
+            Stream::Err => Stream::Out,
+        }
+    }
+}
+
 impl Outlet {
     pub(super) fn new() -> Outlet {
         let (wake, woken) = crossbeam_channel::bounded(1);
@@ -117,7 +126,8 @@ impl Outlet {
             state.has_thread = thread.spawn(move || outlet.run()).is_ok();
             if !state.has_thread {
                 drop(state);
-                return put(stream, text);
+                let _unheard = put(stream, text);
+                return;
             }
         }
         if state.bytes() == 0 {
@@ -192,6 +202,7 @@ impl Outlet {
     }
 
     fn run(&self) {
+        let mut complained = false;
         loop {
             let mut state = self.lock();
             let (stream, text) = loop {
@@ -203,7 +214,20 @@ impl Outlet {
             let dropped = mem::take(&mut state.dropped);
             drop(state);
             for chunk in text.chunks(CHUNK) {
-                put(stream, chunk);
+                // An output that is gone costs the lines, not the host. Who has closed it knows.
+                if let Err(error) = put(stream, chunk)
+                    && error != Errno::PIPE
+                    && !mem::replace(&mut complained, true)
+                {
+                    let name = match stream {
+                        Stream::Out => "standard output",
+                        Stream::Err => "standard error",
+                    };
+                    let text = format!(
+                        "ERROR:rex-host:{name} cannot be written, what is printed is lost: {error}\n"
+                    );
+                    let _unheard = put(stream.other(), text.as_bytes());
+                }
                 let mut state = self.lock();
                 state.written += chunk.len() as u64;
                 state.moved = Instant::now();
@@ -215,7 +239,7 @@ impl Outlet {
                 let text = format!(
                     "WARNING:rex-host:{dropped} bytes of output were dropped: nobody read them\n"
                 );
-                put(Stream::Err, text.as_bytes());
+                let _unheard = put(Stream::Err, text.as_bytes());
             }
             self.shared.changed.notify_all();
         }
@@ -226,9 +250,9 @@ impl Outlet {
     }
 }
 
-/// An output that is gone costs the lines, not the host. One that others made non-blocking (it may be
-/// shared with them) is waited for all the same.
-fn put(stream: Stream, mut text: &[u8]) {
+/// Writes all of it. One that others made non-blocking (it may be shared with them) is waited for all
+/// the same.
+fn put(stream: Stream, mut text: &[u8]) -> Result<(), Errno> {
     let output = match stream {
         Stream::Out => rustix::stdio::stdout(),
         Stream::Err => rustix::stdio::stderr(),
@@ -241,7 +265,8 @@ fn put(stream: Stream, mut text: &[u8]) {
                 // Whatever it answers, the next write tells.
                 let _ = poll(&mut [PollFd::new(&output, PollFlags::OUT)], None);
             }
-            Err(_) => return,
+            Err(error) => return Err(error),
         }
     }
+    Ok(())
 }
