@@ -23,7 +23,7 @@ pub(super) fn failed(path: &Path) -> impl Fn(io::Error) -> TransportError + '_ {
             None => format!("{plain}: '{}'", path.display()),
         };
         let hint = match error.kind() {
-            ErrorKind::PermissionDenied => Some("it must be writable for this user"),
+            ErrorKind::PermissionDenied => Some("it must be readable and writable for this user"),
             ErrorKind::StorageFull => Some("free some space on its disk"),
             _ => None,
         };
@@ -37,6 +37,11 @@ pub(super) fn failed(path: &Path) -> impl Fn(io::Error) -> TransportError + '_ {
             None => said,
         }
     }
+}
+
+/// Whether nothing is there, or can be under such a name.
+pub(super) fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidFilename)
 }
 
 /// Whether the store's directory can be used at all.
@@ -102,7 +107,7 @@ pub(super) fn rename(from: &Path, to: &Path) -> Result<(), TransportError> {
 pub(super) fn remove(path: &Path) -> Result<bool, TransportError> {
     match fs::remove_file(path) {
         Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) if is_missing(&error) => Ok(false),
         Err(error) => Err(failed(path)(error)),
     }
 }
@@ -119,7 +124,7 @@ pub(super) fn sync_all(path: &Path) -> Result<(), TransportError> {
 /// The names in a directory; none if it is not there.
 pub(super) fn names(path: &Path) -> Result<Vec<String>, TransportError> {
     let entries = match fs::read_dir(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if is_missing(&error) => return Ok(Vec::new()),
         entries => entries.map_err(failed(path))?,
     };
     let mut names = Vec::new();

@@ -5,7 +5,6 @@
 
 use std::fmt;
 use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
 
 use super::{Place, disk};
@@ -58,7 +57,7 @@ fn text(directory: &Path) -> Result<Vec<u8>, TransportError> {
     let path = directory.join(".index");
     match fs::read(&path) {
         Ok(text) => Ok(text),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) if disk::is_missing(&error) => Ok(Vec::new()),
         Err(error) => Err(disk::failed(&path)(error)),
     }
 }

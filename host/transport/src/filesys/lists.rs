@@ -152,7 +152,7 @@ impl Dead {
     /// `None` for what is no letter, or was taken away since.
     pub(super) fn read(&self) -> Result<Option<DeadLetter>, TransportError> {
         let text = match fs::read(&self.path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if disk::is_missing(&error) => return Ok(None),
             text => text.map_err(disk::failed(&self.path))?,
         };
         let Ok(letter) = serde_json::from_slice::<Letter>(&text) else { return Ok(None) };

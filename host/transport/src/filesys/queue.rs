@@ -556,7 +556,7 @@ fn id_of(path: &Path, name: &QueueName) -> Result<Option<Dated>, TransportError>
             let id = TaskId(nanos & !1023 | bits(name));
             Ok(Some(Dated { id, is_ours: id.0 == nanos }))
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) if disk::is_missing(&error) => Ok(None),
         Err(error) => Err(disk::failed(path)(error)),
     }
 }
