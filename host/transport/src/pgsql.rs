@@ -147,6 +147,8 @@ impl Pgsql {
             }
             self.read_held(&mut session)?;
         }
+        // It may be another server, or this one with what it had some time ago.
+        self.marks.forget_all();
         self.prepared = true;
         Ok(session)
     }

@@ -142,7 +142,7 @@ SELECT set_config('lock_timeout', $1, false),
     }
 
     /// Runs statements in a transaction of their own, sent together, and returns the rows of each.
-    /// What one does not want to do after another has failed, it need not look at: it is not done.
+    /// After one has failed, none of the rest is done, and the transaction is over.
     pub(super) fn together(&mut self, batch: &[Sent<'_>]) -> Result<Vec<Vec<Row>>, Trouble> {
         let prepared = batch.iter().map(|(sql, _)| self.prepared(sql));
         let prepared = prepared.collect::<Result<Vec<Statement>, Trouble>>()?;

@@ -203,6 +203,29 @@ fn a_silent_host_is_taken_over_in_the_middle_of_a_transaction() {
     assert_eq!(numbers(&second.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap()), [1]);
 }
 
+/// A database that was set back to some time ago gives out its ids again.
+#[test]
+fn what_was_known_of_a_queue_counts_for_one_connection() {
+    let Some(database) = database() else { return };
+    let mut host = host(&uri(&database.uri()), "a");
+    let name = queue("foo");
+    let want = Want { in_flight: Some(2), ..Want::tasks(1) };
+    let tasks: Vec<_> = (0..9).map(|n| task("foo", n)).collect();
+    host.submit(&tasks).unwrap();
+    for n in 0..3 {
+        let claim = host.claim(&name, &want).unwrap().unwrap();
+        assert_eq!(numbers(&claim), [n]);
+        assert_eq!(host.finish(&all_done(&claim)).unwrap(), []);
+    }
+    let mut admin = database.connect();
+    admin.batch_execute("ALTER TABLE asynctask.rex_claims ALTER COLUMN id RESTART").unwrap();
+    break_sessions(&mut admin);
+    let mut other = super::host(&uri(&database.uri()), "b");
+    let flying = other.claim(&name, &Want::tasks(2)).unwrap().unwrap();
+    assert_eq!(numbers(&flying), [3, 4]);
+    assert!(again(&mut *host, |host| host.claim(&name, &want)).is_none(), "two are in flight");
+}
+
 #[test]
 fn the_watch_listens_again() {
     let Some(database) = database() else { return };
