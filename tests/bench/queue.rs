@@ -237,60 +237,52 @@ fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is set")
 }
 
-/// From before a row is put in until its task starts, on an idle queue.
+/// From before a row is put in until its task starts, on an idle queue; in turns with what another
+/// connection takes that was notified, so that both meet the same machine.
 fn latency(ground: &Ground) {
     let host = ground.host(1, &[]);
     let task = json!({"how": "stamp", "stamps": ground.env.path("stamps")}).to_string();
     let insert = "INSERT INTO asynctask.asynctask_queue (queue_name, payload)
         VALUES ('crash', $1::text::json)";
     let mut client = ground.client();
-    let mut measured = Vec::new();
-    // The first ones find a host that is not ready yet.
-    for count in 1..=LATENCIES + 10 {
-        let begun = since_epoch();
-        client.execute(insert, &[&task]).expect("the server answers");
-        wait_for("the task", || stamps(&ground.env).len() == count);
-        measured.push(stamps(&ground.env)[count - 1].1.saturating_sub(begun));
-    }
-    let mut measured = measured.split_off(10);
-    host.signal(libc::SIGTERM);
-    host.wait_ok();
-    let mut limit = notified(ground);
-    for (name, part) in [("p50", 0.5), ("p99", 0.99)] {
-        let figure = format!("submit to start, {name}, beside NOTIFY");
-        row(&figure, percentile(&mut measured, part), percentile(&mut limit, part));
-    }
-}
-
-/// From before a row is put in until another connection that was notified has taken it.
-fn notified(ground: &Ground) -> Vec<Duration> {
-    let mut client = ground.client();
     fill_bare(&mut client, 0);
-    let (send, taken) = std::sync::mpsc::channel();
-    let mut listener = ground.client();
-    listener.batch_execute("LISTEN bare").expect("the server answers");
+    let (mut measured, mut limit) = (Vec::new(), Vec::new());
     std::thread::scope(|scope| {
+        let (send, taken) = std::sync::mpsc::channel();
+        let mut listener = ground.client();
+        listener.batch_execute("LISTEN bare").expect("the server answers");
+        // The first ones find a host that is not ready yet.
+        let rounds = LATENCIES + 10;
         scope.spawn(move || {
-            for _ in 0..LATENCIES {
+            for _ in 0..rounds {
                 let word = listener.notifications().blocking_iter().next();
                 word.expect("the server answers").expect("it goes on");
                 while move_and_delete(&mut listener) == 0 {}
                 send.send(since_epoch()).expect("somebody waits");
             }
         });
-        (0..LATENCIES)
-            .map(|_| {
-                let begun = since_epoch();
-                client
-                    .batch_execute(
-                        "BEGIN; INSERT INTO bare (queue_name, payload) VALUES ('crash', '{}');
-                         NOTIFY bare; COMMIT",
-                    )
-                    .expect("the server answers");
-                taken.recv().expect("it is sent").saturating_sub(begun)
-            })
-            .collect()
-    })
+        for count in 1..=rounds {
+            let begun = since_epoch();
+            client.execute(insert, &[&task]).expect("the server answers");
+            wait_for("the task", || stamps(&ground.env).len() == count);
+            measured.push(stamps(&ground.env)[count - 1].1.saturating_sub(begun));
+            let begun = since_epoch();
+            client
+                .batch_execute(
+                    "BEGIN; INSERT INTO bare (queue_name, payload) VALUES ('crash', '{}');
+                     NOTIFY bare; COMMIT",
+                )
+                .expect("the server answers");
+            limit.push(taken.recv().expect("it is sent").saturating_sub(begun));
+        }
+    });
+    host.signal(libc::SIGTERM);
+    host.wait_ok();
+    let (mut measured, mut limit) = (measured.split_off(10), limit.split_off(10));
+    for (name, part) in [("p50", 0.5), ("p99", 0.99)] {
+        let figure = format!("submit to start, {name}, beside NOTIFY");
+        row(&figure, percentile(&mut measured, part), percentile(&mut limit, part));
+    }
 }
 
 /// Tasks with attributes: alone, beside a session that has written and keeps an old snapshot, and
