@@ -63,10 +63,10 @@ fn two_hosts_share_a_database() {
 /// Hosts that wait for work get even shares of it, those that come later too, and one that leaves
 /// hands back what it has not started.
 fn hosts_join_and_leave(env: &Env, store: &[String]) {
-    const ROUND: i64 = 120;
+    const ROUND: i64 = 150;
     let record = env.path("record");
     let submit = |round: i64| {
-        let task = |n| json!({"how": "work", "ms": 5, "n": n, "record": record});
+        let task = |n| json!({"how": "work", "ms": 15, "n": n, "record": record});
         submit(env, store, &(round * ROUND..(round + 1) * ROUND).map(task).collect::<Vec<_>>());
     };
     let done = || recorded(&record).values().filter(|count| count.1 > 0).count() as i64;
