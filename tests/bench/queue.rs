@@ -104,7 +104,7 @@ fn micros(figure: &str, measured: Duration, limit: Duration) {
 
 pub(crate) fn queue(library: &Path) {
     let Some(ground) = Ground::new(library) else { return };
-    let tasks = size("REX_BENCH_TASKS", 50_000);
+    let tasks = size("REX_BENCH_TASKS", 200_000);
     let waiting = size("REX_BENCH_WAITING", 1_000_000);
     println!("a task of {tasks}, on PostgreSQL:");
     drains(&ground, tasks);

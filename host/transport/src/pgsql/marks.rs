@@ -133,7 +133,7 @@ pub(super) struct Spans {
 
 impl Look {
     pub(super) fn theirs(&self) -> i64 {
-        self.theirs.unwrap_or(0)
+        self.theirs.unwrap_or(i64::MIN)
     }
 
     /// The ranges above the marks, and those between.
@@ -378,10 +378,10 @@ mod tests {
     #[test]
     fn a_mark_is_believed_when_all_that_ran_have_ended() {
         let mut bench = Bench::new();
-        assert_eq!(bench.above().0, 0, "the first look is from the start");
+        assert_eq!(bench.above().0, i64::MIN, "the first look is from the start");
         // Transaction 7 is in progress: it may hold an id below 100.
         bench.took(theirs(100, snapshot(&[7], 9)));
-        assert_eq!(bench.above().0, 0);
+        assert_eq!(bench.above().0, i64::MIN);
         bench.took(theirs(200, snapshot(&[11], 12)));
         assert_eq!(bench.above().0, 100);
         bench.saw(&Seen { theirs: true, ..nothing(snapshot(&[], 13)) });

@@ -54,6 +54,19 @@ fn an_untouched_table_with_rows_is_taken_on() {
 }
 
 #[test]
+fn rows_of_any_id_are_worked() {
+    let Some(database) = database() else { return };
+    let mut host = host(&uri(&database.uri()), "a");
+    let insert = "INSERT INTO asynctask.asynctask_queue (id, queue_name, payload)
+        VALUES (-5, 'foo', '{\"n\": 1}'), (0, 'foo', '{\"n\": 2}'), (7, 'foo', '{\"n\": 3}')";
+    database.connect().batch_execute(insert).unwrap();
+    let claim = host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
+    assert_eq!(numbers(&claim), [1, 2, 3]);
+    host.finish(&all_done(&claim)).unwrap();
+    assert!(host.is_idle(&queue("foo")).unwrap());
+}
+
+#[test]
 fn what_we_submit_the_original_consumes() {
     let Some(database) = database() else { return };
     let mut host = host(&uri(&database.uri()), "a");
