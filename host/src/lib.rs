@@ -11,6 +11,7 @@ mod clock;
 mod control;
 mod cron;
 mod dispatch;
+mod inherited;
 mod jobs;
 mod log;
 mod page;

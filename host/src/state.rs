@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 /// Where one instance keeps what it must not lose.
 #[derive(Debug, Clone)]
@@ -102,6 +103,27 @@ impl State {
         self.create()?;
         let made = OpenOptions::new().append(true).create(true).mode(0o600).open(self.queue());
         made.map(drop).map_err(|error| StateError::Unwritable(self.dir.clone(), error))
+    }
+
+    /// Waits until no host of this instance runs, be it in another namespace of processes.
+    ///
+    /// # Errors
+    /// When that cannot be seen.
+    pub fn wait_until_free(&self) -> Result<(), StateError> {
+        let seen = File::open(self.lock_file()).and_then(|file| {
+            loop {
+                match flock(&file, FlockOperation::LockShared) {
+                    Err(Errno::INTR) => {}
+                    locked => return Ok(locked?),
+                }
+            }
+        });
+        match seen {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(StateError::Unwritable(self.dir.clone(), error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Becomes the one host of this instance.

@@ -33,6 +33,16 @@ pub(crate) fn start_unread(env: &Env, queues: &Value, more: &[&str]) -> Running 
     Running::start(command)
 }
 
+/// As [`start`], by another program that makes itself the host.
+pub(crate) fn start_under(program: &[&str], env: &Env, queues: &Value) -> Running {
+    let host = command(env, queues, &[]);
+    let mut command = Command::new(program[0]);
+    command.args(&program[1..]).arg(host.get_program()).args(host.get_args());
+    command.current_dir(env.work()).env_clear();
+    command.envs(host.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    Running::start(command)
+}
+
 fn command(env: &Env, queues: &Value, more: &[&str]) -> Command {
     let mut workers = queues.clone();
     for (_, queue) in workers.as_object_mut().expect("queues are a map") {

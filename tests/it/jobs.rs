@@ -552,6 +552,21 @@ fn a_database_that_is_restarted_costs_no_job() {
 }
 
 #[test]
+fn a_facet_waits_for_a_database_that_is_restarted() {
+    let Some(server) = Server::start() else { return };
+    let shop = Shop::on(Database::on(&server), "");
+    let host = shop.run(&[]);
+    // It sleeps for a second, and updates its facet then.
+    let slow = shop.insert("demo_slow", &json!({"foo": 5, "seconds": 2}));
+    shop.wait_status(slow, "started");
+    server.stop(true);
+    host.wait_output("what a job asks for waits for the database");
+    server.restart();
+    shop.wait_status(slow, "completed");
+    stop(host);
+}
+
+#[test]
 fn jobs_are_retried() {
     let shop = Shop::new("");
     let host = shop.run(&[]);

@@ -39,6 +39,23 @@ fn a_schedule_is_fired_in_the_originals_words() {
     assert!(output.contains("INFO:FooWorker:Starting; queue=scheduled_0_demo_foo_worker\n"));
 }
 
+/// As the original: mappings are sorted, and schedules come after the queues that are configured.
+#[test]
+fn queues_of_schedules_are_launched_last() {
+    let env = Env::new();
+    let workers = r#"asynctask_workers={"zz": "demo_foo_worker", "aa": "demo_bar_worker"}"#;
+    let host = env.start(&["run", "rex.asynctask", "--set", workers, "--set", EVERY_SECOND]);
+    host.wait_output("Starting; queue=scheduled_0_demo_foo_worker");
+    host.signal(libc::SIGTERM);
+    let output = host.wait_ok();
+    let launched: Vec<&str> = output
+        .lines()
+        .filter_map(|line| line.split_once(" to work on queue "))
+        .map(|l| l.1)
+        .collect();
+    assert_eq!(launched, ["aa", "zz", "scheduled_0_demo_foo_worker"]);
+}
+
 #[test]
 fn a_store_that_keeps_no_schedules_has_one_host_fire_them() {
     let env = Env::new();

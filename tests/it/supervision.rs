@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use rex_test_support::env::Env;
+use rex_test_support::env::{Env, not_run};
 use rex_test_support::pg::Database;
 use rex_test_support::process::{self, Process, descendants, wait_for};
 use rex_test_support::proxy::Proxy;
@@ -479,4 +479,39 @@ fn output_is_passed_on_whole_and_capped() {
     let kept = output.lines().filter(|l| *l == line).count();
     assert!((90..=110).contains(&kept), "{kept} lines kept");
     assert!(output.contains("490000") || output.contains("dropped"), "{output}");
+}
+
+/// Daemons and the programs of others hand down what they made of signals.
+#[test]
+fn what_was_inherited_of_signals_changes_nothing() {
+    let env = crashing::env();
+    Store::Embedded.submit(&env, "crash", &[r#"{"how": "abort"}"#]);
+    let host = crashing::start_under(
+        &["env", "--ignore-signal=CHLD", "--block-signal=TERM"],
+        &env,
+        &json!({"crash": {}}),
+    );
+    host.wait_output("was killed by signal 6 (SIGABRT)");
+    host.signal(libc::SIGTERM);
+    host.wait_ok();
+    let peak = dead_letters(&env)[0]["details"]["peak_rss"].as_u64();
+    assert!(peak.is_some_and(|bytes| bytes > 0), "{:?}", dead_letters(&env));
+}
+
+/// A container has numbers of processes of its own.
+#[test]
+fn stop_waits_for_a_host_among_other_processes() {
+    let env = crashing::env();
+    let host = crashing::start_under(
+        &["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"],
+        &env,
+        &json!({"crash": {}}),
+    );
+    let is_there = || host.output().contains("Starting; queue=crash");
+    wait_for("the host, or why there is none", || is_there() || host.output().contains("unshare"));
+    if !is_there() {
+        return not_run("stop in another namespace", "this machine grants none");
+    }
+    assert!(env.rex_host(&["stop"]).ok().starts_with("stopped after "));
+    host.wait_ok();
 }

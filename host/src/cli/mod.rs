@@ -37,6 +37,7 @@ use self::command::{Outcome, Spelling};
 use self::failure::Failure;
 use self::output::Output;
 use self::place::{Common, Place};
+use crate::inherited;
 use crate::log::Format;
 use crate::plugins::probe;
 use crate::settings::Sources;
@@ -129,6 +130,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(command::SUBCOMMAND) => return command::process(&arguments[2..]),
         _ => {}
     }
+    // A host that is not told of its children's ends could not say how they died.
+    inherited::undo(&[libc::SIGCHLD]);
     let name = arguments.first().and_then(|path| Path::new(path).file_name());
     if name == Some(OsStr::new("rex")) { original(&arguments) } else { native(arguments) }
 }

@@ -131,23 +131,12 @@ pub(crate) fn stop(
     output: &mut Output,
 ) -> Result<ExitCode, Failure> {
     let place = args.common.place(&environment)?;
-    let pid = match ask(&place, &Request::Status)? {
-        Answer::Status { status } => status["pid"].as_i64(),
-        _ => None,
-    };
     if let Answer::Refused { reason } = ask(&place, &Request::Stop { now: args.now })? {
         return Err(Failure::new(reason));
     }
-    // "Stopped" is to mean that the next host can start.
-    let pid = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
-    let fd = pid.and_then(|pid| {
-        rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()
-    });
     let begun = Instant::now();
-    if let Some(fd) = fd {
-        let mut fds = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
-        while let Err(rustix::io::Errno::INTR) = rustix::event::poll(&mut fds, None) {}
-    }
+    // "Stopped" is to mean that the next host can start.
+    place.state.wait_until_free()?;
     output.line(format_args!("stopped after {:.1} s", begun.elapsed().as_secs_f64()))?;
     output.finish()
 }

@@ -1,9 +1,9 @@
 //! From settings and plugins to the plan of a host.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use indexmap::IndexMap;
 use rex_plugin_api::Level;
 use rex_plugin_api::ops;
 use rex_transport::QueueName;
@@ -63,7 +63,7 @@ impl Reader {
         }
         let settings = application.settings(Some(&workers)).map_err(bad)?;
         let schedules = schedules(&settings)?;
-        let mut queues = BTreeMap::new();
+        let mut queues = IndexMap::new();
         let payload_limit = usize::try_from(settings.payload_limit).unwrap_or(usize::MAX);
         for queue in &settings.queues {
             let plan = queue_plan(queue, payload_limit, catalog)?;
@@ -78,7 +78,7 @@ impl Reader {
         }
         if let Some(only) = &self.only {
             let plan = Arc::new(only.plan(&queues, payload_limit, catalog)?);
-            queues = BTreeMap::from([(only.queue.clone(), plan)]);
+            queues = IndexMap::from([(only.queue.clone(), plan)]);
         }
         self.tell(&mut queues, catalog)?;
         let plan = Plan {
@@ -111,7 +111,7 @@ impl Reader {
     /// Tells the queues of the application whose workers or executors must know it.
     fn tell(
         &self,
-        queues: &mut BTreeMap<QueueName, Arc<QueuePlan>>,
+        queues: &mut IndexMap<QueueName, Arc<QueuePlan>>,
         catalog: &Catalog,
     ) -> Result<(), Failure> {
         let must_know = |plan: &QueuePlan| {
@@ -135,7 +135,7 @@ impl Only {
     /// In the original's words where there is nothing to be done.
     fn plan(
         &self,
-        configured: &BTreeMap<QueueName, Arc<QueuePlan>>,
+        configured: &IndexMap<QueueName, Arc<QueuePlan>>,
         payload_limit: usize,
         catalog: &Catalog,
     ) -> Result<QueuePlan, Failure> {

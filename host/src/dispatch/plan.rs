@@ -1,10 +1,10 @@
 //! What the host is to do: settings and plugins, resolved against each other once.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use indexmap::IndexMap;
 use rex_transport::{Features, QueueName};
 
 use super::retry::Retries;
@@ -15,7 +15,7 @@ use crate::log::Filter;
 /// Everything that a reload may change.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    pub queues: BTreeMap<QueueName, Arc<QueuePlan>>,
+    pub queues: IndexMap<QueueName, Arc<QueuePlan>>,
     pub schedules: Schedules,
     /// Of jobs, if any queue is theirs.
     pub rules: Rules,

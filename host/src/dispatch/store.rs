@@ -210,6 +210,11 @@ impl Worker {
         })?;
         let Some(refusal) = refusal else { return Some(lost) };
         if let [only] = &mut finished[..] {
+            // Then it is not what was asked for that the store cannot take.
+            if only.submits.is_empty() && matches!(only.outcome, Outcome::Done | Outcome::Released)
+            {
+                return self.persist(|transport| transport.finish(&finished));
+            }
             only.outcome = Outcome::Dead(match &only.outcome {
                 Outcome::Dead(death) => in_ascii(death),
                 Outcome::Retry { after, history } => {

@@ -96,6 +96,7 @@ impl Desk {
             write_at: None,
             queue_failed: false,
             queue_again: None,
+            waiting: Vec::new(),
         };
         std::thread::Builder::new().name("jobs".to_owned()).spawn(move || thread.run(&inbox))?;
         let desk = Desk { orders };
@@ -160,6 +161,18 @@ struct Thread {
     /// New jobs could not be queued.
     queue_failed: bool,
     queue_again: Option<Instant>,
+    /// What was asked while the server was away.
+    waiting: Vec<Asked>,
+}
+
+/// What a job has asked for.
+struct Asked {
+    process: ProcessId,
+    ask: u64,
+    task: Option<TaskId>,
+    request: Request,
+    /// That it does was said.
+    waits: bool,
 }
 
 impl Thread {
@@ -183,6 +196,9 @@ impl Thread {
             }
             if look_at <= now {
                 look_at = now + LOOK;
+                for asked in std::mem::take(&mut self.waiting) {
+                    self.ask(asked);
+                }
                 if !self.means.book.is_empty() {
                     self.tell_cancellations();
                 }
@@ -200,8 +216,7 @@ impl Thread {
                     queue = true;
                 }
                 Order::Ask { process, ask, task, request } => {
-                    let result = self.answer(task, request);
-                    let _ = self.events.send(Event::Answer { process, ask, result });
+                    self.ask(Asked { process, ask, task, request, waits: false });
                 }
                 Order::Log { task, text } => {
                     if let Some(said) = self.said(task) {
@@ -229,12 +244,33 @@ impl Thread {
         }
     }
 
-    fn answer(&mut self, task: Option<TaskId>, request: Request) -> Result<(), String> {
+    /// Answers, now or when the server is there again: a job is not to fail because it is not.
+    fn ask(&mut self, asked: Asked) {
+        let Asked { process, ask, task, ref request, .. } = asked;
+        let result = match self.answer(task, request) {
+            Err(error) if self.is_away() => {
+                if !asked.waits {
+                    tracing::info!("what a job asks for waits for the database: {error}");
+                }
+                return self.waiting.push(Asked { waits: true, ..asked });
+            }
+            // It may have come back meanwhile.
+            Err(_) => self.answer(task, request),
+            Ok(()) => Ok(()),
+        };
+        let _ = self.events.send(Event::Answer { process, ask, result });
+    }
+
+    fn is_away(&mut self) -> bool {
+        self.means.table.prepare().is_err_and(|error| error.away)
+    }
+
+    fn answer(&mut self, task: Option<TaskId>, request: &Request) -> Result<(), String> {
         match request {
             Request::Facet { table, fields } => {
                 let job = task.and_then(|task| self.means.book.job(task));
                 let job = job.ok_or("only a job has facets")?;
-                self.update_facet(job, &table, &fields)
+                self.update_facet(job, table, fields)
             }
             Request::QueueNew => self.queue_and_wait(),
             Request::CleanUp => match self.rules.max_age {

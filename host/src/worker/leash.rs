@@ -12,6 +12,7 @@ use std::os::unix::net::UnixStream;
 
 use rustix::process::{Resource, Rlimit};
 
+use crate::inherited;
 use crate::wire::Limits;
 
 /// A real-time signal that plugins have no reason to use.
@@ -35,14 +36,9 @@ pub(super) fn end_group() -> ! {
 /// # Errors
 /// `UnexpectedEof` when the host is gone already.
 pub(crate) fn bind(host: i32) -> io::Result<()> {
+    inherited::undo(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGTSTP, libc::SIGCHLD]);
     // SAFETY: plain libc calls on local memory, before any other thread or plugin code runs.
     unsafe {
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGTSTP, libc::SIGCHLD] {
-            libc::signal(signal, libc::SIG_DFL);
-        }
         let handler: extern "C" fn(i32) = on_host_death;
         libc::signal(death_signal(), handler as libc::sighandler_t);
         libc::prctl(libc::PR_SET_PDEATHSIG, death_signal());

@@ -49,7 +49,8 @@ impl Default for Options {
 /// store has to say.
 pub fn open(uri: &Uri, options: &Options) -> Result<Box<dyn Transport>, TransportError> {
     match uri.scheme() {
-        "pgsql" => Ok(Box::new(pgsql::Pgsql::open(uri, options)?)),
+        // The original's name, and what the world calls it.
+        "pgsql" | "postgresql" | "postgres" => Ok(Box::new(pgsql::Pgsql::open(uri, options)?)),
         "sqlite" => Ok(Box::new(sqlite::Sqlite::open(uri, options)?)),
         "redis" => Ok(Box::new(redis::Redis::open(uri, options)?)),
         "amqp" => Ok(Box::new(amqp::Amqp::open(uri, options)?)),

@@ -79,6 +79,8 @@ impl Sqlite {
         }
         let busy = BUSY.min(options.owner_timeout / 4).max(options.lock_timeout);
         let db = connect(&path, busy)?;
+        // What lies beside the file is beside the one that SQLite has opened, whatever links lead to it.
+        let path = path.canonicalize().unwrap_or(path);
         let wake = WakeFiles::beside(&path);
         let mut queue = Sqlite {
             path,

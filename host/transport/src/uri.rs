@@ -235,7 +235,11 @@ fn masked(text: &str) -> String {
         None => ("", text),
     };
     let masked = match login.rsplit_once('@') {
-        Some((login, server)) if login.contains(':') && !head.is_empty() => {
+        // Of a file's path without `//` nothing is a login.
+        Some((login, server))
+            if login.contains(':')
+                && !(login.starts_with("sqlite:") || login.starts_with("filesys:")) =>
+        {
             let user = login.split(':').next().unwrap_or_default();
             format!("{head}{user}:***@{server}")
         }
@@ -303,6 +307,9 @@ mod tests {
     fn passwords_are_masked() {
         let masked = |text: &str| Uri::parse(text).unwrap().to_string();
         assert_eq!(masked("pgsql://u:secret@host:1/db"), "pgsql://u:***@host:1/db");
+        assert_eq!(masked("pgsql:u:secret@host:1/db"), "pgsql:***@host:1/db");
+        assert_eq!(masked("u:secret@host"), "u:***@host");
+        assert_eq!(masked("sqlite:/a:b@c"), "sqlite:/a:b@c");
         assert_eq!(masked("pgsql://u:se/c@r?et@host/db?a=1"), "pgsql://u:***@host/db?a=1");
         assert_eq!(masked("redis://:secret@host"), "redis://:***@host");
         assert_eq!(masked("pgsql:db?password=secret&a=1"), "pgsql:db?password=***&a=1");

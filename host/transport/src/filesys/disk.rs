@@ -1,6 +1,7 @@
 //! Files: made, written so that a crash leaves the old or the new one, locked, and what went wrong
 //! with them in words.
 
+use std::error::Error as _;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -42,6 +43,22 @@ pub(super) fn failed(path: &Path) -> impl Fn(io::Error) -> TransportError + '_ {
 /// Whether nothing is there, or can be under such a name.
 pub(super) fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidFilename)
+}
+
+/// Whether it is for what is there, or whose it is, that a place cannot be used.
+pub(super) fn is_of_the_place(error: &TransportError) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_some_and(|error| {
+        matches!(
+            error.kind(),
+            ErrorKind::PermissionDenied
+                | ErrorKind::ReadOnlyFilesystem
+                | ErrorKind::AlreadyExists
+                | ErrorKind::IsADirectory
+                | ErrorKind::NotADirectory
+                | ErrorKind::InvalidFilename
+        ) || error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
+    })
 }
 
 /// Whether the store's directory can be used at all.

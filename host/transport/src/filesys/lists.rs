@@ -78,15 +78,13 @@ pub(super) fn in_flight(place: &Place, name: &QueueName) -> Result<Option<u64>, 
 pub(super) fn queues(place: &Place) -> Result<Vec<QueueStatus>, TransportError> {
     let mut statuses = Vec::new();
     for name in names(place)? {
-        let oldest = queue::waiting(place, &name, 1)?;
-        let status = QueueStatus {
-            waiting: count(place, &name)?,
-            delayed: delayed(place, &name)?.1,
-            in_flight: in_flight(place, &name)?.unwrap_or(0),
-            dead: disk::names(&place.ours_of(&name).join("dead"))?.len() as u64,
-            oldest: oldest.first().map(queue::Found::submitted),
-            paused: is_paused(place, &name),
-            queue: name,
+        let status = match status(place, name.clone()) {
+            // Others may well be seen.
+            Err(error) if disk::is_of_the_place(&error) => {
+                tracing::warn!("queue {name} cannot be looked at: {error}");
+                continue;
+            }
+            status => status?,
         };
         let tasks = status.waiting + status.delayed + status.in_flight + status.dead;
         if tasks > 0 || status.paused {
@@ -94,6 +92,19 @@ pub(super) fn queues(place: &Place) -> Result<Vec<QueueStatus>, TransportError> 
         }
     }
     Ok(statuses)
+}
+
+fn status(place: &Place, queue: QueueName) -> Result<QueueStatus, TransportError> {
+    let oldest = queue::waiting(place, &queue, 1)?;
+    Ok(QueueStatus {
+        waiting: count(place, &queue)?,
+        delayed: delayed(place, &queue)?.1,
+        in_flight: in_flight(place, &queue)?.unwrap_or(0),
+        dead: disk::names(&place.ours_of(&queue).join("dead"))?.len() as u64,
+        oldest: oldest.first().map(queue::Found::submitted),
+        paused: is_paused(place, &queue),
+        queue,
+    })
 }
 
 pub(super) fn peek(

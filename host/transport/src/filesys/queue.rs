@@ -22,9 +22,6 @@ use crate::{Due, Kind, NewTask, Payload, QueueName, Submitted, TaskId, Timestamp
 /// From so many files on one sync of the file system costs less than one of each.
 const MANY: usize = 16;
 
-/// Of a file, in bytes.
-const LONGEST_NAME: usize = 255;
-
 /// No clock ticks so slowly, in nanoseconds.
 const SOON: i64 = 10_000_000_000;
 
@@ -150,16 +147,20 @@ pub(super) fn add(
 
 impl<'a> Queue<'a> {
     /// Makes the directories if they are missing, and mends what a crash has left.
+    ///
+    /// # Errors
+    /// `Invalid` where this queue cannot be used and others may.
     pub(super) fn lock(place: &'a Place, name: &QueueName) -> Result<Queue<'a>, TransportError> {
+        Queue::try_lock(place, name).map_err(|error| match disk::is_of_the_place(&error) {
+            true => TransportError { kind: Kind::Invalid, ..error },
+            false => error,
+        })
+    }
+
+    fn try_lock(place: &'a Place, name: &QueueName) -> Result<Queue<'a>, TransportError> {
         let (directory, ours) = (place.queue(name), place.ours_of(name));
         for needed in [&directory, &ours, &ours.join("claims"), &ours.join("dead")] {
-            disk::make_directory(place, needed).map_err(|error| {
-                // Something else has its name, or no file can.
-                match needed.exists() || name.as_str().len() > LONGEST_NAME {
-                    true => TransportError { kind: Kind::Invalid, ..error },
-                    false => error,
-                }
-            })?;
+            disk::make_directory(place, needed)?;
         }
         let lock = disk::lock(place, &directory.join(".lock"))?;
         let queue = Queue { name: name.clone(), place, directory, ours, _lock: lock };

@@ -43,6 +43,12 @@ pub(super) fn is_away(error: &RedisError) -> bool {
         || matches!(error.kind(), ErrorKind::Parse)
 }
 
+/// Within a script a key that the user may not use has no code of its own.
+fn lacks_rights(error: &RedisError) -> bool {
+    error.code() == Some("NOPERM")
+        || error.to_string().contains("can't access at least one of the keys")
+}
+
 pub(super) fn is_gone(error: &RedisError) -> bool {
     error.code() == Some("REXGONE")
 }
@@ -50,7 +56,7 @@ pub(super) fn is_gone(error: &RedisError) -> bool {
 pub(super) fn say(address: &Address, error: RedisError) -> TransportError {
     let (head, kind) = if is_away(&error) {
         ("Lost the connection to the Redis server:", Kind::Unreachable)
-    } else if error.code() == Some("WRONGTYPE") {
+    } else if error.code() == Some("WRONGTYPE") || lacks_rights(&error) {
         ("The Redis server refused:", Kind::Invalid)
     } else {
         ("The Redis server refused:", Kind::Refused)
@@ -59,7 +65,9 @@ pub(super) fn say(address: &Address, error: RedisError) -> TransportError {
         Some("OOM") => Some("the server is at its maxmemory; give it more, or drain some queues"),
         Some("MISCONF") => Some("the server cannot write its data to disk; see its log"),
         Some("READONLY") => Some("this server is a replica; connect to the primary"),
-        Some("NOPERM") => Some("the user lacks rights on the keys of this prefix, or on scripts"),
+        _ if lacks_rights(&error) => {
+            Some("the user lacks rights on the keys of this prefix, or on scripts")
+        }
         Some("WRONGTYPE") => Some("another program uses the key; remove it, or set key_prefix"),
         Some("CROSSSLOT" | "MOVED") => Some("a Redis Cluster cannot be used; use a single server"),
         _ => None,

@@ -352,6 +352,29 @@ fn a_file_where_a_queue_would_be_is_no_queue_and_costs_no_other() {
     assert_eq!(names(&mut *host), Vec::<String>::new());
 }
 
+#[test]
+fn a_queue_that_cannot_be_used_costs_no_other() {
+    let store = tempfile::tempdir().unwrap();
+    let at = |name: &str| store.path().join(name);
+    std::os::unix::fs::symlink("/no/such/place", at("dangling")).unwrap();
+    std::os::unix::fs::symlink("loop", at("loop")).unwrap();
+    fs::create_dir_all(at("locked/.lock")).unwrap();
+    fs::create_dir_all(at("indexed/.index")).unwrap();
+    let mut host = owner(&uri(store.path(), ""));
+    for bad in ["dangling", "loop", "locked", "indexed"] {
+        host.submit(&[task("foo", 1)]).unwrap();
+        let claim = host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
+        let mut asking = all_done(&claim);
+        asking[0].submits = vec![task(bad, 2)];
+        let error = host.finish(&asking).unwrap_err();
+        assert_eq!(error.kind, Kind::Invalid, "{bad}: {error}");
+        host.finish(&all_done(&claim)).unwrap();
+    }
+    host.submit(&[task("foo", 1)]).unwrap();
+    let seen = host.queues().unwrap();
+    assert_eq!(seen.iter().map(|one| one.queue.as_str()).collect::<Vec<_>>(), ["foo"]);
+}
+
 /// A directory here; it might be a file of somebody else, which only its owner may read.
 #[test]
 fn what_cannot_be_read_stays_in_its_queue_and_costs_no_other() {

@@ -54,6 +54,16 @@ fn an_untouched_table_with_rows_is_taken_on() {
 }
 
 #[test]
+fn the_database_has_its_usual_names_too() {
+    let Some(database) = database() else { return };
+    for scheme in ["postgresql:", "postgres:"] {
+        let address = database.uri().replacen("pgsql:", scheme, 1);
+        assert!(address.starts_with(scheme), "{address}");
+        assert_eq!(host(&uri(&address), scheme).poll(&queue("foo")).unwrap(), 0);
+    }
+}
+
+#[test]
 fn rows_of_any_id_are_worked() {
     let Some(database) = database() else { return };
     let mut host = host(&uri(&database.uri()), "a");

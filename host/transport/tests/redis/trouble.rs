@@ -54,6 +54,23 @@ fn a_crash_of_the_server_loses_nothing() {
     });
 }
 
+#[test]
+fn a_queue_without_rights_costs_no_other() {
+    let Some(server) = Redis::start() else { return };
+    let rules = ["~asynctask:rex*", "~asynctask_foo", "&*", "+@all"];
+    server.command(&[&["acl", "setuser", "me", "on", ">pw"], &rules[..]].concat());
+    let uri = server.uri().replacen("://", "://me:pw@", 1);
+    let mut host = owner(&Uri::parse(&uri).unwrap());
+    host.submit(&[task("foo", 1)]).unwrap();
+    let claim = host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
+    let mut asking = all_done(&claim);
+    asking[0].submits = vec![task("bar", 2)];
+    let error = host.finish(&asking).unwrap_err();
+    assert_eq!(error.kind, Kind::Invalid, "{error}");
+    assert!(error.hint.unwrap().contains("rights"));
+    assert_eq!(host.finish(&all_done(&claim)).unwrap(), []);
+}
+
 /// As after a restart of one that keeps nothing on disk.
 #[test]
 fn a_server_that_has_lost_its_data_confuses_no_hosts() {

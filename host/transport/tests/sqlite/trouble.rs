@@ -309,3 +309,21 @@ fn who_has_woken_meanwhile_is_not_robbed() {
     assert_eq!(rescuer.join().unwrap(), 0);
     assert_eq!(silent.finish(&all_done(&claim)).unwrap(), []);
 }
+
+/// SQLite follows it to one database, and so must the signs of who lives.
+#[test]
+fn a_link_to_the_file_is_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, link) = (folder.path().join("queue.db"), folder.path().join("far/link.db"));
+    fs::create_dir(folder.path().join("far")).unwrap();
+    // Before the file is there, too.
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let mut one = owner(&uri(&link));
+    one.submit(&[task("foo", 1)]).unwrap();
+    let claim = one.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
+    let mut two = owner(&uri(&file));
+    assert_eq!(two.rescue().unwrap(), 0, "its owner lives");
+    assert_eq!(one.rescue().unwrap(), 0);
+    assert!(two.claim(&queue("foo"), &Want::tasks(1)).unwrap().is_none());
+    assert_eq!(one.finish(&all_done(&claim)).unwrap(), []);
+}
