@@ -300,7 +300,7 @@ fn an_output_that_cannot_be_written_is_said_once() {
     let args = ["run", "rex.asynctask_demo", "--plugins", &plugins, "--halt-when-empty"];
     let host = env.command("rex-host", &args);
     let mut command = Command::new("sh");
-    command.args(["-c", "exec \"$0\" \"$@\" >/dev/full"]).arg(host.get_program()).args(&args);
+    command.args(["-c", "exec \"$0\" \"$@\" >/dev/full"]).arg(host.get_program()).args(args);
     command.current_dir(env.work()).env_clear();
     command.envs(host.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let done = process::run(command, "");
