@@ -1,9 +1,11 @@
 //! Whoever makes a mart, or its server, dies at any stage: the next mart that is made leaves a complete
 //! mart or nothing of it.
 
+use std::process::Command;
+
 use postgres::Client;
 use rex_test_support::env::Env;
-use rex_test_support::process::{Process, Running, descendants, wait_for};
+use rex_test_support::process::{self, Process, Running, descendants, wait_for};
 use rex_test_support::server::Server;
 
 /// What a maker stops at, as a condition on the inventory's record that it is about to write.
@@ -266,4 +268,32 @@ fn a_cancelled_job_leaves_no_mart() {
     assert!(app.names().is_empty() && app.databases().is_empty());
     host.signal(libc::SIGTERM);
     assert!(!host.wait_ok().contains("died"));
+}
+
+#[test]
+fn an_interrupt_leaves_no_mart() {
+    let Some(app) = App::new() else { return };
+    let mut lock = app.lock();
+    app.stop_where("NEW.status = 'post_deployment'");
+    let maker = app.start("some_data");
+    maker.signal_group(libc::SIGINT);
+    go_on(&mut lock);
+    let (status, output) = maker.wait();
+    assert_eq!(status.code(), Some(130), "{output}");
+    assert!(app.names().is_empty() && app.databases().is_empty(), "{output}");
+}
+
+#[test]
+fn a_reader_who_has_seen_enough_ends_no_mart() {
+    let Some(app) = App::new() else { return };
+    let args = app.args(&["mart-create", "--owner=me", "--definition=some_data"]);
+    let maker = app.env.command("rex-host", &args);
+    let mut command = Command::new("sh");
+    command.args(["-c", "\"$0\" \"$@\" | head -n 1"]).arg(maker.get_program()).args(&args);
+    command.current_dir(app.env.work()).env_clear();
+    command.envs(maker.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    assert_eq!(process::run(command, "").ok().lines().count(), 1);
+    let query = "SELECT count(*) FROM rexmart_inventory WHERE status = 'complete'";
+    let row = app.client().query_one(query, &[]).expect("it can be asked");
+    assert_eq!(row.get::<_, i64>(0), 1);
 }

@@ -2,12 +2,16 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rex_mart::{Creation, Definitions, Entry, Settings, now};
 use rex_plugin_api::serde_json::{Map, Value, json};
 use rex_plugin_api::{Application, Command, Error, Result};
 use rex_yaml::Loader;
 use rex_yaml::validate::Input;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGTERM};
+use signal_hook::flag;
 
 use crate::application::{marts, rex};
 use crate::arguments::{Given, Opt};
@@ -49,13 +53,33 @@ The application is named as for other commands: --project, --require, --set, --c
     fn run_in(&mut self, application: &Application, arguments: &[String]) -> Result<()> {
         let given = Given::read("mart-create", &OPTIONS, &[], arguments)?;
         let (settings, definitions) = marts(application)?;
-        for entry in entries(&given, application, &definitions)? {
-            if !make(&settings, &definitions, &entry) && entry.halt_on_failure {
+        let entries = entries(&given, application, &definitions)?;
+        let ended = ended_by()?;
+        for entry in entries {
+            let made = make(&settings, &definitions, &entry, &ended);
+            let signal = ended.load(Ordering::Relaxed);
+            if signal != 0 {
+                signal_hook::low_level::emulate_default_handler(i32::try_from(signal)?)?;
+            }
+            if !made && entry.halt_on_failure {
                 return Err(Error::new("Halting RunList due to creation error"));
             }
         }
         Ok(())
     }
+}
+
+/// The signal that has told this process to end, or 0: first what was begun is taken away. A second
+/// one ends it at once, and a reader who has seen enough does not.
+fn ended_by() -> Result<Arc<AtomicUsize>> {
+    let (ended, again) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        flag::register_conditional_default(signal, Arc::clone(&again))?;
+        flag::register(signal, Arc::clone(&again))?;
+        flag::register_usize(signal, Arc::clone(&ended), usize::try_from(signal)?)?;
+    }
+    flag::register(SIGPIPE, Arc::new(AtomicBool::new(false)))?;
+    Ok(ended)
 }
 
 /// The marts that are asked for.
@@ -127,11 +151,17 @@ fn run_list(name: &str, application: &Application) -> Result<Vec<Entry>> {
 }
 
 /// Makes one; whether it could be made.
-fn make(settings: &Settings, definitions: &Definitions, entry: &Entry) -> bool {
+fn make(
+    settings: &Settings,
+    definitions: &Definitions,
+    entry: &Entry,
+    ended: &AtomicUsize,
+) -> bool {
     let Entry { owner, definition, .. } = entry;
     say(&format!("Starting Mart creation for owner={owner}, definition={definition}"));
-    let made = Creation::new(settings, definitions, entry)
-        .and_then(|creation| creation.run(&mut |line, _| say(line), &|| false));
+    let made = Creation::new(settings, definitions, entry).and_then(|creation| {
+        creation.run(&mut |line, _| say(line), &|| ended.load(Ordering::Relaxed) != 0)
+    });
     if let Err(error) = &made {
         let text = format!(
             "Mart creation for {entry} failed:\nTraceback (most recent call last):\n  File \
@@ -139,7 +169,7 @@ fn make(settings: &Settings, definitions: &Definitions, entry: &Entry) -> bool {
             file!(),
             line!()
         );
-        eprintln!("{}", stamped(&text));
+        let _ = writeln!(std::io::stderr(), "{}", stamped(&text));
     }
     made.is_ok()
 }
