@@ -13,12 +13,14 @@ use crate::{
 };
 
 pub(super) fn count(place: &Place, name: &QueueName) -> Result<u64, TransportError> {
+    // In this order: what is due goes from one to the other.
+    let (due, _) = delayed(place, name)?;
     let directory = place.queue(name);
     let indexed = match index::read(&directory)? {
         Some(index) => index.len(),
         None => index::guess(&directory)?.len() as u64,
     };
-    Ok(indexed + delayed(place, name)?.0)
+    Ok(due + indexed)
 }
 
 /// How many tasks are due that waited for their time, and how many still wait for it.
@@ -95,10 +97,12 @@ pub(super) fn queues(place: &Place) -> Result<Vec<QueueStatus>, TransportError> 
 }
 
 fn status(place: &Place, queue: QueueName) -> Result<QueueStatus, TransportError> {
+    // In this order, in which tasks go from one to the other.
+    let (_, delayed) = delayed(place, &queue)?;
     let oldest = queue::waiting(place, &queue, 1)?;
     Ok(QueueStatus {
+        delayed,
         waiting: count(place, &queue)?,
-        delayed: delayed(place, &queue)?.1,
         in_flight: in_flight(place, &queue)?.unwrap_or(0),
         dead: disk::names(&place.ours_of(&queue).join("dead"))?.len() as u64,
         oldest: oldest.first().map(queue::Found::submitted),
