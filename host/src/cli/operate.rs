@@ -131,6 +131,8 @@ pub(crate) fn stop(
     output: &mut Output,
 ) -> Result<ExitCode, Failure> {
     let place = args.common.place(&environment)?;
+    // A host that does not answer now is not to obey later.
+    ask(&place, &Request::Status)?;
     if let Answer::Refused { reason } = ask(&place, &Request::Stop { now: args.now })? {
         return Err(Failure::new(reason));
     }

@@ -142,8 +142,12 @@ async fn follow(
     let mut exchange = ExchangeDeclareArguments::new(name, "direct");
     channel.exchange_declare(exchange.durable(true).finish()).await?;
     let mut single = FieldTable::new();
-    if let Ok(limit) = "x-max-length".try_into() {
+    if let (Ok(limit), Ok(overflow), Ok(drop_head)) =
+        ("x-max-length".try_into(), "x-overflow".try_into(), "drop-head".try_into())
+    {
         single.insert(limit, FieldValue::I(1));
+        // A policy of the broker's might have it refuse what its producer's queue takes.
+        single.insert(overflow, FieldValue::S(drop_head));
     }
     let mut copies = QueueDeclareArguments::exclusive_server_named();
     let declared = channel.queue_declare(copies.arguments(single).finish()).await?;
