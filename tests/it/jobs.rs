@@ -252,13 +252,11 @@ fn a_job_whose_process_dies_has_failed_with_the_crash_in_its_detail() {
     assert_eq!(shop.rex_host(&["dlq", "list", "--json"]).ok(), "");
 }
 
-#[test]
-fn jobs_of_a_host_that_is_killed_are_run_again() {
-    let shop = Shop::new("");
-    let (first, gate) = (shop.run(&[]), shop.env.path("gate"));
+/// The job of a host that is killed is run again by the next one, and ends there.
+fn kill_at_work(shop: &Shop, first: Running) {
+    let gate = shop.env.path("gate").display().to_string();
     let record = shop.env.path("record").display().to_string();
-    let payload =
-        json!({"how": "until", "file": gate.display().to_string(), "n": 1, "record": record});
+    let payload = json!({"how": "until", "file": gate, "n": 1, "record": record});
     let code = shop.insert("crash", &payload);
     let starts = || std::fs::read_to_string(&record).unwrap_or_default().matches("start").count();
     wait_for("the job runs", || starts() == 1);
@@ -271,6 +269,12 @@ fn jobs_of_a_host_that_is_killed_are_run_again() {
     shop.wait_status(code, "completed");
     stop(second);
     assert_eq!(starts(), 2);
+}
+
+#[test]
+fn jobs_of_a_host_that_is_killed_are_run_again() {
+    let shop = Shop::new("");
+    kill_at_work(&shop, shop.run(&[]));
 }
 
 #[test]
@@ -493,20 +497,7 @@ fn with_tasks_in(transport: &str) {
     }
     let detail = shop.wait_status(crashes, "failed").expect("it says why");
     assert!(detail.contains("SIGABRT"), "{detail}");
-    let record = shop.env.path("record").display().to_string();
-    let gate = shop.env.path("gate").display().to_string();
-    let payload = json!({"how": "until", "file": gate, "n": 1, "record": record});
-    let code = shop.insert("crash", &payload);
-    let starts = || std::fs::read_to_string(&record).unwrap_or_default().matches("start").count();
-    wait_for("the job runs", || starts() == 1);
-    first.signal(libc::SIGKILL);
-    first.wait();
-    let second = shop.run(&["--name", "second"]);
-    wait_for("the job runs again", || starts() == 2);
-    shop.env.write("gate", "");
-    shop.wait_status(code, "completed");
-    stop(second);
-    assert_eq!(starts(), 2);
+    kill_at_work(&shop, first);
 }
 
 #[test]

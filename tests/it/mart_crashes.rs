@@ -130,6 +130,13 @@ fn go_on(lock: &mut Client) {
     lock.execute("SELECT pg_advisory_unlock($1)", &[&KEY]).expect("it is ours");
 }
 
+/// Kills a maker, with the process that its command runs in.
+fn kill(maker: &Running) {
+    for process in descendants(maker.pid()).iter().chain(Process::find(maker.pid()).iter()) {
+        process.kill();
+    }
+}
+
 #[test]
 fn a_maker_is_killed_at_each_stage() {
     let Some(app) = App::new() else { return };
@@ -138,9 +145,7 @@ fn a_maker_is_killed_at_each_stage() {
         let mut lock = app.lock();
         app.stop_where(stage);
         let maker = app.start("fixed_name");
-        for process in descendants(maker.pid()).iter().chain(Process::find(maker.pid()).iter()) {
-            process.kill();
-        }
+        kill(&maker);
         drop(maker);
         go_on(&mut lock);
         app.is_sound(stage);
@@ -212,9 +217,7 @@ fn the_one_who_waits_for_a_name_inherits_from_a_dead_one() {
     let first = app.start("fixed_name");
     let second = app.env.start(&["mart-create", "--owner=me", "--definition=fixed_name"]);
     app.wait_waiting(2);
-    for process in descendants(first.pid()).iter().chain(Process::find(first.pid()).iter()) {
-        process.kill();
-    }
+    kill(&first);
     // What the dead one has sent is not carried out.
     let end = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
         WHERE datname = current_database() AND wait_event = 'advisory'";

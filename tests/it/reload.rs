@@ -215,6 +215,18 @@ fn a_file_that_was_refused_before_is_not_in_the_way() {
     stop(&env, host);
 }
 
+/// A host that works at a task of this queue, until there is a file `go`.
+fn start_at_work(env: &Env, queue: &str) -> Running {
+    let record = env.path("record");
+    let task =
+        json!({"how": "until", "file": env.path("go"), "n": 1, "record": record}).to_string();
+    Store::Embedded.submit(env, queue, &[&task]);
+    let plugins = env.path("plugins").display().to_string();
+    let host = env.start(&["run", "./app/", "--require", "rex.asynctask", "--plugins", &plugins]);
+    wait_started(&record, 1);
+    host
+}
+
 #[test]
 fn what_works_for_a_queue_that_was_left_is_shown() {
     let env = crashing::env();
@@ -224,13 +236,7 @@ fn what_works_for_a_queue_that_was_left_is_shown() {
         env.write("work/app/settings.yaml", &format!("asynctask_workers:\n{queues}"));
     };
     queues(&["crash", "left"]);
-    let record = env.path("record");
-    let task =
-        json!({"how": "until", "file": env.path("go"), "n": 1, "record": record}).to_string();
-    Store::Embedded.submit(&env, "left", &[&task]);
-    let plugins = env.path("plugins").display().to_string();
-    let host = env.start(&["run", "./app/", "--require", "rex.asynctask", "--plugins", &plugins]);
-    wait_started(&record, 1);
+    let host = start_at_work(&env, "left");
     queues(&["crash"]);
     assert_eq!(env.rex_host(&["reload"]).ok(), "queue left: is left\n");
     let shown = || {
@@ -254,13 +260,7 @@ fn who_is_exchanged_is_shown_as_what_it_is() {
         env.write("work/app/settings.yaml", &text);
     };
     work("crash_worker");
-    let record = env.path("record");
-    let task =
-        json!({"how": "until", "file": env.path("go"), "n": 1, "record": record}).to_string();
-    Store::Embedded.submit(&env, "one", &[&task]);
-    let plugins = env.path("plugins").display().to_string();
-    let host = env.start(&["run", "./app/", "--require", "rex.asynctask", "--plugins", &plugins]);
-    wait_started(&record, 1);
+    let host = start_at_work(&env, "one");
     work("demo_foo_worker");
     env.rex_host(&["reload"]).ok();
     let shown = |name: &str, state: &str| {
