@@ -6,13 +6,15 @@
 //! | `mart-create` | the command: marts for owners and definitions, or those of a run list |
 //! | `mart-shell` | the command: HTSQL about a mart |
 //! | `mart-purge` | the command: marts that are chosen go |
-//! | `mart-list`, `mart-pin` | the commands: which marts there are, and which stay |
+//! | `mart-list` | the command: which marts there are, or could be made |
+//! | `mart-pin` | the command: which of them stay |
 
 mod application;
 mod arguments;
 mod create;
 mod executor;
 mod list;
+mod pin;
 mod purge;
 mod shell;
 mod worker;
@@ -21,7 +23,8 @@ use rex_plugin_api::export_plugin;
 
 use create::Create;
 use executor::MartCreateExecutor;
-use list::{List, Pin};
+use list::List;
+use pin::Pin;
 use purge::Purge;
 use shell::AskMart;
 use worker::MartCreateWorker;
