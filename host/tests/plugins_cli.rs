@@ -129,7 +129,7 @@ fn a_new_plugin_builds_is_tested_and_is_accepted() {
     let library = built.join("debug/libhello.so");
     let text = rex_host(folder.path(), &["plugin", "check", library.to_str().unwrap()]).ok();
     assert!(
-        text.ends_with(": good: hello 0.1.0, plugin API 1.4, workers hello_worker\n"),
+        text.ends_with(": good: hello 0.1.0, plugin API 1.5, workers hello_worker\n"),
         "{text}"
     );
 }

@@ -1,10 +1,13 @@
 //! What a plugin's author implements to add a command to `rex-host` and `rex`.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::{Application, Error, Result};
 
 /// A command: `rex-host NAME ARGUMENTS…` runs it in a process of its own.
 ///
-/// What it prints is its answer. An `Err` is printed as one error and ends the program with exit
+/// What it prints is its answer; what only tells how it gets on is said with [`say!`](crate::say), so that
+/// `--quiet` silences it. An `Err` is printed as one error and ends the program with exit
 /// code 1; a panic or a crash is told likewise, and costs nobody else anything.
 ///
 /// ```
@@ -54,4 +57,30 @@ pub trait Command: Default + 'static {
         let _ = (application, arguments);
         Err(Error::new("the command does nothing"))
     }
+}
+
+/// A command has its process to itself.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+pub(crate) fn set_quiet(quiet: bool) {
+    QUIET.store(quiet, Ordering::Relaxed);
+}
+
+/// Whether the command was called with `--quiet` (or `REX_QUIET`): it prints its answer and errors only.
+pub fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
+
+/// Prints a line to stdout, as `println!` does, unless the command was called with `--quiet`.
+///
+/// ```
+/// rex_plugin_api::say!("{} files to go", 3);
+/// ```
+#[macro_export]
+macro_rules! say {
+    ($($text:tt)*) => {
+        if !$crate::command::is_quiet() {
+            println!($($text)*);
+        }
+    };
 }

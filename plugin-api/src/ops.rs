@@ -21,7 +21,7 @@ pub struct ApiVersion {
 }
 
 /// What this crate speaks.
-pub const API: ApiVersion = ApiVersion { major: 1, minor: 4 };
+pub const API: ApiVersion = ApiVersion { major: 1, minor: 5 };
 
 impl fmt::Display for ApiVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -134,6 +134,9 @@ pub struct RunCommand {
     /// For a command that declares that it must know it. Since API 1.4.
     #[serde(default)]
     pub application: Application,
+    /// Whether only errors are wanted. Since API 1.5.
+    #[serde(default)]
+    pub quiet: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -203,6 +203,7 @@ fn run_command(registry: &Registry, run: &RunCommand, output: &mut Buffer) -> u3
     let Some(command) = position.and_then(|n| registry.commands.get(n)) else {
         return bad_input(output, &format!("the plugin has no command `{}`", run.command));
     };
+    crate::command::set_quiet(run.quiet);
     let result = guard(|| command(&run.application, &run.arguments));
     flush_stdio();
     outcome(result, output)

@@ -400,10 +400,12 @@ While creating Mart database:
     let done = packaged("clinic:/list.yaml");
     assert_eq!(done.stdout.matches("Mart creation complete").count(), 1, "{done}");
     packaged("nothing:/list.yaml").fails(1);
-    demo.rex_host(&["mart-purge", "-d", "just_deploy", "--force-accept"]).ok();
+    let purged = demo.rex_host(&["mart-purge", "-d", "just_deploy", "--force-accept", "--quiet"]);
+    assert_eq!(purged.ok(), "");
     let purged = demo.rex_host_with(&["mart-purge", "--owner=bar", "--code=2", "--code=3"], "y\n");
     assert!(purged.ok().ends_with("Purge complete.\n"));
-    demo.rex_host(&["mart-create", "--owner=bar", "--definition=empty"]).ok();
+    let quiet = demo.rex_host(&["mart-create", "--owner=bar", "--definition=empty", "--quiet"]);
+    assert_eq!(quiet.ok(), "");
 
     for (args, text) in [
         (&["--definition=empty"] as &[&str], "You must specify at least one owner"),

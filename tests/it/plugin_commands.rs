@@ -28,6 +28,26 @@ fn a_plugin_adds_commands_to_both_spellings() {
 }
 
 #[test]
+fn quiet_silences_the_messages_of_a_command_and_not_its_errors() {
+    let env = Env::new();
+    assert_eq!(env.rex(&["--quiet", "demo-noisy-task"]).ok(), "");
+    assert_eq!(env.rex(&["demo-noisy-task", "--quiet"]).ok(), "");
+    assert_eq!(env.rex_host(&["demo-noisy-task", "--quiet"]).ok(), "");
+    let text = env.rex(&["demo-crashy-task", "--quiet"]).fails(1);
+    assert_eq!(text, "FATAL ERROR: Oops, I crashed\n\n");
+    let workers = r#"asynctask_workers={"ctl": "ctl_executor"}"#;
+    let command = json!({"command": "demo-noisy-task --quiet"}).to_string();
+    Store::Embedded.submit(&env, "ctl", &[&command]);
+    let output =
+        env.start(&["run", "rex.asynctask", "--halt-when-empty", "--set", workers]).wait_ok();
+    assert!(output.contains("Executing Task: demo-noisy-task --quiet\n"), "{output}");
+    assert!(!output.contains("Hello"), "{output}");
+    env.set("REX_QUIET", "1".to_owned());
+    assert_eq!(env.rex(&["demo-noisy-task"]).ok(), "");
+    assert_eq!(env.rex_host(&["demo-noisy-task"]).ok(), "");
+}
+
+#[test]
 fn a_command_is_a_process_of_its_own() {
     let env = Env::new();
     env.add_plugin(&plugins::built("crash"));

@@ -24,9 +24,12 @@ use crate::plugins::{Finder, PluginFile, Reason, load};
 use crate::supervisor::exit::signal_name;
 use crate::worker::leash;
 
-/// The hidden subcommand of the process. Its arguments: the spelling, the plugin's path, the number of
-/// the file that tells the application or `-`, the command's name, its arguments.
+/// The hidden subcommand of the process. Its arguments: the spelling, whether it is to be quiet, the
+/// plugin's path, the number of the file that tells the application or `-`, the command's name, its
+/// arguments.
 pub(crate) const SUBCOMMAND: &str = "command-process";
+
+const QUIET: &str = "quiet";
 
 /// This binary, whatever has happened to its file since it was started.
 const PROGRAM: &str = "/proc/self/exe";
@@ -96,6 +99,7 @@ pub(crate) fn run(
         true => Some(told(place, environment, &mut arguments, spelling)?),
         false => None,
     };
+    let quiet = place.globals.quiet || spelling == Spelling::Native && take_quiet(&mut arguments);
     // Ctrl-C is the command's to take: the terminal sends it there, too.
     let _still_ours = signal_hook::flag::register(libc::SIGINT, Arc::new(AtomicBool::new(false)));
     let failed = |error: io::Error| {
@@ -105,6 +109,7 @@ pub(crate) fn run(
     let status = Command::new(PROGRAM)
         .arg0("rex-host")
         .args([OsStr::new(SUBCOMMAND), OsStr::new(spelling.word())])
+        .arg(if quiet { QUIET } else { "-" })
         .arg(format!("/proc/self/fd/{}", copy.as_raw_fd()))
         .arg(application.as_ref().map_or("-".to_owned(), |memory| memory.as_raw_fd().to_string()))
         .arg(name)
@@ -128,6 +133,13 @@ pub(crate) fn run(
             Err(Failure::new(text))
         }
     }
+}
+
+/// Takes `--quiet` from the arguments, as `rex` has done; whether it was there.
+fn take_quiet(arguments: &mut Vec<OsString>) -> bool {
+    let own = arguments.iter().take_while(|word| *word != "--");
+    let found = own.enumerate().find_map(|(at, word)| (word == "--quiet").then_some(at));
+    found.map(|at| arguments.remove(at)).is_some()
 }
 
 /// What the command is told of the application, in memory that its process inherits. The options that
@@ -204,10 +216,10 @@ impl Host for NoHost {
 
 /// Loads the plugin and runs its command.
 pub(crate) fn process(arguments: &[OsString]) -> ExitCode {
-    let [spelling, path, application, name, arguments @ ..] = arguments else {
+    let [spelling, quiet, path, application, name, arguments @ ..] = arguments else {
         return ExitCode::from(2);
     };
-    match obey(path, application, name, arguments) {
+    match obey(quiet == QUIET, path, application, name, arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(text) => {
             let text = if spelling == Spelling::Original.word() {
@@ -223,6 +235,7 @@ pub(crate) fn process(arguments: &[OsString]) -> ExitCode {
 }
 
 fn obey(
+    quiet: bool,
     path: &OsStr,
     application: &OsStr,
     name: &OsStr,
@@ -245,7 +258,7 @@ fn obey(
         }
     };
     let command = name.to_string_lossy().into_owned();
-    let run = RunCommand { command, arguments: words, application };
+    let run = RunCommand { command, arguments: words, application, quiet };
     let input = serde_json::to_vec(&run).map_err(|error| error.to_string())?;
     let mut output = Buffer::default();
     match loaded.plugin.call(ops::PLUGIN_COMMAND, &input, &mut output) {

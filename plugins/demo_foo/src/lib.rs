@@ -1,6 +1,6 @@
 //! The original's demo workers that only show what they got, and its demo commands.
 
-use rex_plugin_api::{Command, Context, Error, Payload, Result, Worker, export_plugin};
+use rex_plugin_api::{Command, Context, Error, Payload, Result, Worker, export_plugin, say};
 
 #[derive(Default)]
 struct FooWorker;
@@ -60,7 +60,7 @@ impl Command for NoisyTask {
     const ABOUT: &'static str = "says hello";
 
     fn run(&mut self, _: &[String]) -> Result<()> {
-        println!("Hello world!");
+        say!("Hello world!");
         Ok(())
     }
 }

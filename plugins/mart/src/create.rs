@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rex_mart::{Creation, Definitions, Entry, Settings, now};
+use rex_plugin_api::command::is_quiet;
 use rex_plugin_api::serde_json::{Map, Value, json};
 use rex_plugin_api::{Application, Command, Error, Result};
 use rex_yaml::Loader;
@@ -176,6 +177,9 @@ fn make(
 
 /// Tells on stdout; that nobody listens any more does not end a creation half-way.
 fn say(text: &str) {
+    if is_quiet() {
+        return;
+    }
     let _ = writeln!(std::io::stdout(), "{}", stamped(text));
 }
 

@@ -3,7 +3,7 @@
 use std::io::{BufRead, Write};
 
 use rex_mart::{Inventory, Mart, purge};
-use rex_plugin_api::{Application, Command, Error, Result};
+use rex_plugin_api::{Application, Command, Error, Result, say};
 
 use crate::application::{marts, rex};
 use crate::arguments::{Given, Opt};
@@ -66,22 +66,22 @@ The application is named as for other commands: --project, --require, --set, --c
                 && (codes.is_empty() || codes.contains(&mart.code))
         });
         if marts.is_empty() {
-            println!("No Marts found matching the specified criteria.");
+            say!("No Marts found matching the specified criteria.");
             return Ok(());
         }
-        println!("You are about to purge {} Marts from the system:", marts.len());
+        say!("You are about to purge {} Marts from the system:", marts.len());
         for mart in &marts {
-            println!("  {}", shown(mart));
+            say!("  {}", shown(mart));
         }
         if !given.has("force-accept") && !is_sure()? {
-            println!("Purge aborted.");
+            say!("Purge aborted.");
             return Ok(());
         }
         for mart in &marts {
-            println!("Purging {}...", shown(mart));
+            say!("Purging {}...", shown(mart));
             purge(&settings, &definitions, mart).map_err(rex)?;
         }
-        println!("Purge complete.");
+        say!("Purge complete.");
         Ok(())
     }
 }
