@@ -13,15 +13,15 @@ use rex_test_support::server::Server;
 use serde_json::{Value, json};
 
 /// A project with the table of jobs in a database of its own.
-struct Shop {
-    env: Env,
+pub(crate) struct Shop {
+    pub(crate) env: Env,
     database: Database,
     project: String,
 }
 
 impl Shop {
     /// `settings` are lines of YAML.
-    fn new(settings: &str) -> Shop {
+    pub(crate) fn new(settings: &str) -> Shop {
         Shop::on(Database::new(), settings)
     }
 
@@ -44,11 +44,11 @@ impl Shop {
         self.env.write("shop.yaml", &format!("requires: [rex.job_demo]\ndb: {uri}\n{settings}"));
     }
 
-    fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         self.database.connect()
     }
 
-    fn insert(&self, r#type: &str, payload: &Value) -> i64 {
+    pub(crate) fn insert(&self, r#type: &str, payload: &Value) -> i64 {
         let sql = "INSERT INTO job (owner, type, payload) VALUES ('somebody', $1, $2::text::jsonb)
             RETURNING code";
         let row = self.client().query_one(sql, &[&r#type, &payload.to_string()]);
@@ -56,17 +56,17 @@ impl Shop {
     }
 
     /// `rex-host` with the project.
-    fn rex_host(&self, args: &[&str]) -> rex_test_support::process::Done {
+    pub(crate) fn rex_host(&self, args: &[&str]) -> rex_test_support::process::Done {
         self.env.rex_host(&[args, &["--project", &self.project]].concat())
     }
 
     /// A host that goes on until it is told to stop.
-    fn run(&self, args: &[&str]) -> Running {
+    pub(crate) fn run(&self, args: &[&str]) -> Running {
         self.env.start(&[&["run", &self.project], args].concat())
     }
 
     /// Has one task of a queue worked, and what waits there already; returns what was logged.
-    fn work(&self, queue: &str, payload: Option<&str>) -> String {
+    pub(crate) fn work(&self, queue: &str, payload: Option<&str>) -> String {
         if let Some(payload) = payload {
             self.rex_host(&["submit", queue, payload]).ok();
         }
@@ -89,7 +89,7 @@ impl Shop {
         rows.iter().map(line).collect()
     }
 
-    fn status(&self, code: i64) -> (String, Option<String>) {
+    pub(crate) fn status(&self, code: i64) -> (String, Option<String>) {
         let sql = "SELECT status::text, status_detail FROM job WHERE code = $1";
         let row = self.client().query_one(sql, &[&code]).expect("it is there");
         (row.get(0), row.get(1))
@@ -109,13 +109,13 @@ impl Shop {
     }
 
     #[track_caller]
-    fn wait_status(&self, code: i64, status: &str) -> Option<String> {
+    pub(crate) fn wait_status(&self, code: i64, status: &str) -> Option<String> {
         wait_for(format_args!("job {code} {status}"), || self.status(code).0 == status);
         self.status(code).1
     }
 }
 
-fn stop(host: Running) -> String {
+pub(crate) fn stop(host: Running) -> String {
     host.signal(libc::SIGTERM);
     host.wait_ok()
 }
@@ -358,6 +358,15 @@ fn a_job_is_submitted_waited_for_and_looked_at() {
     assert_eq!(codes(&["--type", "demo_slow"]), [1]);
     assert_eq!(codes(&["--owner", "me"]), [3]);
     assert_eq!(codes(&["--limit", "2"]), [2, 3]);
+    // Dates are shown as everywhere, whatever the role prefers.
+    let name = shop.database.uri();
+    let name = name.rsplit('/').next().expect("it has one");
+    let german = format!("ALTER DATABASE {name} SET datestyle = 'German'");
+    shop.client().batch_execute(&german).expect("it is ours");
+    let date =
+        shop.rex_host(&["job", "show", "1", "--json"]).json_lines()[0]["date_completed"].clone();
+    let date = date.as_str().expect("it has ended").to_owned();
+    assert!(date.starts_with("20") && date.as_bytes()[4] == b'-', "{date}");
     let list = shop.rex_host(&["job", "list"]).ok();
     assert!(list.starts_with("CODE  TYPE          OWNER  STATUS "), "{list}");
     assert!(list.contains("I crashed :("), "{list}");
@@ -466,7 +475,7 @@ fn a_job_with_two_tasks_is_run_once() {
     shop.rex_host(&["submit", "rex_job_0", r#"{"code": 1, "job": 2}"#]).ok();
     let output = shop.rex_host(&["work", "rex_job_0"]);
     assert!(output.stdout.contains("rex.core.Error: Got unexpected field:\n    job\n"), "{output}");
-    assert!(output.fails(1).contains("error: 1 tasks failed"));
+    assert!(output.fails(1).contains("error: 1 task failed"));
     assert_eq!(shop.rex_host(&["dlq", "list", "--json"]).json_lines().len(), 1);
 }
 

@@ -7,6 +7,7 @@ mod crash_table;
 mod crashing;
 mod delivery;
 mod deploy;
+mod job_locks;
 mod jobs;
 mod mart_crashes;
 mod marts;

@@ -17,7 +17,7 @@ fn a_queue_is_drained_and_counted() {
     let bar = ["work", "foo", "--worker", "demo_bar_worker"];
     let output = env.rex_host(&[&bar, &demo[..]].concat()).ok();
     assert!(
-        output.contains("BAR processed: {}\n") && output.ends_with("1 tasks done in queue foo\n")
+        output.contains("BAR processed: {}\n") && output.ends_with("1 task done in queue foo\n")
     );
 
     // A queue that no project has.
@@ -33,7 +33,7 @@ fn a_queue_is_drained_beside_a_running_host() {
     host.wait_output("Starting; queue=foo");
     Store::Embedded.submit(&env, "mine", &["{}"]);
     let output = env.rex_host(&["work", "mine", "--worker", "demo_bar_worker"]).ok();
-    assert!(output.ends_with("1 tasks done in queue mine\n"), "{output}");
+    assert!(output.ends_with("1 task done in queue mine\n"), "{output}");
     env.rex_host(&["stop"]).ok();
     assert!(!host.wait_ok().contains("BAR"));
 }
@@ -49,5 +49,5 @@ fn what_cannot_be_worked_is_said() {
 
     Store::Embedded.submit(&env, "mine", &["{\"error\": true}", "{}"]);
     let error = env.rex_host(&["work", "mine", "--worker", "demo_error_worker"]).fails(1);
-    assert!(error.contains("error: 1 tasks failed\nhint: "), "{error}");
+    assert!(error.contains("error: 1 task failed\nhint: "), "{error}");
 }

@@ -20,9 +20,12 @@ pub(crate) fn error(error: &tokio_postgres::Error, sql: &str, hidden: usize) -> 
 
 /// The error with a text that was made of it.
 pub(crate) fn said(error: &tokio_postgres::Error, text: String) -> Error {
-    let permission = error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE);
     let wrapped = Error::database(text);
-    if permission { wrapped.with_kind(Kind::Permission) } else { wrapped }
+    match error.code() {
+        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => wrapped.with_kind(Kind::Permission),
+        Some(&SqlState::LOCK_NOT_AVAILABLE) => wrapped.with_kind(Kind::Locked),
+        _ => wrapped,
+    }
 }
 
 /// The driver's text alone.

@@ -47,6 +47,8 @@ pub enum Kind {
     Permission,
     /// The database refused.
     Database,
+    /// Another transaction has locked what is needed, for longer than the session waits.
+    Locked,
     /// Neither: a fault of this program.
     Internal,
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::Environment;
 use super::failure::Failure;
-use super::output::{Output, how_far};
+use super::output::{Output, how_far, tasks};
 use super::place::{Common, Place};
 use crate::control::{self, Answer, Request};
 
@@ -61,7 +61,7 @@ pub(crate) fn status(
         other => other.to_string(),
     };
     output.line(format_args!(
-        "host {} (process {}) is {} on {}, up {}; {} tasks done, {} failed",
+        "host {} (process {}) is {} on {}, up {}; {} done, {} failed",
         text(&status["instance"]),
         text(&status["pid"]),
         match status["phase"].as_str() {
@@ -70,7 +70,7 @@ pub(crate) fn status(
         },
         text(&status["transport"]),
         crate::clock::age(Duration::from_secs(status["uptime_s"].as_u64().unwrap_or(0))),
-        text(&status["done"]),
+        tasks(text(&status["done"])),
         text(&status["failed"]),
     ))?;
     let (mut rows, mut deaths) = (Vec::new(), Vec::new());

@@ -9,6 +9,12 @@ use serde_json::Value;
 use super::failure::Failure;
 use crate::settings::mask;
 
+/// So many tasks.
+pub(crate) fn tasks(count: impl Display) -> String {
+    let count = count.to_string();
+    if count == "1" { "1 task".to_owned() } else { format!("{count} tasks") }
+}
+
 /// Where a command's answer goes.
 pub(crate) struct Output {
     out: io::BufWriter<io::Stdout>,

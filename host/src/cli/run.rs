@@ -207,7 +207,7 @@ fn jobs(
     queues_at_once: bool,
 ) -> Result<(Jobs, Box<dyn Transport>), Failure> {
     let address = super::job::address(settings).map_err(Failure::configuration)?;
-    let table = Table::new(address.clone()).for_runs(settings.lock_timeout);
+    let table = Table::new(address.clone()).for_runs();
     let host = table.host().unwrap_or_default();
     let mut own = Table::new(address.clone());
     own.prepare().map_err(|error| match error.away {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::Environment;
 use super::failure::Failure;
-use super::output::Output;
+use super::output::{Output, tasks};
 use super::place::Common;
 use super::plan::Only;
 use super::run::{self, Request};
@@ -49,10 +49,10 @@ pub(crate) fn work(
         only: Some(Only { queue: queue.clone(), worker: args.worker }),
     };
     let counts = run::serve(place, &request).map_err(Failure::plain)?;
-    output.line(format_args!("{} tasks done in queue {queue}", counts.done))?;
+    output.line(format_args!("{} done in queue {queue}", tasks(counts.done)))?;
     let code = output.finish()?;
     if counts.failed > 0 {
-        return Err(Failure::new(format!("{} tasks failed", counts.failed))
+        return Err(Failure::new(format!("{} failed", tasks(counts.failed)))
             .hint(format!("`rex-host dlq list --queue {queue}` tells why")));
     }
     Ok(code)

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, select};
-use rex_transport::{QueueName, Transport, Wake};
+use rex_transport::{QueueName, TaskId, Transport, Wake};
 
 use self::death::Verdict;
 use self::end::Phase;
@@ -278,9 +278,12 @@ impl Host {
         }
         let unrecorded = self.outbox.unrecorded();
         if unrecorded > 0 {
+            let why = match unrecorded == self.outbox.held {
+                true => "the rows of jobs stayed locked",
+                false => "the queue store stayed away",
+            };
             tracing::error!(
-                "the queue store stayed away: {unrecorded} outcomes are not recorded, their tasks \
-                 will be run again"
+                "{why}: {unrecorded} outcomes are not recorded, their tasks will be run again"
             );
         }
         Ok(())
@@ -400,23 +403,18 @@ impl Host {
             Reply::Refused { queue, reason, pause } => {
                 self.on_refused(&queue, &reason, now + pause);
             }
-            Reply::Finished { lost } => {
+            Reply::Finished { lost, held } => {
+                self.outbox.held = held;
                 for queue in self.outbox.finished() {
                     self.on_wake(&Wake::Queue(queue));
                 }
-                if !lost.is_empty() {
-                    let ids: Vec<String> = lost.iter().map(|id| id.0.to_string()).collect();
-                    tracing::warn!(
-                        "tasks {} are no longer this host's: they were given back while it could \
-                         not be reached; their outcomes here do not count",
-                        ids.join(", ")
-                    );
-                }
-                // An outcome may be what an empty queue's halt waits for.
-                for queue in self.queues.values_mut() {
-                    queue.asked_idle = false;
-                }
-                self.dirty.extend(self.queues.keys().cloned());
+                self.on_recorded(&lost);
+            }
+            Reply::Late { lost, held } => {
+                self.outbox.held = held;
+                // They may have submitted tasks, or made room for some.
+                self.on_wake(&Wake::All);
+                self.on_recorded(&lost);
             }
             Reply::Idle { queue, idle } => self.on_idle(&queue, idle, now),
             Reply::Forgotten(count) => {
@@ -440,6 +438,22 @@ impl Host {
             }
             Reply::Closed => self.phase = Phase::Closed,
         }
+    }
+
+    fn on_recorded(&mut self, lost: &[TaskId]) {
+        if !lost.is_empty() {
+            let ids: Vec<String> = lost.iter().map(|id| id.0.to_string()).collect();
+            tracing::warn!(
+                "tasks {} are no longer this host's: they were given back while it could not be \
+                 reached; their outcomes here do not count",
+                ids.join(", ")
+            );
+        }
+        // An outcome may be what an empty queue's halt waits for.
+        for queue in self.queues.values_mut() {
+            queue.asked_idle = false;
+        }
+        self.dirty.extend(self.queues.keys().cloned());
     }
 
     fn on_wake(&mut self, wake: &Wake) {

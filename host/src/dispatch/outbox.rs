@@ -19,6 +19,8 @@ pub(super) struct Outbox {
     waiting: VecDeque<Waiting>,
     /// The batch being written: its size, and the queues that it submits to or makes room in.
     writing: Option<(usize, BTreeSet<QueueName>)>,
+    /// Outcomes that the store could not record yet, each for a reason of its own.
+    pub(super) held: usize,
     closing: bool,
     /// Whether the store is away.
     pub(super) down: bool,
@@ -40,6 +42,7 @@ impl Outbox {
             console,
             waiting: VecDeque::new(),
             writing: None,
+            held: 0,
             closing: false,
             down: false,
             claims: 0,
@@ -126,12 +129,12 @@ impl Outbox {
 
     /// Whether nothing is on its way in or out.
     pub(super) fn is_settled(&self) -> bool {
-        self.waiting.is_empty() && self.writing.is_none() && self.claims == 0
+        self.unrecorded() == 0 && self.claims == 0
     }
 
     /// Outcomes that the store does not have.
     pub(super) fn unrecorded(&self) -> usize {
-        self.waiting.len() + self.writing.as_ref().map_or(0, |(count, _)| *count)
+        self.waiting.len() + self.writing.as_ref().map_or(0, |(count, _)| *count) + self.held
     }
 
     /// Gives up ownership, once; `true` the first time.

@@ -74,6 +74,9 @@ impl Host {
     ) -> Fate {
         let HeldTask { claimed, submits, fault, .. } = held;
         let ClaimedTask { id, attempt, history, .. } = claimed.task;
+        if let Some(jobs) = &self.setup.jobs {
+            jobs.book.ended(id);
+        }
         let (outcome, submits) = match death {
             None => (Outcome::Done, submits),
             // What a failed task asked for is dropped with it: it may ask again when it is retried.

@@ -45,9 +45,16 @@ pub enum Reply {
         reason: String,
         pause: Duration,
     },
-    /// The tasks that another host had taken over.
+    /// The tasks that another host had taken over; and how many outcomes wait, of this order and of those
+    /// before.
     Finished {
         lost: Vec<TaskId>,
+        held: usize,
+    },
+    /// Some that waited are recorded; as [`Reply::Finished`].
+    Late {
+        lost: Vec<TaskId>,
+        held: usize,
     },
     Idle {
         queue: QueueName,
@@ -96,7 +103,8 @@ impl Store {
         let (orders, inbox) = crossbeam_channel::unbounded();
         let (replies, outbox) = crossbeam_channel::unbounded();
         let (patience, given_up) = crossbeam_channel::bounded(0);
-        let mut worker = Worker { transport, inbox, replies, given_up, down: None };
+        let mut worker =
+            Worker { transport, inbox, replies, given_up, down: None, held: Vec::new() };
         // Never joined: a call to a server that does not answer ends when the process does.
         std::thread::Builder::new().name("store".to_owned()).spawn(move || worker.run())?;
         Ok((Store { orders, _patience: patience }, outbox))
@@ -115,6 +123,8 @@ struct Worker {
     given_up: Receiver<()>,
     /// Since when the store is away.
     down: Option<Instant>,
+    /// Outcomes that wait for something of their own: tried again at each beat.
+    held: Vec<Finished>,
 }
 
 impl Worker {
@@ -134,15 +144,16 @@ impl Worker {
                         self.reply(Reply::Rescued(count));
                     }
                 }
+                self.finish_held();
                 beat = Instant::now() + BEAT;
             }
             let reply = match self.inbox.recv_deadline(beat) {
                 Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => return,
                 Ok(Order::Claim { queue, want }) => self.claim(queue, &want),
-                Ok(Order::Finish(finished)) => {
-                    self.finish(finished).map(|lost| Reply::Finished { lost })
-                }
+                Ok(Order::Finish(finished)) => self
+                    .finish(finished)
+                    .map(|lost| Reply::Finished { lost, held: self.held.len() }),
                 Ok(Order::IsIdle(queue)) => self
                     .persist(|transport| transport.is_idle(&queue))
                     .map(|idle| Reply::Idle { queue, idle }),
@@ -197,6 +208,30 @@ impl Worker {
         Some(Reply::Claimed { queue, claim, due })
     }
 
+    /// Those that wait still do so in the order in which they came.
+    fn finish_held(&mut self) {
+        let waiting = std::mem::take(&mut self.held);
+        let before = waiting.len();
+        if before > 0
+            && let Some(lost) = self.finish(waiting)
+            && self.held.len() < before
+        {
+            self.reply(Reply::Late { lost, held: self.held.len() });
+        }
+    }
+
+    /// Gives outcomes to the transport, and keeps those that it holds back.
+    fn record(&mut self, finished: Vec<Finished>) -> Option<Vec<TaskId>> {
+        let lost = self.persist(|transport| transport.finish(&finished))?;
+        self.keep_held(finished);
+        Some(lost)
+    }
+
+    fn keep_held(&mut self, finished: Vec<Finished>) {
+        let held = self.transport.held_back();
+        self.held.extend(finished.into_iter().filter(|one| held.contains(&one.task)));
+    }
+
     /// Records outcomes. One that the store cannot take keeps no other from being recorded: it is
     /// found by halving: a death is told in ASCII, and submits that are refused make a dead letter.
     fn finish(&mut self, mut finished: Vec<Finished>) -> Option<Vec<TaskId>> {
@@ -208,19 +243,22 @@ impl Worker {
             }
             result => result,
         })?;
-        let Some(refusal) = refusal else { return Some(lost) };
+        let Some(refusal) = refusal else {
+            self.keep_held(finished);
+            return Some(lost);
+        };
         if let [only] = &mut finished[..] {
             // Then it is not what was asked for that the store cannot take.
             if only.submits.is_empty() && matches!(only.outcome, Outcome::Done | Outcome::Released)
             {
-                return self.persist(|transport| transport.finish(&finished));
+                return self.record(finished);
             }
             only.outcome = Outcome::Dead(match &only.outcome {
                 Outcome::Dead(death) => in_ascii(death),
                 Outcome::Retry { after, history } => {
                     let history = value_in_ascii(history);
                     only.outcome = Outcome::Retry { after: *after, history };
-                    return self.persist(|transport| transport.finish(&finished));
+                    return self.record(finished);
                 }
                 Outcome::Done | Outcome::Released => {
                     tracing::error!(
@@ -235,7 +273,7 @@ impl Worker {
                     }
                 }
             });
-            return self.persist(|transport| transport.finish(&finished));
+            return self.record(finished);
         }
         let second = finished.split_off(finished.len() / 2);
         let mut lost = self.finish(finished)?;

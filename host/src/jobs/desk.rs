@@ -1,6 +1,7 @@
 //! The thread that does what jobs ask for and what is due for all of them: queues new ones, deletes old
 //! ones, updates facets, keeps logs and progress, hears of cancellations. It has a connection of its own
 //! to the table and to the queue, so that a slow database holds up neither the host's loop nor its claims.
+//! What another program has locked waits by itself, and is tried again every second.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,10 +9,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use rex_db::{Address, Config, Session};
+use rex_htsql::error::Kind;
 use rex_htsql::{Naming, Param, Params};
 use rex_transport::{NewTask, Payload, TaskId, Transport, TransportError};
 
-use super::table::Table;
+use super::patience::Patience;
+use super::table::{BRIEFLY, NOT_AT_ALL, Queued, Table, TableError, waiting};
 use super::{Book, Rules};
 use crate::supervisor::ProcessId;
 use crate::wire::Request;
@@ -60,6 +63,8 @@ enum Order {
 const WRITE_AFTER: Duration = Duration::from_millis(100);
 /// How often it is looked for cancellations that nobody told of, and how soon what failed is repeated.
 const LOOK: Duration = Duration::from_secs(1);
+/// Bytes of a job's log that wait for its row at most.
+const MOST_SAID: usize = 1 << 20;
 /// How soon it is looked again for new jobs that another host was queueing.
 const QUEUE_AGAIN: Duration = Duration::from_millis(20);
 /// How long the end of a job waits for its log, and its beginning for the host that is queueing.
@@ -95,6 +100,7 @@ impl Desk {
             said: HashMap::new(),
             write_at: None,
             queue_failed: false,
+            locked: HashMap::new(),
             queue_again: None,
             waiting: Vec::new(),
         };
@@ -147,6 +153,22 @@ impl Desk {
 struct Said {
     log: String,
     progress: Option<(f64, String)>,
+    /// The row was locked when it was last tried.
+    waits: bool,
+}
+
+impl Said {
+    /// What was written is not left to be written again.
+    fn write(&mut self, job: i32, table: &mut Table) -> Result<(), TableError> {
+        if !self.log.is_empty() {
+            table.log(job, &self.log)?;
+            self.log.clear();
+        }
+        if let Some((fraction, text)) = &self.progress {
+            table.report(job, *fraction, text)?;
+        }
+        Ok(())
+    }
 }
 
 struct Thread {
@@ -160,8 +182,10 @@ struct Thread {
     write_at: Option<Instant>,
     /// New jobs could not be queued.
     queue_failed: bool,
+    /// New jobs whose rows are locked, by code.
+    locked: HashMap<i64, Patience>,
     queue_again: Option<Instant>,
-    /// What was asked while the server was away.
+    /// What was asked while the server was away, or something was locked.
     waiting: Vec<Asked>,
 }
 
@@ -171,8 +195,34 @@ struct Asked {
     ask: u64,
     task: Option<TaskId>,
     request: Request,
-    /// That it does was said.
-    waits: bool,
+    /// It was in vain so far.
+    waits: Option<Waits>,
+}
+
+/// Why what was asked for waits.
+#[derive(Clone, Copy)]
+enum Waits {
+    Away,
+    Locked(Patience),
+}
+
+/// Why what was asked for cannot be done.
+struct Refusal {
+    text: String,
+    /// Another program has something locked.
+    locked: bool,
+}
+
+impl From<String> for Refusal {
+    fn from(text: String) -> Refusal {
+        Refusal { text, locked: false }
+    }
+}
+
+impl From<TableError> for Refusal {
+    fn from(error: TableError) -> Refusal {
+        Refusal { locked: error.locked, text: error.to_string() }
+    }
 }
 
 impl Thread {
@@ -216,7 +266,7 @@ impl Thread {
                     queue = true;
                 }
                 Order::Ask { process, ask, task, request } => {
-                    self.ask(Asked { process, ask, task, request, waits: false });
+                    self.ask(Asked { process, ask, task, request, waits: None });
                 }
                 Order::Log { task, text } => {
                     if let Some(said) = self.said(task) {
@@ -244,20 +294,36 @@ impl Thread {
         }
     }
 
-    /// Answers, now or when the server is there again: a job is not to fail because it is not.
+    /// Answers, now or when the server is there again and nothing is locked: a job is not to fail because
+    /// of that.
     fn ask(&mut self, asked: Asked) {
-        let Asked { process, ask, task, ref request, .. } = asked;
-        let result = match self.answer(task, request) {
-            Err(error) if self.is_away() => {
-                if !asked.waits {
-                    tracing::info!("what a job asks for waits for the database: {error}");
+        let Asked { process, ask, task, ref request, waits } = asked;
+        let wait = if waits.is_some() { NOT_AT_ALL } else { BRIEFLY };
+        self.means.table.set_patience(wait);
+        let result = match self.answer(task, request, wait) {
+            Err(Refusal { text, locked: true }) => {
+                let mut patience = match waits {
+                    Some(Waits::Locked(patience)) => patience,
+                    _ => Patience::new(),
+                };
+                let job = task.and_then(|task| self.means.book.end_of(task));
+                patience.wait(|| match job {
+                    Some((_, code, _)) => format!("what job {code} asks for waits: {text}"),
+                    None => format!("what a worker asks for waits: {text}"),
+                });
+                return self.waiting.push(Asked { waits: Some(Waits::Locked(patience)), ..asked });
+            }
+            Err(Refusal { text, .. }) if self.is_away() => {
+                if !matches!(waits, Some(Waits::Away)) {
+                    tracing::info!("what a job asks for waits for the database: {text}");
                 }
-                return self.waiting.push(Asked { waits: true, ..asked });
+                return self.waiting.push(Asked { waits: Some(Waits::Away), ..asked });
             }
             // It may have come back meanwhile.
-            Err(_) => self.answer(task, request),
+            Err(_) => self.answer(task, request, wait),
             Ok(()) => Ok(()),
         };
+        let result = result.map_err(|refusal| refusal.text);
         let _ = self.events.send(Event::Answer { process, ask, result });
     }
 
@@ -265,20 +331,25 @@ impl Thread {
         self.means.table.prepare().is_err_and(|error| error.away)
     }
 
-    fn answer(&mut self, task: Option<TaskId>, request: &Request) -> Result<(), String> {
+    fn answer(
+        &mut self,
+        task: Option<TaskId>,
+        request: &Request,
+        wait: Duration,
+    ) -> Result<(), Refusal> {
         match request {
             Request::Facet { table, fields } => {
-                let job = task.and_then(|task| self.means.book.job(task));
-                let job = job.ok_or("only a job has facets")?;
-                self.update_facet(job, table, fields)
+                let job = task.and_then(|task| self.means.book.end_of(task));
+                let (_, code, _) = job.ok_or_else(|| "only a job has facets".to_owned())?;
+                self.update_facet(code, table, fields, wait)
             }
-            Request::QueueNew => self.queue_and_wait(),
-            Request::CleanUp => match self.rules.max_age {
-                None => Ok(()),
-                Some(age) => {
-                    self.means.table.clean_up(age).map(|_| ()).map_err(|error| error.to_string())
+            Request::QueueNew => self.queue_and_wait().map_err(Refusal::from),
+            Request::CleanUp => {
+                if let Some(age) = self.rules.max_age {
+                    self.means.table.clean_up(age)?;
                 }
-            },
+                Ok(())
+            }
         }
     }
 
@@ -296,7 +367,14 @@ impl Thread {
                     tracing::info!("new jobs are queued again");
                 }
                 // The other host may have looked before the last ones came.
-                self.queue_again = (!done).then(|| Instant::now() + QUEUE_AGAIN);
+                let again = match done {
+                    None => Some(QUEUE_AGAIN),
+                    Some(locked) => (!locked.is_empty()).then(|| {
+                        self.keep_locked(&locked);
+                        LOOK
+                    }),
+                };
+                self.queue_again = again.map(|wait| Instant::now() + wait);
             }
             Err(error) => {
                 self.queue_again = Some(Instant::now() + LOOK);
@@ -307,25 +385,35 @@ impl Thread {
         }
     }
 
+    fn keep_locked(&mut self, codes: &[i64]) {
+        self.locked.retain(|code, _| codes.contains(code));
+        for code in codes {
+            self.locked.entry(*code).or_insert_with(Patience::new).wait(|| {
+                format!("job {code} cannot be queued yet: another program has its row locked")
+            });
+        }
+    }
+
     /// For who must know that it is done.
     fn queue_and_wait(&mut self) -> Result<(), String> {
         let give_up_at = Instant::now() + PATIENCE;
         loop {
             match self.try_queue_new() {
-                Ok(true) => return Ok(()),
-                Ok(false) if Instant::now() < give_up_at => std::thread::sleep(QUEUE_AGAIN),
-                Ok(false) => return Err("another host is queueing jobs and does not end".into()),
+                Ok(Some(_)) => return Ok(()),
+                Ok(None) if Instant::now() < give_up_at => std::thread::sleep(QUEUE_AGAIN),
+                Ok(None) => return Err("another host is queueing jobs and does not end".into()),
                 Err(error) => return Err(error.to_string()),
             }
         }
     }
 
-    /// `false` while another host does it.
-    fn try_queue_new(&mut self) -> Result<bool, TransportError> {
+    /// The codes of those whose rows are locked; `None` while another host does it.
+    fn try_queue_new(&mut self) -> Result<Option<Vec<i64>>, TransportError> {
         let rules = Arc::clone(&self.rules);
         let Means { table, transport, .. } = &mut self.means;
+        table.set_patience(BRIEFLY);
         loop {
-            let count = table.queue_new(&rules, |codes| {
+            let queued = table.queue_new(&rules, |codes| {
                 let task = |code: &i64| {
                     let payload = Payload::from_stored(format!("{{\"code\": {code}}}"));
                     Some(NewTask::plain(rules.queue(*code)?, payload))
@@ -333,10 +421,9 @@ impl Thread {
                 let tasks: Vec<NewTask> = codes.iter().filter_map(task).collect();
                 transport.submit(&tasks).map(|_| ())
             })?;
-            match count {
-                None => return Ok(false),
-                Some(0) => return Ok(true),
-                Some(_) => {}
+            match queued {
+                Some(Queued { count: 1.., .. }) => {}
+                done => return Ok(done.map(|done| done.locked)),
             }
         }
     }
@@ -352,16 +439,16 @@ impl Thread {
     /// What cannot be written is dropped: it is in the host's own log, too.
     fn write(&mut self) {
         self.write_at = None;
-        for (job, Said { log, progress }) in std::mem::take(&mut self.said) {
-            let table = &mut self.means.table;
-            let mut written = Ok(());
-            if !log.is_empty() {
-                written = table.log(job, &log);
-            }
-            if let Some((fraction, text)) = progress.filter(|_| written.is_ok()) {
-                written = table.report(job, fraction, &text);
-            }
-            if let Err(error) = written {
+        let mut wait = BRIEFLY;
+        for (job, mut said) in std::mem::take(&mut self.said) {
+            self.means.table.set_patience(if said.waits { NOT_AT_ALL } else { wait });
+            let Err(error) = said.write(job, &mut self.means.table) else { continue };
+            if error.locked && said.log.len() < MOST_SAID {
+                wait = NOT_AT_ALL;
+                said.waits = true;
+                self.said.insert(job, said);
+                self.write_at = Some(Instant::now() + LOOK);
+            } else {
                 tracing::warn!("what a job said is not kept: {error}");
             }
         }
@@ -382,30 +469,41 @@ impl Thread {
 
     // ---- facets ---------------------------------------------------------------------------------
 
-    fn update_facet(&mut self, job: i32, table: &str, fields: &str) -> Result<(), String> {
+    fn update_facet(
+        &mut self,
+        code: i64,
+        table: &str,
+        fields: &str,
+        wait: Duration,
+    ) -> Result<(), Refusal> {
         // The tables may have changed since they were last read.
         for fresh in [false, true] {
             if fresh {
                 self.session = None;
             }
-            match self.try_update_facet(job, table, fields) {
-                Err(_) if !fresh => {}
+            match self.try_update_facet(code, table, fields, wait) {
+                Err(Refusal { locked: false, .. }) if !fresh => {}
                 result => return result,
             }
         }
         Ok(())
     }
 
-    fn try_update_facet(&mut self, job: i32, table: &str, fields: &str) -> Result<(), String> {
+    fn try_update_facet(
+        &mut self,
+        code: i64,
+        table: &str,
+        fields: &str,
+        wait: Duration,
+    ) -> Result<(), Refusal> {
         let fields: std::collections::BTreeMap<String, Box<serde_json::value::RawValue>> =
             serde_json::from_str(fields).map_err(|error| error.to_string())?;
         for name in fields.keys().map(String::as_str).chain([table]) {
             if !is_name(name) {
-                return Err(format!("`{name}` is no name"));
+                return Err(format!("`{name}` is no name").into());
             }
         }
         let mut params = Params::new();
-        let code = self.means.table.code(job).map_err(|error| error.to_string())?;
         params.set("rex_job", Param::text(code.to_string()));
         let mut selectors = vec!["id($rex_job) :as job".to_owned()];
         for (n, (name, value)) in fields.iter().enumerate() {
@@ -418,7 +516,12 @@ impl Thread {
             Some(session) => session,
             none => none.insert(session(&self.means.address)?),
         };
-        session.produce(&query, &params).map(|_| ()).map_err(|error| error.to_string())
+        let done = session.sql_rows(&waiting(wait));
+        let done = done.and_then(|_| session.produce(&query, &params).map(|_| ()));
+        done.map_err(|error| Refusal {
+            locked: error.kind() == Kind::Locked,
+            text: error.to_string(),
+        })
     }
 }
 

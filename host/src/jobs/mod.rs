@@ -16,6 +16,7 @@
 //! of the jobs that this host runs.
 
 mod desk;
+mod patience;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,7 @@ mod watch;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rex_transport::{ClaimId, QueueName, TaskId};
 use serde::{Deserialize, Serialize};
@@ -134,8 +135,17 @@ pub struct Book(Arc<Mutex<Pages>>);
 struct Pages {
     /// Queues whose tasks are jobs.
     queues: BTreeSet<QueueName>,
-    /// Claims, and ids of rows.
-    jobs: HashMap<TaskId, (ClaimId, i32)>,
+    jobs: HashMap<TaskId, Page>,
+}
+
+#[derive(Debug)]
+struct Page {
+    claim: ClaimId,
+    /// The id of its row.
+    row: i32,
+    code: i64,
+    /// When it ended, though its row does not say so yet.
+    ended: Option<Instant>,
 }
 
 impl Book {
@@ -152,17 +162,36 @@ impl Book {
         self.job(task).is_some()
     }
 
-    fn enter(&self, task: TaskId, claim: ClaimId, job: i32) {
-        self.with(|pages| pages.jobs.insert(task, (claim, job)));
+    /// Notes when a job ended.
+    pub fn ended(&self, task: TaskId) {
+        self.with(|pages| {
+            if let Some(page) = pages.jobs.get_mut(&task) {
+                page.ended = Some(Instant::now());
+            }
+        });
     }
 
+    fn enter(&self, task: TaskId, claim: ClaimId, code: i64, row: i32) {
+        self.with(|pages| pages.jobs.insert(task, Page { claim, row, code, ended: None }));
+    }
+
+    /// The id of its row.
     fn job(&self, task: TaskId) -> Option<i32> {
-        self.with(|pages| pages.jobs.get(&task).map(|(_, job)| *job))
+        self.with(|pages| pages.jobs.get(&task).map(|page| page.row))
     }
 
-    /// Tasks of the same job, other than this one.
+    /// The id of its row, its code, and how long ago it ended.
+    fn end_of(&self, task: TaskId) -> Option<(i32, i64, Duration)> {
+        self.with(|pages| {
+            let page = pages.jobs.get(&task)?;
+            let ago = page.ended.map_or(Duration::ZERO, |ended| ended.elapsed());
+            Some((page.row, page.code, ago))
+        })
+    }
+
+    /// Whether another task than this one has the job.
     fn runs_elsewhere(&self, task: TaskId, job: i32) -> bool {
-        self.with(|pages| pages.jobs.iter().any(|(other, (_, id))| *id == job && *other != task))
+        self.with(|pages| pages.jobs.iter().any(|(other, page)| page.row == job && *other != task))
     }
 
     fn strike(&self, task: TaskId) {
@@ -170,7 +199,7 @@ impl Book {
     }
 
     fn strike_claims(&self, claims: &[ClaimId]) {
-        self.with(|pages| pages.jobs.retain(|_, (claim, _)| !claims.contains(claim)));
+        self.with(|pages| pages.jobs.retain(|_, page| !claims.contains(&page.claim)));
     }
 
     fn is_empty(&self) -> bool {

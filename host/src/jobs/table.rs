@@ -14,6 +14,7 @@ use rex_transport::{Kind, TransportError};
 
 pub use rows::{Cancelled, Filter, NewJob, Row};
 pub use runs::{Ending, Start};
+pub use upkeep::Queued;
 
 /// What the host adds to the original's table; deployed by the project `rex.job`, too.
 const ADDITIONS: &str = include_str!("../../../settings/rex.job.additions.sql");
@@ -25,11 +26,17 @@ pub struct Table {
     /// The number under which runs of this host are known; others see by its lock that it lives.
     host: Option<i64>,
     /// How long to wait for a lock that another program holds.
-    lock_timeout: Duration,
+    patience: Duration,
+    /// What the connection was told of that.
+    told: Duration,
 }
 
-/// For whoever may wait.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long is waited for a lock by whoever may wait,
+const PATIENCE: Duration = Duration::from_secs(5);
+/// by whoever works for many jobs: what is locked for longer holds up one of them,
+pub const BRIEFLY: Duration = Duration::from_millis(50);
+/// and by whoever has found something locked already.
+pub const NOT_AT_ALL: Duration = Duration::from_millis(1);
 
 /// What cannot be done with the table now.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +46,8 @@ pub struct TableError {
     pub hint: Option<&'static str>,
     /// The server cannot be reached: worth a retry.
     pub away: bool,
+    /// Another program has a row or the table locked: worth a retry of this alone.
+    pub locked: bool,
 }
 
 impl From<TableError> for TransportError {
@@ -54,12 +63,17 @@ impl From<TableError> for TransportError {
 
 impl Table {
     pub fn new(address: Address) -> Table {
-        Table { address, client: None, host: None, lock_timeout: LOCK_TIMEOUT }
+        Table { address, client: None, host: None, patience: PATIENCE, told: PATIENCE }
     }
 
     /// Runs of jobs are this connection's, as long as it lasts.
-    pub fn for_runs(self, lock_timeout: Duration) -> Table {
-        Table { host: Some(random()), lock_timeout, ..self }
+    pub fn for_runs(self) -> Table {
+        Table { host: Some(random()), ..self }
+    }
+
+    /// How long to wait for a lock from now on.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     /// The number under which its runs are known.
@@ -83,6 +97,7 @@ impl Table {
                 text: format!("there is no table of jobs in {}", self.address),
                 hint: Some("`rex-host deploy --project NAME` makes it"),
                 away: false,
+                locked: false,
             }),
             (true, true) => Ok(()),
             (true, false) => self.with(|client| client.batch_execute(ADDITIONS)),
@@ -97,23 +112,30 @@ impl Table {
             Some(client) if !client.is_closed() => client,
             _ => self.connect()?,
         };
-        let result = work(&mut client);
+        let mut result = Ok(());
+        if self.told != self.patience {
+            result = client.batch_execute(&waiting(self.patience));
+            self.told = self.patience;
+        }
+        let result = result.and_then(|()| work(&mut client));
         if !client.is_closed() {
             self.client = Some(client);
         }
         result.map_err(|error| say(&error, &self.address))
     }
 
-    fn connect(&self) -> Result<Client, TableError> {
+    fn connect(&mut self) -> Result<Client, TableError> {
         let mut client = connect(&self.address)?;
-        // A role's own defaults must not change what is meant here. Who hangs in a transaction keeps
+        // A role's own defaults must not change what is meant here, nor how dates are shown. Who hangs in a transaction keeps
         // no other host from its work for ever.
         let settings = format!(
             "SET default_transaction_isolation = 'read committed';
-            SET lock_timeout = {};
-            SET idle_in_transaction_session_timeout = '10s'",
-            self.lock_timeout.as_millis().max(1)
+            SET datestyle = 'ISO';
+            SET idle_in_transaction_session_timeout = '10s';
+            {}",
+            waiting(self.patience)
         );
+        self.told = self.patience;
         client.batch_execute(&settings).map_err(|error| say(&error, &self.address))?;
         if let Some(host) = self.host {
             // Shared: what is left of a connection that broke does not hold up the next one.
@@ -122,6 +144,11 @@ impl Table {
         }
         Ok(client)
     }
+}
+
+/// Says how long to wait for a lock.
+pub fn waiting(patience: Duration) -> String {
+    format!("SET lock_timeout = {}", patience.as_millis().max(1))
 }
 
 /// Whether a host of this number has its connection.
@@ -155,16 +182,28 @@ pub(super) fn say(error: &postgres::Error, address: &Address) -> TableError {
         }
         _ => None,
     };
+    let locked = [
+        SqlState::LOCK_NOT_AVAILABLE,
+        SqlState::T_R_DEADLOCK_DETECTED,
+        SqlState::T_R_SERIALIZATION_FAILURE,
+    ];
+    let locked = error.code().is_some_and(|code| locked.contains(code));
     let (away, text) = match error.as_db_error() {
         Some(error) => (error.code().code().starts_with("57P0"), error.message().to_owned()),
         None => (true, error.source().map_or_else(|| error.to_string(), ToString::to_string)),
     };
-    TableError { text: format!("{text} (the table of jobs in {address})"), hint, away }
+    let holder = if locked { "another program has locked what is needed: " } else { "" };
+    TableError {
+        text: format!("{holder}{text} (the table of jobs in {address})"),
+        hint,
+        away,
+        locked,
+    }
 }
 
 pub(super) fn connect(address: &Address) -> Result<Client, TableError> {
     rex_transport::pgsql::open(address).map_err(|error| {
         let text = format!("cannot connect to {address}: {}", error.text);
-        TableError { text, hint: None, away: true }
+        TableError { text, hint: None, away: true, locked: false }
     })
 }

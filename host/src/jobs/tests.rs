@@ -41,7 +41,7 @@ impl Jobs {
     }
 
     fn host(&self) -> Table {
-        self.table().for_runs(Duration::from_secs(1))
+        self.table().for_runs()
     }
 
     fn insert(&self, r#type: &str) -> i64 {
@@ -59,11 +59,12 @@ impl Jobs {
     /// The codes that are queued by one look.
     fn queue(&self, rules: &Rules) -> Vec<i64> {
         let mut queued = Vec::new();
-        let count = self.table().queue_new(rules, |codes| {
+        let done = self.table().queue_new(rules, |codes| {
             queued.extend_from_slice(codes);
             Ok(())
         });
-        assert_eq!(count.unwrap(), Some(queued.len() as u64));
+        let done = done.unwrap().unwrap();
+        assert_eq!((done.count, done.locked), (queued.len(), Vec::new()));
         queued
     }
 }
@@ -93,10 +94,10 @@ fn the_outcome_of_a_host_that_was_thought_dead_does_not_count() {
     let id = run(&mut one, code, 7);
     // Its task was given to another host.
     run(&mut two, code, 7);
-    one.end(id, TaskId(7), &Ending::Completed).unwrap();
+    one.end(id, TaskId(7), &Ending::Completed, Duration::ZERO).unwrap();
     assert_eq!(jobs.status(code), "started");
-    two.end(id, TaskId(7), &Ending::Failed("no luck".to_owned())).unwrap();
-    one.end(id, TaskId(7), &Ending::Completed).unwrap();
+    two.end(id, TaskId(7), &Ending::Failed("no luck".to_owned()), Duration::ZERO).unwrap();
+    one.end(id, TaskId(7), &Ending::Completed, Duration::ZERO).unwrap();
     assert_eq!(jobs.status(code), "failed no luck");
     skips(&mut one, code, 7, "failed already");
     assert!(matches!(one.start(99, TaskId(7), |_| false).unwrap(), Start::Missing));
@@ -116,7 +117,7 @@ fn a_second_task_runs_a_job_only_when_the_host_of_the_first_is_dead() {
         matches!(two.start(code, TaskId(8), |_| false).unwrap(), Start::Run { .. })
     });
     let id = jobs.table().row(code).unwrap().unwrap().id;
-    two.end(id, TaskId(8), &Ending::Completed).unwrap();
+    two.end(id, TaskId(8), &Ending::Completed, Duration::ZERO).unwrap();
     assert_eq!(jobs.status(code), "completed");
 }
 
@@ -131,7 +132,7 @@ fn a_job_that_was_cancelled_is_failed_whatever_its_run_says() {
         assert_eq!(jobs.table().cancel(code, grace).unwrap(), Cancelled::Told);
         let told = jobs.table().cancellations(host.host().unwrap()).unwrap();
         assert_eq!(told, [(TaskId(code), grace)]);
-        host.end(id, TaskId(code), &ending).unwrap();
+        host.end(id, TaskId(code), &ending, Duration::ZERO).unwrap();
         assert_eq!(jobs.status(code), "failed Cancelled");
     }
     // Its host dies: whoever gets its task does not run it.
@@ -154,7 +155,7 @@ fn limits_count_what_is_queued_and_started() {
     let mut host = jobs.host();
     let id = run(&mut host, codes[0], 1);
     assert!(jobs.queue(&rules).is_empty());
-    host.end(id, TaskId(1), &Ending::Completed).unwrap();
+    host.end(id, TaskId(1), &Ending::Completed, Duration::ZERO).unwrap();
     assert_eq!(jobs.queue(&rules), [codes[3]]);
     // A store that refuses the tasks leaves the rows as they are.
     let code = jobs.insert("b");

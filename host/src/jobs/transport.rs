@@ -3,9 +3,12 @@
 //! between the two repeats the task, which then finds its job ended.
 //!
 //! A job's failure is the row's: its task is done, and no dead letter.
+//!
+//! An application may have a row locked for as long as it likes. Only the job of that row waits then: it
+//! is set aside before it is started, or held back when it has ended, and tried again now and then.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use rex_plugin_api::pyrepr;
@@ -16,7 +19,8 @@ use rex_transport::{
 };
 use serde_json::{Map, Value};
 
-use super::table::{Ending, Start};
+use super::patience::Patience;
+use super::table::{BRIEFLY, Ending, NOT_AT_ALL, Start, TableError};
 use super::{Assignment, Book, Desk, Table, What};
 
 pub struct JobTransport {
@@ -26,14 +30,116 @@ pub struct JobTransport {
     desk: Desk,
     /// Claims that are looked up only so far, because the table went away.
     waiting: VecDeque<(Claim, usize)>,
+    /// Tasks whose rows were locked, oldest first.
+    aside: Vec<Aside>,
+    /// Ends that were not recorded because rows were locked, by task.
+    late: HashMap<TaskId, Patience>,
+    /// Those of the last call.
+    held_back: Vec<TaskId>,
 }
+
+/// A task that was claimed, and whose job cannot be started yet.
+struct Aside {
+    claim: ClaimId,
+    queue: QueueName,
+    task: ClaimedTask,
+    patience: Patience,
+}
+
+/// Tasks of one queue that are set aside at most: more are not claimed before one of them is started.
+const MOST_ASIDE: usize = 32;
 
 impl JobTransport {
     pub fn new(inner: Box<dyn Transport>, table: Table, book: Book, desk: Desk) -> JobTransport {
-        JobTransport { inner, table, book, desk, waiting: VecDeque::new() }
+        JobTransport {
+            inner,
+            table,
+            book,
+            desk,
+            waiting: VecDeque::new(),
+            aside: Vec::new(),
+            late: HashMap::new(),
+            held_back: Vec::new(),
+        }
     }
 
-    fn assign(&mut self, claim: ClaimId, task: &ClaimedTask) -> Result<Assignment, TransportError> {
+    /// Tasks that were set aside, as far as they are to be tried again now.
+    fn due(&mut self, queue: &QueueName, most: usize) -> Option<(Claim, Vec<Patience>)> {
+        let now = Instant::now();
+        let is_due = |aside: &Aside| aside.queue == *queue && aside.patience.again <= now;
+        let id = self.aside.iter().find(|aside| is_due(aside))?.claim;
+        let mut left = most;
+        let due = self.aside.extract_if(.., |aside| {
+            let takes = left > 0 && is_due(aside) && aside.claim == id;
+            left -= usize::from(takes);
+            takes
+        });
+        let (tasks, patience) = due.map(|aside| (aside.task, aside.patience)).unzip();
+        Some((Claim { id, queue: queue.clone(), tasks }, patience))
+    }
+
+    /// Looks up the tasks of a claim from `begun` on; those whose rows are locked are set aside.
+    /// `patience` are those of tasks that were set aside before.
+    fn look_up(
+        &mut self,
+        mut claim: Claim,
+        begun: usize,
+        patience: Vec<Patience>,
+    ) -> Result<Claim, TransportError> {
+        let mut patience = patience.into_iter();
+        let mut at = begun;
+        // One wait is enough to know a lock that is kept.
+        let mut wait = BRIEFLY;
+        while at < claim.tasks.len() {
+            let before = patience.next();
+            self.table.set_patience(if before.is_some() { NOT_AT_ALL } else { wait });
+            match self.assign(claim.id, &claim.tasks[at]) {
+                Ok(assignment) => {
+                    if let Some(before) = before {
+                        before.end(|| format!("{} is started", job_of(&claim.tasks[at])));
+                    }
+                    let text = serde_json::to_string(&assignment).unwrap_or_default();
+                    claim.tasks[at].payload = Payload::from_stored(text);
+                    at += 1;
+                }
+                Err(error) if error.locked => {
+                    wait = NOT_AT_ALL;
+                    let task = claim.tasks.remove(at);
+                    let mut patience = before.unwrap_or_else(Patience::new);
+                    patience.wait(|| format!("{} cannot be started yet: {error}", job_of(&task)));
+                    let (claim, queue) = (claim.id, claim.queue.clone());
+                    self.aside.push(Aside { claim, queue, task, patience });
+                }
+                Err(error) => {
+                    self.waiting.push_back((claim, at));
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(claim)
+    }
+
+    /// Gives tasks that were set aside back to their queues.
+    fn give_back(&mut self, which: impl Fn(&QueueName) -> bool) -> Result<(), TransportError> {
+        let back: Vec<Finished> = self
+            .aside
+            .iter()
+            .filter(|aside| which(&aside.queue))
+            .map(|aside| Finished {
+                claim: aside.claim,
+                task: aside.task.id,
+                outcome: Outcome::Released,
+                submits: Vec::new(),
+            })
+            .collect();
+        if !back.is_empty() {
+            self.inner.finish(&back)?;
+            self.aside.retain(|aside| !which(&aside.queue));
+        }
+        Ok(())
+    }
+
+    fn assign(&mut self, claim: ClaimId, task: &ClaimedTask) -> Result<Assignment, TableError> {
         let what = match code_of(task.payload.as_str()) {
             Err(text) => What::Bad { text },
             Ok(code) => {
@@ -42,7 +148,7 @@ impl JobTransport {
                     Start::Missing => What::Missing { code },
                     Start::Skip(why) => What::Skip { code, why: why.to_owned() },
                     Start::Run { id: job, job: fields } => {
-                        book.enter(id, claim, job);
+                        book.enter(id, claim, code, job);
                         What::Run { code, job: fields }
                     }
                 }
@@ -50,6 +156,11 @@ impl JobTransport {
         };
         Ok(Assignment { payload: task.payload.as_str().to_owned(), what })
     }
+}
+
+/// For the log.
+fn job_of(task: &ClaimedTask) -> String {
+    code_of(task.payload.as_str()).map_or_else(|_| "a job".to_owned(), |code| format!("job {code}"))
 }
 
 /// The job that a task is for; the error is the original's.
@@ -89,60 +200,89 @@ impl Transport for JobTransport {
         if !self.book.has_queue(queue) {
             return self.inner.claim(queue, want);
         }
-        let (mut claim, begun) = match self.waiting.iter().position(|(c, _)| c.queue == *queue) {
-            Some(at) => match self.waiting.remove(at) {
-                Some(waiting) => waiting,
-                None => return Ok(None),
-            },
-            None => match self.inner.claim(queue, want)? {
-                Some(claim) => (claim, 0),
-                None => return Ok(None),
-            },
-        };
-        for at in begun..claim.tasks.len() {
-            match self.assign(claim.id, &claim.tasks[at]) {
-                Ok(assignment) => {
-                    let text = serde_json::to_string(&assignment).unwrap_or_default();
-                    claim.tasks[at].payload = Payload::from_stored(text);
-                }
-                Err(error) => {
-                    self.waiting.push_back((claim, at));
-                    return Err(error);
-                }
+        if let Some(at) = self.waiting.iter().position(|(claim, _)| claim.queue == *queue)
+            && let Some((claim, begun)) = self.waiting.remove(at)
+        {
+            let claim = self.look_up(claim, begun, Vec::new())?;
+            if !claim.tasks.is_empty() {
+                return Ok(Some(claim));
             }
         }
-        Ok(Some(claim))
+        loop {
+            let (claim, patience) = match self.due(queue, want.tasks) {
+                Some(due) => due,
+                None if self.aside.iter().filter(|aside| aside.queue == *queue).count()
+                    >= MOST_ASIDE =>
+                {
+                    return Ok(None);
+                }
+                None => match self.inner.claim(queue, want)? {
+                    Some(claim) => (claim, Vec::new()),
+                    None => return Ok(None),
+                },
+            };
+            let claim = self.look_up(claim, 0, patience)?;
+            if !claim.tasks.is_empty() {
+                return Ok(Some(claim));
+            }
+        }
     }
 
     fn finish(&mut self, finished: &[Finished]) -> Result<Vec<TaskId>, TransportError> {
-        let of_jobs: Vec<(&Finished, i32)> =
-            finished.iter().filter_map(|one| Some((one, self.book.job(one.task)?))).collect();
-        if of_jobs.is_empty() {
+        self.held_back.clear();
+        if !finished.iter().any(|one| self.book.has(one.task)) {
             return self.inner.finish(finished);
         }
         // Who sees that a job has ended finds all that it said.
         self.desk.flush();
-        let mut of_table = finished.to_vec();
-        for (one, job) in &of_jobs {
+        let mut of_table = Vec::with_capacity(finished.len());
+        let mut wait = BRIEFLY;
+        for one in finished {
+            let Some((row, code, ago)) = self.book.end_of(one.task) else {
+                of_table.push(one.clone());
+                continue;
+            };
             let ending = match &one.outcome {
                 Outcome::Done => Ending::Completed,
                 Outcome::Dead(death) => Ending::Failed(detail(death)),
                 Outcome::Retry { .. } | Outcome::Released => Ending::Queued,
             };
-            self.table.end(*job, one.task, &ending)?;
-            if let Ending::Failed(_) = ending {
-                let same = |other: &&mut Finished| other.task == one.task;
-                if let Some(one) = of_table.iter_mut().find(same) {
-                    one.outcome = Outcome::Done;
-                    one.submits.clear();
+            let late = self.late.get_mut(&one.task);
+            self.table.set_patience(if late.is_some() { NOT_AT_ALL } else { wait });
+            match self.table.end(row, one.task, &ending, ago) {
+                Ok(()) => {
+                    if let Some(late) = self.late.remove(&one.task) {
+                        late.end(|| format!("the end of job {code} is recorded"));
+                    }
+                    let mut one = one.clone();
+                    if let Ending::Failed(_) = ending {
+                        one.outcome = Outcome::Done;
+                        one.submits.clear();
+                    }
+                    of_table.push(one);
                 }
+                // What is the matter with one row is not to hold up the others.
+                Err(error) if !error.away => {
+                    wait = NOT_AT_ALL;
+                    let late = self.late.entry(one.task).or_insert_with(Patience::new);
+                    late.wait(|| format!("the end of job {code} cannot be recorded yet: {error}"));
+                    self.held_back.push(one.task);
+                }
+                Err(error) => return Err(error.into()),
             }
         }
+        if of_table.is_empty() {
+            return Ok(Vec::new());
+        }
         let lost = self.inner.finish(&of_table)?;
-        of_jobs.iter().for_each(|(one, _)| self.book.strike(one.task));
+        of_table.iter().for_each(|one| self.book.strike(one.task));
         // One that a limit held back may go now.
         self.desk.queue();
         Ok(lost)
+    }
+
+    fn held_back(&mut self) -> Vec<TaskId> {
+        std::mem::take(&mut self.held_back)
     }
 
     fn features(&self) -> Features {
@@ -201,7 +341,10 @@ impl Transport for JobTransport {
     }
 
     fn next_due(&mut self, queue: &QueueName) -> Result<Option<Duration>, TransportError> {
-        self.inner.next_due(queue)
+        let due = self.inner.next_due(queue)?;
+        let own = self.aside.iter().filter(|aside| aside.queue == *queue);
+        let own = own.map(|aside| aside.patience.again.saturating_duration_since(Instant::now()));
+        Ok(own.chain(due).min())
     }
 
     fn rescue(&mut self) -> Result<u64, TransportError> {
@@ -213,12 +356,17 @@ impl Transport for JobTransport {
     }
 
     fn paused(&mut self) -> Result<BTreeSet<QueueName>, TransportError> {
-        self.inner.paused()
+        let paused = self.inner.paused()?;
+        let book = self.book.clone();
+        self.give_back(|queue| paused.contains(queue) || !book.has_queue(queue))?;
+        Ok(paused)
     }
 
     fn taken_over(&mut self) -> Vec<ClaimId> {
         let taken = self.inner.taken_over();
         self.book.strike_claims(&taken);
+        self.aside.retain(|aside| !taken.contains(&aside.claim));
+        self.late.retain(|task, _| self.book.has(*task));
         taken
     }
 
@@ -248,6 +396,7 @@ impl Transport for JobTransport {
     }
 
     fn close(&mut self) -> Result<(), TransportError> {
+        self.give_back(|_| true)?;
         self.inner.close()
     }
 

@@ -212,7 +212,7 @@ fn check_job_queues(value: &Value) -> Result<(), Error> {
 
 /// What is limited of one type of jobs.
 fn job_limit() -> Val {
-    let count = Val::Int { min: Some(1), max: Some(u32::MAX.into()) };
+    let count = Val::Int { min: Some(1), max: None };
     Val::record(vec![Field::optional("max_concurrency", count, json!(null))])
 }
 

@@ -165,7 +165,7 @@ fn settings_of_jobs_are_validated_in_the_originals_words() {
         (
             "job_limits",
             r#"{"a": {"max_concurrency": 0}}"#,
-            "Got:\n    0\nWhile validating field:\n    max_concurrency\nWhile validating mapping \
+            "[1..]\nGot:\n    0\nWhile validating field:\n    max_concurrency\nWhile validating mapping \
              value for key:\n    'a'\nWhile validating setting:\n    job_limits\n",
         ),
     ] {

@@ -313,7 +313,9 @@ impl Settings {
             job_limits: read
                 .take::<BTreeMap<String, JobLimit>>("job_limits")?
                 .into_iter()
-                .filter_map(|(name, limit)| Some((name, limit.max_concurrency?)))
+                .filter_map(|(name, limit)| {
+                    Some((name, u32::try_from(limit.max_concurrency?).unwrap_or(u32::MAX)))
+                })
                 .collect(),
         })
     }
@@ -321,7 +323,7 @@ impl Settings {
 
 #[derive(Deserialize)]
 struct JobLimit {
-    max_concurrency: Option<u32>,
+    max_concurrency: Option<u64>,
 }
 
 #[derive(Deserialize)]

@@ -128,6 +128,12 @@ pub trait Transport: Send {
         Ok(BTreeSet::new())
     }
 
+    /// The tasks of the last [`finish`](Self::finish) whose outcomes wait for something of their own, and
+    /// keep no others waiting: they are in flight still, and to be finished again later.
+    fn held_back(&mut self) -> Vec<TaskId> {
+        Vec::new()
+    }
+
     /// The claims that this owner has found taken over since it was last asked.
     fn taken_over(&mut self) -> Vec<ClaimId> {
         Vec::new()

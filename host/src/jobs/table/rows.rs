@@ -201,4 +201,4 @@ fn row(row: &postgres::Row) -> Row {
 /// A job, locked, and the host of its last run.
 const RUN_OF: &str = "
 SELECT id, status::text, host FROM job LEFT JOIN rex_job_run ON job_id = id
-WHERE code = $1 FOR UPDATE OF job";
+WHERE code = $1 FOR NO KEY UPDATE OF job";

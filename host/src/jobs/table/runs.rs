@@ -46,7 +46,7 @@ impl Table {
                 "SELECT job.id, type, owner, title, payload::text, status::text, run.task, run.host,
                     cancel_grace IS NOT NULL
                 FROM job LEFT JOIN rex_job_run AS run ON run.job_id = job.id
-                WHERE code = $1 FOR UPDATE OF job",
+                WHERE code = $1 FOR NO KEY UPDATE OF job",
                 &[&code],
             )?;
             let Some(row) = found else { return Ok(Start::Missing) };
@@ -96,8 +96,14 @@ impl Table {
         })
     }
 
-    /// Ends a run; nothing changes when another one has begun.
-    pub fn end(&mut self, id: i32, task: TaskId, ending: &Ending) -> Result<(), TableError> {
+    /// Ends a run that was over so long `ago`; nothing changes when another one has begun.
+    pub fn end(
+        &mut self,
+        id: i32,
+        task: TaskId,
+        ending: &Ending,
+        ago: Duration,
+    ) -> Result<(), TableError> {
         let host = self.host.unwrap_or_default();
         let (status, detail) = match ending {
             Ending::Completed => ("completed", None),
@@ -114,20 +120,14 @@ impl Table {
                     date_started = CASE WHEN cancel_grace IS NULL AND $2 = 'queued'
                         THEN NULL ELSE date_started END,
                     date_completed = CASE WHEN cancel_grace IS NULL AND $2 = 'queued'
-                        THEN NULL ELSE clock_timestamp() END
+                        THEN NULL ELSE clock_timestamp() - make_interval(secs => $6) END
                 FROM rex_job_run AS run
                 WHERE job.id = $1 AND run.job_id = $1 AND run.host = $4 AND run.task = $5
                     AND status = 'started'",
-                &[&id, &status, &detail, &host, &task.0],
+                &[&id, &status, &detail, &host, &task.0, &ago.as_secs_f64()],
             )
         })?;
         Ok(())
-    }
-
-    pub fn code(&mut self, id: i32) -> Result<i64, TableError> {
-        self.with(|client| {
-            Ok(client.query_one("SELECT code FROM job WHERE id = $1", &[&id])?.get(0))
-        })
     }
 
     pub fn report(&mut self, id: i32, fraction: f64, text: &str) -> Result<(), TableError> {

@@ -7,9 +7,18 @@ use rex_transport::TransportError;
 use super::{Table, TableError};
 use crate::jobs::Rules;
 
+/// What became of a look for new jobs.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Queued {
+    pub count: usize,
+    /// Where there was none to queue: the codes of those that could have been, were their rows not
+    /// locked by somebody.
+    pub locked: Vec<i64>,
+}
+
 impl Table {
     /// Queues new jobs, oldest first, as far as limits allow; `submit` puts one task for each into a
-    /// queue. One host at a time: `None` while another one is at it. Counts them.
+    /// queue. One host at a time: `None` while another one is at it. Those whose rows are locked stay.
     ///
     /// The tasks are there before the rows are queued: after a crash between, a job may have two
     /// tasks, and [`Table::start`] lets one of them run.
@@ -17,7 +26,7 @@ impl Table {
         &mut self,
         rules: &Rules,
         mut submit: impl FnMut(&[i64]) -> Result<(), TransportError>,
-    ) -> Result<Option<u64>, TransportError> {
+    ) -> Result<Option<Queued>, TransportError> {
         let (types, limits): (Vec<&str>, Vec<i64>) =
             rules.limits.iter().map(|(name, limit)| (name.as_str(), i64::from(*limit))).unzip();
         let mut refused = Ok(());
@@ -27,30 +36,35 @@ impl Table {
             if !transaction.query_one(lock, &[])?.get::<_, bool>(0) {
                 return Ok(None);
             }
-            let rows = transaction.query(QUEUE_NEXT, &[&types, &limits, &BATCH])?;
-            let codes: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
+            let mut next = |locking| -> Result<Vec<i64>, postgres::Error> {
+                let sql = QUEUE_NEXT.replace("{locking}", locking);
+                let rows = transaction.query(&sql, &[&types, &limits, &BATCH])?;
+                Ok(rows.iter().map(|row| row.get(0)).collect())
+            };
+            let codes = next("FOR NO KEY UPDATE SKIP LOCKED")?;
             if codes.is_empty() {
-                return Ok(Some(0));
+                return Ok(Some(Queued { count: 0, locked: next("")? }));
             }
             refused = submit(&codes);
-            if refused.is_err() {
-                return Ok(Some(0));
+            if refused.is_ok() {
+                let queued = "UPDATE job SET status = 'queued' WHERE code = ANY ($1)";
+                transaction.execute(queued, &[&codes])?;
+                transaction.commit()?;
             }
-            let queued =
-                "UPDATE job SET status = 'queued' WHERE code = ANY ($1) AND status = 'new'";
-            transaction.execute(queued, &[&codes])?;
-            transaction.commit()?;
-            Ok(Some(codes.len() as u64))
+            Ok(Some(Queued { count: codes.len(), locked: Vec::new() }))
         })?;
         refused.map(|()| count)
     }
 
-    /// Deletes jobs that ended longer ago.
+    /// Deletes jobs that ended longer ago, but for those whose rows are locked.
     pub fn clean_up(&mut self, age: Duration) -> Result<u64, TableError> {
         self.with(|client| {
             client.execute(
-                "DELETE FROM job WHERE status IN ('completed', 'failed')
-                    AND date_completed + make_interval(secs => $1) < LOCALTIMESTAMP",
+                "DELETE FROM job WHERE id IN (
+                    SELECT id FROM job WHERE status IN ('completed', 'failed')
+                        AND date_completed + make_interval(secs => $1) < LOCALTIMESTAMP
+                    FOR UPDATE SKIP LOCKED
+                )",
                 &[&age.as_secs_f64()],
             )
         })
@@ -60,11 +74,11 @@ impl Table {
 /// `$1` types with limits, `$2` the limits, `$3` how many of other types at most.
 const QUEUE_NEXT: &str = "
 SELECT code FROM (
-    (
+    SELECT * FROM (
         SELECT code, date_submitted FROM job
         WHERE status = 'new' AND type <> ALL ($1)
-        ORDER BY date_submitted, code LIMIT $3
-    )
+        ORDER BY date_submitted, code LIMIT $3 {locking}
+    ) AS others
     UNION ALL
     SELECT next.* FROM unnest($1::text[], $2::int8[]) AS limits (type, most)
     CROSS JOIN LATERAL (
@@ -75,6 +89,7 @@ SELECT code FROM (
             SELECT count(*) FROM job
             WHERE status IN ('queued', 'started') AND type = limits.type
         ))
+        {locking}
     ) AS next
 ) AS chosen ORDER BY date_submitted, code";
 
