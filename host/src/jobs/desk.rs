@@ -11,10 +11,10 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use rex_db::{Address, Config, Session};
 use rex_htsql::error::Kind;
 use rex_htsql::{Naming, Param, Params};
-use rex_transport::{NewTask, Payload, TaskId, Transport, TransportError};
+use rex_transport::{NewTask, Payload, TaskId, Transport};
 
 use super::patience::Patience;
-use super::table::{BRIEFLY, NOT_AT_ALL, Queued, Table, TableError, waiting};
+use super::table::{BRIEFLY, NOT_AT_ALL, NotQueued, Queued, Table, TableError, waiting};
 use super::{Book, Rules};
 use crate::supervisor::ProcessId;
 use crate::wire::Request;
@@ -219,6 +219,13 @@ impl From<String> for Refusal {
     }
 }
 
+impl From<NotQueued> for Refusal {
+    fn from(error: NotQueued) -> Refusal {
+        let locked = matches!(&error, NotQueued::Table(error) if error.locked);
+        Refusal { locked, text: error.to_string() }
+    }
+}
+
 impl From<TableError> for Refusal {
     fn from(error: TableError) -> Refusal {
         Refusal { locked: error.locked, text: error.to_string() }
@@ -343,7 +350,7 @@ impl Thread {
                 let (_, code, _) = job.ok_or_else(|| "only a job has facets".to_owned())?;
                 self.update_facet(code, table, fields, wait)
             }
-            Request::QueueNew => self.queue_and_wait().map_err(Refusal::from),
+            Request::QueueNew => self.queue_and_wait(wait),
             Request::CleanUp => {
                 if let Some(age) = self.rules.max_age {
                     self.means.table.clean_up(age)?;
@@ -361,7 +368,7 @@ impl Thread {
         if !self.means.queues_at_once {
             return;
         }
-        match self.try_queue_new() {
+        match self.try_queue_new(BRIEFLY) {
             Ok(done) => {
                 if std::mem::take(&mut self.queue_failed) {
                     tracing::info!("new jobs are queued again");
@@ -395,23 +402,25 @@ impl Thread {
     }
 
     /// For who must know that it is done.
-    fn queue_and_wait(&mut self) -> Result<(), String> {
+    fn queue_and_wait(&mut self, wait: Duration) -> Result<(), Refusal> {
         let give_up_at = Instant::now() + PATIENCE;
         loop {
-            match self.try_queue_new() {
+            match self.try_queue_new(wait) {
                 Ok(Some(_)) => return Ok(()),
                 Ok(None) if Instant::now() < give_up_at => std::thread::sleep(QUEUE_AGAIN),
-                Ok(None) => return Err("another host is queueing jobs and does not end".into()),
-                Err(error) => return Err(error.to_string()),
+                Ok(None) => {
+                    return Err("another host is queueing jobs and does not end".to_owned().into());
+                }
+                Err(error) => return Err(error.into()),
             }
         }
     }
 
     /// The codes of those whose rows are locked; `None` while another host does it.
-    fn try_queue_new(&mut self) -> Result<Option<Vec<i64>>, TransportError> {
+    fn try_queue_new(&mut self, wait: Duration) -> Result<Option<Vec<i64>>, NotQueued> {
         let rules = Arc::clone(&self.rules);
         let Means { table, transport, .. } = &mut self.means;
-        table.set_patience(BRIEFLY);
+        table.set_patience(wait);
         loop {
             let queued = table.queue_new(&rules, |codes| {
                 let task = |code: &i64| {
@@ -432,7 +441,8 @@ impl Thread {
 
     fn said(&mut self, task: TaskId) -> Option<&mut Said> {
         let job = self.means.book.job(task)?;
-        self.write_at.get_or_insert_with(|| Instant::now() + WRITE_AFTER);
+        let at = Instant::now() + WRITE_AFTER;
+        self.write_at = Some(self.write_at.map_or(at, |sooner| sooner.min(at)));
         Some(self.said.entry(job).or_default())
     }
 

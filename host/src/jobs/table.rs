@@ -14,7 +14,7 @@ use rex_transport::{Kind, TransportError};
 
 pub use rows::{Cancelled, Filter, NewJob, Row};
 pub use runs::{Ending, Start};
-pub use upkeep::Queued;
+pub use upkeep::{NotQueued, Queued};
 
 /// What the host adds to the original's table; deployed by the project `rex.job`, too.
 const ADDITIONS: &str = include_str!("../../../settings/rex.job.additions.sql");

@@ -16,6 +16,15 @@ pub struct Queued {
     pub locked: Vec<i64>,
 }
 
+/// Why new jobs could not be queued.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub enum NotQueued {
+    Table(#[from] TableError),
+    /// Where their tasks were to go.
+    Store(#[from] TransportError),
+}
+
 impl Table {
     /// Queues new jobs, oldest first, as far as limits allow; `submit` puts one task for each into a
     /// queue. One host at a time: `None` while another one is at it. Those whose rows are locked stay.
@@ -26,7 +35,7 @@ impl Table {
         &mut self,
         rules: &Rules,
         mut submit: impl FnMut(&[i64]) -> Result<(), TransportError>,
-    ) -> Result<Option<Queued>, TransportError> {
+    ) -> Result<Option<Queued>, NotQueued> {
         let (types, limits): (Vec<&str>, Vec<i64>) =
             rules.limits.iter().map(|(name, limit)| (name.as_str(), i64::from(*limit))).unzip();
         let mut refused = Ok(());
@@ -53,7 +62,8 @@ impl Table {
             }
             Ok(Some(Queued { count: codes.len(), locked: Vec::new() }))
         })?;
-        refused.map(|()| count)
+        refused?;
+        Ok(count)
     }
 
     /// Deletes jobs that ended longer ago, but for those whose rows are locked.
