@@ -81,6 +81,8 @@ pub struct Executor {
     pub plugin: String,
     /// Whether it must know the application.
     pub application: bool,
+    /// Whether it has something to do before the first job.
+    pub starts: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

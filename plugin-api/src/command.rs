@@ -7,8 +7,8 @@ use crate::{Application, Error, Result};
 /// A command: `rex-host NAME ARGUMENTS…` runs it in a process of its own.
 ///
 /// What it prints is its answer; what only tells how it gets on is said with [`say!`](crate::say), so that
-/// `--quiet` silences it. An `Err` is printed as one error and ends the program with exit
-/// code 1; a panic or a crash is told likewise, and costs nobody else anything.
+/// `--quiet` silences it. An `Err` is printed as one error and ends the program with exit code 1, or 2
+/// for an [`Error::usage`]; a panic or a crash is told likewise, and costs nobody else anything.
 ///
 /// ```
 /// use rex_plugin_api::{Command, Error, Result, export_plugin};
@@ -21,7 +21,7 @@ use crate::{Application, Error, Result};
 ///     const ARGUMENTS: &'static str = "FILE";
 ///
 ///     fn run(&mut self, arguments: &[String]) -> Result<()> {
-///         let [file] = arguments else { return Err(Error::new("expected one file")) };
+///         let [file] = arguments else { return Err(Error::usage("expected one file")) };
 ///         println!("{}", std::fs::read_to_string(file)?.lines().count());
 ///         Ok(())
 ///     }
@@ -32,10 +32,12 @@ use crate::{Application, Error, Result};
 pub trait Command: Default + 'static {
     /// One line for lists of commands.
     const ABOUT: &'static str;
-    /// What follows the name in the usage line: `[--all] FILE`.
+    /// What follows the name in the usage line: `FILE`.
     const ARGUMENTS: &'static str = "";
     /// What `--help` says below the usage line.
     const HELP: &'static str = "";
+    /// What `--help` lists. The command reads its arguments itself.
+    const OPTIONS: &'static [CommandOption] = &[];
     /// Whether the command must know the application that it is run for, its passwords included.
     /// Then it takes `--project`, `--set` and the like as rex-host's own commands do, and
     /// [`run_in`](Command::run_in) is called.
@@ -44,7 +46,7 @@ pub trait Command: Default + 'static {
     /// Runs the command; `arguments` are the words after its name.
     ///
     /// # Errors
-    /// Any error is printed, and the exit code is 1.
+    /// Any error is printed, and the exit code is 1, or 2.
     fn run(&mut self, arguments: &[String]) -> Result<()> {
         self.run_in(&Application::default(), arguments)
     }
@@ -57,6 +59,18 @@ pub trait Command: Default + 'static {
         let _ = (application, arguments);
         Err(Error::new("the command does nothing"))
     }
+}
+
+/// An option as help shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommandOption {
+    /// Without dashes.
+    pub name: &'static str,
+    /// `-k`.
+    pub key: Option<char>,
+    /// What the value is called; a toggle has none.
+    pub value: Option<&'static str>,
+    pub hint: &'static str,
 }
 
 /// A command has its process to itself.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::panic::Location;
 use std::time::Duration;
 
-use crate::ops::{Again, Failure};
+use crate::ops::{Again, Failure, USAGE};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -39,6 +39,12 @@ impl Error {
             chain: Vec::new(),
             again: Again::default(),
         }
+    }
+
+    /// The arguments of a command were not understood: `rex-host` then ends with exit code 2.
+    #[track_caller]
+    pub fn usage(text: impl fmt::Display) -> Error {
+        Error::of(USAGE, text)
     }
 
     /// If the task has attempts left (`max_attempts` of its queue), the next one comes after `time`

@@ -45,12 +45,25 @@ pub trait JobExecutor: Default + 'static {
     /// Whether the executor must know the application that it works for
     /// ([`Context::application`](crate::Context::application)), its passwords included.
     const APPLICATION: bool = false;
+    /// Whether [`start`](Self::start) does anything. If so the plugin is loaded by each process of jobs,
+    /// and not only by those that run a job of this type.
+    const STARTS: bool = false;
 
     /// Runs one job.
     ///
     /// # Errors
     /// Any error fails the job; its text becomes the job's `status_detail`.
     fn run(&mut self, job: &Job, ctx: &JobContext) -> Result<()>;
+
+    /// Called once in each process that may run such jobs, before it runs any: what a killed one has
+    /// left can be put in order here. Other jobs wait meanwhile.
+    ///
+    /// # Errors
+    /// Any error is logged; jobs are run all the same.
+    fn start(ctx: &Context) -> Result<()> {
+        let _ = ctx;
+        Ok(())
+    }
 }
 
 /// A job as its row has it.

@@ -49,7 +49,7 @@ pub mod testing;
 pub mod worker;
 
 pub use application::Application;
-pub use command::Command;
+pub use command::{Command, CommandOption};
 pub use context::{Context, Level};
 pub use error::{Error, Result, ResultExt};
 pub use job::{Job, JobContext, JobExecutor};

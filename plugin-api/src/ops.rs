@@ -49,6 +49,8 @@ pub const PLUGIN_COMMAND: u32 = 4;
 /// Host to plugin: a [`JobHeader`], a newline and the payload's text in; needs no [`PLUGIN_START`].
 /// Since API 1.3.
 pub const PLUGIN_JOB: u32 = 5;
+/// Host to plugin: a [`Start`] in, whose worker is an executor; needs no [`PLUGIN_START`]. Since API 1.5.
+pub const PLUGIN_START_EXECUTOR: u32 = 6;
 
 /// Plugin to host: a [`Log`] in.
 pub const HOST_LOG: u32 = 1;
@@ -108,6 +110,18 @@ pub struct CommandEntry {
     /// Whether it must know the application. Since API 1.4.
     #[serde(default, skip_serializing_if = "is_false")]
     pub application: bool,
+    /// Since API 1.5.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<OptionEntry>,
+}
+
+/// See [`CommandOption`](crate::CommandOption).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OptionEntry {
+    pub name: String,
+    pub key: Option<char>,
+    pub value: Option<String>,
+    pub hint: String,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde takes")]
@@ -125,6 +139,9 @@ pub struct ExecutorEntry {
     /// Whether it must know the application. Since API 1.4.
     #[serde(default, skip_serializing_if = "is_false")]
     pub application: bool,
+    /// Whether it has something to do before the first job. Since API 1.5.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub starts: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -206,7 +223,10 @@ pub struct Submit {
     pub payload: String,
 }
 
-/// Why a task or a start failed.
+/// The class of failures of commands whose arguments were not understood. Since API 1.5.
+pub const USAGE: &str = "UsageError";
+
+/// Why a task, a start or a command failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// A panic that was caught, rather than an error that was returned.

@@ -11,13 +11,13 @@ use serde::de::DeserializeOwned;
 
 use crate::abi::{Buffer, Host};
 use crate::application::Application;
-use crate::command::Command;
+use crate::command::{Command, CommandOption};
 use crate::context::{Context, Level};
 use crate::error::Result;
 use crate::job::{Job, JobContext, JobExecutor};
 use crate::ops::{
-    self, CommandEntry, ExecutorEntry, Failure, JobHeader, Manifest, RunCommand, Start, TaskHeader,
-    WorkerEntry,
+    self, CommandEntry, ExecutorEntry, Failure, JobHeader, Manifest, OptionEntry, RunCommand,
+    Start, TaskHeader, WorkerEntry,
 };
 use crate::payload::Payload;
 use crate::worker::Worker;
@@ -27,14 +27,18 @@ pub struct Registry {
     manifest: Manifest,
     makers: Vec<fn() -> Box<dyn ErasedWorker>>,
     commands: Vec<RunsCommand>,
-    executors: Vec<RunsJob>,
+    executors: Vec<RunsJobs>,
 }
 
 /// Makes a [`Command`] and runs it.
 type RunsCommand = fn(&Application, &[String]) -> Result<()>;
 
-/// Makes a [`JobExecutor`] and runs it.
-type RunsJob = fn(&Job, &JobContext) -> Result<()>;
+/// What there is of a [`JobExecutor`] before one is made.
+struct RunsJobs {
+    start: fn(&Context) -> Result<()>,
+    /// Makes one and runs it.
+    run: fn(&Job, &JobContext) -> Result<()>,
+}
 
 /// [`Worker`] without its constructor, so that one process can hold any.
 trait ErasedWorker: Send {
@@ -84,12 +88,19 @@ impl Registry {
     /// Adds a command.
     #[must_use]
     pub fn command<C: Command>(mut self, name: &str) -> Registry {
+        let option = |option: &CommandOption| OptionEntry {
+            name: option.name.to_owned(),
+            key: option.key,
+            value: option.value.map(str::to_owned),
+            hint: option.hint.to_owned(),
+        };
         self.manifest.commands.push(CommandEntry {
             name: name.to_owned(),
             about: C::ABOUT.to_owned(),
             arguments: C::ARGUMENTS.to_owned(),
             help: C::HELP.to_owned(),
             application: C::APPLICATION,
+            options: C::OPTIONS.iter().map(option).collect(),
         });
         self.commands.push(|application, arguments| match C::APPLICATION {
             true => C::default().run_in(application, arguments),
@@ -102,9 +113,10 @@ impl Registry {
     #[must_use]
     pub fn executor<E: JobExecutor>(mut self, name: &str) -> Registry {
         let (name, logger) = (name.to_owned(), logger::<E>(name));
-        let entry = ExecutorEntry { name, logger, application: E::APPLICATION };
-        self.manifest.executors.push(entry);
-        self.executors.push(|job, ctx| E::default().run(job, ctx));
+        let (application, starts) = (E::APPLICATION, E::STARTS);
+        self.manifest.executors.push(ExecutorEntry { name, logger, application, starts });
+        self.executors
+            .push(RunsJobs { start: E::start, run: |job, ctx| E::default().run(job, ctx) });
         self
     }
 
@@ -114,6 +126,11 @@ impl Registry {
     pub fn needs(mut self, op: u32) -> Registry {
         self.manifest.needs.push(op);
         self
+    }
+
+    fn runs_jobs(&self, name: &str) -> Option<&RunsJobs> {
+        let position = self.manifest.executors.iter().position(|executor| executor.name == name);
+        self.executors.get(position?)
     }
 
     /// Claims something else than what it is: for tests of hosts.
@@ -191,6 +208,10 @@ pub(crate) fn call(op: u32, input: &[u8], output: &mut Buffer) -> u32 {
             Ok((header, payload)) => run_job(registry, &**host, header, payload, output),
             Err(text) => bad_input(output, &text),
         },
+        ops::PLUGIN_START_EXECUTOR => match parse::<Start>(input) {
+            Ok(start) => start_executor(registry, &**host, &start, output),
+            Err(text) => bad_input(output, &text),
+        },
         _ => {
             output.set(ops::API.to_string().as_bytes());
             ops::UNKNOWN_OP
@@ -216,10 +237,8 @@ fn run_job(
     payload: Payload,
     output: &mut Buffer,
 ) -> u32 {
-    let position = registry.manifest.executors.iter().position(|e| e.name == header.executor);
-    let Some(run) = position.and_then(|n| registry.executors.get(n)) else {
-        let name = header.executor;
-        return bad_input(output, &format!("the plugin has no executor `{name}`"));
+    let Some(RunsJobs { run, .. }) = registry.runs_jobs(&header.executor) else {
+        return no_executor(output, &header.executor);
     };
     let job = Job { code: header.code, owner: header.owner, title: header.title, payload };
     let ctx = JobContext(Context {
@@ -234,6 +253,19 @@ fn run_job(
     let result = guard(|| run(&job, &ctx));
     flush_stdio();
     outcome(result, output)
+}
+
+fn start_executor(registry: &Registry, host: &dyn Host, start: &Start, output: &mut Buffer) -> u32 {
+    let Some(RunsJobs { start: begin, .. }) = registry.runs_jobs(&start.worker) else {
+        return no_executor(output, &start.worker);
+    };
+    let result = guard(|| begin(&context(host, start, &TaskHeader { id: 0, attempt: 0 })));
+    flush_stdio();
+    outcome(result, output)
+}
+
+fn no_executor(output: &mut Buffer, name: &str) -> u32 {
+    bad_input(output, &format!("the plugin has no executor `{name}`"))
 }
 
 fn run_start(registry: &Registry, host: &dyn Host, start: Start, output: &mut Buffer) -> u32 {

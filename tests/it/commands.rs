@@ -29,9 +29,17 @@ fn snapshot(name: &str, text: &str) {
 #[test]
 fn help_of_rex_host() {
     let mut all = String::new();
-    collect_help(&Env::new(), &[], &mut all);
+    let env = Env::new();
+    collect_help(&env, &[], &mut all);
+    // Plugins' commands are not listed there.
+    for name in MARTS {
+        collect_help(&env, &[name], &mut all);
+    }
     snapshot("rex-host-help", &all);
 }
+
+/// Commands of the plugin `mart`.
+const MARTS: [&str; 5] = ["mart-create", "mart-list", "mart-pin", "mart-purge", "mart-shell"];
 
 /// The help of a command and, in the order in which it lists them, of its own commands.
 fn collect_help(env: &Env, command: &[&str], all: &mut String) {
@@ -52,7 +60,9 @@ fn collect_help(env: &Env, command: &[&str], all: &mut String) {
 fn help_of_rex() {
     let env = Env::new();
     let mut all = String::new();
-    for args in [&[] as &[&str], &["help"], &["help", "asynctask-workers"], &["help", "quiet"]] {
+    let ours = [&[] as &[&str], &["help"], &["help", "asynctask-workers"], &["help", "quiet"]];
+    let marts = MARTS.map(|name| ["help", name]);
+    for args in ours.into_iter().chain(marts.iter().map(|args| &args[..])) {
         all += &format!("$ rex {}\n{}\n", args.join(" "), env.rex(args).ok());
     }
     snapshot("rex-help", &all);

@@ -252,6 +252,19 @@ fn a_job_whose_process_dies_has_failed_with_the_crash_in_its_detail() {
     assert_eq!(shop.rex_host(&["dlq", "list", "--json"]).ok(), "");
 }
 
+#[test]
+fn an_executor_that_fails_to_start_keeps_no_job_waiting() {
+    let entry = "{worker: job_executor, settings: {fails: true}}";
+    let shop = Shop::new(&format!("asynctask_workers: {{rex_job_0: {entry}}}\n"));
+    let host = shop.run(&[]);
+    host.wait_output("ERROR:JobExecutorWorker:The executor of crash failed to start");
+    for (r#type, payload) in [("crash", json!({"how": "ok"})), ("demo_fast", json!({}))] {
+        let code = shop.insert(r#type, &payload);
+        shop.wait_status(code, "completed");
+    }
+    stop(host);
+}
+
 /// The job of a host that is killed is run again by the next one, and ends there.
 fn kill_at_work(shop: &Shop, first: Running) {
     let gate = shop.env.path("gate").display().to_string();

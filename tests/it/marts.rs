@@ -304,6 +304,10 @@ fn the_worker_does_so_on_a_server_for_marts() {
     };
     assert_eq!(found("mart_empty_%"), 1);
     let purge = ["mart-purge", "-o", "async", "-f", "--set", &hosting];
+    server.stop(false);
+    let gone = demo.rex_host(&purge).fails(1);
+    assert!(gone.contains("\n    DELETE FROM rexmart_inventory WHERE code = 1;\n"), "{gone}");
+    server.restart();
     let purged = demo.rex_host(&purge).ok();
     assert!(purged.ends_with("(owner=async, definition=empty)...\nPurge complete.\n"), "{purged}");
     assert_eq!(found("mart_%"), 0);
@@ -381,14 +385,6 @@ While creating Mart database:
         done.stderr.ends_with("rex.core.Error: Missing required parameter \"bar\"\n"),
         "{done}"
     );
-    for command in ["create", "list", "pin", "purge", "shell"] {
-        let help = rex(&["help", &format!("mart-{command}")]).ok();
-        let (begin, usage) = (
-            format!("MART-{} - ", command.to_uppercase()),
-            format!("\nUsage: rex mart-{command} "),
-        );
-        assert!(help.starts_with(&begin) && help.contains(&usage), "{help}");
-    }
     demo.env.write("clinic/settings.yaml", "requires: [rex.mart_demo]\n");
     demo.env.write("clinic/list.yaml", "- {owner: bar, definition: just_deploy}\n");
     let clinic = format!("{}/", demo.env.path("clinic").display());
@@ -407,25 +403,39 @@ While creating Mart database:
     let quiet = demo.rex_host(&["mart-create", "--owner=bar", "--definition=empty", "--quiet"]);
     assert_eq!(quiet.ok(), "");
 
-    for (args, text) in [
-        (&["--definition=empty"] as &[&str], "You must specify at least one owner"),
-        (&["--owner=foo", "--definition=bar"], "\"bar\" is not a valid definition"),
+    for (args, code, text) in [
+        (&["--definition=empty"] as &[&str], 2, "You must specify at least one owner"),
+        (&["--owner=foo", "--definition=bar"], 1, "\"bar\" is not a valid definition"),
         (
             &["--owner=foo", "--runlist=bar"],
+            2,
             "Cannot specify both a runlist and owner/definition combinations",
         ),
         (
             &["--runlist=./none.yaml"],
+            1,
             "Could not open \"./none.yaml\": [Errno 2] No such file or directory: './none.yaml'",
         ),
-        (&["--ower=foo"], "unknown option --ower=foo"),
-        (&["foo"], "too many arguments for task mart-create"),
-        (&["--owner"], "missing value for option --owner"),
+        (&["--runlist=/"], 1, "Could not open \"/\": [Errno 21] Is a directory: '/'"),
+        (&["--ower=foo"], 2, "unknown option --ower=foo"),
+        (&["-ofoo", "-x"], 2, "unknown option -x"),
+        (&["foo"], 2, "too many arguments for task mart-create"),
+        (&["--owner"], 2, "missing value for option --owner"),
     ] {
         let done = demo.rex_host(&[&["mart-create"], args].concat());
-        assert_eq!(done.fails(1), format!("error: {text}\n"));
+        assert_eq!(done.fails(code), format!("error: {text}\n"));
     }
-    let text = demo.rex_host(&["mart-create"]).fails(1);
+    for (args, text) in [
+        (&["--ower=foo"] as &[&str], "unknown option --ower=foo"),
+        (&["--Set", "mart_hosting_cluster=mysql:x", "--require=rex.mart"], "Only PostgreSQL "),
+        (&["--set"], "missing value for option --set"),
+    ] {
+        let told = rex(&[&["mart-create"], args].concat()).fails(1);
+        assert!(told.starts_with(&format!("FATAL ERROR: {text}")), "{told}");
+    }
+    let text = demo.env.rex_host(&["mart-list", "--project"]).fails(2);
+    assert_eq!(text, "error: --project needs a value\n");
+    let text = demo.rex_host(&["mart-create"]).fails(2);
     assert!(
         text.starts_with("error: You must specify at least one definition (empty, just_copy, ")
     );
@@ -441,15 +451,15 @@ While creating Mart database:
         assert_eq!(ask(args).ok().trim_end(), table.trim_end());
     }
     let form = "The reference must be in the form <DEFINITION>@latest or <DEFINITION>@<NUMBER>";
-    for (args, text) in [
-        (&["foo", "--reference=some_data"] as &[&str], form),
-        (&["foo", "--reference=some_data@blah"], form),
-        (&["foo", "--reference=broken_sql@latest"], "No matching Marts found"),
-        (&["foo", "--reference=some_data@999"], "No matching Marts found"),
-        (&["doesntexist"], "No Mart exists with code/name \"doesntexist\""),
-        (&[], "too few arguments for task mart-shell: missing <code-name-owner>"),
+    for (args, code, text) in [
+        (&["foo", "--reference=some_data"] as &[&str], 1, form),
+        (&["foo", "--reference=some_data@blah"], 1, form),
+        (&["foo", "--reference=broken_sql@latest"], 1, "No matching Marts found"),
+        (&["foo", "--reference=some_data@999"], 1, "No matching Marts found"),
+        (&["doesntexist"], 1, "No Mart exists with code/name \"doesntexist\""),
+        (&[], 2, "too few arguments for task mart-shell: missing <code-name-owner>"),
     ] {
-        assert_eq!(ask(args).fails(1), format!("error: {text}\n"));
+        assert_eq!(ask(args).fails(code), format!("error: {text}\n"));
     }
 
     demo.rex_host(&["mart-pin", "1"]).ok();
@@ -473,7 +483,7 @@ some_parameters  some_parameters  fresh  [foo] bar   Where parameters count
 
     let all = demo.rex_host(&["mart-purge", "--definition=some_data", "--owner=bar"]).ok();
     assert_eq!(all, "No Marts found matching the specified criteria.\n");
-    let text = demo.rex_host(&["mart-purge"]).fails(1);
+    let text = demo.rex_host(&["mart-purge"]).fails(2);
     assert_eq!(text, "error: You must specify some selection criteria\n");
     let kept = demo.rex_host(&["mart-purge", "--all"]).ok();
     let expected = "You are about to purge 2 Marts from the system:
@@ -484,8 +494,10 @@ Are you sure you want to continue? (y/N): Purge aborted.
     assert!(agrees(&kept, expected), "{kept}");
     let gone = demo.rex_host(&["mart-purge", "--code=1", "--force-accept"]).ok();
     assert!(gone.ends_with("Purge complete.\n"), "{gone}");
-    demo.rex_host(&["mart-purge", "-af"]).fails(1);
-    demo.rex_host(&["mart-purge", "-a", "-f"]).ok();
+    let text = demo.rex_host(&["mart-purge", "-fcabc"]).fails(2);
+    assert!(text.starts_with("error: invalid value for option --code: \n"), "{text}");
+    // All is all, whatever else is said.
+    demo.rex_host(&["mart-purge", "-afonobody"]).ok();
     let left = "select count(*) from rexmart_inventory";
     let left: i64 = demo.database.connect().query_one(left, &[]).expect("it can be asked").get(0);
     assert_eq!(left, 0);
@@ -504,7 +516,7 @@ fn each_definition_of_the_demo_project_does_what_it_shows() {
         let args = if id == "some_parameters" { &args as &[&str] } else { &plain };
         env.rex_host(&[args, &project].concat())
     };
-    let all = env.rex_host(&[&["mart-create"], &project as &[&str]].concat()).fails(1);
+    let all = env.rex_host(&[&["mart-create"], &project as &[&str]].concat()).fails(2);
     let (_, ids) = all.split_once('(').expect("a list of them");
     let ids: Vec<&str> = ids.trim_end().trim_end_matches(')').split(", ").collect();
     assert_eq!(ids.len(), 37);

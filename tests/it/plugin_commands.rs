@@ -68,6 +68,20 @@ fn a_command_is_a_process_of_its_own() {
 }
 
 #[test]
+fn help_lists_commands_whatever_other_plugins_do() {
+    let env = Env::new();
+    env.add_plugin(&plugins::built("crash"));
+    env.write("plugins/broken.so", "no library");
+    env.set("REX_PLUGINS", env.path("plugins").display().to_string());
+    let help = env.rex(&["help"]).ok();
+    let listed = "Available tasks:\n  asynctask-workers        : Launches ";
+    assert!(help.contains(listed), "{help}");
+    assert!(help.contains("\n  crash-now                : "), "{help}");
+    env.set("REX_PLUGINS", env.path("none").display().to_string());
+    assert!(env.rex(&["help"]).ok().contains(listed));
+}
+
+#[test]
 fn why_there_is_no_such_command() {
     let env = Env::new();
     env.set("REX_PLUGINS", env.path("none").display().to_string());

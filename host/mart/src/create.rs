@@ -11,7 +11,7 @@ use rex_yaml::Error;
 use crate::assessment::{self, Making};
 use crate::cluster::{self, Cluster};
 use crate::definition::{BaseKind, Definition, Definitions, Script};
-use crate::failure::guarded;
+use crate::failure::{Failure, guarded};
 use crate::inventory::{Inventory, Mart, Planned};
 use crate::parameter::Parameters;
 use crate::processor::Described;
@@ -54,15 +54,18 @@ impl<'a> Creation<'a> {
     /// when `stops` says so.
     ///
     /// # Errors
-    /// In the original's words; unless the entry says otherwise, nothing of the mart remains.
-    pub fn run(&self, tell: &mut Tell<'_>, stops: &Stops<'_>) -> Result<Mart, Error> {
+    /// In the original's words; unless the entry says otherwise, nothing of the mart remains, or the
+    /// failure says that something may.
+    pub fn run(&self, tell: &mut Tell<'_>, stops: &Stops<'_>) -> Result<Mart, Failure> {
         let given = Parameters::bind(&self.definition.parameters, &self.entry.parameters)?;
         let mut inventory = Inventory::open(&self.settings.database)?;
         let mut cluster = Cluster::open(&self.settings.hosting)?;
         purge::sweep(&mut inventory, &mut cluster)?;
         quota::check(&mut inventory, self.settings, self.definition, &self.entry.owner)?;
-        self.make(&mut inventory, &mut cluster, &given, tell, stops)
-            .map_err(|error| error.guard("While creating Mart database:", &self.definition.id))
+        self.make(&mut inventory, &mut cluster, &given, tell, stops).map_err(|failure| Failure {
+            error: failure.error.guard("While creating Mart database:", &self.definition.id),
+            ..failure
+        })
     }
 
     fn make(
@@ -72,9 +75,11 @@ impl<'a> Creation<'a> {
         given: &Parameters,
         tell: &mut Tell<'_>,
         stops: &Stops<'_>,
-    ) -> Result<Mart, Error> {
+    ) -> Result<Mart, Failure> {
         let started = moment::now();
-        let (code, name) = self.register(inventory, cluster, started)?;
+        // The record may be there even if its maker was not told so.
+        let registered = self.register(inventory, cluster, started);
+        let (code, name) = registered.map_err(|error| Failure { error, is_left: true })?;
         let own = (self.definition.base.kind != BaseKind::Existing).then(|| name.clone());
         let mut work = Work { creation: self, inventory, cluster, tell, stops, code, name };
         let made = stop::watching(&self.settings.hosting, own, stops, || {
@@ -85,7 +90,7 @@ impl<'a> Creation<'a> {
             }
             work.stages(given)
         });
-        made.inspect_err(|_| work.clean_up())
+        made.map_err(|error| Failure { error, is_left: work.clean_up().is_err() })
     }
 
     /// The record in the inventory, and the name of the database.
@@ -354,17 +359,17 @@ impl Work<'_> {
         Ok(mart)
     }
 
-    /// After a failure: nothing remains, or all that there is, as the entry says. What cannot be
-    /// cleaned up now is found by the next one.
-    fn clean_up(&mut self) {
-        let entry = self.creation.entry;
-        if !entry.purge_on_failure {
-            let _ = self.inventory.release(self.code);
-            return;
+    /// After a failure: nothing remains, or all that there is, as the entry says.
+    fn clean_up(&mut self) -> Result<(), Error> {
+        if !self.creation.entry.purge_on_failure {
+            return self.inventory.release(self.code);
         }
-        if let Ok(Some(mart)) = self.inventory.get(self.code) {
-            let existing = mart.existing == Some(true);
-            let _ = purge::remove(self.inventory, self.cluster, &mart, existing);
+        match self.inventory.get(self.code)? {
+            Some(mart) => {
+                let existing = mart.existing == Some(true);
+                purge::remove(self.inventory, self.cluster, &mart, existing)
+            }
+            None => Ok(()),
         }
     }
 }

@@ -117,6 +117,13 @@ impl Inventory {
         Ok(())
     }
 
+    /// Whether the database has the tables of marts.
+    pub(crate) fn is_deployed(&mut self) -> Result<bool, Error> {
+        let query = "SELECT pg_catalog.to_regclass('rexmart_building') IS NOT NULL";
+        let rows = guarded(self.session.sql_rows(query))?;
+        Ok(matches!(rows.first().and_then(|row| row.first()), Some(Value::Boolean(true))))
+    }
+
     /// The marts that fulfil a condition of SQL, by code.
     fn select(&mut self, condition: &str, order: &str) -> Result<Vec<Mart>, Error> {
         let query = format!("SELECT {COLUMNS} FROM {TABLES} WHERE {condition} ORDER BY {order}");

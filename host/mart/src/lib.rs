@@ -37,6 +37,7 @@ pub use definition::{
     Assessment, Base, BaseKind, Calculation, Definition, Definitions, Identifiable, Language,
     Relationship, RelationshipKind, Script, Selector, Source,
 };
+pub use failure::Failure;
 pub use inventory::{Inventory, Mart};
 pub use moment::stamp as now;
 pub use parameter::{DataType, Parameter};

@@ -18,7 +18,18 @@ pub fn purge(settings: &Settings, definitions: &Definitions, mart: &Mart) -> Res
     let mut inventory = Inventory::open(&settings.database)?;
     let mut cluster = Cluster::open(&settings.hosting)?;
     let is_existing = is_existing(settings, definitions, mart);
+    if !is_existing {
+        cluster.exists(&mart.name).map_err(|error| forgettable(error, mart.code))?;
+    }
     remove(&mut inventory, &mut cluster, mart, is_existing)
+}
+
+/// An error of the server of a mart, with what helps if that server is gone for good.
+fn forgettable(error: Error, code: i64) -> Error {
+    error.guard(
+        "If that server is gone for good, the Mart is forgotten by this in the application's database:",
+        format!("DELETE FROM rexmart_inventory WHERE code = {code};"),
+    )
 }
 
 /// Whether the database was there before the mart. Of marts that the original made this is not
@@ -68,19 +79,26 @@ pub(crate) fn aside(claim: &str) -> String {
     format!("{}_old", crate::name::cut(claim, crate::name::MAX_LENGTH - "_old".len()))
 }
 
-/// Removes what those have left who began to make a mart and are gone.
+/// Removes what those have left who began to make a mart and are gone; whether nobody makes one any
+/// more, so that there is nothing to look at again. So it is where marts have no tables.
 ///
 /// # Errors
-/// A server refuses.
-pub fn tidy(settings: &Settings) -> Result<(), Error> {
-    sweep(&mut Inventory::open(&settings.database)?, &mut Cluster::open(&settings.hosting)?)
+/// A server does not answer or refuses.
+pub fn tidy(settings: &Settings) -> Result<bool, Error> {
+    let mut inventory = Inventory::open(&settings.database)?;
+    if !inventory.is_deployed()? {
+        return Ok(true);
+    }
+    sweep(&mut inventory, &mut Cluster::open(&settings.hosting)?)
 }
 
-/// Cleans up after those who began to make a mart and are gone.
-pub(crate) fn sweep(inventory: &mut Inventory, cluster: &mut Cluster) -> Result<(), Error> {
+/// Cleans up after those who began to make a mart and are gone; whether there were no others.
+pub(crate) fn sweep(inventory: &mut Inventory, cluster: &mut Cluster) -> Result<bool, Error> {
+    let mut is_all = true;
     for mart in inventory.building()? {
         let Some(claim) = &mart.claim else { continue };
         if !cluster.is_abandoned(claim)? {
+            is_all = false;
             continue;
         }
         // Whoever is about to give that name to another mart looks after this one.
@@ -88,11 +106,12 @@ pub(crate) fn sweep(inventory: &mut Inventory, cluster: &mut Cluster) -> Result<
             && !cluster.is_abandoned(name)?
         {
             cluster.unclaim(claim)?;
+            is_all = false;
             continue;
         }
         settle(inventory, cluster, mart.code)?;
     }
-    Ok(())
+    Ok(is_all)
 }
 
 /// Cleans up after those who died while they gave a mart the name that is claimed for this one.

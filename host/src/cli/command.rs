@@ -10,15 +10,16 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use rex_plugin_api::Application;
 use rex_plugin_api::abi::{Buffer, Host};
-use rex_plugin_api::ops::{self, CommandEntry, Failure as Cause, RunCommand};
+use rex_plugin_api::ops::{self, CommandEntry, Failure as Cause, OptionEntry, RunCommand};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
-use super::Environment;
-use super::failure::Failure;
-use super::place::{Common, Place};
+use super::failure::{self, Failure};
+use super::place::{Common, OPTIONS, Place};
+use super::{Environment, rex};
 use crate::plugins::source::Source;
 use crate::plugins::{Finder, PluginFile, Reason, load};
 use crate::supervisor::exit::signal_name;
@@ -143,7 +144,7 @@ fn take_quiet(arguments: &mut Vec<OsString>) -> bool {
 }
 
 /// What the command is told of the application, in memory that its process inherits. The options that
-/// say which one it is are taken from the arguments, where `rex` has not done so.
+/// say which one it is are taken from the arguments.
 fn told(
     place: &Place,
     environment: &Environment,
@@ -151,7 +152,11 @@ fn told(
     spelling: Spelling,
 ) -> Result<File, Failure> {
     let text = match spelling {
-        Spelling::Original => place.told()?,
+        Spelling::Original => {
+            let mut sources = place.sources.clone();
+            rex::take(arguments, &mut sources)?;
+            Place::find(sources, environment)?.told()?
+        }
         Spelling::Native => Common::take(arguments)?.place(environment)?.told()?,
     };
     let failed = |error: io::Error| Failure::new("cannot tell the application").because(&error);
@@ -182,24 +187,64 @@ fn copy(plugin: &PluginFile) -> Result<File, Failure> {
     Ok(copy)
 }
 
+/// How long a plugin may take to tell its commands where they are but listed.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Names and hints of all commands; plugins that are of no use have none.
+pub(crate) fn list(place: &Place) -> Vec<(String, String)> {
+    let mut finder = Finder::new(&place.exe);
+    finder.prober = finder.prober.limit(PATIENCE);
+    let plugins = finder.discover(&place.plugins, None).map(|catalog| catalog.plugins);
+    let commands = plugins.unwrap_or_default().into_iter().flat_map(|file| file.manifest.commands);
+    commands.map(|entry| (entry.name, entry.about)).collect()
+}
+
 fn help(entry: &CommandEntry, spelling: Spelling) -> String {
-    let mut usage = format!("{} {}", spelling.word(), entry.name);
-    if !entry.arguments.is_empty() {
-        usage = format!("{usage} {}", entry.arguments);
-    }
-    let mut text = match spelling {
-        Spelling::Native => format!("{}\n\nUsage: {usage}\n", entry.about),
-        Spelling::Original => {
-            format!("{} - {}\nUsage: {usage}\n", entry.name.to_uppercase(), entry.about)
-        }
-    };
-    if !entry.help.is_empty() {
-        text.push_str(&format!("\n{}\n", entry.help.trim_end()));
-    }
     if spelling == Spelling::Original {
-        text.push('\n');
+        return rex::help::of_plugin(entry);
+    }
+    let CommandEntry { name, about, arguments, help, options, application } = entry;
+    let mut text = format!("{about}\n\nUsage: rex-host {name}");
+    if !options.is_empty() {
+        text.push_str(" [OPTIONS]");
+    }
+    if !arguments.is_empty() {
+        text.push_str(&format!(" {arguments}"));
+    }
+    text.push('\n');
+    if !help.is_empty() {
+        text.push_str(&format!("\n{}\n", help.trim_end()));
+    }
+    if !options.is_empty() {
+        text.push_str("\nOptions:\n");
+    }
+    for OptionEntry { name, key, value, hint } in options {
+        let key = key.map_or("    ".to_owned(), |key| format!("-{key}, "));
+        let value = value.as_ref().map_or(String::new(), |value| format!(" <{value}>"));
+        text.push_str(&format!("  {key}--{name}{value}\n{}", below(hint)));
+    }
+    if *application {
+        let all = OPTIONS.iter().chain(&["quiet"]).map(|name| format!("--{name}"));
+        let all: Vec<String> = all.collect();
+        text.push_str(&format!("\nAs for other commands: {}\n", all.join(", ")));
     }
     text
+}
+
+/// A hint in lines of its own.
+fn below(hint: &str) -> String {
+    const WIDTH: usize = 90;
+    let mut lines = vec![String::new()];
+    for word in hint.split_whitespace() {
+        if lines.last().is_some_and(|line| line.len() + word.len() >= WIDTH) {
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            line.push_str(if line.is_empty() { "" } else { " " });
+            line.push_str(word);
+        }
+    }
+    lines.iter().map(|line| format!("          {line}\n")).collect()
 }
 
 // ---- in the process ----------------------------------------------------------------------------
@@ -221,16 +266,29 @@ pub(crate) fn process(arguments: &[OsString]) -> ExitCode {
     };
     match obey(quiet == QUIET, path, application, name, arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(text) => {
-            let text = if spelling == Spelling::Original.word() {
-                format!("FATAL ERROR: {text}\n\n")
-            } else {
-                format!("error: {text}\n")
+        Err(Wrong { text, is_usage }) => {
+            let is_original = spelling == Spelling::Original.word();
+            let text = match is_original {
+                true => format!("FATAL ERROR: {text}\n\n"),
+                false => format!("error: {text}\n"),
             };
             // To a closed output there is nothing to say.
             let _ = io::stderr().write_all(text.as_bytes());
-            ExitCode::FAILURE
+            ExitCode::from(if is_usage && !is_original { failure::USAGE } else { 1 })
         }
+    }
+}
+
+/// Why a command did not do what it was asked.
+struct Wrong {
+    text: String,
+    /// The arguments were not understood.
+    is_usage: bool,
+}
+
+impl<T: ToString> From<T> for Wrong {
+    fn from(error: T) -> Wrong {
+        Wrong { text: error.to_string(), is_usage: false }
     }
 }
 
@@ -240,40 +298,39 @@ fn obey(
     application: &OsStr,
     name: &OsStr,
     arguments: &[OsString],
-) -> Result<(), String> {
+) -> Result<(), Wrong> {
     // Who is told to end by killing the program that was started is told so too.
     let term = Some(rustix::process::Signal::TERM);
-    rustix::process::set_parent_process_death_signal(term).map_err(|error| error.to_string())?;
+    rustix::process::set_parent_process_death_signal(term)?;
     leash::end_with_the_reader();
     let words: Result<Vec<String>, _> =
         arguments.iter().map(|word| word.clone().into_string()).collect();
-    let words = words.map_err(|word| format!("the argument {word:?} is not UTF-8"))?;
-    let loaded = load(Path::new(path), &NoHost).map_err(|error| error.to_string())?;
+    let words = words.map_err(|word| Wrong {
+        text: format!("the argument {word:?} is not UTF-8"),
+        is_usage: true,
+    })?;
+    let loaded = load(Path::new(path), &NoHost)?;
     let application = match application.to_str() {
         None | Some("-") => Application::default(),
         Some(number) => {
             let text = std::fs::read(format!("/proc/self/fd/{number}"));
-            let text = text.map_err(|error| error.to_string())?;
-            serde_json::from_slice(&text).map_err(|error| error.to_string())?
+            let text = text?;
+            serde_json::from_slice(&text)?
         }
     };
     let command = name.to_string_lossy().into_owned();
     let run = RunCommand { command, arguments: words, application, quiet };
-    let input = serde_json::to_vec(&run).map_err(|error| error.to_string())?;
+    let input = serde_json::to_vec(&run)?;
     let mut output = Buffer::default();
     match loaded.plugin.call(ops::PLUGIN_COMMAND, &input, &mut output) {
         ops::OK => Ok(()),
-        ops::FAILED => Err(match serde_json::from_slice::<Cause>(&output) {
-            Ok(cause) if cause.panicked => {
-                format!(
-                    "the command panicked at {}: {}",
-                    cause.place.unwrap_or_default(),
-                    cause.text
-                )
+        ops::FAILED => Err(match serde_json::from_slice::<Cause>(&output)? {
+            cause if cause.panicked => {
+                let place = cause.place.unwrap_or_default();
+                format!("the command panicked at {place}: {}", cause.text).into()
             }
-            Ok(cause) => cause.text,
-            Err(error) => error.to_string(),
+            cause => Wrong { is_usage: cause.class == ops::USAGE, text: cause.text },
         }),
-        _ => Err(String::from_utf8_lossy(&output).into_owned()),
+        _ => Err(String::from_utf8_lossy(&output).into()),
     }
 }

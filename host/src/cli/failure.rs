@@ -20,6 +20,9 @@ pub(crate) struct Failure {
 /// `EX_CONFIG` of sysexits: what is configured cannot work, and trying again will not help.
 const BAD_CONFIGURATION: u8 = 78;
 
+/// The command line was not understood.
+pub(crate) const USAGE: u8 = 2;
+
 impl Failure {
     pub(crate) fn new(text: impl Into<String>) -> Failure {
         Failure { text: text.into(), hint: None, code: 1 }
@@ -38,6 +41,12 @@ impl Failure {
     /// What is configured cannot work.
     pub(crate) fn configuration(mut self) -> Failure {
         self.code = BAD_CONFIGURATION;
+        self
+    }
+
+    /// The command line was not understood.
+    pub(crate) fn usage(mut self) -> Failure {
+        self.code = USAGE;
         self
     }
 

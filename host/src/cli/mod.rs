@@ -182,7 +182,10 @@ fn original(arguments: &[OsString]) -> ExitCode {
             Outcome::Unknown(_) => None,
         })
     };
-    ExitCode::from(rex::main(&words, sources, &mut out, &mut err, run, command))
+    let listed = |sources: Sources| {
+        Place::find(sources, &environment).map(|place| command::list(&place)).unwrap_or_default()
+    };
+    ExitCode::from(rex::main(&words, sources, &mut out, &mut err, run, command, listed))
 }
 
 fn obey(command: Command, output: &mut Output) -> Result<ExitCode, Failure> {

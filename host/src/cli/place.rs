@@ -45,7 +45,7 @@ pub(crate) struct Common {
 }
 
 /// The options of [`Common`] that take a value.
-const OPTIONS: [&str; 8] =
+pub(crate) const OPTIONS: [&str; 8] =
     ["project", "require", "set", "config", "settings", "plugins", "state", "name"];
 
 impl Common {
@@ -76,7 +76,8 @@ impl Common {
             };
             let next = || words.next().and_then(|word| word.into_string().ok());
             let value = value.or_else(next);
-            let value = value.ok_or_else(|| Failure::new(format!("--{name} needs a value")))?;
+            let missing = || Failure::new(format!("--{name} needs a value")).usage();
+            let value = value.ok_or_else(missing)?;
             match name {
                 "project" => common.project = Some(value),
                 "require" => common.require.push(value),

@@ -256,6 +256,7 @@ fn executors(catalog: &Catalog) -> Vec<ExecutorPlan> {
         logger: executor.logger.clone(),
         plugin: copy_of(plugin),
         application: executor.application,
+        starts: executor.starts,
     };
     catalog.executors().into_iter().map(plan).collect()
 }

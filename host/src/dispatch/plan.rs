@@ -137,6 +137,8 @@ pub struct ExecutorPlan {
     pub plugin: PluginCopy,
     /// Whether it must know the application.
     pub application: bool,
+    /// Whether it has something to do before the first job.
+    pub starts: bool,
 }
 
 impl QueuePlan {

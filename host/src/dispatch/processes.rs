@@ -270,5 +270,6 @@ fn executor(plan: &ExecutorPlan, filter: &Filter) -> wire::Executor {
         level: filter.threshold(&plan.logger),
         plugin: plan.plugin.path.to_string_lossy().into_owned(),
         application: plan.application,
+        starts: plan.starts,
     }
 }

@@ -193,7 +193,8 @@ mod tests {
     }
 
     fn executor(name: &str) -> ExecutorEntry {
-        ExecutorEntry { name: name.to_owned(), logger: "E".to_owned(), application: false }
+        let (name, logger) = (name.to_owned(), "E".to_owned());
+        ExecutorEntry { name, logger, application: false, starts: false }
     }
 
     fn manifest(edit: impl FnOnce(&mut Manifest)) -> Manifest {

@@ -1,6 +1,6 @@
 //! The workers that rex-host has itself, all for jobs: `job_executor` runs a job by the executor of its
-//! type, whose plugin it loads when the first such job comes; `job_queuer` and `job_cleanup` have the
-//! host do what they are for.
+//! type, whose plugin it loads when the first such job comes, or at once if that executor has something
+//! to do before; `job_queuer` and `job_cleanup` have the host do what they are for.
 
 use std::collections::HashMap;
 use std::io;
@@ -10,6 +10,7 @@ use std::time::Instant;
 use rex_plugin_api::abi::{Buffer, Plugin};
 use rex_plugin_api::ops::{self, Failure};
 use rex_plugin_api::{Application, Level, pyrepr};
+use serde_json::{Map, Value};
 
 use super::link::Link;
 use crate::jobs::{Assignment, Duty, JobFields, What};
@@ -34,6 +35,61 @@ struct Wrong {
 impl Own {
     pub(super) fn new(link: &'static Link, duty: Duty, start: Start) -> Own {
         Own { link, duty, start, loaded: HashMap::new() }
+    }
+
+    /// What executors do before the first job. One that fails keeps no job waiting.
+    pub(super) fn begin(&mut self) -> io::Result<()> {
+        let executors = std::mem::take(&mut self.start.executors);
+        for executor in executors.iter().filter(|executor| executor.starts) {
+            if let Err(failure) = self.begin_with(executor) {
+                let Executor { name, .. } = executor;
+                let text = format!("The executor of {name} failed to start");
+                self.log(Level::Error, &format!("{text}\n{}", failure.traceback()))?;
+            }
+        }
+        self.start.executors = executors;
+        Ok(())
+    }
+
+    fn begin_with(&mut self, executor: &Executor) -> Result<(), Failure> {
+        let request = ops::Start {
+            worker: executor.name.clone(),
+            queue: self.start.queue.clone(),
+            level: executor.level,
+            settings: self.settings(),
+            application: self.application(executor),
+        };
+        let input = serde_json::to_vec(&request).unwrap_or_default();
+        self.call(executor, ops::PLUGIN_START_EXECUTOR, &input)
+    }
+
+    fn settings(&self) -> Map<String, Value> {
+        serde_json::from_str(&self.start.settings).unwrap_or_default()
+    }
+
+    fn application(&self, executor: &Executor) -> Application {
+        match executor.application {
+            true => serde_json::from_str(&self.start.application).unwrap_or_default(),
+            false => Application::default(),
+        }
+    }
+
+    /// Asks something of an executor, whose plugin is loaded now if it is not yet.
+    fn call(&mut self, executor: &Executor, op: u32, input: &[u8]) -> Result<(), Failure> {
+        if !self.loaded.contains_key(&executor.plugin) {
+            let loaded = plugins::load::load(Path::new(&executor.plugin), self.link)
+                .map_err(|error| failure("PluginError", error.to_string()))?;
+            self.loaded.insert(executor.plugin.clone(), loaded.plugin);
+        }
+        let Some(plugin) = self.loaded.get(&executor.plugin) else { return Ok(()) };
+        let mut output = Buffer::default();
+        self.link.speak_as(Some((executor.logger.clone(), executor.level)));
+        let status = plugin.call(op, input, &mut output);
+        self.link.speak_as(None);
+        match status {
+            ops::OK => Ok(()),
+            status => Err(super::failure(status, &output)),
+        }
     }
 
     /// Does one task; what failed was reported when this returns.
@@ -126,12 +182,6 @@ impl Own {
         job: &JobFields,
         executor: &Executor,
     ) -> Result<(), Failure> {
-        if !self.loaded.contains_key(&executor.plugin) {
-            let loaded = plugins::load::load(Path::new(&executor.plugin), self.link)
-                .map_err(|error| failure("PluginError", error.to_string()))?;
-            self.loaded.insert(executor.plugin.clone(), loaded.plugin);
-        }
-        let Some(plugin) = self.loaded.get(&executor.plugin) else { return Ok(()) };
         let header = ops::JobHeader {
             executor: executor.name.clone(),
             code,
@@ -140,25 +190,15 @@ impl Own {
             task: ops::TaskHeader { id: task.id, attempt: task.attempt },
             queue: self.start.queue.clone(),
             level: executor.level,
-            settings: serde_json::from_str(&self.start.settings).unwrap_or_default(),
-            application: match executor.application {
-                true => serde_json::from_str(&self.start.application).unwrap_or_default(),
-                false => Application::default(),
-            },
+            settings: self.settings(),
+            application: self.application(executor),
         };
         let mut input = serde_json::to_vec(&header).unwrap_or_default();
         input.push(b'\n');
         // As the original does with what is null or empty.
         let payload = Some(job.payload.get()).filter(|text| *text != "null").unwrap_or("{}");
         input.extend_from_slice(payload.as_bytes());
-        let mut output = Buffer::default();
-        self.link.speak_as(Some((executor.logger.clone(), executor.level)));
-        let status = plugin.call(ops::PLUGIN_JOB, &input, &mut output);
-        self.link.speak_as(None);
-        match status {
-            ops::OK => Ok(()),
-            status => Err(super::failure(status, &output)),
-        }
+        self.call(executor, ops::PLUGIN_JOB, &input)
     }
 }
 

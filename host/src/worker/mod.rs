@@ -89,7 +89,11 @@ fn run(host: i32, page: i32) -> io::Result<()> {
             }
             Work::Plugin(loaded)
         }
-        (None, Some(duty)) => Work::Own(Box::new(job::Own::new(link, duty, start))),
+        (None, Some(duty)) => {
+            let mut own = job::Own::new(link, duty, start);
+            own.begin()?;
+            Work::Own(Box::new(own))
+        }
         _ => return Err(io::Error::other("the host asked a plugin for what it does itself")),
     };
     link.send_in_order(Answer::Ready)?;

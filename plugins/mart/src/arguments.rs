@@ -1,13 +1,25 @@
 //! Arguments of the commands, in the original's grammar: `--name value`, `--name=value`, `-n value`,
-//! `-nvalue`; any number of times.
+//! `-nvalue`, toggles as `-kl`; any number of times.
 
-use rex_plugin_api::{Error, Result};
+use rex_plugin_api::{CommandOption, Error, Result};
 
-/// An option: its name, its letter, and whether it takes a value.
-pub(crate) struct Opt {
-    pub(crate) name: &'static str,
-    pub(crate) letter: Option<char>,
-    pub(crate) takes_value: bool,
+/// An option that takes a value.
+pub(crate) const fn valued(
+    name: &'static str,
+    key: Option<char>,
+    value: &'static str,
+    hint: &'static str,
+) -> CommandOption {
+    CommandOption { name, key, value: Some(value), hint }
+}
+
+/// An option that takes none.
+pub(crate) const fn toggle(
+    name: &'static str,
+    key: Option<char>,
+    hint: &'static str,
+) -> CommandOption {
+    CommandOption { name, key, value: None, hint }
 }
 
 /// What was given, in order; the value of an option that takes none is empty.
@@ -20,61 +32,75 @@ impl Given {
     /// Reads the arguments of a command that has these options and no others, and takes these words.
     pub(crate) fn read(
         command: &str,
-        options: &[Opt],
+        options: &[CommandOption],
         expected: &[&str],
         arguments: &[String],
     ) -> Result<Given> {
         let mut given = Given { options: Vec::new(), words: Vec::new() };
         let mut words = arguments.iter();
         while let Some(word) = words.next() {
-            let unknown = || Err(Error::new(format!("unknown option {word}")));
-            let (shown, option, value) = if let Some(name) = word.strip_prefix("--") {
+            if let Some(name) = word.strip_prefix("--") {
                 let (name, value) = match name.split_once('=') {
-                    Some((name, value)) => (name, Some(value.to_owned())),
+                    Some((name, value)) => (name, Some(value)),
                     None => (name, None),
                 };
                 let normal = name.to_lowercase().replace('_', "-");
-                let Some(option) = options.iter().find(|option| option.name == normal) else {
-                    return unknown();
-                };
-                (format!("--{name}"), option, value)
-            } else if let Some(rest) = word.strip_prefix('-').filter(|rest| !rest.is_empty()) {
-                let letter = rest.chars().next();
-                let Some(option) = options.iter().find(|option| option.letter == letter) else {
-                    return unknown();
-                };
-                let value = rest.chars().skip(1).collect::<String>();
-                let value = Some(value).filter(|value| !value.is_empty());
-                (word.chars().take(2).collect(), option, value)
+                let option = options.iter().find(|option| option.name == normal);
+                let option = option.ok_or_else(|| unknown(word))?;
+                given.take(option, &format!("--{name}"), value, &mut words)?;
+            } else if let Some(keys) = word.strip_prefix('-').filter(|keys| !keys.is_empty()) {
+                let mut keys = keys.chars();
+                while let Some(key) = keys.next() {
+                    let shown = format!("-{key}");
+                    let option = options.iter().find(|option| option.key == Some(key));
+                    let option = option.ok_or_else(|| unknown(&shown))?;
+                    let rest = keys.as_str();
+                    let value = (option.value.is_some() && !rest.is_empty()).then_some(rest);
+                    given.take(option, &shown, value, &mut words)?;
+                    if option.value.is_some() {
+                        break;
+                    }
+                }
             } else if given.words.len() < expected.len() {
                 given.words.push(word.clone());
-                continue;
             } else {
-                return Err(Error::new(format!("too many arguments for task {command}")));
-            };
-            let value = match (option.takes_value, value) {
-                (true, Some(value)) => value,
-                (true, None) => words
-                    .next()
-                    .cloned()
-                    .ok_or_else(|| Error::new(format!("missing value for option {shown}")))?,
-                (false, None) => String::new(),
-                (false, Some(_)) => {
-                    return Err(Error::new(format!(
-                        "unexpected value for a toggle option {shown}"
-                    )));
-                }
-            };
-            given.options.push((option.name, value));
+                return Err(Error::usage(format!("too many arguments for task {command}")));
+            }
         }
         match &expected[given.words.len()..] {
             [] => Ok(given),
             missing => {
                 let missing: Vec<String> = missing.iter().map(|name| format!("<{name}>")).collect();
                 let missing = missing.join(" ");
-                Err(Error::new(format!("too few arguments for task {command}: missing {missing}")))
+                Err(Error::usage(format!(
+                    "too few arguments for task {command}: missing {missing}"
+                )))
             }
         }
+    }
+
+    /// Notes an option, whose value may be the next word.
+    fn take(
+        &mut self,
+        option: &CommandOption,
+        shown: &str,
+        value: Option<&str>,
+        words: &mut std::slice::Iter<'_, String>,
+    ) -> Result<()> {
+        let value = match (option.value, value) {
+            (Some(_), value) => {
+                let value = value.or_else(|| words.next().map(String::as_str));
+                let missing = || Error::usage(format!("missing value for option {shown}"));
+                value.ok_or_else(missing)?
+            }
+            (None, None) => "",
+            (None, Some(_)) => {
+                let text = format!("unexpected value for a toggle option {shown}");
+                return Err(Error::usage(text));
+            }
+        };
+        self.options.push((option.name, value.to_owned()));
+        Ok(())
     }
 
     /// The values of an option.
@@ -86,4 +112,8 @@ impl Given {
     pub(crate) fn has(&self, name: &str) -> bool {
         self.options.iter().any(|(known, _)| *known == name)
     }
+}
+
+fn unknown(word: &str) -> Error {
+    Error::usage(format!("unknown option {word}"))
 }

@@ -4,70 +4,111 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
-use rex_mart::{Creation, Definitions, Entry, Settings, now};
+use rex_mart::{Creation, Definitions, Entry, Failure, Mart, Settings, now};
 use rex_plugin_api::command::is_quiet;
 use rex_plugin_api::serde_json::{Map, Value, json};
-use rex_plugin_api::{Application, Command, Error, Result};
+use rex_plugin_api::{Application, Command, CommandOption, Error, Result};
 use rex_yaml::Loader;
 use rex_yaml::validate::Input;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGTERM};
 use signal_hook::flag;
 
 use crate::application::{marts, rex};
-use crate::arguments::{Given, Opt};
+use crate::arguments::{Given, toggle, valued};
+use crate::tidy;
 
 #[derive(Default)]
 pub(crate) struct Create;
 
-const OPTIONS: [Opt; 7] = [
-    Opt { name: "owner", letter: Some('o'), takes_value: true },
-    Opt { name: "definition", letter: Some('d'), takes_value: true },
-    Opt { name: "runlist", letter: Some('r'), takes_value: true },
-    Opt { name: "halt-on-failure", letter: None, takes_value: false },
-    Opt { name: "keep-on-failure", letter: None, takes_value: false },
-    Opt { name: "leave-incomplete", letter: None, takes_value: false },
-    Opt { name: "param", letter: Some('p'), takes_value: true },
-];
-
 impl Command for Create {
     const ABOUT: &'static str = "create Mart database(s)";
-    const ARGUMENTS: &'static str =
-        "--owner=OWNER… --definition=DEFINITION… [--param=NAME=VALUE…] | --runlist=FILE";
     const HELP: &'static str = "\
-Makes a mart for each owner and definition, or those of a run list, one after another.
-
-Options:
-  -o, --owner=OWNER            whom the marts belong to; may be repeated
-  -d, --definition=DEFINITION  what is made; may be repeated
-  -r, --runlist=FILE           a YAML list of {owner, definition, parameters, halt_on_failure,
-                               purge_on_failure, leave_incomplete}; PROJECT:/FILE is beside a
-                               project's settings
-  -p, --param=NAME=VALUE       a parameter of the definitions; may be repeated
-      --halt-on-failure        end with the first mart that cannot be made
-      --keep-on-failure        leave what there is of one that cannot be made
-      --leave-incomplete       do not call the marts complete
-
-The application is named as for other commands: --project, --require, --set, --config, --settings.";
+Makes a mart for each owner and definition, or those of a run list, one after another. A run list is a
+YAML list of {owner, definition, parameters, halt_on_failure, purge_on_failure, leave_incomplete}.";
+    const OPTIONS: &'static [CommandOption] = &[
+        valued(
+            "owner",
+            Some('o'),
+            "OWNER",
+            "The owner to assign to the Mart. This option may be repeated to create Marts for \
+             multiple owners.",
+        ),
+        valued(
+            "definition",
+            Some('d'),
+            "DEFINITION",
+            "The ID of the Definition to use when creating the Mart. This option may be repeated to \
+             create multiple types of Marts.",
+        ),
+        valued(
+            "runlist",
+            Some('r'),
+            "RUNLIST",
+            "The Mart RunList that details the batch creation of multiple Mart databases. If this \
+             option is specified, the --owner and --definition options cannot be used. To reference \
+             a runlist file that is embedded in a RexDB package, use the notation \
+             \"some.package:/path/to/runlist.yaml\"",
+        ),
+        toggle(
+            "halt-on-failure",
+            None,
+            "Indicates whether or not the failure to create a single Mart will cause the task to \
+             immediately stop. If not specified, the task will attempt to create all specified \
+             Marts, regardless of failures.",
+        ),
+        toggle(
+            "keep-on-failure",
+            None,
+            "Indicates whether or not the databases of failed Mart creations should be kept. If not \
+             specified, failed Marts will automatically have their databases deleted.",
+        ),
+        toggle(
+            "leave-incomplete",
+            None,
+            "Indicates whether or not to leave the status of Marts open. If not specified, Marts \
+             will automatically be marked as \"complete\", meaning they can be accessed by \
+             front-end users.",
+        ),
+        valued("param", Some('p'), "PARAM=VALUE", "Sets a Mart creation parameter value."),
+    ];
     const APPLICATION: bool = true;
 
     fn run_in(&mut self, application: &Application, arguments: &[String]) -> Result<()> {
-        let given = Given::read("mart-create", &OPTIONS, &[], arguments)?;
+        let given = Given::read("mart-create", Self::OPTIONS, &[], arguments)?;
         let (settings, definitions) = marts(application)?;
         let entries = entries(&given, application, &definitions)?;
         let ended = ended_by()?;
+        let (mut is_left, mut is_halted) = (false, false);
         for entry in entries {
             let made = make(&settings, &definitions, &entry, &ended);
-            let signal = ended.load(Ordering::Relaxed);
-            if signal != 0 {
-                signal_hook::low_level::emulate_default_handler(i32::try_from(signal)?)?;
-            }
-            if !made && entry.halt_on_failure {
-                return Err(Error::new("Halting RunList due to creation error"));
+            is_left |= made.as_ref().is_err_and(|failure| failure.is_left);
+            is_halted = made.is_err() && entry.halt_on_failure;
+            if is_halted || is_ended(&ended) {
+                break;
             }
         }
-        Ok(())
+        if is_left && !tidy::within(PATIENCE, &settings, || is_ended(&ended)) {
+            let text = "What is left of a Mart is removed when the next one is made";
+            let _ = writeln!(std::io::stderr(), "{}", stamped(text));
+        }
+        let signal = ended.load(Ordering::Relaxed);
+        if signal != 0 {
+            signal_hook::low_level::emulate_default_handler(i32::try_from(signal)?)?;
+        }
+        match is_halted {
+            true => Err(Error::new("Halting RunList due to creation error")),
+            false => Ok(()),
+        }
     }
+}
+
+/// How long the server is waited for that has gone away while a mart was made.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn is_ended(ended: &AtomicUsize) -> bool {
+    ended.load(Ordering::Relaxed) != 0
 }
 
 /// The signal that has told this process to end, or 0: first what was begun is taken away. A second
@@ -92,7 +133,7 @@ fn entries(
     let (owners, ids) = (given.all("owner"), given.all("definition"));
     if let Some(list) = given.all("runlist").last() {
         if !owners.is_empty() || !ids.is_empty() {
-            return Err(Error::new(
+            return Err(Error::usage(
                 "Cannot specify both a runlist and owner/definition combinations",
             ));
         }
@@ -100,10 +141,10 @@ fn entries(
     }
     if ids.is_empty() {
         let known = definitions.ids().join(", ");
-        return Err(Error::new(format!("You must specify at least one definition ({known})")));
+        return Err(Error::usage(format!("You must specify at least one definition ({known})")));
     }
     if owners.is_empty() {
-        return Err(Error::new("You must specify at least one owner"));
+        return Err(Error::usage("You must specify at least one owner"));
     }
     if let Some(id) = ids.iter().find(|id| definitions.get(id).is_none()) {
         return Err(Error::new(format!("\"{id}\" is not a valid definition")));
@@ -137,7 +178,7 @@ fn run_list(name: &str, application: &Application) -> Result<Vec<Entry>> {
         Some(project.file.as_ref()?.parent()?.join(file.trim_start_matches('/')))
     });
     let path = embedded.unwrap_or_else(|| Path::new(name).to_owned());
-    if let Err(error) = std::fs::File::open(&path) {
+    if let Err(error) = std::fs::read(&path) {
         let number = error.raw_os_error().unwrap_or(0);
         let text = error.to_string();
         let text = text.split(" (os error").next().unwrap_or(&text);
@@ -151,28 +192,27 @@ fn run_list(name: &str, application: &Application) -> Result<Vec<Entry>> {
     Entry::list(Input::Node(&node)).map_err(rex)
 }
 
-/// Makes one; whether it could be made.
+/// Makes one, and tells if it cannot be made.
 fn make(
     settings: &Settings,
     definitions: &Definitions,
     entry: &Entry,
     ended: &AtomicUsize,
-) -> bool {
+) -> Result<Mart, Failure> {
     let Entry { owner, definition, .. } = entry;
     say(&format!("Starting Mart creation for owner={owner}, definition={definition}"));
-    let made = Creation::new(settings, definitions, entry).and_then(|creation| {
-        creation.run(&mut |line, _| say(line), &|| ended.load(Ordering::Relaxed) != 0)
-    });
-    if let Err(error) = &made {
+    let made = Creation::new(settings, definitions, entry)
+        .map_err(Failure::from)
+        .and_then(|creation| creation.run(&mut |line, _| say(line), &|| is_ended(ended)));
+    made.inspect_err(|failure| {
         let text = format!(
             "Mart creation for {entry} failed:\nTraceback (most recent call last):\n  File \
-             \"{}\", line {}\nrex.core.Error: {error}",
+             \"{}\", line {}\nrex.core.Error: {failure}",
             file!(),
             line!()
         );
         let _ = writeln!(std::io::stderr(), "{}", stamped(&text));
-    }
-    made.is_ok()
+    })
 }
 
 /// Tells on stdout; that nobody listens any more does not end a creation half-way.

@@ -3,10 +3,11 @@
 
 use rex_mart::{Creation, Entry};
 use rex_plugin_api::serde_json::{Value, json};
-use rex_plugin_api::{Job, JobContext, JobExecutor, Result};
+use rex_plugin_api::{Context, Job, JobContext, JobExecutor, Result};
 use rex_yaml::validate::Input;
 
 use crate::application::{marts, rex};
+use crate::tidy;
 use crate::worker::tell;
 
 #[derive(Default)]
@@ -17,6 +18,7 @@ const TABLE: &str = "job_rexmart_create";
 
 impl JobExecutor for MartCreateExecutor {
     const APPLICATION: bool = true;
+    const STARTS: bool = true;
 
     fn run(&mut self, job: &Job, ctx: &JobContext) -> Result<()> {
         let payload = Value::Object((*job.payload).clone());
@@ -36,7 +38,11 @@ impl JobExecutor for MartCreateExecutor {
             }
         };
         let made = creation.run(&mut told, &|| ctx.should_stop());
-        made.map_err(rex)?;
+        tidy::settled(settings.clone(), made)?;
         kept
+    }
+
+    fn start(ctx: &Context) -> Result<()> {
+        tidy::begin(ctx.application())
     }
 }

@@ -17,6 +17,7 @@ mod list;
 mod pin;
 mod purge;
 mod shell;
+mod tidy;
 mod worker;
 
 use rex_plugin_api::export_plugin;

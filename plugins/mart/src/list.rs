@@ -4,44 +4,36 @@ use std::io::Write;
 
 use rex_mart::{Definition, Inventory, Mart};
 use rex_plugin_api::serde_json::{Value, json};
-use rex_plugin_api::{Application, Command, Error, Result};
+use rex_plugin_api::{Application, Command, CommandOption, Error, Result};
 
 use crate::application::{marts, rex};
-use crate::arguments::{Given, Opt};
+use crate::arguments::{Given, toggle, valued};
 
 #[derive(Default)]
 pub(crate) struct List;
 
-const OPTIONS: [Opt; 4] = [
-    Opt { name: "owner", letter: Some('o'), takes_value: true },
-    Opt { name: "definition", letter: Some('d'), takes_value: true },
-    Opt { name: "definitions", letter: None, takes_value: false },
-    Opt { name: "json", letter: None, takes_value: false },
-];
-
 impl Command for List {
     const ABOUT: &'static str = "list Mart databases, or their definitions";
-    const ARGUMENTS: &'static str =
-        "[--owner=OWNER…] [--definition=DEFINITION…] [--definitions] [--json]";
     const HELP: &'static str = "\
-Lists marts by code, those in the making and those that failed and were kept among them.
-
-Options:
-  -o, --owner=OWNER            of this owner; may be repeated
-  -d, --definition=DEFINITION  of this definition; may be repeated
-      --definitions            what can be made, instead of what there is
-      --json                   an object a line
-
-The application is named as for other commands: --project, --require, --set, --config, --settings.";
+Lists marts by code, those in the making and those that failed and were kept among them.";
+    const OPTIONS: &'static [CommandOption] = &[
+        valued("owner", Some('o'), "OWNER", "of this owner; may be repeated"),
+        valued("definition", Some('d'), "DEFINITION", "of this definition; may be repeated"),
+        toggle("definitions", None, "what can be made, instead of what there is"),
+        toggle("json", None, "an object a line"),
+    ];
     const APPLICATION: bool = true;
 
     fn run_in(&mut self, application: &Application, arguments: &[String]) -> Result<()> {
-        let given = Given::read("mart-list", &OPTIONS, &[], arguments)?;
+        let given = Given::read("mart-list", Self::OPTIONS, &[], arguments)?;
         let (settings, definitions) = marts(application)?;
         let fits = |kind: &str, value: &str| !given.has(kind) || given.all(kind).contains(&value);
         let rows: Vec<Value> = if given.has("definitions") {
             if given.has("owner") {
-                return Err(Error::new("Definitions have no owner"));
+                return Err(Error::usage("Definitions have no owner"));
+            }
+            if let Some(warning) = definitions.warning() {
+                eprintln!("WARNING: {warning}");
             }
             let chosen = definitions.ids().into_iter().filter(|id| fits("definition", id));
             chosen.filter_map(|id| Some(described(definitions.get(id)?))).collect()

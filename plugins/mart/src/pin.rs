@@ -1,31 +1,25 @@
 //! `mart-pin`: marts that no quota purges.
 
 use rex_mart::{Inventory, Mart};
-use rex_plugin_api::{Application, Command, Result};
+use rex_plugin_api::{Application, Command, CommandOption, Result};
 
 use crate::application::{marts, rex};
-use crate::arguments::{Given, Opt};
+use crate::arguments::{Given, toggle};
 
 #[derive(Default)]
 pub(crate) struct Pin;
 
-const OPTIONS: [Opt; 1] = [Opt { name: "undo", letter: Some('u'), takes_value: false }];
-
 impl Command for Pin {
     const ABOUT: &'static str = "keep a Mart database whatever the quota";
-    const ARGUMENTS: &'static str = "CODE | NAME [--undo]";
+    const ARGUMENTS: &'static str = "<code-name>";
     const HELP: &'static str = "\
 Pins the mart with this code, or whose database has this name: it is not purged when its owner has more
-marts than the quota allows. Once all of them are pinned no other is made.
-
-Options:
-  -u, --undo  pinned no more
-
-The application is named as for other commands: --project, --require, --set, --config, --settings.";
+marts than the quota allows. Once all of them are pinned no other is made.";
+    const OPTIONS: &'static [CommandOption] = &[toggle("undo", Some('u'), "pinned no more")];
     const APPLICATION: bool = true;
 
     fn run_in(&mut self, application: &Application, arguments: &[String]) -> Result<()> {
-        let given = Given::read("mart-pin", &OPTIONS, &["code-name"], arguments)?;
+        let given = Given::read("mart-pin", Self::OPTIONS, &["code-name"], arguments)?;
         let (settings, _) = marts(application)?;
         let mut inventory = Inventory::open(&settings.database).map_err(rex)?;
         let word = given.words.first().map_or("", String::as_str);

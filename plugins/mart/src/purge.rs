@@ -3,46 +3,68 @@
 use std::io::{BufRead, Write};
 
 use rex_mart::{Inventory, Mart, purge};
-use rex_plugin_api::{Application, Command, Error, Result, say};
+use rex_plugin_api::{Application, Command, CommandOption, Error, Result, say};
 
 use crate::application::{marts, rex};
-use crate::arguments::{Given, Opt};
+use crate::arguments::{Given, toggle, valued};
 
 #[derive(Default)]
 pub(crate) struct Purge;
 
-const OPTIONS: [Opt; 6] = [
-    Opt { name: "owner", letter: Some('o'), takes_value: true },
-    Opt { name: "definition", letter: Some('d'), takes_value: true },
-    Opt { name: "name", letter: Some('n'), takes_value: true },
-    Opt { name: "code", letter: Some('c'), takes_value: true },
-    Opt { name: "all", letter: Some('a'), takes_value: false },
-    Opt { name: "force-accept", letter: Some('f'), takes_value: false },
-];
-
 impl Command for Purge {
     const ABOUT: &'static str = "purge Mart database(s)";
-    const ARGUMENTS: &'static str = "--all | --owner=OWNER… --definition=DEFINITION… --name=NAME… --code=CODE… [--force-accept]";
     const HELP: &'static str = "\
 Purges marts: their databases, unless they were there before, and their records. Of one option any
-value will do; several kinds of options must all fit.
-
-Options:
-  -o, --owner=OWNER            of this owner; may be repeated
-  -d, --definition=DEFINITION  of this definition; may be repeated
-  -n, --name=NAME              whose database has this name; may be repeated
-  -c, --code=CODE              with this code; may be repeated
-  -a, --all                    all
-  -f, --force-accept           do not ask
-
-The application is named as for other commands: --project, --require, --set, --config, --settings.";
+value will do; several kinds of options must all fit.";
+    const OPTIONS: &'static [CommandOption] = &[
+        valued(
+            "owner",
+            Some('o'),
+            "OWNER",
+            "The owner of the Mart(s) to purge. This option may be repeated to specify multiple \
+             owners.",
+        ),
+        valued(
+            "definition",
+            Some('d'),
+            "DEFINITION",
+            "The Definition ID of the Mart(s) to purge. This option may be repeated to specify \
+             multiple Definitions.",
+        ),
+        valued(
+            "name",
+            Some('n'),
+            "NAME",
+            "The name of the Mart database(s) to purge. This option may be repeated to specify \
+             multiple databases.",
+        ),
+        valued(
+            "code",
+            Some('c'),
+            "CODE",
+            "The unique Code/ID of the Mart(s) to purge. This option may be repeated to specify \
+             multiple Marts.",
+        ),
+        toggle(
+            "all",
+            Some('a'),
+            "Indicates that ALL Marts in the system should be purged (regardless of any other \
+             criteria specified).",
+        ),
+        toggle(
+            "force-accept",
+            Some('f'),
+            "Indicates that the Marts should be purged immediately without prompting the user for \
+             confirmation.",
+        ),
+    ];
     const APPLICATION: bool = true;
 
     fn run_in(&mut self, application: &Application, arguments: &[String]) -> Result<()> {
-        let given = Given::read("mart-purge", &OPTIONS, &[], arguments)?;
+        let given = Given::read("mart-purge", Self::OPTIONS, &[], arguments)?;
         let kinds = ["owner", "definition", "name", "code", "all"];
         if !kinds.iter().any(|kind| given.has(kind)) {
-            return Err(Error::new("You must specify some selection criteria"));
+            return Err(Error::usage("You must specify some selection criteria"));
         }
         let codes: Vec<i64> = given
             .all("code")
@@ -50,7 +72,7 @@ The application is named as for other commands: --project, --require, --set, --c
             .map(|code| {
                 let bad = || {
                     let text = "Expected an integer\nGot:\n    ";
-                    Error::new(format!("invalid value for option --code: \n{text}'{code}'"))
+                    Error::usage(format!("invalid value for option --code: \n{text}'{code}'"))
                 };
                 code.parse().map_err(|_| bad())
             })
@@ -60,10 +82,11 @@ The application is named as for other commands: --project, --require, --set, --c
         let mut marts = all.map_err(rex)?;
         let fits = |kind: &str, value: &str| !given.has(kind) || given.all(kind).contains(&value);
         marts.retain(|mart| {
-            fits("owner", &mart.owner)
-                && fits("definition", &mart.definition)
-                && fits("name", &mart.name)
-                && (codes.is_empty() || codes.contains(&mart.code))
+            given.has("all")
+                || fits("owner", &mart.owner)
+                    && fits("definition", &mart.definition)
+                    && fits("name", &mart.name)
+                    && (codes.is_empty() || codes.contains(&mart.code))
         });
         if marts.is_empty() {
             say!("No Marts found matching the specified criteria.");

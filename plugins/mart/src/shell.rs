@@ -3,32 +3,33 @@
 use std::io::{BufRead, IsTerminal, Write};
 
 use rex_mart::{Inventory, Mart, Shell};
-use rex_plugin_api::{Application, Command, Error, Result};
+use rex_plugin_api::{Application, Command, CommandOption, Error, Result};
 
 use crate::application::{marts, rex};
-use crate::arguments::{Given, Opt};
+use crate::arguments::{Given, valued};
 
 #[derive(Default)]
 pub(crate) struct AskMart;
 
-const OPTIONS: [Opt; 1] = [Opt { name: "reference", letter: Some('r'), takes_value: true }];
-
 impl Command for AskMart {
     const ABOUT: &'static str = "open HTSQL shell to Mart database";
-    const ARGUMENTS: &'static str = "CODE | NAME | OWNER --reference=DEFINITION@NUMBER";
+    const ARGUMENTS: &'static str = "<code-name-owner>";
     const HELP: &'static str = "\
 Answers queries from standard input, one a line, about the mart with this code, whose database has this
-name, or, with --reference, that belongs to this owner.
-
-Options:
-  -r, --reference=DEFINITION@NUMBER  the owner's mart of this definition: `latest` or 1 is the newest,
-                                     2 the one before it
-
-The application is named as for other commands: --project, --require, --set, --config, --settings.";
+name, or, with --reference, that belongs to this owner.";
+    const OPTIONS: &'static [CommandOption] = &[valued(
+        "reference",
+        Some('r'),
+        "REFERENCE",
+        "Specifies which of the owner's Mart databases to connect to. It must be in the form \
+         <DEFINITION_ID>@latest or <DEFINITION_ID>@<NUMBER>, where <NUMBER> is the index of the \
+         Marts of that Definition for the user (foo@1 would be the most recent foo Mart created, \
+         etc).",
+    )];
     const APPLICATION: bool = true;
 
     fn run_in(&mut self, application: &Application, arguments: &[String]) -> Result<()> {
-        let given = Given::read("mart-shell", &OPTIONS, &["code-name-owner"], arguments)?;
+        let given = Given::read("mart-shell", Self::OPTIONS, &["code-name-owner"], arguments)?;
         let (settings, _) = marts(application)?;
         let mut inventory = Inventory::open(&settings.database).map_err(rex)?;
         let word = given.words.first().map_or("", String::as_str);

@@ -5,6 +5,7 @@ use rex_plugin_api::{Context, Payload, Result, Worker};
 use rex_yaml::validate::Input;
 
 use crate::application::{marts, rex};
+use crate::tidy;
 
 #[derive(Default)]
 pub(crate) struct MartCreateWorker;
@@ -17,18 +18,15 @@ impl Worker for MartCreateWorker {
         let entry = Entry::read(Input::Value(&payload)).map_err(rex)?;
         let (settings, definitions) = marts(ctx.application())?;
         let creation = Creation::new(&settings, &definitions, &entry).map_err(rex)?;
-        creation.run(&mut |line, fraction| tell(ctx, line, fraction), &|| false).map_err(rex)?;
-        Ok(())
+        let made = creation.run(&mut |line, fraction| tell(ctx, line, fraction), &|| false);
+        tidy::settled(settings.clone(), made)
     }
 
     /// A file of definitions that is wrong costs no task, and what the process before this one has
     /// left does not wait for one.
     fn start(&mut self, ctx: &Context) -> Result<()> {
-        let (settings, _) = marts(ctx.application())?;
-        // To drop a database may take longer than a start may. Whoever makes the next mart looks
-        // again, and tells what is in the way.
-        std::thread::spawn(move || rex_mart::tidy(&settings));
-        Ok(())
+        marts(ctx.application())?;
+        tidy::begin(ctx.application())
     }
 }
 

@@ -81,6 +81,18 @@ impl Definitions {
     pub fn ids(&self) -> Vec<&str> {
         self.0.iter().map(|definition| definition.id.as_str()).collect()
     }
+
+    /// What whoever wrote them ought to know, in the original's words: it keeps no mart from being made.
+    pub fn warning(&self) -> Option<String> {
+        let bases = self.0.iter().map(|definition| &definition.base);
+        let existing = bases.filter(|base| base.kind == BaseKind::Existing);
+        match duplicates(existing.filter_map(|base| base.target.as_deref())).as_str() {
+            "" => None,
+            names => Some(format!(
+                "Multiple definitions attempt to write to the same existing database(s): {names}"
+            )),
+        }
+    }
 }
 
 fn refuse_duplicates<'a>(all: impl Iterator<Item = &'a Definition>) -> Result<(), Error> {
@@ -110,13 +122,7 @@ fn file_definitions(file: &Path, settings: &Settings) -> Result<Vec<Definition>,
     };
     let read: Vec<Definition> = items.iter().enumerate().map(nth).collect::<Result<_, _>>()?;
     refuse_duplicates(read.iter())?;
-    let existing = read.iter().filter(|definition| definition.base.kind == BaseKind::Existing);
-    match duplicates(existing.filter_map(|definition| definition.base.target.as_deref())).as_str() {
-        "" => Ok(read),
-        names => Err(Error::new(format!(
-            "Multiple definitions attempt to write to the same existing database(s): {names}"
-        ))),
-    }
+    Ok(read)
 }
 
 fn child<'a>(node: &'a Node, name: &str) -> Option<&'a Node> {

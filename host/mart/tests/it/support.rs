@@ -88,7 +88,8 @@ impl App {
         let mut log = Vec::new();
         let made = Entry::read(Input::Value(&entry)).and_then(|entry| {
             let creation = Creation::new(&self.settings, &self.definitions, &entry)?;
-            creation.run(&mut |line, _| log.push(line.to_owned()), &|| false)
+            let made = creation.run(&mut |line, _| log.push(line.to_owned()), &|| false);
+            made.map_err(|failure| failure.error)
         });
         (log, made.map_err(|error| error.to_string()))
     }

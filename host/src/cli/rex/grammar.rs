@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::tasks::{Opt, Task, task};
+use super::tasks::{OF_APPLICATIONS, Opt, Task, task};
 use crate::settings::{Error, GLOBALS, Global, Takes};
 
 /// What the words mean, before anything else is read.
@@ -167,17 +167,12 @@ impl Line {
                 return Err(error(format!("unexpected value for a toggle option {typed}")));
             }
             (None, None) => None,
-            (Some(_), inline) => match inline.or_else(|| words.next().cloned()) {
-                Some(text) => Some(text),
-                None => return Err(error(format!("missing value for option {typed}"))),
-            },
+            (Some(_), inline) => {
+                Some(checked(option, typed, inline.or_else(|| words.next().cloned()))?)
+            }
         };
         if !option.plural && self.has(option.name) {
             return Err(error(format!("duplicate option {typed}")));
-        }
-        if let Some(text) = &value {
-            (option.check)(text)
-                .map_err(|why| error(format!("invalid value for option {typed}: \n{why}")))?;
         }
         self.options.push((option.name, value));
         Ok(())
@@ -201,6 +196,26 @@ impl Line {
         }
         Ok(())
     }
+}
+
+/// The value of an option that must have one.
+pub(super) fn checked(option: &Opt, typed: &str, value: Option<String>) -> Result<String, Error> {
+    let text = value.ok_or_else(|| error(format!("missing value for option {typed}")))?;
+    (option.check)(&text)
+        .map_err(|why| error(format!("invalid value for option {typed}: \n{why}")))?;
+    Ok(text)
+}
+
+/// The option that each task of an application has, as it was typed, and its value if that is in the
+/// same word.
+pub(super) fn of_application(word: &str) -> Option<(&'static Opt, String, Option<String>)> {
+    let (typed, inline) = match word.split_once('=') {
+        Some((typed, value)) => (typed, Some(value.to_owned())),
+        None => (word, None),
+    };
+    let name = normal(typed.strip_prefix("--")?);
+    let option = OF_APPLICATIONS.iter().find(|option| option.name == name)?;
+    Some((option, typed.to_owned(), inline))
 }
 
 /// An instance names a file and variables.

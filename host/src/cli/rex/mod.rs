@@ -3,9 +3,10 @@
 //! runs workers; it starts nothing itself.
 
 mod grammar;
-mod help;
+pub(super) mod help;
 mod tasks;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
 
@@ -32,6 +33,8 @@ pub struct Call {
 /// Runs one command line and returns the exit code. `words` starts with the program's name;
 /// `surroundings` brings the environment, the directories, and nothing of the command line.
 ///
+/// `of_plugin` runs a command that a plugin has, if any does; `listed` names all of those, with hints.
+///
 /// A failure is printed to `err` as `FATAL ERROR: …` and an empty line, code 1; what `run` returns
 /// is the code otherwise.
 pub fn main(
@@ -41,8 +44,9 @@ pub fn main(
     err: &mut dyn Write,
     run: impl FnOnce(Call) -> Result<u8, Box<dyn std::error::Error>>,
     of_plugin: impl FnOnce(Sources, &str, &[String]) -> Result<Option<u8>, Box<dyn std::error::Error>>,
+    listed: impl FnOnce(Sources) -> Vec<(String, String)>,
 ) -> u8 {
-    match command(words, surroundings, out, err, run, of_plugin) {
+    match command(words, surroundings, out, err, run, of_plugin, listed) {
         Ok(code) => code,
         Err(error) => {
             // A standard error that is gone leaves the exit code to tell.
@@ -59,6 +63,7 @@ fn command(
     err: &mut dyn Write,
     run: impl FnOnce(Call) -> Result<u8, Box<dyn std::error::Error>>,
     of_plugin: impl FnOnce(Sources, &str, &[String]) -> Result<Option<u8>, Box<dyn std::error::Error>>,
+    listed: impl FnOnce(Sources) -> Vec<(String, String)>,
 ) -> Result<u8, Box<dyn std::error::Error>> {
     let (program, words) = match words.split_first() {
         Some((program, words)) => (program.as_str(), words),
@@ -85,7 +90,7 @@ fn command(
                 return Ok(told.ok_or_else(unknown)?);
             }
         },
-        (Some("help"), _) => help::overview(),
+        (Some("help"), _) => help::overview(&listed(sources)),
         (Some(_), _) => return run(call(&line, sources, globals)?),
     };
     out.write_all(text.as_bytes())?;
@@ -93,18 +98,48 @@ fn command(
     Ok(0)
 }
 
-fn sources(line: &Line, program: &str, surroundings: Sources) -> Sources {
-    let set = |text: &str| match text.split_once('=') {
+/// Takes the options that each task of an application has out of the arguments of a plugin's command.
+///
+/// # Errors
+/// One has no value, or one that it cannot have.
+pub(super) fn take(arguments: &mut Vec<OsString>, sources: &mut Sources) -> Result<(), Error> {
+    let mut words = std::mem::take(arguments).into_iter();
+    while let Some(word) = words.next() {
+        let Some((option, typed, inline)) = word.to_str().and_then(grammar::of_application) else {
+            let is_end = word == "--";
+            arguments.push(word);
+            if is_end {
+                break;
+            }
+            continue;
+        };
+        let value = inline.or_else(|| words.next()?.into_string().ok());
+        let text = grammar::checked(option, &typed, value)?;
+        match option.name {
+            "require" => sources.requires.push(text),
+            _ => sources.sets.push(assignment(&text)),
+        }
+    }
+    arguments.extend(words);
+    Ok(())
+}
+
+/// `NAME=VALUE`, or a name that is set to true.
+fn assignment(text: &str) -> (String, Option<String>) {
+    match text.split_once('=') {
         Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
         None => (text.to_owned(), None),
-    };
+    }
+}
+
+fn sources(line: &Line, program: &str, surroundings: Sources) -> Sources {
     let program = Path::new(program).file_name().map(|name| name.to_string_lossy().into_owned());
     Sources {
         instance: line.instance.clone().or(program).unwrap_or_else(|| "rex".into()),
         globals: line.globals.clone(),
         project: line.arguments.first().cloned().flatten(),
         requires: line.values("require").map(str::to_owned).collect(),
-        sets: line.values("set").map(set).collect(),
+        sets: line.values("set").map(assignment).collect(),
         ..surroundings
     }
 }

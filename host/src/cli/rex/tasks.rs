@@ -59,6 +59,9 @@ const SET: Opt = Opt {
     check: check_set,
 };
 
+/// What each task takes that works for an application.
+pub(super) static OF_APPLICATIONS: [Opt; 2] = [REQUIRE, SET];
+
 /// A name, and if there is more an `=` and any text.
 fn check_set(text: &str) -> Result<(), Error> {
     let matches = |text: &str| {

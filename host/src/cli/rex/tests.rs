@@ -41,6 +41,7 @@ fn rex(line: &[&str], environment: &[(&str, &str)]) -> Ran {
             Ok(7)
         },
         |_, name, arguments| Ok((name == "of-plugin").then_some(arguments.len() as u8)),
+        |_| vec![("of-plugin".to_owned(), "does something".to_owned())],
     );
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ran { code, out: text(out), err: text(err), call }

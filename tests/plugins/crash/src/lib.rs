@@ -244,11 +244,21 @@ impl Command for CrashNow {
     }
 }
 
-/// Does as a job what [`CrashWorker`] does as a task; `then` is not for jobs. It prints a line first.
+/// Does as a job what [`CrashWorker`] does as a task; `then` is not for jobs. It prints a line first. It
+/// fails to start where the queue's settings say so.
 #[derive(Default)]
 struct CrashExecutor;
 
 impl JobExecutor for CrashExecutor {
+    const STARTS: bool = true;
+
+    fn start(ctx: &Context) -> Result<()> {
+        match ctx.settings().get("fails") {
+            Some(_) => Err(Error::new("fails on purpose")),
+            None => Ok(()),
+        }
+    }
+
     fn run(&mut self, job: &Job, ctx: &JobContext) -> Result<()> {
         println!("job {} begins", job.code);
         record(&job.payload, "start")?;
