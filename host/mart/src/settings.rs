@@ -35,9 +35,7 @@ impl Settings {
     /// There is no database, or its server is none that can have marts.
     pub fn of(values: &Map<String, Value>, database: Option<&str>) -> Result<Settings, Error> {
         let database = database.ok_or_else(|| Error::with("Missing mandatory setting:", "db"))?;
-        // What the command line sets is text: `--set mart_hosting_cluster=null` takes the setting back.
-        let is_set = |uri: &&str| !["", "null"].contains(uri);
-        let hosting = values.get("mart_hosting_cluster").and_then(Value::as_str).filter(is_set);
+        let hosting = values.get("mart_hosting_cluster").and_then(Value::as_str);
         let count =
             |name: &str, default: i64| values.get(name).and_then(Value::as_i64).unwrap_or(default);
         let size = |name: &str, default: i64| usize::try_from(count(name, default)).unwrap_or(1);
@@ -110,10 +108,6 @@ mod tests {
     fn where_marts_are_made() {
         let same = of(None, Some("pgsql://me@there/app")).unwrap();
         assert_eq!(same.hosting, same.database);
-        for none in ["", "null"] {
-            let same = of(Some(none), Some("pgsql://me@there/app")).unwrap();
-            assert_eq!(same.hosting, same.database);
-        }
         let other = of(Some("pgsql://me@marts:5433/any"), Some("pgsql://me@there/app")).unwrap();
         assert_eq!(other.hosting.with_database("x").to_string(), "postgresql://me@marts:5433/x");
         assert_eq!(other.database.database(), "app");

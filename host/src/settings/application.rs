@@ -243,9 +243,17 @@ fn parameters(sources: &Sources, globals: &Globals) -> Map<String, Value> {
     for (name, value) in &globals.parameters {
         found.insert(name.clone(), value.clone());
     }
+    let known = settings();
     for (name, value) in &sources.sets {
-        let value = value.as_ref().map_or(Value::Bool(true), |text| Value::String(text.clone()));
-        found.insert(parameter(name), value);
+        let name = parameter(name);
+        let may_be_null = |setting: &Setting| setting.name == name && setting.default.is_null();
+        let value = match value {
+            None => Value::Bool(true),
+            // Else there would be no way to take such a setting back.
+            Some(text) if text == "null" && known.iter().any(may_be_null) => Value::Null,
+            Some(text) => Value::String(text.clone()),
+        };
+        found.insert(name, value);
     }
     found.into_iter().collect()
 }

@@ -325,6 +325,17 @@ fn schedules_are_validated_as_the_original_does() {
 }
 
 #[test]
+fn the_command_line_takes_settings_back() {
+    let files = [("p.yaml", "mart_hosting_cluster: pgsql://marts/x\nmart_name_prefix: p_")];
+    let place = Place::new(&files).project("p");
+    let place = place.set("mart-hosting-cluster", "null").set("mart_name_prefix", "null");
+    let told = place.load().unwrap().told().unwrap();
+    assert_eq!(told.settings["mart_hosting_cluster"], json!(null));
+    // Which may be any text.
+    assert_eq!(told.settings["mart_name_prefix"], "null");
+}
+
+#[test]
 fn errors_of_settings_carry_the_application() {
     Place::new(&[]).project("rex.asynctask").set("asynctask_workers_poll_interval", "0").fails(
         "Expected an integer in range:\n    [1..]\nGot:\n    '0'\nWhile validating \

@@ -89,9 +89,11 @@ YAML list of {owner, definition, parameters, halt_on_failure, purge_on_failure, 
                 break;
             }
         }
-        if is_left && !tidy::within(PATIENCE, &settings, || is_ended(&ended)) {
-            let text = "What is left of a Mart is removed when the next one is made";
-            let _ = writeln!(std::io::stderr(), "{}", stamped(text));
+        if is_left {
+            warn("Removing what is left of the Mart, once its server answers");
+            if !tidy::within(PATIENCE, &settings, || is_ended(&ended)) {
+                warn("What is left is removed when the next Mart is made");
+            }
         }
         let signal = ended.load(Ordering::Relaxed);
         if signal != 0 {
@@ -211,7 +213,7 @@ fn make(
             file!(),
             line!()
         );
-        let _ = writeln!(std::io::stderr(), "{}", stamped(&text));
+        warn(&text);
     })
 }
 
@@ -221,6 +223,10 @@ fn say(text: &str) {
         return;
     }
     let _ = writeln!(std::io::stdout(), "{}", stamped(text));
+}
+
+fn warn(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{}", stamped(text));
 }
 
 /// A text with the time before its first line, and as much room before the others.
