@@ -203,10 +203,10 @@ WARNING:JobExecutorWorker:Job #6 not found; bailing
     shop.work("scheduled_0_job_cleanup", Some("{}"));
     assert_eq!(shop.statuses(), expected);
     assert_eq!(shop.insert("demo_fast", &json!({})), 6);
-    shop.configure(&format!("job_max_age: 5\n{limits}"));
+    shop.configure(&format!("job_max_age: 3600\n{limits}"));
     shop.work("scheduled_0_job_cleanup", Some("{}"));
     assert_eq!(shop.statuses().len(), 6, "none is old enough");
-    let older = "UPDATE job SET date_completed = date_completed - interval '6 seconds'";
+    let older = "UPDATE job SET date_completed = date_completed - interval '2 hours'";
     shop.client().batch_execute(older).expect("it can be changed");
     shop.work("scheduled_0_job_cleanup", Some("{}"));
     assert_eq!(shop.statuses(), ["5 queued Submitted", "6 new Submitted"]);
