@@ -354,3 +354,85 @@ fn a_limit_over_all_hosts_is_refused_where_nobody_counts_them() {
     let refused = env.rex_host(&[&run[..], &[&store[0], &store[1]]].concat()).fails(78);
     assert!(refused.contains("queue crash asks for max_in_flight, which Amqp"), "{refused}");
 }
+
+/// Queues that a policy of the broker's limits refuse what comes while they are full.
+#[test]
+fn full_queues_on_amqp_cost_no_task() {
+    let Some(mut broker) = RabbitMq::with_hosts(1) else { return };
+    let (env, uri) = (crashing::env(), format!("{}/t0", broker.uri));
+    let record = env.path("record");
+    let limit = |broker: &mut RabbitMq, pattern: &str, most: u32| {
+        let rule = format!("{{\"max-length\":{most},\"overflow\":\"reject-publish\"}}");
+        broker.ctl(&format!("set_policy -p t0 --apply-to queues lim {pattern} {rule}"));
+    };
+    let store = on(&uri);
+    let host = |command: &[&str]| {
+        let all: Vec<&str> =
+            command.iter().copied().chain(store.iter().map(String::as_str)).collect();
+        env.rex_host(&all)
+    };
+    let task = |how: &str, n| json!({"how": how, "n": n, "record": record});
+
+    // A task whose submit is refused; its neighbours are done once.
+    host(&["submit", "foo", "{}"]).ok();
+    limit(&mut broker, "^foo$", 1);
+    let asks = json!({"how": "submit", "queue": "foo", "payload": {}, "n": 0, "record": record});
+    submit(&env, &uri, [asks, task("ok", 1), task("ok", 2)].into_iter());
+    let output = start(&env, &uri, &["--halt-when-empty"]).wait_ok();
+    assert!(output.contains("what task"), "{output}");
+    let counts = recorded(&record);
+    assert_eq!([0, 1, 2].map(|n| counts[&n]), [(1, 1); 3], "{output}");
+    let letters = list(&env, &uri, &["dlq", "list"]);
+    let reason = letters[0]["reason"].as_str().expect("a text");
+    assert!(letters.len() == 1 && reason.contains("basic.nack"), "{letters:?}");
+
+    // Dead letters: a task without one waits again when its host ends.
+    limit(&mut broker, "^rex[.]dead", 2);
+    submit(&env, &uri, (3..6).map(|n| task("error", n)));
+    let running = start(&env, &uri, &[]);
+    wait_for("a word", || running.output().contains("stays in flight until"));
+    wait_for("all three", || recorded(&record).len() == 6);
+    running.signal(libc::SIGTERM);
+    let output = running.wait_ok();
+    assert_eq!(output.matches("stays in flight until").count(), 1, "{output}");
+    let letters = list(&env, &uri, &["dlq", "list"]);
+    assert_eq!((letters.len(), waiting(&env, &uri).len()), (2, 2), "{output}");
+
+    // Dead letters that are retried.
+    limit(&mut broker, "^rex[.]due", 1);
+    let said = host(&["dlq", "retry", "--queue", "crash"]).fails(1);
+    assert!(said.contains("1 of 2 tasks wait again"), "{said}");
+    let letters = list(&env, &uri, &["dlq", "list"]);
+    assert_eq!((letters.len(), waiting(&env, &uri).len()), (1, 3), "{said}");
+
+    // What is submitted.
+    limit(&mut broker, "^foo$", 3);
+    let said =
+        env.rex_host_with(&["submit", "foo", "-", &store[0], &store[1]], "{}\n{}\n\n{}\n{}\n");
+    let said = said.fails(1);
+    let hint =
+        "2 tasks, those of the first 2 lines, were submitted before; begin again with line 3";
+    assert!(said.contains(hint) && said.contains("basic.nack"), "{said}");
+    assert!(!said.contains("other properties"), "{said}");
+
+    // What is moved.
+    let old = format!("sqlite:{}", env.path("old.db").display());
+    submit(&env, &old, (10..14).map(|n| task("ok", n)));
+    limit(&mut broker, "^crash$", 4);
+    let args = moving(&old, &uri);
+    let said = env.rex_host(&args.iter().map(String::as_str).collect::<Vec<_>>()).fails(1);
+    assert!(said.contains("2 tasks were moved; the rest waits at sqlite:"), "{said}");
+    assert_eq!((waiting(&env, &old).len(), waiting(&env, &uri).len()), (2, 5), "{said}");
+
+    // A broker that takes nothing, for want of disk: the dead letters of two that wait are late.
+    limit(&mut broker, "^none$", 1);
+    broker.ctl("set_disk_free_limit 900000GB");
+    let running = start(&env, &uri, &[]);
+    running.wait_output("The AMQP server has confirmed nothing for 5 s");
+    broker.ctl("set_disk_free_limit 1MB");
+    running.wait_output("The AMQP server confirms again");
+    wait_for("the dead letters", || list(&env, &uri, &["dlq", "list"]).len() == 3);
+    running.signal(libc::SIGTERM);
+    let output = running.wait_ok();
+    assert_eq!(output.matches("has confirmed nothing").count(), 1, "{output}");
+}

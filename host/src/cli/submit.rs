@@ -128,38 +128,40 @@ fn bulk(
     show: bool,
     output: &mut Output,
 ) -> Result<u64, Failure> {
-    let mut batch = Vec::with_capacity(BATCH);
+    let mut batch = Batch::default();
     let mut count = 0;
     let mut show = show;
     // Lines whose tasks are in the store.
     let mut in_store = 0;
-    let mut flush = |batch: &mut Vec<NewTask>, lines: usize, output: &mut Output| {
-        let done = transport.submit(batch).map_err(|error| {
-            let failure = Failure::from(error);
-            let so_far = format!(
-                "{count} tasks, those of the first {in_store} lines, were submitted before; begin \
-                 again with line {}",
-                in_store + 1
-            );
-            let hint = match &failure.hint {
-                Some(hint) => format!("{hint}; {so_far}"),
-                None => so_far,
-            };
-            failure.hint(hint)
-        })?;
-        count += done.iter().filter(|done| !done.existed).count() as u64;
-        in_store = lines;
-        for (done, task) in done.iter().zip(batch.iter()) {
+    let mut flush = |batch: &mut Batch, lines: usize, output: &mut Output| {
+        let (done, failed) = match transport.submit(&batch.tasks) {
+            Ok(done) => (done.into_iter().enumerate().collect(), None),
+            Err(mut error) => (std::mem::take(&mut error.taken), Some(error)),
+        };
+        count += done.iter().filter(|(_, done)| !done.existed).count() as u64;
+        for (at, done) in &done {
             if !show {
                 break;
             }
-            match output.json(&answer(*done, &task.queue)) {
+            match output.json(&answer(*done, &batch.tasks[*at].queue)) {
                 // That nobody reads the answers is no reason to leave the rest out.
                 Err(failure) if is_gone(&failure) => show = false,
                 written => written?,
             }
         }
-        batch.clear();
+        if let Some(error) = failed {
+            let taken: Vec<usize> = done.iter().map(|(at, _)| *at).collect();
+            let so_far = format!("{count} tasks{}", batch.so_far(in_store, &taken));
+            let failure = Failure::from(error);
+            let hint = match &failure.hint {
+                Some(hint) => format!("{hint}; {so_far}"),
+                None => so_far,
+            };
+            return Err(failure.hint(hint));
+        }
+        in_store = lines;
+        batch.tasks.clear();
+        batch.lines.clear();
         Ok::<(), Failure>(())
     };
     for (n, line) in io::stdin().lock().lines().enumerate() {
@@ -171,7 +173,10 @@ fn bulk(
             });
         match task {
             Ok(None) => {}
-            Ok(Some(task)) => batch.push(task),
+            Ok(Some(task)) => {
+                batch.tasks.push(task);
+                batch.lines.push(n + 1);
+            }
             Err(failure) => {
                 // What was read before the bad line is whole: it is submitted, and said to be.
                 flush(&mut batch, n, output)?;
@@ -180,14 +185,41 @@ fn bulk(
                 return Err(Failure::new(text).hint(hint));
             }
         }
-        if batch.len() == BATCH {
+        if batch.tasks.len() == BATCH {
             flush(&mut batch, n + 1, output)?;
         }
     }
-    if !batch.is_empty() {
+    if !batch.tasks.is_empty() {
         flush(&mut batch, usize::MAX, output)?;
     }
     Ok(count)
+}
+
+/// Tasks, each with the number of its line.
+#[derive(Default)]
+struct Batch {
+    tasks: Vec<NewTask>,
+    lines: Vec<usize>,
+}
+
+impl Batch {
+    /// How to go on when only those `taken` were, by their place, and all of the first `in_store` lines.
+    fn so_far(&self, in_store: usize, taken: &[usize]) -> String {
+        let last = taken.last().map_or(in_store, |at| self.lines[*at]);
+        let before = self.lines.iter().take_while(|line| **line < last).enumerate();
+        let left: Vec<String> = before
+            .filter(|(at, _)| !taken.contains(at))
+            .map(|(_, line)| line.to_string())
+            .collect();
+        let (but, these) = match left.is_empty() {
+            true => (String::new(), ""),
+            false => (format!(" but {}", left.join(", ")), "submit these, and "),
+        };
+        format!(
+            ", those of the first {last} lines{but}, were submitted before; {these}begin again with line {}",
+            last + 1
+        )
+    }
 }
 
 impl Lines {
@@ -240,4 +272,24 @@ fn parse_payload(text: &str, limit: usize) -> Result<Payload, Failure> {
     serde_json::from_str::<Value>(text)
         .map_err(|error| Failure::new("the payload cannot be read").because(&error))?;
     Ok(payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Batch;
+
+    #[test]
+    fn who_begins_again_doubles_none() {
+        // Line 12 was empty.
+        let batch = Batch { tasks: Vec::new(), lines: vec![11, 13, 14, 15] };
+        let so_far = |taken: &[usize]| batch.so_far(10, taken);
+        let begin = |line| format!("were submitted before; begin again with line {line}");
+        assert_eq!(so_far(&[]), format!(", those of the first 10 lines, {}", begin(11)));
+        assert_eq!(so_far(&[0, 1]), format!(", those of the first 13 lines, {}", begin(14)));
+        assert_eq!(
+            so_far(&[0, 3]),
+            ", those of the first 15 lines but 13, 14, were submitted before; submit these, and begin \
+             again with line 16"
+        );
+    }
 }

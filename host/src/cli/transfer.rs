@@ -4,7 +4,9 @@
 
 use std::time::{Duration, Instant};
 
-use rex_transport::{Finished, Kind, NewTask, Outcome, Owner, QueueName, Transport, Uri, Want};
+use rex_transport::{
+    Claim, Finished, Kind, NewTask, Outcome, Owner, QueueName, Transport, Uri, Want,
+};
 
 use super::failure::Failure;
 use super::place::{options, refuse_memory};
@@ -97,34 +99,47 @@ fn carry(
         let submitted = match target.submit(&tasks) {
             Ok(submitted) => submitted,
             Err(error) => {
-                // Whether the target has them is not known; the source still does.
+                // Whether the target has the others is not known; the source still does.
+                let taken = error.taken.iter().filter(|(_, done)| !done.existed);
+                let taken: Vec<Finished> =
+                    taken.map(|(at, _)| end(&claim, *at, Outcome::Done)).collect();
+                source.finish(&taken)?;
+                count += taken.len() as u64;
                 source.close()?;
-                let refused = error.kind == Kind::Invalid;
+                let refused = error.kind != Kind::Unreachable;
+                let unread = tasks.iter().any(|task| task.payload.check().is_err());
                 let failure = Failure::from(error);
-                return Err(match refused {
-                    true => failure.hint(format!(
-                        "{count} tasks were moved; the rest waits at {from} for a store that can"
-                    )),
-                    false => failure,
+                let mut hints = Vec::from_iter(failure.hint.clone());
+                if refused && unread {
+                    hints.push(format!(
+                        "a payload that is no JSON object may be the reason: a host at {from} makes its \
+                         task a dead letter, and the others can be moved"
+                    ));
+                }
+                if refused || count > 0 {
+                    hints.push(format!("{count} tasks were moved; the rest waits at {from}"));
+                }
+                return Err(match hints.is_empty() {
+                    true => failure,
+                    false => failure.hint(hints.join("; ")),
                 });
             }
         };
-        let end = |at: usize, outcome| Finished {
-            claim: claim.id,
-            task: claim.tasks[at].id,
-            outcome,
-            submits: Vec::new(),
-        };
         let (there, new): (Vec<usize>, Vec<usize>) =
             (0..claim.tasks.len()).partition(|at| submitted[*at].existed);
-        let done: Vec<Finished> = new.into_iter().map(|at| end(at, Outcome::Done)).collect();
+        let done: Vec<Finished> =
+            new.into_iter().map(|at| end(&claim, at, Outcome::Done)).collect();
         source.finish(&done)?;
-        kept.extend(there.into_iter().map(|at| end(at, Outcome::Released)));
+        kept.extend(there.into_iter().map(|at| end(&claim, at, Outcome::Released)));
         count += done.len() as u64;
         room = room.saturating_sub(claim.tasks.len() as u64);
     }
     source.finish(&kept)?;
     Ok((count, kept.len() as u64))
+}
+
+fn end(claim: &Claim, at: usize, outcome: Outcome) -> Finished {
+    Finished { claim: claim.id, task: claim.tasks[at].id, outcome, submits: Vec::new() }
 }
 
 fn both_are(from: &Uri) -> Failure {

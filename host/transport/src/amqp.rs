@@ -5,9 +5,14 @@
 //! body is the payload's text. A claimed task is a message that was got and not acknowledged: when
 //! its host dies or loses its connection, the broker itself puts it back into its old place, at
 //! once, which is why `rescue` has nothing to give back and why what was running then runs again.
-//! Outcomes and submits are one transaction of the protocol (`tx.commit`, answered when all is on
-//! disk): all or none as long as the broker lives, and at least once whatever happens. A task that is
-//! submitted alone needs none; the broker confirms it.
+//! What is published waits for the publisher's confirm, many messages at a time, and only when all that
+//! belongs to a task's outcome is confirmed is its message acknowledged: at least once whatever
+//! happens, all or none as long as broker, connection and host live and no queue refuses. A transaction
+//! of the protocol would promise less: where a queue refuses one of its messages (`overflow:
+//! reject-publish`, as a policy of the broker's can say), RabbitMQ carries out the rest, acknowledgements
+//! included. What is refused costs its own task only: it is told to who asked for it, or kept and tried
+//! again. A host that lost its connection between confirm and acknowledgement knows the task when it
+//! comes again.
 //!
 //! The protocol tells neither which queues there are nor what others hold, so there are queues of
 //! ours that old consumers do not know: `rex.queues` has the names, a host consumes from the always
@@ -16,8 +21,9 @@
 //! message's properties; a message without them gets an id when it is claimed.
 //!
 //! `link.rs`: the connection. `failure.rs`: what went wrong. `message.rs`: tasks and letters as
-//! messages. `claims.rs`: submit, take and finish. `delays.rs`: what waits for its time. `lists.rs`: looks.
-//! `alone.rs`: one at a time. `watch.rs`: word of new tasks.
+//! messages. `send.rs`: into queues. `claims.rs`: out of them. `outcomes.rs`: what became of tasks.
+//! `delays.rs`: what waits for its time. `lists.rs`: looks. `alone.rs`: one at a time. `watch.rs`: word of
+//! new tasks.
 
 mod alone;
 mod claims;
@@ -26,6 +32,8 @@ mod failure;
 mod link;
 mod lists;
 mod message;
+mod outcomes;
+mod send;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -45,6 +53,7 @@ use delays::Delays;
 use link::{Address, Link};
 use lists::Entries;
 use message::{Ids, Message};
+use outcomes::Ending;
 
 /// A store in an AMQP broker.
 pub struct Amqp {
@@ -55,6 +64,13 @@ pub struct Amqp {
     ids: Ids,
     /// What was got over this link and not acknowledged.
     held: BTreeMap<ClaimId, Held>,
+    /// Claims from here on were made over this link.
+    since: ClaimId,
+    /// Tasks whose outcome is known and refused for now; held like the others.
+    kept: Vec<Ending>,
+    /// Tasks, and their attempts, whose outcome is recorded but for the acknowledgement, of which nothing
+    /// is known.
+    settled: HashMap<TaskId, u32>,
     /// Queues in which this host holds tasks, with the consumer that says so.
     busy: HashMap<QueueName, String>,
     /// What is in `rex.queues`.
@@ -64,8 +80,12 @@ pub struct Amqp {
     delays: HashMap<QueueName, Delays>,
     /// Queues that were declared over this link and whose name is in `rex.queues`.
     declared: HashSet<QueueName>,
-    /// Whether the broker has just refused a queue, and nothing else came of the work.
-    refused: bool,
+    /// Queues that were refused over this link.
+    refusing: HashSet<QueueName>,
+    /// Something was just refused, of which the connection knows nothing: the error's kind.
+    refused: Option<Kind>,
+    /// What was just submitted although not all was.
+    taken: Vec<(usize, Submitted)>,
 }
 
 struct Held {
@@ -76,6 +96,8 @@ struct Held {
 struct HeldTask {
     tag: u64,
     message: Message,
+    /// Submits that were refused, and why: to ask for them again doubles none.
+    refused: Option<(Vec<NewTask>, String)>,
 }
 
 impl Amqp {
@@ -91,12 +113,17 @@ impl Amqp {
             may_own: options.owner.is_some(),
             ids: Ids::new(),
             held: BTreeMap::new(),
+            since: ClaimId(0),
+            kept: Vec::new(),
+            settled: HashMap::new(),
             busy: HashMap::new(),
             entries: Entries::new(),
             entries_count: None,
             delays: HashMap::new(),
             declared: HashSet::new(),
-            refused: false,
+            refusing: HashSet::new(),
+            refused: None,
+            taken: Vec::new(),
         };
         amqp.with_link(|_, _| Ok(()))?;
         Ok(amqp)
@@ -112,11 +139,14 @@ impl Amqp {
             Some(link) if link.is_open() => link,
             _ => {
                 self.held.clear();
+                self.since = ClaimId(self.ids.next().0);
+                self.kept.clear();
                 self.busy.clear();
                 self.entries.clear();
                 self.entries_count = None;
                 self.delays.clear();
                 self.declared.clear();
+                self.refusing.clear();
                 Link::connect(&self.address)?
             }
         };
@@ -125,15 +155,17 @@ impl Amqp {
                 self.link = Some(link);
                 Ok(value)
             }
-            // Unless it is a queue that is refused, nobody knows what the broker made of it: the link
+            // Unless it is a queue or a message that is refused, nobody knows what the broker made of it: the link
             // goes, and what it held goes back.
             Err(error) => {
                 let mut said = failure::say(&self.address, &error, link.reason());
-                if std::mem::take(&mut self.refused) {
-                    said.kind = Kind::Invalid;
-                    self.link = Some(link);
-                } else {
-                    link.close();
+                said.taken = std::mem::take(&mut self.taken);
+                match self.refused.take() {
+                    Some(kind) => {
+                        said.kind = kind;
+                        self.link = Some(link);
+                    }
+                    None => link.close(),
                 }
                 Err(said)
             }
@@ -217,9 +249,14 @@ impl Transport for Amqp {
         self.with_link(|amqp, link| amqp.record(link, finished))
     }
 
-    /// The broker gives back by itself; this finds out whether it still is there.
+    /// The broker gives back by itself; this finds out whether it still is there, and whether it takes
+    /// what it refused.
     fn rescue(&mut self) -> Result<u64, TransportError> {
-        self.with_link(|_, link| link.count(message::QUEUES).map(|_| 0))
+        self.with_link(|amqp, link| {
+            link.count(message::QUEUES)?;
+            amqp.settle_kept(link)?;
+            Ok(0)
+        })
     }
 
     fn is_idle(&mut self, queue: &QueueName) -> Result<bool, TransportError> {
@@ -240,7 +277,7 @@ impl Transport for Amqp {
     }
 
     fn close(&mut self) -> Result<(), TransportError> {
-        if self.held.values().any(|held| !held.tasks.is_empty()) {
+        if !self.held.is_empty() || !self.kept.is_empty() {
             self.with_link(|amqp, link| amqp.release_all(link))?;
         }
         self.may_own = false;

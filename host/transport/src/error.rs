@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use crate::Submitted;
+
 /// A failed operation. `Display` is the whole text for a person, in the original's layout where it
 /// has one (`Failed to connect to the Postgres server:` and the driver's text, indented); passwords
 /// never appear in it.
@@ -12,6 +14,9 @@ pub struct TransportError {
     pub text: String,
     /// What an operator can do about it.
     pub hint: Option<String>,
+    /// Of a submit that failed: the tasks that are in the store all the same, each with its place in
+    /// the call.
+    pub taken: Vec<(usize, Submitted)>,
     #[source]
     pub source: Option<Box<dyn Error + Send + Sync>>,
 }
@@ -31,7 +36,7 @@ pub enum Kind {
 
 impl TransportError {
     pub fn new(kind: Kind, text: impl Into<String>) -> TransportError {
-        TransportError { kind, text: text.into(), hint: None, source: None }
+        TransportError { kind, text: text.into(), hint: None, taken: Vec::new(), source: None }
     }
 
     pub fn with_hint(mut self, hint: impl Into<String>) -> TransportError {

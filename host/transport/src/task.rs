@@ -38,7 +38,7 @@ pub(crate) fn micros(span: Duration) -> i64 {
 pub struct LetterId(pub i64);
 
 /// A task to be submitted.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewTask {
     pub queue: QueueName,
     pub payload: Payload,

@@ -31,7 +31,8 @@ pub trait Transport: Send {
     }
 
     /// Puts tasks at the end of their queues, all or none, but for those whose unique key is there
-    /// already; what became of each, in the order given. The one call that is not safe to repeat:
+    /// already; what became of each, in the order given. Where a store can take a part of them, the
+    /// error tells which it took ([`TransportError::taken`]). The one call that is not safe to repeat:
     /// after a lost reply the tasks may be there already, and come twice.
     fn submit(&mut self, tasks: &[NewTask]) -> Result<Vec<Submitted>, TransportError>;
 
@@ -103,8 +104,9 @@ pub trait Transport: Send {
         Ok(None)
     }
 
-    /// Records outcomes and the submits that go with them in one transaction. The tasks of one
-    /// call may be of several claims, and of a claim any part.
+    /// Records outcomes and the submits that go with them in one transaction, or, where the store has
+    /// none that holds, the submits first. The tasks of one call may be of several claims, and of a claim
+    /// any part. After an error of [`Kind::Invalid`] some may be recorded; the others are still claimed.
     ///
     /// Returns the tasks that were no longer ours: taken over while this owner was thought dead, or
     /// finished by an earlier call that succeeded. For those nothing was written. A call that is

@@ -50,6 +50,14 @@ impl RabbitMq {
         RabbitMq::with(&["0"])
     }
 
+    /// As [`RabbitMq::start`], with so many empty virtual hosts `t0`, `t1`, …
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn with_hosts(count: u32) -> Option<RabbitMq> {
+        RabbitMq::with(&[&count.to_string()])
+    }
+
     fn with(arguments: &[&str]) -> Option<RabbitMq> {
         let installed =
             ["/usr/lib/rabbitmq/bin/rabbitmq-server", "/usr/local/sbin/rabbitmq-server"];
@@ -84,6 +92,14 @@ impl RabbitMq {
     /// When its script has ended.
     pub fn restart(&mut self) {
         self.order("start");
+    }
+
+    /// Has `rabbitmqctl` do something; none of its words may have a blank.
+    ///
+    /// # Panics
+    /// When it refuses.
+    pub fn ctl(&mut self, words: &str) {
+        self.order(&format!("ctl {words}"));
     }
 
     fn order(&mut self, order: &str) {

@@ -16,6 +16,8 @@ pub struct Proxy {
 struct Shared {
     cut: AtomicBool,
     streams: Mutex<Vec<TcpStream>>,
+    /// What a client may not say.
+    last_word: Mutex<Option<Vec<u8>>>,
 }
 
 impl Shared {
@@ -27,9 +29,19 @@ impl Shared {
             self.cut();
         }
         let (back_from, back_to) = (server.try_clone()?, client.try_clone()?);
-        thread::spawn(move || pass(back_from, back_to));
-        thread::spawn(move || pass(client, server));
+        thread::spawn(move || pass(back_from, back_to, |_| {}));
+        let shared = Arc::clone(self);
+        thread::spawn(move || pass(client, server, |chunk| shared.listen(chunk)));
         Ok(())
+    }
+
+    fn listen(&self, chunk: &[u8]) {
+        let mut word = self.last_word.lock().unwrap_or_else(PoisonError::into_inner);
+        if word.as_ref().is_some_and(|word| chunk.windows(word.len()).any(|part| part == word)) {
+            *word = None;
+            self.cut.store(true, Ordering::SeqCst);
+            self.cut();
+        }
     }
 
     fn cut(&self) {
@@ -40,9 +52,10 @@ impl Shared {
     }
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream) {
+fn pass(mut from: TcpStream, mut to: TcpStream, see: impl Fn(&[u8])) {
     let mut chunk = [0; 8192];
     while let Ok(n) = from.read(&mut chunk) {
+        see(&chunk[..n]);
         if n == 0 || to.write_all(&chunk[..n]).is_err() {
             break;
         }
@@ -83,6 +96,11 @@ impl Proxy {
     pub fn cut(&self) {
         self.shared.cut.store(true, Ordering::SeqCst);
         self.shared.cut();
+    }
+
+    /// As [`Proxy::cut`], when a client says `word`, of which the server hears nothing.
+    pub fn cut_before(&self, word: &[u8]) {
+        *self.shared.last_word.lock().unwrap_or_else(PoisonError::into_inner) = Some(word.to_vec());
     }
 
     pub fn restore(&self) {

@@ -4,8 +4,8 @@
 //! `rex.delay.QUEUE.N` has tasks that stay in it for 2 to the power of N seconds: there the first to
 //! come is the first to leave. A task goes where it stays longest without being late, from there to
 //! the next, and when less than a second is left to the one of step 0; then to `rex.due.QUEUE`,
-//! whose tasks are taken before those of the queue itself. Hosts move them, each move one
-//! transaction. The broker's own way, a time to live with an exchange for what has outlived it, is
+//! whose tasks are taken before those of the queue itself. Hosts move them: what is confirmed where it
+//! goes is acknowledged where it was. The broker's own way, a time to live with an exchange for what has outlived it, is
 //! not taken because a crash of the broker can lose what is on its way.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use amqprs::error::Error;
 
 use super::Amqp;
-use super::link::{Link, Place};
+use super::link::{Fate, Link, Outgoing};
 use super::message::{self, Aside, Message, QUEUES};
 use crate::task::micros;
 use crate::{Due, QueueName, Timestamp};
@@ -23,8 +23,8 @@ use crate::{Due, QueueName, Timestamp};
 const LOOK: Duration = Duration::from_millis(500);
 /// 2 to that power of seconds is more than a thousand years.
 const LAST_STEP: u32 = 35;
-/// Moves in one transaction.
-const MOVES: u64 = 500;
+/// Moves at a time.
+const MOVES: usize = 500;
 
 /// What is known of the tasks of one queue that wait beside it.
 pub(super) struct Delays {
@@ -32,6 +32,8 @@ pub(super) struct Delays {
     steps: BTreeMap<u32, Option<Timestamp>>,
     /// When to look at all of them again.
     look: Timestamp,
+    /// Whether it was said that one cannot be moved.
+    stuck: bool,
 }
 
 impl Delays {
@@ -62,7 +64,7 @@ impl Amqp {
     }
 
     fn delays_of(&mut self, queue: &QueueName) -> &mut Delays {
-        let unseen = Delays { steps: BTreeMap::new(), look: Timestamp(0) };
+        let unseen = Delays { steps: BTreeMap::new(), look: Timestamp(0), stuck: false };
         self.delays.entry(queue.clone()).or_insert(unseen)
     }
 
@@ -75,35 +77,69 @@ impl Amqp {
         now: Timestamp,
     ) -> Result<bool, Error> {
         let name = message::delay(queue, step);
-        let (mut moved, mut got) = (0, false);
+        let (mut tags, mut messages, mut back, mut refusal) =
+            (Vec::new(), Vec::new(), Vec::new(), None);
         self.delays_of(queue).steps.insert(step, None);
-        while moved < MOVES {
+        while messages.len() < MOVES {
             let Some(first) = link.get(&name)? else { break };
-            got = true;
             let aside = Aside::read(&mut self.ids, &first.properties, &first.body);
             if aside.until > now {
-                link.put_back(&[first.tag])?;
+                back.push(first.tag);
                 self.delays_of(queue).expect_at(step, aside.until);
                 break;
             }
-            self.put_aside(link, queue, aside.message, aside.due)?;
-            link.acknowledge(&[first.tag])?;
-            moved += 1;
+            match self.aside(link, queue, aside.message, aside.due)? {
+                Ok(message) => {
+                    tags.push(first.tag);
+                    messages.push(message);
+                }
+                Err(reason) => {
+                    back.push(first.tag);
+                    refusal = Some(reason);
+                    break;
+                }
+            }
         }
-        if got {
-            link.commit()?;
+        if tags.is_empty() && back.is_empty() {
+            return Ok(false);
         }
-        Ok(moved == MOVES)
+        let (mut fates, mut moved) = (Vec::new(), Vec::new());
+        self.send(link, messages, &mut fates)?;
+        for (tag, fate) in tags.into_iter().zip(fates) {
+            match fate {
+                Fate::Refused(reason) => {
+                    back.push(tag);
+                    refusal = Some(reason);
+                }
+                _ => moved.push(tag),
+            }
+        }
+        link.acknowledge(&moved)?;
+        link.put_back(&back)?;
+        link.commit()?;
+        let delays = self.delays_of(queue);
+        if let Some(reason) = &refusal {
+            delays.expect_at(step, Timestamp(now.0.saturating_add(micros(LOOK))));
+            if !delays.stuck {
+                tracing::warn!(
+                    "Queue {queue}: delayed tasks wait longer since one is refused: {reason}"
+                );
+            }
+        }
+        if refusal.is_some() || !moved.is_empty() {
+            delays.stuck = refusal.is_some();
+        }
+        Ok(moved.len() == MOVES)
     }
 
-    /// Adds a task beside its queue to the running transaction.
-    pub(super) fn put_aside(
+    /// A task beside its queue as a message; or what is said against it.
+    pub(super) fn aside(
         &mut self,
         link: &Link,
         queue: &QueueName,
         message: Message,
         due: Timestamp,
-    ) -> Result<(), Error> {
+    ) -> Result<Result<Outgoing, String>, Error> {
         let now = Timestamp::now();
         let left = Duration::from_micros(u64::try_from(due.0.saturating_sub(now.0)).unwrap_or(0));
         let (name, until) = if left.is_zero() {
@@ -112,19 +148,18 @@ impl Amqp {
             let step = left.as_secs().max(1).ilog2().min(LAST_STEP);
             let stay = left.min(Duration::from_secs(1 << step));
             let until = Timestamp(now.0.saturating_add(micros(stay)));
-            let delays = self.delays_of(queue);
-            let known = delays.steps.contains_key(&step);
-            delays.expect_at(step, until);
-            if !known {
-                let entry = message::entry(queue, Some(step));
-                link.publish(Place::Queue(QUEUES), message::persistent(), entry)?;
+            if !self.delays_of(queue).steps.contains_key(&step) {
+                // First its name, or nobody would look there.
+                let entry = self.ours(QUEUES.to_owned(), message::entry(queue, Some(step)));
+                if let Err(reason) = self.send_one(link, entry)? {
+                    return Ok(Err(format!("{QUEUES}: {reason}")));
+                }
             }
+            self.delays_of(queue).expect_at(step, until);
             (message::delay(queue, step), until)
         };
-        // Every time: what is published to a queue that somebody has removed would be gone.
-        link.count(&name)?;
         let body = Aside { message, due, until }.write();
-        link.publish(Place::Queue(&name), message::persistent(), body)
+        Ok(Ok(self.ours(name, body)))
     }
 
     /// Finds the steps that the queue has.

@@ -18,10 +18,20 @@ pub(super) fn say(address: &Address, error: &Error, reason: Option<String>) -> T
             "a task ran longer than the broker waits, so it took back all that this host had; raise \
              consumer_timeout in the broker's settings",
         ),
+        text if text.contains("basic.nack") => Some(
+            "a queue is full, under a limit with `overflow: reject-publish` that a policy sets or the \
+             queue was made with; make room in it, or lift the limit",
+        ),
+        text if text.contains("larger than configured max size") => {
+            Some("raise max_message_size in the broker's settings")
+        }
         text if text.contains("PRECONDITION_FAILED") => Some(
             "a queue or exchange of that name is there with other properties; remove it, or have \
              it made as the original does: durable, direct",
         ),
+        text if text.contains("no answer within") => {
+            Some("a broker that is short of disk or memory takes nothing until it has enough")
+        }
         text if text.contains("ACCESS_REFUSED") => {
             Some("the user needs to configure, write and read in this virtual host")
         }

@@ -1,11 +1,14 @@
 //! The connection: where it goes, its channels, and calls that wait for their answer.
 //!
-//! `plain` declares and counts; `work` is in transaction mode and does all that must not be lost;
-//! what `sure` publishes the broker confirms message by message.
+//! `plain` declares and counts. What `sure` publishes the broker confirms message by message. `work`
+//! gets and acknowledges, in transaction mode, so that the broker answers when it has done so. Nothing
+//! is published there: of a transaction the broker carries out what it can, acknowledgements too,
+//! although a queue refuses a message of it.
 //! The driver is asynchronous; its runtime lives inside and nobody outside sees it.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use amqprs::callbacks::ChannelCallback;
@@ -31,6 +34,11 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(600);
 /// Messages that one consumption takes at most; the broker sends 200 before it waits for the reader.
 const PREFETCH: u64 = 200;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// A confirm that takes so long is said.
+const LONG: Duration = Duration::from_secs(5);
+/// A message of so many bytes is published alone: a broker that does not take its size closes the
+/// channel and does not say which one it was.
+const LARGE: usize = 1 << 20;
 
 /// Where the broker is; holds the password, so it has no `Debug`.
 #[derive(Clone)]
@@ -42,6 +50,8 @@ pub(super) struct Address {
     vhost: String,
     /// The URI without password.
     pub(super) shown: String,
+    /// Whether it was said that the broker takes nothing.
+    stalled: Arc<AtomicBool>,
 }
 
 impl Address {
@@ -57,6 +67,7 @@ impl Address {
             password: parts.password.unwrap_or_else(|| "guest".to_owned()),
             vhost: parts.database.unwrap_or_else(|| "/".to_owned()),
             shown: uri.to_string(),
+            stalled: Arc::default(),
         };
         // The protocol's short strings.
         if [&address.user, &address.vhost].iter().any(|text| text.len() > 255) {
@@ -78,7 +89,7 @@ pub(super) struct Link {
     /// This and the next are `None` only while it is closed.
     runtime: Option<Runtime>,
     open: Option<Open>,
-    ear: Ear,
+    reason: Reason,
     address: Address,
 }
 
@@ -86,38 +97,86 @@ struct Open {
     connection: Connection,
     plain: Channel,
     work: Channel,
-    sure: Channel,
-    verdicts: Mutex<UnboundedReceiver<Verdict>>,
+    sure: Mutex<Sure>,
 }
 
-/// What the broker says of a message that was published over `sure`.
-#[derive(Debug, PartialEq)]
+/// The channel of which each message is confirmed.
+struct Sure {
+    channel: Channel,
+    verdicts: UnboundedReceiver<Verdict>,
+    /// How many messages went over it.
+    count: u64,
+}
+
+impl Sure {
+    async fn open(connection: &Connection, reason: &Reason) -> Result<Sure, Error> {
+        let (sender, verdicts) = mpsc::unbounded_channel();
+        let channel = connection.open_channel(None).await?;
+        channel.register_callback(Ear { reason: reason.clone(), verdicts: sender }).await?;
+        channel.confirm_select(ConfirmSelectArguments::default()).await?;
+        Ok(Sure { channel, verdicts, count: 0 })
+    }
+}
+
+/// What the broker says of messages that were published over [`Sure`], by their number.
+#[derive(Debug)]
 enum Verdict {
-    Taken,
-    Refused,
-    /// There was no queue for it. It is taken, or refused, all the same.
-    Returned,
-    Closed,
+    Taken {
+        last: u64,
+        all: bool,
+    },
+    Refused {
+        last: u64,
+        all: bool,
+    },
+    /// There was no queue for the message of that id. It is taken all the same.
+    Returned(String),
 }
 
 /// Where a message goes.
-#[derive(Clone, Copy)]
-pub(super) enum Place<'a> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Place {
     /// The exchange of that name, as the original's client does.
-    Tasks(&'a QueueName),
+    Tasks(QueueName),
     /// Through the exchange that leads to every queue by its name.
-    Queue(&'a str),
-    Wake,
+    Queue(String),
 }
 
-impl Place<'_> {
-    fn arguments(self) -> BasicPublishArguments {
-        match self {
+impl Open {
+    fn sure(&self) -> MutexGuard<'_, Sure> {
+        self.sure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    fn arguments(&self) -> BasicPublishArguments {
+        let mut to = match self {
             Place::Tasks(queue) => BasicPublishArguments::new(queue.as_str(), queue.as_str()),
             Place::Queue(name) => BasicPublishArguments::new("", name),
-            Place::Wake => BasicPublishArguments::new(WAKE, ""),
-        }
+        };
+        to.mandatory(true);
+        to
     }
+}
+
+/// A message to be published. Its id is known by no other of the same call.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) place: Place,
+    pub(super) properties: BasicProperties,
+    pub(super) body: Vec<u8>,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Fate {
+    Unknown,
+    /// The broker has it on disk.
+    Taken,
+    /// No queue was there for it.
+    Unrouted,
+    /// What the broker, or a queue, says against it.
+    Refused(String),
 }
 
 /// A message that is still in its queue: properties and body.
@@ -152,8 +211,13 @@ struct Ear {
 }
 
 impl Ear {
+    /// For a channel that publishes nothing that is confirmed.
+    fn plain(reason: &Reason) -> Ear {
+        Ear { reason: reason.clone(), verdicts: mpsc::unbounded_channel().0 }
+    }
+
     fn say(&self, verdict: Verdict) {
-        // Nobody waits for one on another channel than `sure`.
+        // Nobody waits for it where nothing is confirmed.
         let _heard = self.verdicts.send(verdict);
     }
 }
@@ -161,35 +225,32 @@ impl Ear {
 impl Link {
     pub(super) fn connect(address: &Address) -> Result<Link, TransportError> {
         let runtime = runtime()?;
-        let (verdicts, given) = mpsc::unbounded_channel();
-        let ear = Ear { reason: Reason::default(), verdicts };
+        let reason = Reason::default();
         let opened = runtime.block_on(async {
             let connection = address.open("rex-host").await?;
             let plain = connection.open_channel(None).await?;
-            plain.register_callback(ear.clone()).await?;
+            plain.register_callback(Ear::plain(&reason)).await?;
             let work = connection.open_channel(None).await?;
-            work.register_callback(ear.clone()).await?;
-            let sure = connection.open_channel(None).await?;
-            sure.register_callback(ear.clone()).await?;
-            within(ANSWER_TIMEOUT, async {
+            work.register_callback(Ear::plain(&reason)).await?;
+            let sure = within(ANSWER_TIMEOUT, async {
                 work.tx_select().await?;
-                sure.confirm_select(ConfirmSelectArguments::default()).await?;
+                let sure = Sure::open(&connection, &reason).await?;
                 let mut wake = ExchangeDeclareArguments::new(WAKE, "fanout");
                 plain.exchange_declare(wake.durable(true).finish()).await?;
-                plain.queue_declare(QueueDeclareArguments::durable_client_named(QUEUES)).await
+                plain.queue_declare(QueueDeclareArguments::durable_client_named(QUEUES)).await?;
+                Ok(Mutex::new(sure))
             })
             .await?;
-            let verdicts = Mutex::new(given);
-            Ok(Open { connection, plain, work, sure, verdicts })
+            Ok(Open { connection, plain, work, sure })
         });
         match opened {
             Ok(open) => {
                 let (runtime, open) = (Some(runtime), Some(open));
-                Ok(Link { runtime, open, ear, address: address.clone() })
+                Ok(Link { runtime, open, reason, address: address.clone() })
             }
             Err(error) => {
                 runtime.shutdown_background();
-                Err(match ear.reason.take() {
+                Err(match reason.take() {
                     Some(reason) => failure::say(address, &error, Some(reason)),
                     None => failure::failed(address, &error),
                 })
@@ -199,7 +260,7 @@ impl Link {
 
     pub(super) fn is_open(&self) -> bool {
         self.open.as_ref().is_some_and(|open| {
-            let channels = [&open.plain, &open.work, &open.sure];
+            let channels = [&open.plain, &open.work, &open.sure().channel];
             open.connection.is_open() && channels.iter().all(|channel| channel.is_open())
         })
     }
@@ -217,7 +278,7 @@ impl Link {
     }
 
     pub(super) fn reason(&self) -> Option<String> {
-        self.ear.reason.take()
+        self.reason.take()
     }
 
     /// Waits for an answer of the broker.
@@ -237,17 +298,31 @@ impl Link {
     }
 
     /// Makes a queue as the original's client does, and tells how many messages wait in it; or what
-    /// the broker says against it.
-    pub(super) fn declare(&self, queue: &QueueName) -> Result<Result<u64, String>, Error> {
+    /// the broker says against it. A refusal costs its connection a channel for ever, so what was
+    /// `refused_before` is asked over one of its own.
+    pub(super) fn declare(
+        &self,
+        queue: &QueueName,
+        refused_before: bool,
+    ) -> Result<Result<u64, String>, Error> {
         let name = queue.as_str();
-        self.wait(ask(&self.open()?.connection, async |channel| {
+        let declare = async |channel: &Channel| {
             let mut exchange = ExchangeDeclareArguments::new(name, "direct");
             channel.exchange_declare(exchange.durable(true).finish()).await?;
             let arguments = QueueDeclareArguments::durable_client_named(name);
             let (_, messages, _) = channel.queue_declare(arguments).await?.unwrap_or_default();
             channel.queue_bind(QueueBindArguments::new(name, name, name)).await?;
             Ok(u64::from(messages))
-        }))
+        };
+        if !refused_before {
+            return self.wait(ask(&self.open()?.connection, declare));
+        }
+        self.wait(async {
+            let own = self.address.open("rex-host question").await?;
+            let answer = ask(&own, declare).await;
+            own.close().await?;
+            answer
+        })
     }
 
     /// Makes a queue that nobody else can use and that ends with this connection.
@@ -382,46 +457,122 @@ impl Link {
         })
     }
 
-    /// Adds a message to the running transaction.
+    /// Publishes messages and waits until the broker has each on disk or refuses it; `fates` says what
+    /// became of them, as far as it is known after an error.
     pub(super) fn publish(
         &self,
-        place: Place<'_>,
-        properties: BasicProperties,
-        body: Vec<u8>,
+        messages: &[Outgoing],
+        fates: &mut Vec<Fate>,
     ) -> Result<(), Error> {
-        self.wait(self.work()?.basic_publish(properties, body, place.arguments()))
+        fates.clear();
+        fates.resize(messages.len(), Fate::Unknown);
+        let (Some(runtime), open) = (&self.runtime, self.open()?) else { return Err(closed()) };
+        let mut sure = open.sure();
+        let mut begin = 0;
+        while begin < messages.len() {
+            let rest = &messages[begin..];
+            let small = rest.iter().take_while(|message| message.body.len() < LARGE).count();
+            let some = &rest[..small.max(1)];
+            let fates = &mut fates[begin..begin + some.len()];
+            match runtime.block_on(self.publish_some(&mut sure, some, fates)) {
+                Ok(()) => {}
+                Err(error) => match (fates, self.reason.take()) {
+                    ([only], Some(reason))
+                        if open.connection.is_open() && !sure.channel.is_open() =>
+                    {
+                        *only = match reason.starts_with("(404)") {
+                            true => Fate::Unrouted,
+                            false => Fate::Refused(reason),
+                        };
+                        *sure = self.wait(Sure::open(&open.connection, &self.reason))?;
+                    }
+                    (_, reason) => {
+                        if let Some(reason) = reason {
+                            self.reason.set(reason);
+                        }
+                        return Err(error);
+                    }
+                },
+            }
+            begin += some.len();
+        }
+        Ok(())
     }
 
-    /// Publishes one task and waits until the broker has it on disk; `false`: there is no queue for it.
-    pub(super) fn publish_surely(
+    async fn publish_some(
         &self,
-        queue: &QueueName,
-        properties: BasicProperties,
-        body: Vec<u8>,
-    ) -> Result<bool, Error> {
-        let Open { sure, verdicts, .. } = self.open()?;
-        let mut to = Place::Tasks(queue).arguments();
-        to.mandatory(true);
-        let mut verdicts = verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-        self.wait(async {
-            sure.basic_publish(properties, body, to).await?;
-            let mut routed = true;
-            loop {
-                match verdicts.recv().await {
-                    Some(Verdict::Taken) => return Ok(routed),
-                    Some(Verdict::Returned) => routed = false,
-                    Some(Verdict::Refused) => {
-                        return Err(self.refused("it does not take the task (basic.nack)"));
-                    }
-                    Some(Verdict::Closed) | None => return Err(closed()),
+        sure: &mut Sure,
+        messages: &[Outgoing],
+        fates: &mut [Fate],
+    ) -> Result<(), Error> {
+        let first = sure.count + 1;
+        sure.count += messages.len() as u64;
+        for Outgoing { place, properties, body } in messages {
+            let published =
+                sure.channel.basic_publish(properties.clone(), body.clone(), place.arguments());
+            within(ANSWER_TIMEOUT, published).await?;
+        }
+        let mut open = messages.len();
+        while open > 0 {
+            let (from, to, fate) = match self.verdict(&mut sure.verdicts).await? {
+                Verdict::Taken { last, all } => (if all { first } else { last }, last, Fate::Taken),
+                Verdict::Refused { last, all } => {
+                    let text = "a queue does not take the message (basic.nack)";
+                    (if all { first } else { last }, last, Fate::Refused(text.to_owned()))
+                }
+                Verdict::Returned(id) => {
+                    let is_it = |message: &Outgoing| message.properties.message_id() == Some(&id);
+                    let Some(at) = messages.iter().position(is_it) else { continue };
+                    let number = first + at as u64;
+                    (number, number, Fate::Unrouted)
+                }
+            };
+            // A message that came back is confirmed as well, perhaps after all others.
+            for number in from.max(first)..=to {
+                let at = usize::try_from(number - first).unwrap_or(usize::MAX);
+                if let Some(unknown) = fates.get_mut(at).filter(|fate| **fate == Fate::Unknown) {
+                    *unknown = fate.clone();
+                    open -= 1;
                 }
             }
-        })
+        }
+        Ok(())
+    }
+
+    /// The broker's next word; that it is silent for long is said.
+    async fn verdict(&self, from: &mut UnboundedReceiver<Verdict>) -> Result<Verdict, Error> {
+        let stalled = &self.address.stalled;
+        let heard = match tokio::time::timeout(LONG, from.recv()).await {
+            Ok(heard) => heard,
+            Err(_) => {
+                if !stalled.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        "The AMQP server has confirmed nothing for {} s: it may be short of disk or \
+                         memory, and take nothing until it has enough",
+                        LONG.as_secs()
+                    );
+                }
+                let rest = tokio::time::timeout(ANSWER_TIMEOUT - LONG, from.recv()).await;
+                rest.map_err(|_| silent(ANSWER_TIMEOUT))?
+            }
+        };
+        let verdict = heard.ok_or_else(closed)?;
+        if stalled.swap(false, Ordering::Relaxed) {
+            tracing::info!("The AMQP server confirms again");
+        }
+        Ok(verdict)
+    }
+
+    /// Spreads the word of a new queue, or of tasks beside their queue: a hint, which nobody confirms.
+    pub(super) fn tell(&self, queue: &QueueName) -> Result<(), Error> {
+        let body = queue.as_str().as_bytes().to_vec();
+        let everywhere = BasicPublishArguments::new(WAKE, "");
+        self.wait(self.plain()?.basic_publish(BasicProperties::default(), body, everywhere))
     }
 
     /// An error that is not the driver's.
     pub(super) fn refused(&self, text: &str) -> Error {
-        self.ear.reason.set(text.to_owned());
+        self.reason.set(text.to_owned());
         Error::ChannelUseError(text.to_owned())
     }
 
@@ -445,7 +596,7 @@ impl Link {
     pub(super) fn look(&self, queue: &str, limit: u64) -> Result<Vec<Seen>, Error> {
         let (Some(runtime), open) = (&self.runtime, self.open()?) else { return Err(closed()) };
         let channel = runtime.block_on(open.connection.open_channel(None))?;
-        runtime.block_on(channel.register_callback(self.ear.clone()))?;
+        runtime.block_on(channel.register_callback(Ear::plain(&self.reason)))?;
         runtime.block_on(within(LOOK_TIMEOUT, async {
             let seen = look(&channel, queue, limit).await?;
             channel.close().await?;
@@ -481,10 +632,10 @@ pub(super) async fn ask<T>(
     connection: &Connection,
     call: impl AsyncFnOnce(&Channel) -> Result<T, Error>,
 ) -> Result<Result<T, String>, Error> {
-    let ear = Ear { reason: Reason::default(), verdicts: mpsc::unbounded_channel().0 };
+    let reason = Reason::default();
     let channel = connection.open_channel(None).await?;
-    channel.register_callback(ear.clone()).await?;
-    match (call(&channel).await, ear.reason.take()) {
+    channel.register_callback(Ear::plain(&reason)).await?;
+    match (call(&channel).await, reason.take()) {
         (Err(_), Some(reason)) => Ok(Err(reason)),
         (answer, _) => {
             let answer = answer?;
@@ -530,15 +681,18 @@ pub(super) async fn within<T>(
 ) -> Result<T, Error> {
     match tokio::time::timeout(limit, call).await {
         Ok(answer) => answer,
-        Err(_) => Err(Error::NetworkError(format!("no answer within {} s", limit.as_secs()))),
+        Err(_) => Err(silent(limit)),
     }
+}
+
+fn silent(limit: Duration) -> Error {
+    Error::NetworkError(format!("no answer within {} s", limit.as_secs()))
 }
 
 #[async_trait::async_trait]
 impl ChannelCallback for Ear {
     async fn close(&mut self, _: &Channel, close: CloseChannel) -> Result<(), Error> {
         self.reason.set(format!("({}) {}", close.reply_code(), close.reply_text()));
-        self.say(Verdict::Closed);
         Ok(())
     }
 
@@ -550,15 +704,23 @@ impl ChannelCallback for Ear {
         Ok(active)
     }
 
-    async fn publish_ack(&mut self, _: &Channel, _: Ack) {
-        self.say(Verdict::Taken);
+    async fn publish_ack(&mut self, _: &Channel, ack: Ack) {
+        self.say(Verdict::Taken { last: ack.delivery_tag(), all: ack.mutiple() });
     }
 
-    async fn publish_nack(&mut self, _: &Channel, _: Nack) {
-        self.say(Verdict::Refused);
+    async fn publish_nack(&mut self, _: &Channel, nack: Nack) {
+        self.say(Verdict::Refused { last: nack.delivery_tag(), all: nack.multiple() });
     }
 
-    async fn publish_return(&mut self, _: &Channel, _: Return, _: BasicProperties, _: Vec<u8>) {
-        self.say(Verdict::Returned);
+    async fn publish_return(
+        &mut self,
+        _: &Channel,
+        _: Return,
+        properties: BasicProperties,
+        _: Vec<u8>,
+    ) {
+        if let Some(id) = properties.message_id() {
+            self.say(Verdict::Returned(id.clone()));
+        }
     }
 }

@@ -9,43 +9,55 @@ use amqprs::BasicProperties;
 use amqprs::channel::{QueueBindArguments, QueuePurgeArguments};
 use amqprs::error::Error;
 
-use super::link::{Link, Place, Seen};
+use super::link::{Fate, Link, Seen};
 use super::message::{self, Aside, Message, QUEUES};
-use super::{Amqp, alone, claims};
-use crate::{DeadLetter, DeadQuery, QueueName, QueueStatus, Timestamp, WaitingTask};
+use super::{Amqp, alone};
+use crate::{DeadLetter, DeadQuery, Kind, QueueName, QueueStatus, Timestamp, WaitingTask};
 
 /// The queues that were ever used, each with the steps of its delays.
 pub(super) type Entries = BTreeMap<QueueName, BTreeSet<u32>>;
 
 impl Amqp {
-    /// Makes a queue, and enters its name the first time. That time the running transaction must be
-    /// empty.
+    /// Makes a queue, enters its name the first time, and tells how many messages wait in it.
     pub(super) fn declare(&mut self, link: &Link, queue: &QueueName) -> Result<u64, Error> {
+        self.try_declare(link, queue)?.map_err(|reason| {
+            self.refused = Some(Kind::Invalid);
+            link.refused(&reason)
+        })
+    }
+
+    /// As [`Amqp::declare`]; or what is said against the queue.
+    pub(super) fn try_declare(
+        &mut self,
+        link: &Link,
+        queue: &QueueName,
+    ) -> Result<Result<u64, String>, Error> {
         if self.declared.contains(queue) {
             let (messages, _) = link.count(queue.as_str())?;
             let name = queue.as_str();
             link.wait(link.plain()?.queue_bind(QueueBindArguments::new(name, name, name)))?;
-            return Ok(messages);
+            return Ok(Ok(messages));
         }
-        let declared = match message::too_long(queue) {
-            Some(reason) => Err(reason),
-            None => link.declare(queue)?,
-        };
-        let messages = match declared {
+        if let Some(reason) = message::too_long(queue) {
+            return Ok(Err(reason));
+        }
+        let messages = match link.declare(queue, self.refusing.contains(queue))? {
             Ok(messages) => messages,
             Err(reason) => {
-                self.refused = true;
-                return Err(link.refused(&reason));
+                self.refusing.insert(queue.clone());
+                return Ok(Err(reason));
             }
         };
         if !self.entries(link, false)?.contains_key(queue) {
-            let name = message::entry(queue, None);
-            link.publish(Place::Queue(QUEUES), message::persistent(), name)?;
-            claims::tell(link, queue)?;
-            link.commit()?;
+            let entry = self.ours(QUEUES.to_owned(), message::entry(queue, None));
+            if let Err(reason) = self.send_one(link, entry)? {
+                return Ok(Err(format!("{QUEUES}: {reason}")));
+            }
+            link.tell(queue)?;
         }
+        self.refusing.remove(queue);
         self.declared.insert(queue.clone());
-        Ok(messages)
+        Ok(Ok(messages))
     }
 
     /// What is due: of ours, and of the queue itself.
@@ -117,6 +129,7 @@ impl Amqp {
             let (_, hosts) = link.count(&message::busy(&queue))?;
             let held = self.held.values().filter(|held| held.queue == queue);
             let held: u64 = held.map(|held| held.tasks.len() as u64).sum();
+            let kept = self.kept.iter().filter(|kept| kept.queue == queue).count() as u64;
             // Of other hosts it is only known that they hold something.
             let others = hosts.saturating_sub(u64::from(self.busy.contains_key(&queue)));
             let oldest = [(ours, message::due(&queue)), (plain, queue.as_str().to_owned())];
@@ -129,7 +142,7 @@ impl Amqp {
             let status = QueueStatus {
                 waiting: ours + plain,
                 delayed,
-                in_flight: held + others,
+                in_flight: held + kept + others,
                 dead,
                 oldest: dates.into_iter().min(),
                 paused: false,
@@ -239,10 +252,10 @@ impl Amqp {
                     oldest.first().and_then(|(_, body)| message::read_letter(&queue, body));
                 match oldest.is_some_and(|letter| is_old(&letter)) {
                     true => self.settle_dead(link, &queue, false, is_old),
-                    false => Ok(0),
+                    false => Ok(Settled::default()),
                 }
             })?;
-            count += removed.unwrap_or(0);
+            count += removed.unwrap_or_default().count;
         }
         Ok(count)
     }
@@ -255,46 +268,84 @@ impl Amqp {
         revive: bool,
         chosen: impl Fn(&DeadLetter) -> bool,
     ) -> Result<u64, Error> {
-        let mut count = 0;
+        let mut all = Settled::default();
         for queue in self.names(link)? {
             let name = message::dead(&queue);
-            count += link.alone(&name, || match link.count(&name)?.0 {
-                0 => Ok(0),
+            let settled = link.alone(&name, || match link.count(&name)?.0 {
+                0 => Ok(Settled::default()),
                 _ => self.settle_dead(link, &queue, revive, &chosen),
             })?;
+            all.count += settled.count;
+            all.refused += settled.refused;
+            all.refusal = settled.refusal.or(all.refusal);
         }
-        Ok(count)
+        let Settled { count, refused, refusal } = all;
+        match refusal {
+            None => Ok(count),
+            Some(reason) => {
+                self.refused = Some(Kind::Refused);
+                let all = count + refused;
+                Err(link.refused(&format!(
+                    "{reason}: {count} of {all} tasks wait again, the others are dead letters still"
+                )))
+            }
+        }
     }
 
-    /// One transaction, of who reads the dead letters alone. What is not chosen goes back to its place.
+    /// For who reads the dead letters alone. What is not chosen, or not taken where it should go, goes
+    /// back to its place.
     fn settle_dead(
         &mut self,
         link: &Link,
         queue: &QueueName,
         revive: bool,
         chosen: impl Fn(&DeadLetter) -> bool,
-    ) -> Result<u64, Error> {
-        let (mut count, mut gone, mut kept) = (0, Vec::new(), Vec::new());
+    ) -> Result<Settled, Error> {
+        let (mut settled, mut gone, mut kept) = (Settled::default(), Vec::new(), Vec::new());
+        let (mut tags, mut messages, mut fates) = (Vec::new(), Vec::new(), Vec::new());
         for got in link.fetch(&message::dead(queue), u64::MAX, usize::MAX)? {
             let letter = message::read_letter(queue, &got.body).filter(&chosen);
             let Some(DeadLetter { id, payload, death, .. }) = letter else {
                 kept.push(got.tag);
                 continue;
             };
-            gone.push(got.tag);
-            count += 1;
-            if revive {
-                let history = death.details["attempts"].clone();
-                let message = Message { id, attempt: 1, payload, history };
-                self.put_aside(link, queue, message, Timestamp(0))?;
+            if !revive {
+                gone.push(got.tag);
+                continue;
+            }
+            let history = death.details["attempts"].clone();
+            let message = Message { id, attempt: 1, payload, history };
+            let due = Aside { message, due: Timestamp(0), until: Timestamp(0) };
+            tags.push(got.tag);
+            messages.push(self.ours(message::due(queue), due.write()));
+        }
+        self.send(link, messages, &mut fates)?;
+        for (tag, fate) in tags.into_iter().zip(fates) {
+            match fate {
+                Fate::Refused(reason) => {
+                    settled.refused += 1;
+                    settled.refusal = Some(reason);
+                    kept.push(tag);
+                }
+                _ => gone.push(tag),
             }
         }
+        settled.count = gone.len() as u64;
         link.acknowledge(&gone)?;
         link.put_back(&kept)?;
-        if revive && count > 0 {
-            claims::tell(link, queue)?;
-        }
         link.commit()?;
-        Ok(count)
+        if revive && settled.count > 0 {
+            link.tell(queue)?;
+        }
+        Ok(settled)
     }
+}
+
+/// What became of dead letters that were chosen.
+#[derive(Default)]
+struct Settled {
+    count: u64,
+    /// Those that no queue took.
+    refused: u64,
+    refusal: Option<String>,
 }

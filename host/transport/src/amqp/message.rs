@@ -101,9 +101,9 @@ pub(super) fn properties(id: TaskId) -> BasicProperties {
         .finish()
 }
 
-/// The properties of what is ours alone.
-pub(super) fn persistent() -> BasicProperties {
-    BasicProperties::default().with_delivery_mode(2).finish()
+/// The properties of what is ours alone; the id is that of the message, and of no task.
+pub(super) fn persistent(id: TaskId) -> BasicProperties {
+    BasicProperties::default().with_delivery_mode(2).with_message_id(&id.0.to_string()).finish()
 }
 
 /// A task that waits beside its queue.

@@ -4,4 +4,5 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panic")]
 
 mod contract;
+mod full;
 mod trouble;

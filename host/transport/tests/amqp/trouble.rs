@@ -5,7 +5,9 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use amqprs::channel::{Channel, QueueDeclareArguments, QueueDeleteArguments};
+use amqprs::channel::{
+    Channel, ExchangeDeleteArguments, QueueDeclareArguments, QueueDeleteArguments,
+};
 use amqprs::connection::{Connection, OpenConnectionArguments};
 use rex_test_support::amqp::{RabbitMq, fresh};
 use rex_test_support::proxy::Proxy;
@@ -173,6 +175,37 @@ fn a_lost_connection_gives_back_and_is_made_again() {
     assert_eq!(host.finish(&all_done(&again)).unwrap(), []);
 }
 
+/// The connection breaks when all that a task leaves is confirmed, before the task is acknowledged.
+#[test]
+fn a_host_knows_what_it_has_settled() {
+    let Some(uri) = fresh(0) else { return };
+    let address = uri.split('@').nth(1).unwrap().split('/').next().unwrap();
+    let proxy = Proxy::to(address);
+    let through = uri.replace(address, proxy.address());
+    let mut host = owner(&Uri::parse(&through).unwrap());
+    host.submit(&[task("foo", 1), task("foo", 2), task("foo", 3)]).unwrap();
+    let claim = host.claim(&queue("foo"), &Want::tasks(2)).unwrap().unwrap();
+    let after = Duration::from_secs(3600);
+    let retry = Outcome::Retry { after, history: json!([]) };
+    let mut batch = vec![finished(&claim, 0, Outcome::Done), finished(&claim, 1, retry)];
+    batch[0].submits = vec![task("bar", 1)];
+    // tx.commit
+    proxy.cut_before(&[0, 90, 0, 20]);
+    let error = host.finish(&batch).unwrap_err();
+    assert!(error.is_retryable(), "{error}");
+    proxy.restore();
+    assert_eq!(host.finish(&batch).unwrap(), [], "it has done so");
+    let name = queue("foo");
+    wait_for("what is given back", || host.poll(&name).unwrap() == 3);
+    let again = host.claim(&name, &Want::tasks(9)).unwrap().unwrap();
+    assert_eq!(numbers(&again), [3]);
+    assert_eq!(host.finish(&all_done(&again)).unwrap(), []);
+    assert!(host.is_idle(&name).unwrap());
+    assert_eq!(host.poll(&queue("bar")).unwrap(), 1);
+    let status = host.queues().unwrap().pop().unwrap();
+    assert_eq!((status.queue, status.delayed), (name, 1), "and once in all");
+}
+
 #[test]
 fn a_crash_of_the_broker_loses_nothing() {
     let Some(mut broker) = RabbitMq::start() else { return };
@@ -256,7 +289,19 @@ fn a_task_for_a_queue_that_somebody_removed_is_not_lost() {
         channel.queue_delete(QueueDeleteArguments::new("foo")).await.unwrap();
     });
     host.submit(&[task("foo", 2)]).unwrap();
+    let claim = host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
+    by_another(&text, async |channel| {
+        channel.exchange_delete(ExchangeDeleteArguments::new("foo")).await.unwrap();
+    });
+    host.submit(&[task("foo", 3)]).unwrap();
     assert_eq!(host.poll(&queue("foo")).unwrap(), 1);
+    assert_eq!(host.finish(&all_done(&claim)).unwrap(), [], "what was claimed is held still");
+    // And many at a time.
+    by_another(&text, async |channel| {
+        channel.queue_delete(QueueDeleteArguments::new("foo")).await.unwrap();
+    });
+    host.submit(&[task("foo", 4), task("foo", 5)]).unwrap();
+    assert_eq!(host.poll(&queue("foo")).unwrap(), 2);
 }
 
 #[test]
