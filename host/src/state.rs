@@ -5,6 +5,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -126,7 +128,8 @@ impl State {
         }
     }
 
-    /// Becomes the one host of this instance.
+    /// Becomes the one host of this instance. A killed one that has not let go of all that it had,
+    /// since its disk is slow, say, is waited for.
     ///
     /// # Errors
     /// When another one runs, or the directory cannot be written.
@@ -141,13 +144,17 @@ impl State {
             .mode(0o600)
             .open(self.lock_file())
             .map_err(unwritable)?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let begun = Instant::now();
+        while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             let mut pid = String::new();
             // A lock file that cannot be read still says that somebody holds it.
-            let _ = file.read_to_string(&mut pid);
-            let pid = if pid.trim().is_empty() { "unknown" } else { pid.trim() }.to_owned();
-            let (instance, dir) = (self.instance.clone(), self.dir.clone());
-            return Err(StateError::Running { instance, dir, pid });
+            let _ = file.rewind().and_then(|()| file.read_to_string(&mut pid));
+            if runs(pid.trim()) || begun.elapsed() > DYING {
+                let pid = if pid.trim().is_empty() { "unknown" } else { pid.trim() }.to_owned();
+                let (instance, dir) = (self.instance.clone(), self.dir.clone());
+                return Err(StateError::Running { instance, dir, pid });
+            }
+            thread::sleep(Duration::from_millis(10));
         }
         let written = file
             .set_len(0)
@@ -155,5 +162,55 @@ impl State {
             .and_then(|()| writeln!(file, "{}", std::process::id()));
         written.map_err(unwritable)?;
         Ok(Lock { _file: file })
+    }
+}
+
+/// How long a process may take from its death to the end of its last thread.
+const DYING: Duration = Duration::from_secs(10);
+
+/// Whether a process runs, as far as can be seen from here; a zombie does not, though threads of it
+/// may still have its files.
+fn runs(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    let state = stat.as_deref().ok().and_then(|stat| stat.rsplit_once(") "));
+    state.is_some_and(|(_, state)| !state.starts_with(['Z', 'X']))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::process::Command;
+
+    use super::{State, StateError};
+
+    #[test]
+    fn a_host_that_is_dying_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::new(folder.path(), "one").unwrap();
+        let held = state.lock().unwrap();
+        assert!(matches!(state.lock(), Err(StateError::Running { .. })), "this process runs");
+
+        let mut ended = Command::new("true").spawn().unwrap();
+        let is_zombie =
+            || fs::read_to_string(format!("/proc/{}/stat", ended.id())).unwrap().contains(") Z ");
+        while !is_zombie() {
+            std::thread::yield_now();
+        }
+        fs::write(state.lock_file(), ended.id().to_string()).unwrap();
+        let next = std::thread::spawn({
+            let state = state.clone();
+            move || state.lock().map(drop)
+        });
+        let file = fs::canonicalize(state.lock_file()).unwrap();
+        let open = || {
+            let all = fs::read_dir("/proc/self/fd").unwrap().flatten();
+            all.filter(|fd| fs::read_link(fd.path()).is_ok_and(|path| path == file)).count()
+        };
+        while open() < 2 && !next.is_finished() {
+            std::thread::yield_now();
+        }
+        drop(held);
+        next.join().unwrap().unwrap();
+        ended.wait().unwrap();
     }
 }

@@ -41,6 +41,7 @@ pub mod context;
 pub mod error;
 mod export;
 pub mod job;
+mod json;
 pub mod ops;
 pub mod payload;
 pub mod pyrepr;

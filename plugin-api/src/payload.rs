@@ -7,12 +7,14 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::pyrepr;
+pub use crate::json::DEPTH;
+use crate::{json, pyrepr};
 
 /// A JSON object; derefs to its map. Prints as the original prints a payload: `{'foo': 1}`.
 ///
-/// The map has integers of up to 64 bits; of a larger one it has the nearest `f64`, while the
-/// payload prints and is handed on with all its digits.
+/// Python writes what the map cannot hold. Of an integer beyond 64 bits it has the nearest `f64`, of
+/// `NaN`, `Infinity` and numbers beyond an `f64` null, of half a surrogate pair U+FFFD; the payload
+/// prints and is handed on as it was written.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Payload {
     map: Map<String, Value>,
@@ -34,12 +36,11 @@ impl std::error::Error for PayloadError {}
 
 impl Payload {
     /// # Errors
-    /// When `text` is no JSON object.
+    /// When `text` is no JSON object, or nested deeper than [`DEPTH`].
     pub fn from_json(text: &str) -> Result<Payload, PayloadError> {
-        let value: Value = serde_json::from_str(text).map_err(|e| PayloadError(e.to_string()))?;
-        let payload = Payload::try_from(value)?;
-        let text = pyrepr::loses_digits(text).then(|| text.into());
-        Ok(Payload { text, ..payload })
+        let read = json::read(text).map_err(PayloadError)?;
+        let payload = Payload::try_from(read.value)?;
+        Ok(Payload { text: (!read.exact).then(|| text.into()), ..payload })
     }
 
     pub fn to_json(&self) -> String {

@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Number, Value};
 
+use crate::json;
+
 /// `repr()` of the value that Python's `json.loads` makes of `value`.
 pub fn repr(value: &Value) -> String {
     let mut out = String::new();
@@ -10,70 +12,34 @@ pub fn repr(value: &Value) -> String {
     out
 }
 
-/// As [`repr`], of a JSON text, whose numbers may be of any size; a text that is no JSON is returned
-/// as it is.
+/// As [`repr`], of a JSON text, read as Python does: numbers may be of any size. A text that is none
+/// is returned as it is.
 pub fn repr_json(text: &str) -> String {
-    if !loses_digits(text) {
-        return serde_json::from_str(text).map_or_else(|_| text.to_owned(), |value| repr(&value));
-    }
-    if serde_json::from_str::<serde::de::IgnoredAny>(text).is_err() {
-        return text.to_owned();
+    let Ok(read) = json::read(text) else { return text.to_owned() };
+    if read.exact {
+        return repr(&read.value);
     }
     let mut out = String::new();
-    for token in tokens(text) {
+    for token in json::tokens(text) {
         match token {
             "," | ":" => out.push_str(if token == "," { ", " } else { ": " }),
             "null" => out.push_str("None"),
             "true" => out.push_str("True"),
             "false" => out.push_str("False"),
-            token if token.starts_with('"') => {
-                // A valid text has valid strings.
-                write_str(&mut out, &serde_json::from_str::<String>(token).unwrap_or_default());
-            }
-            token if token.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => {
-                write_number_text(&mut out, token);
-            }
-            token => out.push_str(token),
+            "NaN" => out.push_str("nan"),
+            "Infinity" => out.push_str("inf"),
+            "-Infinity" => out.push_str("-inf"),
+            "{" | "}" | "[" | "]" => out.push_str(token),
+            token => match json::units(token) {
+                Some(units) => {
+                    let chars = char::decode_utf16(units);
+                    write_chars(&mut out, chars.map(|c| c.map_err(|e| e.unpaired_surrogate())));
+                }
+                None => write_number_text(&mut out, token),
+            },
         }
     }
     out
-}
-
-/// Whether a JSON text has numbers that a [`Value`] does not hold as they stand there: integers
-/// beyond 64 bits, and `-0`, which Python reads as 0.
-pub(crate) fn loses_digits(text: &str) -> bool {
-    let is_lost = |token: &str| {
-        let is_integer = token.starts_with(|c: char| c == '-' || c.is_ascii_digit())
-            && !token.contains(['.', 'e', 'E']);
-        is_integer
-            && (token == "-0" || token.parse::<i64>().is_err() && token.parse::<u64>().is_err())
-    };
-    tokens(text).any(is_lost)
-}
-
-/// The tokens of a JSON text, blanks left out; of any other text some cut of it.
-fn tokens(text: &str) -> impl Iterator<Item = &str> {
-    let mut rest = text;
-    std::iter::from_fn(move || {
-        rest = rest.trim_start_matches([' ', '\t', '\n', '\r']);
-        let first = rest.chars().next()?;
-        let length = match first {
-            '"' => {
-                let mut escaped = false;
-                let end = rest.bytes().skip(1).position(|byte| {
-                    let ends = byte == b'"' && !escaped;
-                    escaped = byte == b'\\' && !escaped;
-                    ends
-                });
-                end.map_or(rest.len(), |end| end + 2)
-            }
-            '{' | '}' | '[' | ']' | ',' | ':' => 1,
-            _ => rest.find(|c: char| "{}[],:\" \t\n\r".contains(c)).unwrap_or(rest.len()),
-        };
-        let (token, after) = rest.split_at(length);
-        rest = after;
-        Some(token)
-    })
 }
 
 /// As [`repr`], of an object.
@@ -164,9 +130,22 @@ pub fn repr_float(value: f64) -> String {
 }
 
 fn write_str(out: &mut String, text: &str) {
-    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    write_chars(out, text.chars().map(Ok));
+}
+
+/// Characters, and halves of surrogate pairs, which a Python string may have.
+fn write_chars(out: &mut String, chars: impl Iterator<Item = Result<char, u16>> + Clone) {
+    let has = |wanted| chars.clone().any(|c| c == Ok(wanted));
+    let quote = if has('\'') && !has('"') { '"' } else { '\'' };
     out.push(quote);
-    for c in text.chars() {
+    for c in chars {
+        let c = match c {
+            Ok(c) => c,
+            Err(half) => {
+                out.push_str(&format!("\\u{half:04x}"));
+                continue;
+            }
+        };
         match c {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
@@ -240,7 +219,12 @@ mod tests {
                 r#"{"a\\": [18446744073709551616, 1e400], "\u00e9": "x"}"#,
                 r"{'a\\': [18446744073709551616, inf], 'é': 'x'}",
             ),
+            (
+                r#"[NaN, Infinity, -Infinity, "\ud83d \u0041'\ud83d\ude00"]"#,
+                r#"[nan, inf, -inf, "\ud83d A'😀"]"#,
+            ),
             ("[-0", "[-0"),
+            ("[NaN", "[NaN"),
             ("-0 x", "-0 x"),
         ] {
             assert_eq!(repr_json(json), expected, "{json}");

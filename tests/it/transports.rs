@@ -436,3 +436,31 @@ fn full_queues_on_amqp_cost_no_task() {
     let output = running.wait_ok();
     assert_eq!(output.matches("has confirmed nothing").count(), 1, "{output}");
 }
+
+/// Old producers write what Python's `json` takes for JSON.
+#[test]
+fn what_python_wrote_is_worked() {
+    let Some(server) = Redis::start() else { return };
+    let (env, uri) = (crashing::env(), server.uri());
+    let record = env.path("record");
+    let deep = format!("{}1{}", "[".repeat(999), "]".repeat(999));
+    let odd = [r#"[NaN, -Infinity, 1e400]"#, r#""half \ud83d""#, &deep, "123456789012345678901"];
+    for (n, odd) in odd.iter().enumerate() {
+        let text =
+            format!(r#"{{"how": "ok", "n": {n}, "odd": {odd}, "record": "{}"}}"#, record.display());
+        server.command(&["rpush", "asynctask_crash", &text]);
+    }
+    let too_deep = format!(r#"{{"how": "ok", "n": 9, "odd": [{deep}]}}"#);
+    server.command(&["rpush", "asynctask_crash", &too_deep]);
+    let output = start(&env, &uri, &["--halt-when-empty"]).wait_ok();
+    assert_eq!(recorded(&record).len(), odd.len(), "{output}");
+    for shown in
+        ["'odd': [nan, -inf, inf]", r"'odd': 'half \ud83d'", "'odd': 123456789012345678901"]
+    {
+        assert!(output.contains(shown), "{shown} is not in {output}");
+    }
+    let dead = list(&env, &uri, &["dlq", "list"]);
+    assert_eq!(dead.len(), 1, "{dead:?}");
+    let reason = dead[0]["reason"].as_str().unwrap_or_default();
+    assert!(reason.starts_with("Payload is nested too deeply"), "{reason}");
+}

@@ -12,6 +12,7 @@ use super::Environment;
 use super::failure::Failure;
 use super::output::{Output, how_far};
 use super::place::Common;
+use super::queue::payload_value;
 use crate::clock;
 use crate::jobs::{Cancelled, Filter, NewJob, Row, Table, TableError};
 use crate::settings::Settings;
@@ -304,7 +305,7 @@ fn shown(row: &Row) -> serde_json::Value {
         "title": row.title,
         "status": row.status,
         "status_detail": row.detail,
-        "payload": serde_json::from_str::<serde_json::Value>(&row.payload).unwrap_or_default(),
+        "payload": payload_value(&row.payload),
         "date_submitted": row.submitted,
         "date_started": row.started,
         "date_completed": row.completed,

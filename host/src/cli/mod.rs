@@ -132,6 +132,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     // A host that is not told of its children's ends could not say how they died.
     inherited::undo(&[libc::SIGCHLD]);
+    inherited::ignore_file_size_signal();
     let name = arguments.first().and_then(|path| Path::new(path).file_name());
     if name == Some(OsStr::new("rex")) { original(&arguments) } else { native(arguments) }
 }

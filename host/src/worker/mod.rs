@@ -30,6 +30,9 @@ use crate::page::Page;
 use crate::plugins;
 use crate::wire::{Answer, Frames, Start, Task, ToWorker};
 
+// Whatever a store gives, a plugin can read.
+const _: () = assert!(rex_transport::PAYLOAD_DEPTH <= rex_plugin_api::payload::DEPTH);
+
 /// The hidden subcommand. Its arguments, as `supervisor/spawn.rs` writes them: what the process is
 /// for, to be read in `ps`; the host's process id; the descriptor of the progress page.
 pub const SUBCOMMAND: &str = "worker-process";

@@ -1,15 +1,21 @@
 //! JSON text in, JSON text out: one pass that checks a text and writes it as Python's `json.dumps`
 //! would, but keeps the text of every number. Knows nothing of values; a payload of any size costs
-//! its own length.
+//! its own length. What Python writes although it is no JSON is known where it is stored already.
 
 use std::collections::HashMap;
 
-/// The text is not JSON, or nested deeper than [`DEPTH`].
+/// Why a text is not taken.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Malformed;
+pub(crate) enum Refused {
+    NotJson,
+    /// Nested deeper than [`DEPTH`].
+    TooDeep,
+}
 
-/// Arrays and objects inside one another; as many as serde_json reads by default.
-const DEPTH: usize = 127;
+use Refused::{NotJson, TooDeep};
+
+/// Arrays and objects inside one another; about as many as Python reads.
+pub const DEPTH: usize = 1000;
 
 pub(crate) enum Rewritten {
     /// The text of an object, in the original's form.
@@ -19,9 +25,16 @@ pub(crate) enum Rewritten {
     Other,
 }
 
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Object,
+    Other,
+}
+
 /// Checks a text and writes it anew.
-pub(crate) fn rewrite(text: &str) -> Result<Rewritten, Malformed> {
-    let mut scan = Scan { text, at: 0, out: Some(String::with_capacity(text.len() + 16)) };
+pub(crate) fn rewrite(text: &str) -> Result<Rewritten, Refused> {
+    let out = Some(String::with_capacity(text.len() + 16));
+    let mut scan = Scan { text, at: 0, out };
     scan.document()?;
     let out = scan.out.unwrap_or_default();
     Ok(match out.as_bytes().first() {
@@ -31,10 +44,40 @@ pub(crate) fn rewrite(text: &str) -> Result<Rewritten, Malformed> {
     })
 }
 
-/// Whether a text is a JSON object. Writes nothing.
-pub(crate) fn is_object(text: &str) -> bool {
+/// What kind of JSON a stored text is, which may have what Python writes and JSON does not allow:
+/// `NaN`, `Infinity`, `-Infinity`.
+pub(crate) fn stored(text: &str) -> Result<Kind, Refused> {
     let mut scan = Scan { text, at: 0, out: None };
-    text.trim_start_matches(BLANK).starts_with('{') && scan.document().is_ok()
+    scan.document()?;
+    Ok(match text.trim_start_matches(BLANK).as_bytes().first() {
+        Some(b'{') => Kind::Object,
+        _ => Kind::Other,
+    })
+}
+
+/// Of a stored object whose first member is `key`: that member's value, and the object of the others.
+pub(crate) fn first_member<'a>(text: &'a str, key: &str) -> Option<(&'a str, String)> {
+    let mut scan = Scan { text, at: 0, out: None };
+    scan.blanks();
+    scan.expect(b'{').ok()?;
+    scan.blanks();
+    let start = scan.at;
+    scan.string().ok()?;
+    if scan.text[start..scan.at].trim_matches('"') != key {
+        return None;
+    }
+    scan.blanks();
+    scan.expect(b':').ok()?;
+    scan.blanks();
+    let start = scan.at;
+    scan.value(0).ok()?;
+    let value = &text[start..scan.at];
+    scan.blanks();
+    let others = match scan.peek()? {
+        b',' => text[scan.at + 1..].to_owned(),
+        _ => text[scan.at..].to_owned(),
+    };
+    Some((value, format!("{{{others}")))
 }
 
 const BLANK: [char; 4] = [' ', '\t', '\n', '\r'];
@@ -43,39 +86,46 @@ struct Scan<'a> {
     text: &'a str,
     /// Where we are, in bytes; always between characters.
     at: usize,
-    /// What has been written; `None` when only checking.
+    /// What has been written; `None` when a stored text is looked at.
     out: Option<String>,
 }
 
 impl Scan<'_> {
-    fn document(&mut self) -> Result<(), Malformed> {
+    fn document(&mut self) -> Result<(), Refused> {
         self.value(0)?;
         self.blanks();
-        if self.at == self.text.len() { Ok(()) } else { Err(Malformed) }
+        if self.at == self.text.len() { Ok(()) } else { Err(NotJson) }
     }
 
-    fn value(&mut self, depth: usize) -> Result<(), Malformed> {
+    fn value(&mut self, depth: usize) -> Result<(), Refused> {
         if depth > DEPTH {
-            return Err(Malformed);
+            return Err(TooDeep);
         }
         self.blanks();
         match self.peek() {
             Some(b'{') => self.object(depth),
             Some(b'[') => self.array(depth),
             Some(b'"') => self.string(),
-            Some(b'-' | b'0'..=b'9') => self.number(),
-            _ => ["null", "true", "false"]
-                .into_iter()
-                .find(|word| self.text[self.at..].starts_with(word))
-                .map(|word| {
+            Some(b'0'..=b'9') => self.number(),
+            _ => match self.word() {
+                Some(word) => {
                     self.at += word.len();
                     self.write(word);
-                })
-                .ok_or(Malformed),
+                    Ok(())
+                }
+                None if self.peek() == Some(b'-') => self.number(),
+                None => Err(NotJson),
+            },
         }
     }
 
-    fn array(&mut self, depth: usize) -> Result<(), Malformed> {
+    fn word(&self) -> Option<&'static str> {
+        const WORDS: [&str; 6] = ["null", "true", "false", "NaN", "Infinity", "-Infinity"];
+        let words = if self.out.is_some() { &WORDS[..3] } else { &WORDS };
+        words.iter().copied().find(|word| self.text[self.at..].starts_with(word))
+    }
+
+    fn array(&mut self, depth: usize) -> Result<(), Refused> {
         self.expect(b'[')?;
         self.write("[");
         self.blanks();
@@ -94,7 +144,7 @@ impl Scan<'_> {
         Ok(())
     }
 
-    fn object(&mut self, depth: usize) -> Result<(), Malformed> {
+    fn object(&mut self, depth: usize) -> Result<(), Refused> {
         self.expect(b'{')?;
         self.write("{");
         let body = self.written();
@@ -130,7 +180,7 @@ impl Scan<'_> {
     }
 
     /// A string; written with Python's escapes.
-    fn string(&mut self) -> Result<(), Malformed> {
+    fn string(&mut self) -> Result<(), Refused> {
         self.expect(b'"')?;
         self.write("\"");
         loop {
@@ -139,11 +189,11 @@ impl Scan<'_> {
             let plain = rest
                 .bytes()
                 .position(|b| b == b'"' || b == b'\\' || !(0x20..0x80).contains(&b))
-                .ok_or(Malformed)?;
+                .ok_or(NotJson)?;
             let (run, rest) = rest.split_at(plain);
             self.at += plain;
             self.write(run);
-            let next = rest.chars().next().ok_or(Malformed)?;
+            let next = rest.chars().next().ok_or(NotJson)?;
             match next {
                 '"' => {
                     self.at += 1;
@@ -151,7 +201,7 @@ impl Scan<'_> {
                     return Ok(());
                 }
                 '\\' => self.escape()?,
-                '\0'..='\u{1f}' => return Err(Malformed),
+                '\0'..='\u{1f}' => return Err(NotJson),
                 other => {
                     self.at += other.len_utf8();
                     let mut units = [0; 2];
@@ -163,9 +213,9 @@ impl Scan<'_> {
         }
     }
 
-    fn escape(&mut self) -> Result<(), Malformed> {
+    fn escape(&mut self) -> Result<(), Refused> {
         let rest = &self.text.as_bytes()[self.at..];
-        let (length, unit) = match rest.get(1).ok_or(Malformed)? {
+        let (length, unit) = match rest.get(1).ok_or(NotJson)? {
             b'"' => (2, u16::from(b'"')),
             b'\\' => (2, u16::from(b'\\')),
             b'/' => (2, u16::from(b'/')),
@@ -175,22 +225,22 @@ impl Scan<'_> {
             b'r' => (2, 13),
             b't' => (2, 9),
             b'u' => {
-                let digits = rest.get(2..6).ok_or(Malformed)?;
+                let digits = rest.get(2..6).ok_or(NotJson)?;
                 let mut unit = 0u16;
                 for digit in digits {
-                    let value = char::from(*digit).to_digit(16).ok_or(Malformed)?;
-                    unit = unit << 4 | u16::try_from(value).map_err(|_| Malformed)?;
+                    let value = char::from(*digit).to_digit(16).ok_or(NotJson)?;
+                    unit = unit << 4 | u16::try_from(value).map_err(|_| NotJson)?;
                 }
                 (6, unit)
             }
-            _ => return Err(Malformed),
+            _ => return Err(NotJson),
         };
         self.at += length;
         self.write_unit(unit);
         Ok(())
     }
 
-    fn number(&mut self) -> Result<(), Malformed> {
+    fn number(&mut self) -> Result<(), Refused> {
         let start = self.at;
         self.take(b'-');
         if !self.take(b'0') {
@@ -209,12 +259,12 @@ impl Scan<'_> {
     }
 
     /// One digit or more.
-    fn digits(&mut self) -> Result<(), Malformed> {
+    fn digits(&mut self) -> Result<(), Refused> {
         let start = self.at;
         while matches!(self.peek(), Some(b'0'..=b'9')) {
             self.at += 1;
         }
-        if self.at > start { Ok(()) } else { Err(Malformed) }
+        if self.at > start { Ok(()) } else { Err(NotJson) }
     }
 
     fn blanks(&mut self) {
@@ -233,8 +283,8 @@ impl Scan<'_> {
         there
     }
 
-    fn expect(&mut self, byte: u8) -> Result<(), Malformed> {
-        if self.take(byte) { Ok(()) } else { Err(Malformed) }
+    fn expect(&mut self, byte: u8) -> Result<(), Refused> {
+        if self.take(byte) { Ok(()) } else { Err(NotJson) }
     }
 
     fn written(&self) -> usize {

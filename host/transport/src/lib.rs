@@ -30,7 +30,7 @@ pub mod sqlite;
 pub use error::{Kind, TransportError};
 pub use name::{BadQueueName, QueueName};
 pub use open::{Options, Owner, open};
-pub use payload::{Payload, PayloadError};
+pub use payload::{DEPTH as PAYLOAD_DEPTH, Payload, PayloadError};
 pub use task::{
     Attributes, Claim, ClaimId, ClaimedTask, DeadLetter, DeadQuery, Death, Due, Finished, LetterId,
     NewTask, Outcome, QueueStatus, Submitted, TaskId, Timestamp, WaitingTask, Want,

@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::json;
+pub use crate::json::DEPTH;
 
 /// The text of a JSON object. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -26,9 +27,21 @@ pub enum PayloadError {
     /// JSON, but no object.
     #[error("Expected a mapping\nGot:\n{}", indented(.0))]
     NotObject(String),
+    /// Deeper than [`DEPTH`].
+    #[error(
+        "Payload is nested too deeply\nThe limit is:\n    {DEPTH} arrays and objects in one another"
+    )]
+    TooDeep,
     /// Larger than the limit it was parsed under.
     #[error("Payload is too large:\n    {size} bytes\nThe limit is:\n    {limit} bytes")]
     TooLarge { size: usize, limit: usize },
+}
+
+fn why(refused: &json::Refused, text: &str) -> PayloadError {
+    match refused {
+        json::Refused::NotJson => PayloadError::NotJson(quoted(text)),
+        json::Refused::TooDeep => PayloadError::TooDeep,
+    }
 }
 
 /// How much of a refused text an error repeats.
@@ -48,9 +61,7 @@ impl Payload {
             Ok(json::Rewritten::Object(written)) => written,
             Ok(json::Rewritten::Null) => "{}".to_owned(),
             Ok(json::Rewritten::Other) => return Err(PayloadError::NotObject(shown(text.trim()))),
-            Err(json::Malformed) => {
-                return Err(PayloadError::NotJson(quoted(text)));
-            }
+            Err(refused) => return Err(why(&refused, text)),
         };
         // Escapes make a text longer; what counts is what is stored.
         if written.len() > limit {
@@ -59,11 +70,11 @@ impl Payload {
         Ok(Payload { text: written.into(), object: true })
     }
 
-    /// From a store, unchanged. Whatever is stored can be carried on, to the dead letters at least:
+    /// From a store, unchanged; also `NaN` and `Infinity`, which Python writes. Whatever is stored can be carried on, to the dead letters at least:
     /// ask [`Payload::check`] before a worker sees it.
     pub fn from_stored(text: impl Into<Arc<str>>) -> Payload {
         let text = text.into();
-        let object = json::is_object(&text);
+        let object = json::stored(&text) == Ok(json::Kind::Object);
         Payload { text, object }
     }
 
@@ -80,10 +91,10 @@ impl Payload {
         if self.object {
             return Ok(());
         }
-        match json::rewrite(&self.text) {
-            Err(json::Malformed) => Err(PayloadError::NotJson(quoted(&self.text))),
-            Ok(_) => Err(PayloadError::NotObject(shown(self.text.trim()))),
-        }
+        Err(match json::stored(&self.text) {
+            Err(refused) => why(&refused, &self.text),
+            Ok(_) => PayloadError::NotObject(shown(self.text.trim())),
+        })
     }
 
     pub fn as_str(&self) -> &str {
@@ -209,8 +220,13 @@ mod tests {
         {
             assert!(text(bad).starts_with("Expected a JSON object"), "{bad}");
         }
+        let nested = |levels| format!("{}1{}", "{\"a\": ".repeat(levels), "}".repeat(levels));
+        assert_eq!(Payload::parse(&nested(1000), 1 << 20).unwrap().as_str(), nested(1000));
+        assert_eq!(Payload::parse(&nested(1001), 1 << 20), Err(PayloadError::TooDeep));
         let deep = "[".repeat(100_000);
-        assert!(matches!(Payload::parse(&deep, 1 << 20), Err(PayloadError::NotJson(_))));
+        let refused = Payload::parse(&deep, 1 << 20).unwrap_err().to_string();
+        let limit = "The limit is:\n    1000 arrays and objects in one another";
+        assert_eq!(refused, format!("Payload is nested too deeply\n{limit}"));
         let large = format!("{{\"a\": \"{}\"}}", "x".repeat(40));
         assert_eq!(
             text(&large),
@@ -230,6 +246,13 @@ mod tests {
         assert_eq!(stored.check(), Ok(()));
         let list = Payload::from_stored("[1]");
         assert_eq!(list.check().unwrap_err().to_string(), "Expected a mapping\nGot:\n    [1]");
+        let python = r#"{"a": [NaN, Infinity, -Infinity, -1], "b": "\ud800"}"#;
+        assert_eq!(Payload::from_stored(python).check(), Ok(()));
+        for bad in ["{\"a\": nan}", "{\"a\": -Inf}", "{\"a\": NaN1}"] {
+            assert!(Payload::from_stored(bad).check().is_err(), "{bad}");
+        }
+        let deep = format!("{}1{}", "{\"a\": ".repeat(1001), "}".repeat(1001));
+        assert_eq!(Payload::from_stored(deep).check(), Err(PayloadError::TooDeep));
         assert!(Payload::from_stored("null").check().is_err());
         assert!(Payload::from_stored("{\"a\"").check().is_err());
     }

@@ -11,11 +11,11 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use super::index::{self, EMPTY, Index};
 use super::lists::Dead;
 use super::{Place, disk};
+use crate::json;
 use crate::task::micros;
 use crate::{Due, Kind, NewTask, Payload, QueueName, Submitted, TaskId, Timestamp, TransportError};
 
@@ -508,10 +508,9 @@ struct Tried {
     history: Value,
 }
 
+/// What else may be there.
 #[derive(Deserialize)]
-struct Envelope<'a> {
-    #[serde(borrow)]
-    payload: &'a RawValue,
+struct Others {
     rex: Option<Tried>,
 }
 
@@ -526,11 +525,16 @@ pub(super) struct Content {
 /// is no such file goes on as it is and becomes a dead letter.
 pub(super) fn content(path: &Path) -> Result<Content, TransportError> {
     let bytes = fs::read(path).map_err(disk::failed(path))?;
-    let Ok(Envelope { payload, rex }) = serde_json::from_slice::<Envelope<'_>>(&bytes) else {
+    let read = std::str::from_utf8(&bytes).ok().and_then(|text| {
+        let (payload, others) = json::first_member(text, "payload")?;
+        let Others { rex } = serde_json::from_str(&others).ok()?;
+        Some((payload, rex))
+    });
+    let Some((payload, rex)) = read else {
         let payload = Payload::from_stored(String::from_utf8_lossy(&bytes).into_owned());
         return Ok(Content { payload, attempt: 1, history: Value::Null });
     };
-    let payload = match payload.get() {
+    let payload = match payload {
         "null" => Payload::empty(),
         text => Payload::from_stored(text),
     };

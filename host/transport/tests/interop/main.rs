@@ -56,6 +56,27 @@ fn texts() -> Vec<String> {
     texts.map(str::to_owned).to_vec()
 }
 
+/// What Python writes and reads, and is no JSON; and as deep as it goes.
+fn pythons_own() -> Vec<String> {
+    let deep = format!("{}1{}", "{\"a\": ".repeat(900), "}".repeat(900));
+    let texts = [r#"{"a": [NaN, Infinity, -Infinity], "b": "\ud800"}"#, &deep];
+    texts.map(str::to_owned).to_vec()
+}
+
+/// A worker gets them as they are.
+fn reads(uri: &str, texts: &[String]) {
+    let Some(python) = python::with_clients() else { return };
+    let client = Client { python, uri: uri.to_owned() };
+    let mut host = owner(&Uri::parse(uri).unwrap());
+    let name = queue("foo");
+    client.put(texts);
+    wait_for("their tasks", || host.poll(&name).unwrap() == texts.len() as u64);
+    let claim = host.claim(&name, &Want::tasks(9)).unwrap().unwrap();
+    assert!(claim.tasks.iter().map(|task| task.payload.as_str()).eq(texts));
+    assert!(claim.tasks.iter().all(|task| task.payload.check().is_ok()));
+    assert_eq!(host.finish(&all_done(&claim)).unwrap(), []);
+}
+
 fn both_directions(uri: &str) {
     let Some(python) = python::with_clients() else { return };
     let client = Client { python, uri: uri.to_owned() };
@@ -101,18 +122,22 @@ fn both_directions(uri: &str) {
 fn pgsql() {
     let database = Database::new();
     both_directions(&database.uri());
+    // PostgreSQL takes JSON only.
+    reads(&database.uri(), &pythons_own()[1..]);
 }
 
 #[test]
 fn redis() {
     let Some(server) = Redis::start() else { return };
     both_directions(&server.uri());
+    reads(&server.uri(), &pythons_own());
 }
 
 #[test]
 fn amqp() {
     let Some(uri) = amqp::fresh(70) else { return };
     both_directions(&uri);
+    reads(&uri, &pythons_own());
 }
 
 /// An idle host hears of what an old producer submits, in queues that were there before it and in new
@@ -138,5 +163,7 @@ fn an_old_producer_wakes_a_host_on_amqp() {
 #[test]
 fn filesys() {
     let store = tempfile::tempdir().unwrap();
-    both_directions(&format!("filesys:{}", store.path().display()));
+    let uri = format!("filesys:{}", store.path().display());
+    both_directions(&uri);
+    reads(&uri, &pythons_own());
 }
