@@ -1,6 +1,7 @@
 //! What tasks cost on PostgreSQL with its default durability, through a real plugin process, beside
 //! what the bare database does: the same durable work in batches, the loop that leases and deletes row
-//! by row, `COPY`, `NOTIFY`. `REX_BENCH_TASKS` and `REX_BENCH_WAITING` set the sizes.
+//! by row, `COPY`, `NOTIFY`. `REX_BENCH_TASKS` and `REX_BENCH_WAITING` set the sizes,
+//! `REX_BENCH_IDLE` for how many seconds at least it is worked beside an idle transaction.
 
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -295,20 +296,16 @@ pub(crate) fn attributes(library: &Path) {
     wait_for("the host", || ground.env.rex_host(&["status"]).status.success());
     let mut client = ground.client();
     let mut round = |due: &str| {
-        ground.env.rex_host(&["queue", "pause", "crash"]).ok();
         let fill = format!(
             "INSERT INTO asynctask.rex_tasks (id, queue_name, payload, priority, due)
             SELECT nextval(pg_get_serial_sequence('asynctask.asynctask_queue', 'id')), 'crash',
                 '{{\"how\": \"ok\"}}', number % 3, {due}
             FROM generate_series(1, $1::bigint) AS number"
         );
-        client.execute(&fill, &[&tasks]).expect("the server answers");
-        settle(&mut client);
-        let from = done(ground);
-        let begun = Instant::now();
-        ground.env.rex_host(&["queue", "resume", "crash"]).ok();
-        wait_for("the tasks", || done(ground) - from == tasks);
-        each(begun.elapsed(), tasks)
+        round(ground, tasks, || {
+            client.execute(&fill, &[&tasks]).expect("the server answers");
+            settle(&mut client);
+        })
     };
     let (ready, delayed) = ("NULL", "now()");
     let alone = round(ready);
@@ -334,6 +331,40 @@ pub(crate) fn attributes(library: &Path) {
     host.wait_ok();
 }
 
+/// One host, and round after round put in for it: what it has deleted stays where it was, since an old
+/// snapshot sees it.
+fn beside_an_idle_transaction(ground: &Ground, tasks: i64) {
+    let host = ground.host(2, &[]);
+    wait_for("the host", || ground.env.rex_host(&["status"]).status.success());
+    let round = || round(ground, tasks, || ground.fill("crash", tasks));
+    let alone = round();
+    let mut idle = ground.client();
+    idle.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT txid_current()")
+        .expect("the server answers");
+    let (begun, least) = (Instant::now(), size("REX_BENCH_IDLE", 0));
+    let (mut rounds, mut last) = (0, Duration::ZERO);
+    while rounds < 5 || begun.elapsed() < Duration::from_secs(least.unsigned_abs()) {
+        last = round();
+        rounds += 1;
+    }
+    let figure = format!("beside an old snapshot, time {rounds}, beside none");
+    micros(&figure, last, alone);
+    drop(idle);
+    host.signal(libc::SIGTERM);
+    host.wait_ok();
+}
+
+/// The time that the running host takes for each of as many tasks as are put in.
+fn round(ground: &Ground, tasks: i64, fill: impl FnOnce()) -> Duration {
+    ground.env.rex_host(&["queue", "pause", "crash"]).ok();
+    fill();
+    let from = done(ground);
+    let begun = Instant::now();
+    ground.env.rex_host(&["queue", "resume", "crash"]).ok();
+    wait_for("the tasks", || done(ground) - from == tasks);
+    each(begun.elapsed(), tasks)
+}
+
 /// Tasks that the running host has done.
 fn done(ground: &Ground) -> i64 {
     let status: Value = ground.env.rex_host(&["status", "--json"]).json_lines().remove(0);
@@ -348,16 +379,7 @@ fn backlogs(ground: &Ground, tasks: i64, waiting: i64) {
     ground.fill("other", waiting.min(1_000_000));
     ground.fill("crash", tasks);
     micros("behind a million of another queue, beside 0", each(ground.drain(2), tasks), alone);
-    let mut idle = ground.client();
-    idle.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM bare")
-        .expect("the server answers");
-    let mut last = Duration::ZERO;
-    for _ in 0..5 {
-        ground.fill("crash", tasks);
-        last = each(ground.drain(2), tasks);
-    }
-    micros("beside an old snapshot, the fifth time", last, alone);
-    drop(idle);
+    beside_an_idle_transaction(ground, tasks);
     ground.fill("crash", waiting);
     let host = ground.host(2, &[]);
     let done = || done(ground);
