@@ -109,7 +109,6 @@ pub(super) fn column_link(catalog: &Catalog, direct: &[Join], column: usize) -> 
 
 fn stock_link_bids(catalog: &Catalog, join: Join) -> Vec<(String, i32)> {
     let fk = catalog.key(join);
-    let owner = catalog.table(join.owner);
     let target = &catalog.table(catalog.target(join)).name;
     let column = |table: TableId, columns: &[usize]| {
         columns.last().map_or("", |c| catalog.column(table, *c).name.as_str()).to_string()
@@ -121,15 +120,12 @@ fn stock_link_bids(catalog: &Catalog, join: Join) -> Vec<(String, i32)> {
         let prefix = prefix.trim_end_matches([' ', '_', '-']);
         if prefix.is_empty() { target.clone() } else { prefix.to_string() }
     });
-    let primary = owner.unique_keys.iter().find(|key| key.primary);
-    let in_primary =
-        primary.is_some_and(|key| fk.columns.iter().all(|column| key.columns.contains(column)));
     let mut bids = Vec::new();
     match &prefix {
         Some(prefix) if join.is_direct => bids.push((prefix.clone(), 5)),
         _ => {}
     }
-    bids.push((target.clone(), if in_primary { 4 } else { 3 }));
+    bids.push((target.clone(), if catalog.is_of_primary_key(join) { 4 } else { 3 }));
     if !join.is_direct {
         if let Some(prefix) = prefix {
             bids.push((format!("{target} via {prefix}"), 2));

@@ -189,6 +189,13 @@ impl Catalog {
         &self.table(join.owner).foreign_keys[join.key as usize]
     }
 
+    /// Whether all columns of the foreign key belong to its table's primary key.
+    pub(crate) fn is_of_primary_key(&self, join: Join) -> bool {
+        let primary = self.table(join.owner).unique_keys.iter().find(|key| key.primary);
+        let columns = &self.key(join).columns;
+        primary.is_some_and(|key| columns.iter().all(|column| key.columns.contains(column)))
+    }
+
     fn key_target(&self, join: Join) -> Option<TableId> {
         self.targets[join.owner.0 as usize][join.key as usize]
     }

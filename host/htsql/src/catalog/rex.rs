@@ -172,25 +172,18 @@ pub(super) fn bidders(catalog: &Catalog, id: TableId) -> Vec<Bidder> {
             arc: Arc::Link(join),
             arity: None,
             title: Some(metadata.title.unwrap_or_else(|| titled(&label))),
-            bids: vec![(label, 4)],
+            bids: vec![(label, 4), target_bid(catalog, join)],
             is_public: true,
         });
     }
     for join in catalog.reverse_joins(id) {
         let (label, _) = link_label(catalog, *join);
         let (target, metadata) = table_name(catalog, catalog.target(*join));
-        let owner = catalog.table(catalog.target(*join));
-        let fk = catalog.key(*join);
-        let primary = owner.unique_keys.iter().find(|key| key.primary);
-        let is_primary = primary.is_some_and(|k| fk.columns.iter().all(|c| k.columns.contains(c)));
         bidders.push(Bidder {
             arc: Arc::Link(*join),
             arity: None,
             title: Some(metadata.title.unwrap_or_else(|| titled(&target))),
-            bids: vec![
-                (target.clone(), if is_primary { 3 } else { 2 }),
-                (format!("{target} via {label}"), 1),
-            ],
+            bids: vec![target_bid(catalog, *join), (format!("{target} via {label}"), 1)],
             is_public: false,
         });
     }
@@ -198,6 +191,12 @@ pub(super) fn bidders(catalog: &Catalog, id: TableId) -> Vec<Bidder> {
         bidders.extend(alias_bidder(&alias));
     }
     bidders
+}
+
+/// Links of both directions would be called as the table they lead to.
+fn target_bid(catalog: &Catalog, join: Join) -> (String, i32) {
+    let weight = if catalog.is_of_primary_key(join) { 3 } else { 2 };
+    (table_name(catalog, catalog.target(join)).0, weight)
 }
 
 /// `name := body` or `name($p, …) := body`.

@@ -30,11 +30,11 @@ fn catalog() -> Catalog {
         foreign_keys: Vec::new(),
         rows: None,
     };
-    let link = ForeignKey {
+    let link = |target: &str, column: usize| ForeignKey {
         name: "fk".into(),
-        columns: vec![1],
+        columns: vec![column],
         target_schema: "public".into(),
-        target_table: "family".into(),
+        target_table: target.into(),
         target_columns: vec![0],
         partial: false,
         comment: None,
@@ -46,9 +46,10 @@ fn catalog() -> Catalog {
             column("id", Domain::Integer, None),
             column("family_id", Domain::Integer, Some("---\ntitle: Kin\n")),
             column("first_name", Domain::Text, None),
+            column("mother_id", Domain::Integer, None),
         ],
         unique_keys: vec![key(&[0], false), key(&[1, 2], true)],
-        foreign_keys: vec![link],
+        foreign_keys: vec![link("family", 1), link("individual", 3)],
         rows: None,
     };
     let tables = vec![family, individual];
@@ -72,12 +73,24 @@ fn fields(query: &str) -> Vec<String> {
 fn links_are_shown_as_identities_under_their_titles() {
     assert_eq!(
         fields("/individual"),
-        ["Some(\"Kin\") identity(text)", "Some(\"First Name\") text"]
+        [
+            "Some(\"Kin\") identity(text)",
+            "Some(\"First Name\") text",
+            "Some(\"Mother\") identity(identity(text), text)"
+        ]
     );
     assert_eq!(
         fields("/individual{id(), family.code}"),
         ["Some(\"id()\") identity(identity(text), text)", "Some(\"Code\") text"]
     );
+}
+
+/// Both ends of a link to the own table would be called as the table.
+#[test]
+fn a_table_that_is_linked_to_itself() {
+    compile("/individual{mother.first_name, count(individual_via_mother)}").unwrap();
+    let error = compile("/individual{count(individual)}").unwrap_err();
+    assert!(error.starts_with("Found ambiguous name:\n    individual"), "{error}");
 }
 
 #[test]
