@@ -272,6 +272,46 @@ fn a_task_that_kills_its_worker_is_quarantined_until_there_is_a_new_build() {
     });
 }
 
+/// A build that killed a task is not made good by another one that killed it too; and what counts is
+/// what the host serves.
+#[test]
+fn a_quarantined_task_meets_no_build_that_it_has_killed() {
+    on_both(|env, store| {
+        let first = plugins::built("crash");
+        let second = env.path("libcrash.so");
+        let mut bytes = std::fs::read(&first).expect("it is built");
+        bytes.push(0);
+        std::fs::write(&second, bytes).expect("there is room");
+        store.submit(env, "crash", &[&task(env, 1, "segfault", &json!({}))]);
+        let retry = || command(env, store, &["dlq", "retry", "--all"]);
+        work(env, store, &json!({}));
+        env.add_plugin(&second);
+        retry().ok();
+        work(env, store, &json!({}));
+        env.add_plugin(&first);
+        let refused = retry().fails(1);
+        assert!(refused.contains("no other build of the plugin is in"), "{refused}");
+
+        let third = env.path("libcrash.so");
+        std::fs::OpenOptions::new()
+            .append(true)
+            .open(&third)
+            .and_then(|mut file| std::io::Write::write_all(&mut file, &[0]))
+            .expect("there is room");
+        let host = host(env, store, &json!({}));
+        host.wait_output("Starting; queue=crash");
+        env.add_plugin(&third);
+        let refused = retry().fails(1);
+        assert!(refused.contains("the host that runs here serves no other"), "{refused}");
+        env.rex_host(&["reload"]).ok();
+        retry().ok();
+        wait_for("its death", || letters(env, store).len() == 1);
+        host.signal(libc::SIGTERM);
+        host.wait_ok();
+        assert_eq!(recorded(&env.path("record"))[&1].0, 3);
+    });
+}
+
 #[test]
 fn submitted_with_attributes() {
     on_both(|env, store| {

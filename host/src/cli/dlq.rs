@@ -1,7 +1,7 @@
 //! `rex-host dlq`: tasks that failed for good.
 
-use std::collections::HashSet;
-use std::path::Path;
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use rex_transport::{DeadLetter, DeadQuery, LetterId, Timestamp, Transport};
@@ -10,10 +10,11 @@ use serde_json::{Value, json};
 use super::Environment;
 use super::failure::Failure;
 use super::output::Output;
-use super::place::{self, Common};
+use super::place::{self, Common, Place};
 use super::queue::{age, payload_value, shown};
 use super::submit::parse_queue;
 use crate::clock;
+use crate::control::{self, Answer, Request};
 use crate::plugins::source;
 
 #[derive(clap::Subcommand)]
@@ -158,13 +159,12 @@ pub(crate) fn dlq(
             }
         }
         DlqCommand::Retry { choice, force, common } => {
-            let plugins = common.place(&environment)?.plugins;
+            let builds = Builds::of(common.place(&environment)?);
             let mut transport = place::viewer(&common, &environment)?;
             let (mut kept, mut kept_one) = (0, None);
             let count = choice.change(&mut *transport, "retried", output, |letter| {
                 let details = &letter.death.details;
-                let keep =
-                    !force && details["quarantined"] == true && !is_replaced(details, &plugins);
+                let keep = !force && details["quarantined"] == true && !builds.has_another(details);
                 if keep {
                     kept += 1;
                     kept_one.get_or_insert(letter.id.0);
@@ -173,12 +173,11 @@ pub(crate) fn dlq(
             })?;
             if let Some(one) = kept_one {
                 let text = format!(
-                    "{kept} tasks are quarantined: each killed its worker on every attempt, and no \
-                     other build of the plugin is in `{}` (the first is task {one})",
-                    plugins.display()
+                    "{kept} tasks are quarantined: each killed its worker on every attempt, and \
+                     {} (the first is task {one})",
+                    builds.without_another()
                 );
-                let hint = "replace the plugin there, name the host's directory with --plugins, or \
-                            say --force";
+                let hint = builds.hint();
                 if count == 0 {
                     return Err(Failure::new(text).hint(hint));
                 }
@@ -281,23 +280,73 @@ impl Choice {
             }
             Ok(!is_last)
         })?;
+        let would = if self.dry_run { "would be " } else { "" };
         if let Some(id) = missing.iter().min() {
+            let were = if self.dry_run { "would be" } else { "were" };
             let text = format!("no dead letter of task {id}");
-            return Err(Failure::new(text).hint(format!("{count} others were {done}")));
+            return Err(Failure::new(text).hint(format!("{count} others {were} {done}")));
         }
         if !self.json {
-            let would = if self.dry_run { "would be " } else { "" };
             output.line(format_args!("{count} tasks {would}{done}"))?;
         }
         Ok(count)
     }
 }
 
-/// Whether another build is where the plugin was that a task has killed.
-fn is_replaced(details: &Value, plugins: &Path) -> bool {
-    let file = details["plugin"].as_str().map(|name| plugins.join(name));
-    let build = file.and_then(|file| source::hash_of(&mut std::fs::File::open(file).ok()?).ok());
-    build.is_some_and(|build| details["plugin_hash"] != build)
+/// The builds of plugins that retried tasks would meet.
+struct Builds {
+    plugins: PathBuf,
+    /// What the host that runs here serves, by file; it takes what is in the directory when it is
+    /// told to.
+    served: Option<HashMap<String, String>>,
+}
+
+impl Builds {
+    fn of(place: Place) -> Builds {
+        let status = control::ask(&place.state.control_socket(), &Request::Status);
+        let served = match status {
+            Ok(Answer::Status { status }) => {
+                let queues = status["queues"].as_array().cloned().unwrap_or_default();
+                let text = |value: &Value| value.as_str().map(str::to_owned);
+                let build = |q: &Value| Some((text(&q["plugin"])?, text(&q["plugin_hash"])?));
+                Some(queues.iter().filter_map(build).collect())
+            }
+            // No host runs here.
+            _ => None,
+        };
+        Builds { plugins: place.plugins, served }
+    }
+
+    /// Whether the plugin's build is another one than those that a task has killed.
+    fn has_another(&self, details: &Value) -> bool {
+        let Some(name) = details["plugin"].as_str() else { return false };
+        let served = self.served.as_ref().and_then(|served| served.get(name).cloned());
+        let build = served.or_else(|| {
+            let mut file = std::fs::File::open(self.plugins.join(name)).ok()?;
+            source::hash_of(&mut file).ok()
+        });
+        let attempts = details["attempts"].as_array().map_or(&[][..], Vec::as_slice);
+        let killed = |build: &str| {
+            attempts.iter().chain([details]).any(|attempt| attempt["plugin_hash"] == build)
+        };
+        build.is_some_and(|build| !killed(&build))
+    }
+
+    fn without_another(&self) -> String {
+        match &self.served {
+            Some(_) => "the host that runs here serves no other build of the plugin".to_owned(),
+            None => format!("no other build of the plugin is in `{}`", self.plugins.display()),
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match &self.served {
+            Some(_) => "replace the plugin and say `rex-host reload`, or say --force",
+            None => {
+                "replace the plugin there, name the host's directory with --plugins, or say --force"
+            }
+        }
+    }
 }
 
 fn row(letter: &DeadLetter) -> Vec<String> {
