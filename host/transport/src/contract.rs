@@ -32,7 +32,7 @@ pub use attributes::{
 pub use dead::{dead_letters_are_deleted, dead_letters_are_kept, dead_letters_come_back};
 pub use limits::{
     a_long_name_is_kept_or_refused, a_paused_queue_gives_nothing, no_more_in_flight_than_allowed,
-    what_it_cannot_do_is_refused, what_may_not_be_claimed_is_not_awaited,
+    room_in_flight_is_told, what_it_cannot_do_is_refused, what_may_not_be_claimed_is_not_awaited,
 };
 pub use outcomes::{
     one_batch_of_all_outcomes, partial_finish, released_tasks_go_to_their_old_place,
@@ -73,7 +73,7 @@ macro_rules! keeps_the_contract {
             watch_wakes opened_by_many_at_once large_payloads_come_in_small_claims
             priorities_go_first delayed_tasks_wait retries_keep_their_place claims_tell_attributes
             a_unique_task_is_there_once a_paused_queue_gives_nothing
-            no_more_in_flight_than_allowed attributes_survive_their_owner dead_letters_come_back
+            no_more_in_flight_than_allowed room_in_flight_is_told attributes_survive_their_owner dead_letters_come_back
             dead_letters_are_deleted what_it_cannot_do_is_refused a_long_name_is_kept_or_refused
             what_may_not_be_claimed_is_not_awaited it_knows_itself an_occasion_is_recorded_once
             one_of_many_hosts_records_an_occasion

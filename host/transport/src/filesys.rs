@@ -52,6 +52,8 @@ pub struct FileSys {
     owner: Option<Registered>,
     /// Claims that `claim` has returned and that are not finished: their queue and directory.
     held: HashMap<ClaimId, (QueueName, PathBuf)>,
+    /// Queues of which only so many tasks may be in flight, as the last claim said.
+    limited: BTreeSet<QueueName>,
     /// Claims that were found taken over, until `taken_over` tells.
     taken: Vec<ClaimId>,
     /// Whether a claim may have been made without having been returned.
@@ -104,6 +106,7 @@ impl FileSys {
             owner_id: options.owner.as_ref().map(|owner| owner.id.clone()),
             owner: None,
             held: HashMap::new(),
+            limited: BTreeSet::new(),
             taken: Vec::new(),
             doubt: false,
             owner_timeout: options.owner_timeout,

@@ -7,6 +7,7 @@
 mod error;
 mod inotify;
 mod json;
+mod known;
 mod name;
 mod network;
 mod open;

@@ -66,6 +66,8 @@ struct Dead {
 
 struct Held {
     owner: i64,
+    /// Whether only so many tasks of the queue may be in flight.
+    limited: bool,
     queue: QueueName,
     tasks: BTreeMap<TaskId, Waiting>,
 }
@@ -443,7 +445,8 @@ impl Store {
         }
         self.last_claim += 1;
         let id = ClaimId(self.last_claim);
-        self.claims.insert(id, Held { owner, queue: queue.clone(), tasks: held });
+        let limited = want.in_flight.is_some();
+        self.claims.insert(id, Held { owner, limited, queue: queue.clone(), tasks: held });
         Some(Claim { id, queue: queue.clone(), tasks })
     }
 
@@ -461,7 +464,7 @@ impl Store {
             }
             // Recorded before: nothing changes.
             let Some(mut task) = entry.get_mut().tasks.remove(&one.task) else { continue };
-            let queue = entry.get().queue.clone();
+            let (queue, limited) = (entry.get().queue.clone(), entry.get().limited);
             if entry.get().tasks.is_empty() {
                 entry.remove();
             }
@@ -472,7 +475,7 @@ impl Store {
                     let letter = DeadLetter {
                         letter: LetterId(self.last_letter),
                         id: one.task,
-                        queue,
+                        queue: queue.clone(),
                         payload: task.payload,
                         submitted: task.submitted,
                         died,
@@ -488,6 +491,10 @@ impl Store {
                     self.put(&queue, one.task, task);
                 }
                 Outcome::Released => self.put(&queue, one.task, task),
+            }
+            if limited {
+                // Whoever found the queue's limit reached may claim now.
+                self.tell(BTreeSet::from([&queue]));
             }
             self.add(&one.submits);
         }

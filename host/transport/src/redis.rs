@@ -25,12 +25,13 @@ mod scripts;
 mod tasks;
 mod watch;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use redis::{Connection, RedisError};
 
+use crate::known::Known;
 use crate::ownership::SHORTEST_LEASE;
 use crate::random::random;
 use crate::{
@@ -52,7 +53,7 @@ pub struct Redis {
     /// The owner's number while it is registered.
     owner: Option<i64>,
     /// Claims that `claim` has returned and that are not finished.
-    known: HashSet<ClaimId>,
+    known: Known,
     /// Claims that others were found to have taken over.
     taken: Vec<ClaimId>,
     /// Whether a claim may have been made whose reply was lost.
@@ -75,7 +76,7 @@ impl Redis {
             connection: None,
             owner_id: options.owner.as_ref().map(|owner| owner.id.clone()),
             owner: None,
-            known: HashSet::new(),
+            known: Known::default(),
             taken: Vec::new(),
             doubt: false,
             absent: BTreeMap::new(),

@@ -19,7 +19,7 @@ mod schema;
 mod tasks;
 mod wake;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -28,6 +28,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
+use crate::known::Known;
 use crate::ownership::SHORTEST_LEASE;
 use crate::{
     Attributes, Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, LetterId, NewTask,
@@ -50,7 +51,7 @@ pub struct Sqlite {
     owner_id: Option<String>,
     owner: Option<Registered>,
     /// Claims that `claim` has returned and that are not finished.
-    known: HashSet<ClaimId>,
+    known: Known,
     /// Claims that others took over, to be told.
     taken: Vec<ClaimId>,
     /// Whether a claim may have been recorded without having been returned.
@@ -88,7 +89,7 @@ impl Sqlite {
             wake,
             owner_id: options.owner.as_ref().map(|owner| owner.id.clone()),
             owner: None,
-            known: HashSet::new(),
+            known: Known::default(),
             taken: Vec::new(),
             doubt: false,
             owner_timeout: options.owner_timeout,

@@ -3,8 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{DEADLINE, Store, all_done, numbers, owner, queue, task, wait_for, with};
-use crate::{Attributes, DeadQuery, Due, Features, Kind, NewTask, Options, Want, open};
+use super::{
+    DEADLINE, Store, all_done, dead, finished, numbers, owner, queue, task, wait_for, with,
+};
+use crate::{Attributes, DeadQuery, Due, Features, Kind, NewTask, Options, Wake, Want, open};
 
 pub fn a_paused_queue_gives_nothing(store: &Store<'_>) {
     let Some((uri, _store)) = (store.fresh)() else { return };
@@ -107,6 +109,29 @@ pub fn no_more_in_flight_than_allowed(store: &Store<'_>) {
         }
     });
     assert_eq!(done.into_inner(), TASKS);
+}
+
+/// A host that found as many in flight as may be hears when there are fewer.
+pub fn room_in_flight_is_told(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let (mut host, mut other) = (owner(&uri), owner(&uri));
+    if !host.features().in_flight {
+        return;
+    }
+    let (name, want) = (queue("foo"), Want { in_flight: Some(1), ..Want::tasks(9) });
+    host.submit(&[task("foo", 1), task("foo", 2), task("foo", 3)]).unwrap();
+    let mut claim = host.claim(&name, &want).unwrap().unwrap();
+    assert!(other.claim(&name, &want).unwrap().is_none());
+    let (wake, woken) = crossbeam_channel::unbounded();
+    let Some(_watch) = other.watch(wake).unwrap() else { return };
+    let word = || woken.recv_timeout(DEADLINE).expect("word of room");
+    host.finish(&all_done(&claim)).unwrap();
+    while word() != Wake::Queue(name.clone()) {}
+    claim = other.claim(&name, &want).unwrap().unwrap();
+    assert_eq!(numbers(&claim), [2]);
+    other.finish(&[finished(&claim, 0, dead("it is bad"))]).unwrap();
+    while word() != Wake::Queue(name.clone()) {}
+    assert_eq!(numbers(&host.claim(&name, &want).unwrap().unwrap()), [3]);
 }
 
 /// A host that waits for the next task must not find one that it cannot have.

@@ -54,10 +54,14 @@ impl FileSys {
         }
         let room = match want.in_flight {
             Some(limit) => {
+                self.limited.insert(name.clone());
                 let flying = lists::in_flight(&place, name)?.unwrap_or(0);
                 limit.saturating_sub(usize::try_from(flying).unwrap_or(usize::MAX))
             }
-            None => want.tasks,
+            None => {
+                self.limited.remove(name);
+                want.tasks
+            }
         };
         let mut found = queue.waiting(want.tasks.min(room))?;
         queue.keep_first_bytes(&mut found, want.bytes)?;
@@ -172,6 +176,10 @@ impl FileSys {
             }
             for directory in directories {
                 disk::sync_directory(directory)?;
+            }
+            // Whoever found the queue's limit reached may claim now.
+            if self.limited.contains(&queue.name) {
+                queue.tell();
             }
         }
         for one in finished {

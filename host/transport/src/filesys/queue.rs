@@ -289,6 +289,12 @@ impl<'a> Queue<'a> {
         Ok(index::read(&self.directory)?.unwrap_or(EMPTY))
     }
 
+    /// Wakes who watches the queue.
+    pub(super) fn tell(&self) {
+        // Only a hint: without it the next poll finds what there is.
+        let _hint = File::options().write(true).open(self.directory.join(".index"));
+    }
+
     fn write_index(&self, index: Index) -> Result<(), TransportError> {
         index::write(self.place, &self.directory, &self.ours.join("index"), index)
     }

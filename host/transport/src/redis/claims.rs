@@ -14,7 +14,7 @@ impl Redis {
     ) -> Result<Option<Claim>, TransportError> {
         let owner = self.owner()?;
         if self.doubt
-            && let Some(claim) = self.find_unreturned(owner, queue)?
+            && let Some(claim) = self.find_unreturned(owner, queue, want)?
         {
             return Ok(Some(claim));
         }
@@ -48,7 +48,7 @@ impl Redis {
         let Some((id, rows)) = rows.split_first() else { return Ok(None) };
         let id = std::str::from_utf8(id).ok().and_then(|id| id.parse().ok()).map(ClaimId);
         let Some(id) = id else { return Ok(None) };
-        self.known.insert(id);
+        self.known.insert(id, queue, want);
         Ok(claim(id, queue, tasks::claimed(rows)))
     }
 
@@ -57,6 +57,7 @@ impl Redis {
         &mut self,
         owner: i64,
         queue: &QueueName,
+        want: &Want,
     ) -> Result<Option<Claim>, TransportError> {
         let rows: Vec<String> = self.with_connection(|redis, connection| {
             call(&redis.scripts.held, &redis.address).arg(owner).invoke(connection)
@@ -66,7 +67,7 @@ impl Redis {
             _ => None,
         });
         let unreturned: Vec<(ClaimId, &String)> =
-            ours.filter(|(id, _)| !self.known.contains(id)).collect();
+            ours.filter(|(id, _)| !self.known.contains(*id)).collect();
         let Some((id, _)) = unreturned.iter().find(|(_, name)| *name == queue.as_str()) else {
             self.doubt = !unreturned.is_empty();
             return Ok(None);
@@ -95,7 +96,7 @@ impl Redis {
             })
             .collect();
         rows.sort_by_key(|task| task.id);
-        self.known.insert(*id);
+        self.known.insert(*id, queue, want);
         Ok(claim(*id, queue, rows))
     }
 
@@ -104,7 +105,9 @@ impl Redis {
         if finished.is_empty() {
             return Ok(Vec::new());
         }
-        let lost: Vec<i64> = self.with_connection(|redis, connection| {
+        let freed = self.known.freed(finished);
+        let channel = self.address.channel();
+        let (lost, ended): (Vec<i64>, Vec<i64>) = self.with_connection(|redis, connection| {
             let mut finish = call(&redis.scripts.finish, &redis.address);
             finish.arg(owner);
             for one in finished {
@@ -124,8 +127,13 @@ impl Redis {
                     tasks::add_to(&mut finish, task);
                 }
             }
-            finish.invoke(connection)
+            let answer = finish.invoke(connection)?;
+            for queue in &freed {
+                tasks::tell(connection, &channel, queue)?;
+            }
+            Ok(answer)
         })?;
+        self.known.forget(ended.into_iter().map(ClaimId));
         Ok(lost.into_iter().map(TaskId).collect())
     }
 }

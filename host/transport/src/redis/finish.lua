@@ -1,8 +1,8 @@
 -- ARGV[3] owner; then of each task: claim, task, what became of it (done, dead, back, or after how many
 -- microseconds to try it again), the death or the history as JSON or nothing, how many submits, and
--- queue, payload, when of each. Returns what was no longer ours.
+-- queue, payload, when of each. Returns what was no longer ours, and the claims that have ended.
 local owner, at, time = ARGV[3], 4, now()
-local lost, told, back, retried = {}, {}, {}, {}
+local lost, ended, told, back, retried = {}, {}, {}, {}, {}
 while at <= #ARGV do
   local next = at + 5 + 3 * tonumber(ARGV[at + 4])
   local unfit = find_unfit(at + 5, next - 1)
@@ -22,6 +22,7 @@ while at <= #ARGV do
   local holder, queue = string.match(row, '^(%d+) (.*)$')
   if holder ~= owner then
     lost[#lost + 1] = task
+    ended[#ended + 1] = claim
   else
     local value = redis.call('HGET', claim_key(claim), task)
     -- Without a value it was recorded before, and nothing changes.
@@ -51,6 +52,7 @@ while at <= #ARGV do
       end
       if redis.call('EXISTS', claim_key(claim)) == 0 then
         redis.call('HDEL', R .. 'claims', claim)
+        ended[#ended + 1] = claim
       end
     end
   end
@@ -59,4 +61,4 @@ end
 for queue, tasks in pairs(back) do put_back(queue, tasks) end
 for queue in pairs(retried) do ripen(queue) end
 for queue in pairs(told) do tell(queue) end
-return lost
+return { lost, ended }

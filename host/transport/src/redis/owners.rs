@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::Redis;
 use super::scripts::call;
 use crate::TransportError;
+use crate::known::Known;
 use crate::process::Process;
 use crate::random::random;
 use crate::transport::not_an_owner;
@@ -159,7 +160,7 @@ impl Redis {
         }
         self.owner = None;
         self.owner_id = None;
-        self.known.clear();
+        self.known = Known::default();
         Ok(())
     }
 }

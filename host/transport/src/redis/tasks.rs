@@ -80,7 +80,7 @@ impl Redis {
         self.with_connection(|_, connection| {
             let change = if paused { "SADD" } else { "SREM" };
             redis::cmd(change).arg(key).arg(queue.as_str()).query::<()>(connection)?;
-            redis::cmd("PUBLISH").arg(channel).arg(queue.as_str()).query(connection)
+            tell(connection, &channel, queue)
         })
     }
 
@@ -279,6 +279,15 @@ impl Redis {
     pub(super) fn ours(&self, name: &str) -> String {
         format!("{}:rex:{name}", self.address.prefix)
     }
+}
+
+/// Wakes who watches a queue.
+pub(super) fn tell(
+    connection: &mut Connection,
+    channel: &str,
+    queue: &QueueName,
+) -> Result<(), RedisError> {
+    redis::cmd("PUBLISH").arg(channel).arg(queue.as_str()).query(connection)
 }
 
 /// What is known of a queue at one moment.

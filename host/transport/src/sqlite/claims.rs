@@ -20,7 +20,7 @@ impl Sqlite {
     ) -> Result<Option<Claim>, TransportError> {
         let owner = self.owner()?;
         if self.doubt
-            && let Some(claim) = self.find_unreturned(owner, queue)?
+            && let Some(claim) = self.find_unreturned(owner, queue, want)?
         {
             return Ok(Some(claim));
         }
@@ -41,7 +41,7 @@ impl Sqlite {
             return Err(error);
         }
         if let Some(claim) = &claim {
-            self.known.insert(claim.id);
+            self.known.insert(claim.id, queue, want);
         }
         Ok(claim)
     }
@@ -64,6 +64,7 @@ SELECT EXISTS (SELECT 1 FROM tasks WHERE queue = ?1 AND claim IS NULL AND due IS
         &mut self,
         owner: i64,
         queue: &QueueName,
+        want: &Want,
     ) -> Result<Option<Claim>, TransportError> {
         /// `?1` owner: id, queue.
         const OURS: &str = "SELECT id, queue FROM claims WHERE owner = ?1 ORDER BY id";
@@ -81,7 +82,7 @@ ORDER BY priority, id";
                 statement.query_map([owner], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
             })
             .map_err(&say)?;
-        let mut unreturned = ours.iter().filter(|(id, _)| !self.known.contains(&ClaimId(*id)));
+        let mut unreturned = ours.iter().filter(|(id, _)| !self.known.contains(ClaimId(*id)));
         let Some((id, _)) = unreturned.clone().find(|(_, name)| name == queue.as_str()) else {
             self.doubt = unreturned.next().is_some();
             return Ok(None);
@@ -91,7 +92,7 @@ ORDER BY priority, id";
             .prepare_cached(TASKS)
             .and_then(|mut statement| statement.query_map([id], read_task)?.collect())
             .map_err(&say)?;
-        self.known.insert(ClaimId(*id));
+        self.known.insert(ClaimId(*id), queue, want);
         Ok(Some(Claim { id: ClaimId(*id), queue: queue.clone(), tasks }))
     }
 
@@ -104,10 +105,9 @@ ORDER BY priority, id";
         let change = self.write()?;
         let recorded = record_all(&change, owner, finished).map_err(&say)?;
         change.commit().map_err(&say)?;
-        for claim in &recorded.ended {
-            self.known.remove(claim);
-        }
-        self.wake.touch(&recorded.arrived);
+        let freed = self.known.freed(finished);
+        self.wake.touch(recorded.arrived.union(&freed));
+        self.known.forget(recorded.ended);
         Ok(recorded.lost)
     }
 

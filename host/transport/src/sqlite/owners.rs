@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::{Sqlite, failure};
+use crate::known::Known;
 use crate::owner_file::{OwnerFile, file_name, owner_id, proof_of_death};
 use crate::transport::not_an_owner;
 use crate::{Kind, QueueName, TransportError};
@@ -140,7 +141,7 @@ impl Sqlite {
         if let Some(me) = self.owner.take() {
             me.file.remove();
         }
-        self.known.clear();
+        self.known = Known::default();
         self.wake.touch(&back.queues);
         Ok(())
     }
