@@ -110,6 +110,30 @@ fn a_job_is_not_started_before_its_row_is_free_and_others_are() {
     assert_eq!(shop.rex_host(&["queue", "list", "--json"]).ok(), "");
 }
 
+/// An application changes all its jobs in one transaction that lasts.
+#[test]
+fn many_locked_rows_hold_up_their_jobs_alone() {
+    const LOCKED: i64 = 200;
+    let shop = Shop::new(WORKERS);
+    for _ in 0..LOCKED {
+        shop.insert("demo_fast", &json!({}));
+    }
+    shop.work("scheduled_0_job_queuer", Some("{}"));
+    let mut application = shop.client();
+    let all = locked(&mut application, "UPDATE job SET title = 'mine'");
+    let host = shop.run(&[]);
+    others_go_on(&shop, "one");
+    host.wait_output("job 200 cannot be started yet: ");
+    others_go_on(&shop, "two");
+    all.commit().expect("it can be committed");
+    for code in 1..=LOCKED {
+        shop.wait_status(code, "completed");
+    }
+    let output = stop(host);
+    // Neither that the store is away nor that it does not answer.
+    assert!(!output.contains("store"), "{output}");
+}
+
 #[test]
 fn a_new_job_is_queued_when_its_row_is_free_and_others_are_before() {
     let shop = Shop::new(&format!("{WORKERS}job_limits: {{demo_fast: {{max_concurrency: 1}}}}\n"));

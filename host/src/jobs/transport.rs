@@ -7,7 +7,7 @@
 //! An application may have a row locked for as long as it likes. Only the job of that row waits then: it
 //! is set aside before it is started, or held back when it has ended, and tried again now and then.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -32,6 +32,8 @@ pub struct JobTransport {
     waiting: VecDeque<(Claim, usize)>,
     /// Tasks whose rows were locked, oldest first.
     aside: Vec<Aside>,
+    /// Queues in which the last call had not looked at all there is.
+    unseen: BTreeSet<QueueName>,
     /// Ends that were not recorded because rows were locked, by task.
     late: HashMap<TaskId, Patience>,
     /// Those of the last call.
@@ -46,8 +48,17 @@ struct Aside {
     patience: Patience,
 }
 
+impl Aside {
+    /// Its job.
+    fn code(&self) -> Option<i64> {
+        code_of(self.task.payload.as_str()).ok()
+    }
+}
+
 /// Tasks of one queue that are set aside at most: more are not claimed before one of them is started.
-const MOST_ASIDE: usize = 32;
+const MOST_ASIDE: usize = 1000;
+/// How long one call looks for a job that is not locked: outcomes and other queues wait meanwhile.
+const LONGEST_LOOK: Duration = Duration::from_millis(20);
 
 impl JobTransport {
     pub fn new(inner: Box<dyn Transport>, table: Table, book: Book, desk: Desk) -> JobTransport {
@@ -58,16 +69,41 @@ impl JobTransport {
             desk,
             waiting: VecDeque::new(),
             aside: Vec::new(),
+            unseen: BTreeSet::new(),
             late: HashMap::new(),
             held_back: Vec::new(),
         }
     }
 
-    /// Tasks that were set aside, as far as they are to be tried again now.
-    fn due(&mut self, queue: &QueueName, most: usize) -> Option<(Claim, Vec<Patience>)> {
+    /// Tasks that were set aside, as far as they are to be tried again now: one statement tells whose
+    /// rows are locked still.
+    fn due(
+        &mut self,
+        queue: &QueueName,
+        most: usize,
+    ) -> Result<Option<(Claim, Vec<Patience>)>, TransportError> {
         let now = Instant::now();
         let is_due = |aside: &Aside| aside.queue == *queue && aside.patience.again <= now;
-        let id = self.aside.iter().find(|aside| is_due(aside))?.claim;
+        let codes: Vec<i64> =
+            self.aside.iter().filter(|aside| is_due(aside)).filter_map(Aside::code).collect();
+        if codes.is_empty() {
+            return Ok(None);
+        }
+        self.table.set_patience(NOT_AT_ALL);
+        let (free, reason) = match self.table.unlocked(&codes) {
+            Ok(free) => (free, "another program has locked what is needed: its row".to_owned()),
+            Err(error) if error.locked => (HashSet::new(), error.to_string()),
+            Err(error) => return Err(error.into()),
+        };
+        let is_free = |aside: &Aside| aside.code().is_none_or(|code| free.contains(&code));
+        for aside in self.aside.iter_mut().filter(|aside| is_due(aside) && !is_free(aside)) {
+            let job = job_of(&aside.task);
+            aside.patience.wait(|| format!("{job} cannot be started yet: {reason}"));
+        }
+        let Some(id) = self.aside.iter().find(|aside| is_due(aside)).map(|aside| aside.claim)
+        else {
+            return Ok(None);
+        };
         let mut left = most;
         let due = self.aside.extract_if(.., |aside| {
             let takes = left > 0 && is_due(aside) && aside.claim == id;
@@ -75,7 +111,7 @@ impl JobTransport {
             takes
         });
         let (tasks, patience) = due.map(|aside| (aside.task, aside.patience)).unzip();
-        Some((Claim { id, queue: queue.clone(), tasks }, patience))
+        Ok(Some((Claim { id, queue: queue.clone(), tasks }, patience)))
     }
 
     /// Looks up the tasks of a claim from `begun` on; those whose rows are locked are set aside.
@@ -88,11 +124,11 @@ impl JobTransport {
     ) -> Result<Claim, TransportError> {
         let mut patience = patience.into_iter();
         let mut at = begun;
-        // One wait is enough to know a lock that is kept.
-        let mut wait = BRIEFLY;
         while at < claim.tasks.len() {
             let before = patience.next();
-            self.table.set_patience(if before.is_some() { NOT_AT_ALL } else { wait });
+            // One wait is enough to know locks that are kept.
+            let knows = before.is_some() || self.aside.iter().any(|a| a.queue == claim.queue);
+            self.table.set_patience(if knows { NOT_AT_ALL } else { BRIEFLY });
             match self.assign(claim.id, &claim.tasks[at]) {
                 Ok(assignment) => {
                     if let Some(before) = before {
@@ -103,7 +139,6 @@ impl JobTransport {
                     at += 1;
                 }
                 Err(error) if error.locked => {
-                    wait = NOT_AT_ALL;
                     let task = claim.tasks.remove(at);
                     let mut patience = before.unwrap_or_else(Patience::new);
                     patience.wait(|| format!("{} cannot be started yet: {error}", job_of(&task)));
@@ -208,8 +243,14 @@ impl Transport for JobTransport {
                 return Ok(Some(claim));
             }
         }
+        let begun = Instant::now();
+        self.unseen.remove(queue);
         loop {
-            let (claim, patience) = match self.due(queue, want.tasks) {
+            if begun.elapsed() > LONGEST_LOOK {
+                self.unseen.insert(queue.clone());
+                return Ok(None);
+            }
+            let (claim, patience) = match self.due(queue, want.tasks)? {
                 Some(due) => due,
                 None if self.aside.iter().filter(|aside| aside.queue == *queue).count()
                     >= MOST_ASIDE =>
@@ -341,6 +382,9 @@ impl Transport for JobTransport {
     }
 
     fn next_due(&mut self, queue: &QueueName) -> Result<Option<Duration>, TransportError> {
+        if self.unseen.contains(queue) {
+            return Ok(Some(Duration::ZERO));
+        }
         let due = self.inner.next_due(queue)?;
         let own = self.aside.iter().filter(|aside| aside.queue == *queue);
         let own = own.map(|aside| aside.patience.again.saturating_duration_since(Instant::now()));

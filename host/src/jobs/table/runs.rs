@@ -1,5 +1,6 @@
 //! What a host does for a job that it runs: begin, report, end.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use rex_transport::TaskId;
@@ -94,6 +95,22 @@ impl Table {
             };
             Ok(Start::Run { id, job })
         })
+    }
+
+    /// Of jobs, those that could be started now as far as locks go; those that are gone among them.
+    pub fn unlocked(&mut self, codes: &[i64]) -> Result<HashSet<i64>, TableError> {
+        let rows = self.with(|client| {
+            client.query(
+                "WITH free AS (
+                    SELECT code::int8 FROM job WHERE code = ANY ($1) FOR NO KEY UPDATE SKIP LOCKED)
+                SELECT code FROM free
+                UNION ALL
+                SELECT code FROM unnest($1::int8[]) AS asked (code)
+                WHERE NOT EXISTS (SELECT FROM job WHERE job.code = asked.code)",
+                &[&codes],
+            )
+        })?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
     /// Ends a run that was over so long `ago`; nothing changes when another one has begun.
