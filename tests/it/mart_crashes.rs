@@ -315,12 +315,18 @@ fn an_interrupt_leaves_no_mart() {
     let Some(app) = App::new() else { return };
     let mut lock = app.lock();
     app.stop_where("NEW.status = 'post_deployment'");
-    let maker = app.start("some_data");
-    maker.signal_group(libc::SIGINT);
-    go_on(&mut lock);
-    let (status, output) = maker.wait();
-    assert_eq!(status.code(), Some(130), "{output}");
-    assert!(app.names().is_empty() && app.databases().is_empty(), "{output}");
+    for (program, code) in [("rex-host", 130), ("rex", 1)] {
+        let make = ["mart-create", "--owner=me", "--definition=some_data"];
+        let maker = Running::start(app.env.command(program, &make));
+        app.wait_stopped();
+        maker.signal_group(libc::SIGINT);
+        go_on(&mut lock);
+        let (status, output) = maker.wait();
+        assert_eq!(status.code(), Some(code), "{output}");
+        assert_eq!(output.ends_with("\n\n"), program == "rex", "{output}");
+        assert!(app.names().is_empty() && app.databases().is_empty(), "{output}");
+        lock = app.lock();
+    }
 }
 
 #[test]

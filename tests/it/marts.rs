@@ -433,6 +433,13 @@ While creating Mart database:
         let told = rex(&[&["mart-create"], args].concat()).fails(1);
         assert!(told.starts_with(&format!("FATAL ERROR: {text}")), "{told}");
     }
+    let none = demo.env.rex(&["mart-list"]).fails(1);
+    assert_eq!(none, "FATAL ERROR: application is not specified\n\n");
+    let other = demo.env.rex(&["--project=rex.asynctask_demo", "mart-list"]).fails(1);
+    assert_eq!(other, "FATAL ERROR: package rex.mart must be included with the application\n\n");
+    rex(&["mart-list", "--"]).ok();
+    let text = rex(&["mart-shell", "--", "-5"]).fails(1);
+    assert!(!text.contains("unknown option"), "{text}");
     let text = demo.env.rex_host(&["mart-list", "--project"]).fails(2);
     assert_eq!(text, "error: --project needs a value\n");
     let text = demo.rex_host(&["mart-create"]).fails(2);

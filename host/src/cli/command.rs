@@ -119,8 +119,8 @@ pub(crate) fn run(
         .status()
         .map_err(failed)?;
     match (status.code(), status.signal()) {
+        (Some(130), _) | (None, Some(libc::SIGINT)) => Ok(Outcome::Ran(interrupted(spelling))),
         (Some(code), _) => Ok(Outcome::Ran(u8::try_from(code).unwrap_or(1))),
-        (None, Some(libc::SIGINT)) => Ok(Outcome::Ran(130)),
         // A reader that has seen enough (`| head`) is no failure.
         (None, Some(libc::SIGPIPE)) => Ok(Outcome::Ran(0)),
         (None, signal) => {
@@ -132,6 +132,18 @@ pub(crate) fn run(
             let file = plugin.path.display();
             let text = format!("the command {name} of the plugin {file} was killed by {what}");
             Err(Failure::new(text))
+        }
+    }
+}
+
+/// The exit code of a command that Ctrl-C has ended.
+fn interrupted(spelling: Spelling) -> u8 {
+    match spelling {
+        Spelling::Native => 130,
+        Spelling::Original => {
+            // To a closed output there is nothing to say.
+            let _ = writeln!(io::stderr());
+            1
         }
     }
 }
@@ -155,6 +167,7 @@ fn told(
         Spelling::Original => {
             let mut sources = place.sources.clone();
             rex::take(arguments, &mut sources)?;
+            rex::is_specified(&sources, &place.globals)?;
             Place::find(sources, environment)?.told()?
         }
         Spelling::Native => Common::take(arguments)?.place(environment)?.told()?,

@@ -9,8 +9,18 @@ pub(crate) fn rex(error: impl std::fmt::Display) -> Error {
     Error::of("rex.core.Error", error)
 }
 
+/// The project whose applications have marts.
+const PROJECT: &str = "rex.mart";
+
+pub(crate) fn has_marts(application: &Application) -> bool {
+    application.projects.iter().any(|project| project.name == PROJECT)
+}
+
 /// Settings and definitions, read anew.
 pub(crate) fn marts(application: &Application) -> Result<(Settings, Definitions), Error> {
+    if !has_marts(application) {
+        return Err(rex(format!("package {PROJECT} must be included with the application")));
+    }
     let database = application.database.as_deref();
     let settings = Settings::of(&application.settings, database).map_err(rex)?;
     let files = application.projects.iter().filter_map(|project| project.file("mart"));

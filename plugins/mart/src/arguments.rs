@@ -1,5 +1,5 @@
 //! Arguments of the commands, in the original's grammar: `--name value`, `--name=value`, `-n value`,
-//! `-nvalue`, toggles as `-kl`; any number of times.
+//! `-nvalue`, toggles as `-kl`; any number of times. `--` ends the options.
 
 use rex_plugin_api::{CommandOption, Error, Result};
 
@@ -38,8 +38,11 @@ impl Given {
     ) -> Result<Given> {
         let mut given = Given { options: Vec::new(), words: Vec::new() };
         let mut words = arguments.iter();
+        let mut are_options = true;
         while let Some(word) = words.next() {
-            if let Some(name) = word.strip_prefix("--") {
+            if are_options && word == "--" {
+                are_options = false;
+            } else if let Some(name) = word.strip_prefix("--").filter(|_| are_options) {
                 let (name, value) = match name.split_once('=') {
                     Some((name, value)) => (name, Some(value)),
                     None => (name, None),
@@ -48,7 +51,10 @@ impl Given {
                 let option = options.iter().find(|option| option.name == normal);
                 let option = option.ok_or_else(|| unknown(word))?;
                 given.take(option, &format!("--{name}"), value, &mut words)?;
-            } else if let Some(keys) = word.strip_prefix('-').filter(|keys| !keys.is_empty()) {
+            } else if let Some(keys) = word.strip_prefix('-')
+                && are_options
+                && !keys.is_empty()
+            {
                 let mut keys = keys.chars();
                 while let Some(key) = keys.next() {
                     let shown = format!("-{key}");

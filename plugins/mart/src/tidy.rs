@@ -6,18 +6,15 @@ use std::time::{Duration, Instant};
 use rex_mart::{Failure, Mart, Settings, tidy};
 use rex_plugin_api::{Application, Result};
 
-use crate::application::rex;
+use crate::application::{has_marts, rex};
 
 /// Between two attempts.
 const SOON: Duration = Duration::from_millis(250);
 const LATE: Duration = Duration::from_secs(10);
 
-/// The project whose applications have marts.
-const PROJECT: &str = "rex.mart";
-
 /// Removes what earlier processes have left, if the application has marts.
 pub(crate) fn begin(application: &Application) -> Result<()> {
-    if application.projects.iter().any(|project| project.name == PROJECT) {
+    if has_marts(application) {
         let database = application.database.as_deref();
         in_background(Settings::of(&application.settings, database).map_err(rex)?);
     }

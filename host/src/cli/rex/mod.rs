@@ -144,10 +144,19 @@ fn sources(line: &Line, program: &str, surroundings: Sources) -> Sources {
     }
 }
 
-fn call(line: &Line, sources: Sources, globals: Globals) -> Result<Call, Error> {
-    if sources.project.is_none() && globals.project.is_none() {
-        return Err(Error::new("application is not specified"));
+/// That there is an application to work for.
+///
+/// # Errors
+/// In the original's words.
+pub(super) fn is_specified(sources: &Sources, globals: &Globals) -> Result<(), Error> {
+    match sources.project.as_ref().or(globals.project.as_ref()) {
+        Some(_) => Ok(()),
+        None => Err(Error::new("application is not specified")),
     }
+}
+
+fn call(line: &Line, sources: Sources, globals: Globals) -> Result<Call, Error> {
+    is_specified(&sources, &globals)?;
     let application = Application::load(&sources, &globals)?;
     if !application.includes(PACKAGE) {
         let text = format!("package {PACKAGE} must be included with the application");
