@@ -139,8 +139,7 @@ fn bad_payload() {
         ("[1]", "Expected a mapping\nGot:\n    [1]"),
         ("x", "Expected a JSON object\nGot:\n    'x'"),
         ("{\"a\":", "Expected a JSON object\nGot:\n    '{\"a\":'"),
-        ("{\"a\": 1e400}", "the payload cannot be read: number out of range"),
-        ("{\"a\": \"\\ud800\"}", "the payload cannot be read: "),
+        ("{\"a\": NaN}", "Expected a JSON object\nGot:\n    '{\"a\": NaN}'"),
     ];
     for (payload, expected) in cases {
         let text = env.rex_host(&["submit", "foo", payload]).fails(1);

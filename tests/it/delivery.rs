@@ -312,6 +312,28 @@ fn a_quarantined_task_meets_no_build_that_it_has_killed() {
     });
 }
 
+/// Deep, and with what a number of this program's would not hold.
+#[test]
+fn payloads_are_listed_as_they_are_stored() {
+    on_both(|env, store| {
+        let deep = format!("{}1{}", "[".repeat(900), "]".repeat(900));
+        let odd = format!(
+            r#"{{"how": "error", "i": 12345678901234567890123, "f": 1.10, "z": -0, "h": "\ud800", "d": {deep}}}"#
+        );
+        let stored = format!(
+            r#"{{"d": {deep}, "f": 1.10, "h": "\ud800", "how": "error", "i": 12345678901234567890123, "z": -0}}"#
+        );
+        store.submit(env, "crash", &[&odd]);
+        let listed = command(env, store, &["queue", "peek", "crash", "--json"]).ok();
+        assert!(listed.ends_with(&format!(",\"payload\":{stored}}}\n")), "{listed}");
+        work(env, store, &json!({}));
+        for list in [&["dlq", "list", "--json"] as &[&str], &["dlq", "show", "1", "--json"]] {
+            let listed = command(env, store, list).ok();
+            assert!(listed.ends_with(&format!(",\"payload\":{stored}}}\n")), "{listed}");
+        }
+    });
+}
+
 #[test]
 fn submitted_with_attributes() {
     on_both(|env, store| {

@@ -11,7 +11,7 @@ use super::Environment;
 use super::failure::Failure;
 use super::output::Output;
 use super::place::{self, Common, Place};
-use super::queue::{age, payload_value, shown};
+use super::queue::{age, shown};
 use super::submit::parse_queue;
 use crate::clock;
 use crate::control::{self, Answer, Request};
@@ -127,7 +127,7 @@ pub(crate) fn dlq(
             filter.each_page(&mut *transport, |_, letters| {
                 for letter in letters.iter().take(left) {
                     if json {
-                        output.json(&everything(letter))?;
+                        output.json_with_payload(&everything(letter), letter.payload.as_str())?;
                     } else {
                         rows.push(row(letter));
                     }
@@ -146,7 +146,7 @@ pub(crate) fn dlq(
                 for letter in letters.iter().filter(|letter| letter.id.0 == task) {
                     found = true;
                     if json {
-                        output.json(&everything(letter))?;
+                        output.json_with_payload(&everything(letter), letter.payload.as_str())?;
                     } else {
                         show(letter, output)?;
                     }
@@ -368,7 +368,6 @@ fn everything(letter: &DeadLetter) -> Value {
         "attempts": letter.attempts,
         "reason": letter.death.reason,
         "details": letter.death.details,
-        "payload": payload_value(letter.payload.as_str()),
     })
 }
 

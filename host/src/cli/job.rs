@@ -12,7 +12,6 @@ use super::Environment;
 use super::failure::Failure;
 use super::output::{Output, how_far};
 use super::place::Common;
-use super::queue::payload_value;
 use crate::clock;
 use crate::jobs::{Cancelled, Filter, NewJob, Row, Table, TableError};
 use crate::settings::Settings;
@@ -121,7 +120,7 @@ pub(crate) fn job(
             let row =
                 if wait { wait_for(&mut table, code, output)? } else { find(&mut table, code)? };
             if json {
-                output.json(&shown(&row))?;
+                output.json_with_payload(&shown(&row), &row.payload)?;
             } else if wait {
                 output.line(format_args!("job {code} {}", row.status))?;
             }
@@ -140,7 +139,7 @@ pub(crate) fn job(
             let mut cells = Vec::new();
             for row in rows {
                 if json {
-                    output.json(&shown(&row))?;
+                    output.json_with_payload(&shown(&row), &row.payload)?;
                     continue;
                 }
                 let progress = row.progress.filter(|_| row.status == "started");
@@ -163,7 +162,7 @@ pub(crate) fn job(
             let (mut table, _) = open(&common, environment)?;
             let row = find(&mut table, code)?;
             if json {
-                output.json(&shown(&row))?;
+                output.json_with_payload(&shown(&row), &row.payload)?;
             } else {
                 show(&row, output)?;
             }
@@ -305,7 +304,6 @@ fn shown(row: &Row) -> serde_json::Value {
         "title": row.title,
         "status": row.status,
         "status_detail": row.detail,
-        "payload": payload_value(&row.payload),
         "date_submitted": row.submitted,
         "date_started": row.started,
         "date_completed": row.completed,

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::failure::Failure;
 use crate::settings::mask;
@@ -47,6 +48,23 @@ impl Output {
     /// When the output is gone.
     pub(crate) fn json(&mut self, value: &Value) -> Result<(), Failure> {
         self.line(value)
+    }
+
+    /// As [`json`](Output::json), of an object whose last field is a stored payload: as it stands there, or
+    /// as a text where it is no JSON.
+    ///
+    /// # Errors
+    /// When the output is gone.
+    pub(crate) fn json_with_payload(&mut self, rest: &Value, payload: &str) -> Result<(), Failure> {
+        // Ends of lines are but blanks: within strings they are escaped.
+        let line = payload.replace(['\n', '\r'], " ");
+        let payload = match serde_json::from_str::<&RawValue>(&line) {
+            Ok(raw) => raw.get().to_owned(),
+            Err(_) => Value::from(payload).to_string(),
+        };
+        let rest = rest.to_string();
+        let rest = rest.strip_suffix('}').unwrap_or_default();
+        self.line(format_args!("{rest},\"payload\":{payload}}}"))
     }
 
     /// A table with a head; the last column may be of any width.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rex_transport::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Environment;
 use super::failure::Failure;
@@ -119,15 +119,15 @@ pub(crate) fn queue(
             let tasks = transport.peek(&queue, limit.unwrap_or(all))?;
             if json {
                 for task in &tasks {
-                    output.json(&json!({
+                    let rest = json!({
                         "id": task.id.0,
                         "queue": queue.as_str(),
                         "submitted": clock::timestamp(task.submitted),
                         "attempt": task.attempt,
                         "priority": task.priority,
                         "due": task.due.map(clock::timestamp),
-                        "payload": payload_value(task.payload.as_str()),
-                    }))?;
+                    });
+                    output.json_with_payload(&rest, task.payload.as_str())?;
                 }
             } else {
                 let rows: Vec<Vec<String>> = tasks
@@ -189,11 +189,6 @@ pub(crate) fn queue(
         }
     }
     output.finish()
-}
-
-/// A stored payload for `--json`: the object, or its text if it is none.
-pub(super) fn payload_value(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
 }
 
 /// How long ago.

@@ -14,14 +14,18 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{database, host, uri};
 
-/// Ends every other session of the database, as a broken network would.
+/// Ends every other session of the database, as a broken network would. Those that are made meanwhile
+/// are others.
 fn break_sessions(admin: &mut Client) {
-    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    let others = "SELECT pid FROM pg_stat_activity
         WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    admin.execute(end, &[]).unwrap();
-    let rest = "SELECT count(*) FROM pg_stat_activity
-        WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    wait_for("the sessions' end", || admin.query_one(rest, &[]).unwrap().get::<_, i64>(0) == 0);
+    let ended: Vec<i32> = admin.query(others, &[]).unwrap().iter().map(|row| row.get(0)).collect();
+    let end = "SELECT pg_terminate_backend(pid) FROM unnest($1::int[]) AS ends (pid)";
+    admin.execute(end, &[&ended]).unwrap();
+    let rest = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY ($1)";
+    wait_for("the sessions' end", || {
+        admin.query_one(rest, &[&ended]).unwrap().get::<_, i64>(0) == 0
+    });
 }
 
 /// Fails once, since the connection is gone, and works the next time.
