@@ -131,6 +131,7 @@ fn cpu_time_is_limited_and_sleep_is_not() {
     let tasks = [
         task(&env, 1, "loop", &json!({})),
         task(&env, 2, "work", &json!({"ms": 1})),
+        task(&env, 4, "loop_in_child", &json!({})),
         task(&env, 3, "until", &json!({"file": env.path("go")})),
     ];
     Store::Embedded.submit(&env, "crash", &tasks.each_ref().map(String::as_str));
@@ -143,10 +144,13 @@ fn cpu_time_is_limited_and_sleep_is_not() {
     host.signal(libc::SIGTERM);
     let output = host.wait_ok();
     let letters = letters(&env, &Store::Embedded);
-    assert_eq!(letters.len(), 1, "{output}");
-    assert_eq!(letters[0]["details"]["kind"], "cpu");
-    let reason = letters[0]["reason"].as_str().expect("a text");
-    assert!(reason.contains("passed the limit of 0.2 s of CPU time and was killed"), "{reason}");
+    assert_eq!(letters.len(), 2, "{output}");
+    for letter in letters {
+        assert_eq!(letter["details"]["kind"], "cpu");
+        let reason = letter["reason"].as_str().expect("a text");
+        let expected = "passed the limit of 0.2 s of CPU time and was killed";
+        assert!(reason.contains(expected), "{reason}");
+    }
 }
 
 #[test]

@@ -10,11 +10,33 @@ const USER_HZ: u64 = 100;
 /// CPU time, user and system, of the process and of the children that it has waited for; `None`
 /// when it is gone.
 pub fn cpu_time(pid: Pid) -> Option<Duration> {
+    stat(&pid.to_string()).map(|stat| stat.cpu)
+}
+
+/// As [`cpu_time`], with all processes of the group that this one leads: what it has started computes on
+/// its account. Looks at each process of the machine.
+pub fn cpu_time_of_group(leader: Pid) -> Option<Duration> {
+    let own = cpu_time(leader)?;
+    let group = leader.as_raw_nonzero().get();
+    let names = std::fs::read_dir("/proc").ok()?.flatten().map(|entry| entry.file_name());
+    let pids = names.filter_map(|name| name.to_str()?.parse::<i32>().ok());
+    let others = pids.filter(|pid| *pid != group).filter_map(|pid| stat(&pid.to_string()));
+    Some(own + others.filter(|stat| stat.group == group).map(|stat| stat.cpu).sum())
+}
+
+struct Stat {
+    group: i32,
+    cpu: Duration,
+}
+
+fn stat(pid: &str) -> Option<Stat> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name may have blanks and parentheses in it; what follows the last one has none.
     let (_, fields) = stat.rsplit_once(") ")?;
-    let ticks = fields.split(' ').skip(11).take(4).map(|field| field.parse::<u64>().unwrap_or(0));
-    Some(Duration::from_millis(ticks.sum::<u64>() * 1000 / USER_HZ))
+    let fields: Vec<&str> = fields.split(' ').collect();
+    let ticks = fields.get(11..15)?.iter().map(|field| field.parse::<u64>().unwrap_or(0));
+    let cpu = Duration::from_millis(ticks.sum::<u64>() * 1000 / USER_HZ);
+    Some(Stat { group: fields.get(2)?.parse().ok()?, cpu })
 }
 
 /// Resident bytes; `None` when it is gone.

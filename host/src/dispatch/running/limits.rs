@@ -32,7 +32,7 @@ pub(super) struct TaskClock {
     since: Instant,
     looked: Instant,
     noticed: bool,
-    /// CPU time of the process when the task was first seen, and at the last look.
+    /// CPU time of the process and of what it has started when the task was first seen, and at the last look.
     cpu_from: Duration,
     cpu: Duration,
     check_at: Instant,
@@ -152,7 +152,7 @@ impl Running {
     /// CPU time so far, where a limit needs it.
     fn cpu(&self) -> Duration {
         let wanted = self.plan.cpu_limit.is_some();
-        wanted.then(|| usage::cpu_time(self.process.pid)).flatten().unwrap_or_default()
+        wanted.then(|| usage::cpu_time_of_group(self.process.pid)).flatten().unwrap_or_default()
     }
 
     /// Tasks that it may still be given.

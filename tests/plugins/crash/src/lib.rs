@@ -118,6 +118,9 @@ fn act(how: &str, payload: &Payload, ctx: &Context) -> Result<()> {
         "loop" => loop {
             std::hint::spin_loop();
         },
+        "loop_in_child" => {
+            std::process::Command::new("sh").args(["-c", "while :; do :; done"]).status()?;
+        }
         "sleep" => hang(),
         "memory" => eat(),
         "print" => print_lines(payload.integer("lines")?),
