@@ -7,6 +7,7 @@ use postgres::Client;
 use rex_test_support::env::Env;
 use rex_test_support::process::{self, Process, Running, descendants, wait_for};
 use rex_test_support::server::Server;
+use serde_json::json;
 
 /// What a maker stops at, as a condition on the inventory's record that it is about to write.
 const STAGES: [&str; 9] = [
@@ -342,4 +343,65 @@ fn a_reader_who_has_seen_enough_ends_no_mart() {
     let query = "SELECT count(*) FROM rexmart_inventory WHERE status = 'complete'";
     let row = app.client().query_one(query, &[]).expect("it can be asked");
     assert_eq!(row.get::<_, i64>(0), 1);
+}
+
+/// A superuser's session is sent away by nobody else: what it looks at stays until it ends.
+#[test]
+fn what_cannot_be_dropped_costs_no_other_mart() {
+    let Some(app) = App::new() else { return };
+    let rights = "CREATE ROLE maker LOGIN CREATEDB; ALTER DATABASE mart_demo OWNER TO maker;
+        GRANT ALL ON ALL TABLES IN SCHEMA public TO maker;
+        GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO maker";
+    app.client().batch_execute(rights).expect("they can be given");
+    let uri = app.server.uri("mart_demo").replacen("rex@", "maker@", 1);
+    assert!(uri.contains("maker@"), "{uri}");
+    app.env.set("REX_PARAMETERS", json!({ "db": uri }).to_string());
+    app.env.set("REX_PROJECT", format!("{}/", app.env.path("own").display()));
+    app.env.write("own/settings.yaml", "requires: [rex.mart_demo]\n");
+    let definitions = "definitions:
+      - { id: one, quota: { per_owner: 1 } }
+      - id: template
+        post_deploy_scripts:
+          - type: sql
+            script: \"do $$ begin execute format('alter database %%I is_template true', current_database()); end $$\"
+          - { type: sql, script: select 1/0 }
+    ";
+    app.env.write("own/mart.yaml", definitions);
+    let make = |owner: &str| {
+        app.env.rex_host(&["mart-create", &format!("--owner={owner}"), "--definition=one"]).ok()
+    };
+
+    // One beyond the quota.
+    make("me");
+    let reader = app.server.client(&app.names()[0]);
+    let said = make("me");
+    assert!(said.contains("A Mart beyond the quota stays for now: "), "{said}");
+    assert_eq!((app.names().len(), app.databases()), (2, app.names()));
+    drop(reader);
+    make("me");
+    assert_eq!((app.names().len(), app.databases()), (1, app.names()));
+
+    // One that cannot be made, and that a script has made a template.
+    let failed = app.env.rex_host(&["mart-create", "--owner=me", "--definition=template"]);
+    assert!(failed.stderr.contains("division by zero"), "{failed}");
+    assert_eq!((app.names().len(), app.databases()), (1, app.names()));
+
+    // One whose maker was killed.
+    let mut lock = app.lock();
+    app.stop_where("NEW.status = 'post_deployment'");
+    let maker = app.env.start(&["mart-create", "--owner=dead", "--definition=one"]);
+    app.wait_stopped();
+    let left: Vec<String> =
+        app.databases().into_iter().filter(|name| *name != app.names()[0]).collect();
+    kill(&maker);
+    go_on(&mut lock);
+    let reader = app.server.client(&left[0]);
+    app.client().batch_execute("DROP TRIGGER zz_stop ON rexmart_inventory").expect("it is there");
+    let said = make("other");
+    assert!(said.contains("What an earlier Mart has left stays for now: "), "{said}");
+    assert!(said.contains(&left[0]), "{said}");
+    drop(reader);
+    let said = make("another");
+    assert!(!said.contains("stays for now"), "{said}");
+    assert!(app.is_tidy(), "{:?} {:?}", app.databases(), app.names());
 }

@@ -72,6 +72,14 @@ impl Cluster {
 
     /// Drops a database, whoever is connected to it; none is fine, too.
     pub(crate) fn drop(&mut self, name: &str) -> Result<(), Error> {
+        let template = format!(
+            "SELECT TRUE FROM pg_catalog.pg_database WHERE datname = {} AND datistemplate",
+            sql::text(name)
+        );
+        if !server(self.session.sql_rows(&template))?.is_empty() {
+            let plain = format!("ALTER DATABASE {} IS_TEMPLATE false;", sql::name(name));
+            server(self.session.sql_change(&plain))?;
+        }
         let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE);", sql::name(name));
         server(self.session.sql_change(&drop))
     }

@@ -60,7 +60,9 @@ impl<'a> Creation<'a> {
         let given = Parameters::bind(&self.definition.parameters, &self.entry.parameters)?;
         let mut inventory = Inventory::open(&self.settings.database)?;
         let mut cluster = Cluster::open(&self.settings.hosting)?;
-        purge::sweep(&mut inventory, &mut cluster)?;
+        if let Some(error) = purge::sweep(&mut inventory, &mut cluster)?.kept {
+            tell(&stays("What an earlier Mart has left stays for now", &error), None);
+        }
         quota::check(&mut inventory, self.settings, self.definition, &self.entry.owner)?;
         self.make(&mut inventory, &mut cluster, &given, tell, stops).map_err(|failure| Failure {
             error: failure.error.guard("While creating Mart database:", &self.definition.id),
@@ -119,6 +121,12 @@ impl<'a> Creation<'a> {
             |name| cluster.claim(name),
         )
     }
+}
+
+/// A line that tells what could not be removed.
+fn stays(what: &str, error: &Error) -> String {
+    let text = error.to_string();
+    format!("{what}: {}", text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 /// A session on a mart, from which scripts reach the databases that the settings name.
@@ -355,7 +363,11 @@ impl Work<'_> {
         }
         self.log(&format!("Mart database size: {size}"));
         let Creation { settings, definition, entry } = self.creation;
-        quota::reap(self.inventory, self.cluster, settings, definition, &entry.owner)?;
+        let reaped = quota::reap(self.inventory, self.cluster, settings, definition, &entry.owner);
+        // It is complete, and readers may be in it.
+        if let Err(error) = reaped {
+            self.log(&stays("A Mart beyond the quota stays for now", &error));
+        }
         Ok(mart)
     }
 

@@ -89,12 +89,21 @@ pub fn tidy(settings: &Settings) -> Result<bool, Error> {
     if !inventory.is_deployed()? {
         return Ok(true);
     }
-    sweep(&mut inventory, &mut Cluster::open(&settings.hosting)?)
+    let Swept { is_all, kept } = sweep(&mut inventory, &mut Cluster::open(&settings.hosting)?)?;
+    kept.map_or(Ok(is_all), Err)
 }
 
-/// Cleans up after those who began to make a mart and are gone; whether there were no others.
-pub(crate) fn sweep(inventory: &mut Inventory, cluster: &mut Cluster) -> Result<bool, Error> {
-    let mut is_all = true;
+/// What was found of marts that somebody began to make.
+pub(crate) struct Swept {
+    /// Whether nobody makes one any more.
+    is_all: bool,
+    /// Why the first that could not be removed was not: somebody uses it, say.
+    pub(crate) kept: Option<Error>,
+}
+
+/// Cleans up after those who began to make a mart and are gone.
+pub(crate) fn sweep(inventory: &mut Inventory, cluster: &mut Cluster) -> Result<Swept, Error> {
+    let (mut is_all, mut kept) = (true, None);
     for mart in inventory.building()? {
         let Some(claim) = &mart.claim else { continue };
         if !cluster.is_abandoned(claim)? {
@@ -109,9 +118,13 @@ pub(crate) fn sweep(inventory: &mut Inventory, cluster: &mut Cluster) -> Result<
             is_all = false;
             continue;
         }
-        settle(inventory, cluster, mart.code)?;
+        if let Err(error) = settle(inventory, cluster, mart.code) {
+            cluster.unclaim(claim)?;
+            is_all = false;
+            kept = kept.or(Some(error.guard("While removing what is left of Mart:", &mart.name)));
+        }
     }
-    Ok(is_all)
+    Ok(Swept { is_all, kept })
 }
 
 /// Cleans up after those who died while they gave a mart the name that is claimed for this one.

@@ -30,7 +30,7 @@ pub(crate) fn check(
     Ok(())
 }
 
-/// Purges what is beyond the quotas, the oldest first.
+/// Purges what is beyond the quotas, the oldest first; one that cannot be purged keeps no other.
 pub(crate) fn reap(
     inventory: &mut Inventory,
     cluster: &mut Cluster,
@@ -39,13 +39,19 @@ pub(crate) fn reap(
     owner: &str,
 ) -> Result<(), Error> {
     let is_of = |mart: &Mart| mart.definition == definition.id;
+    let mut first = Ok(());
     for mart in beyond(inventory.complete_of(owner)?, definition.per_owner, is_of) {
-        purge::remove(inventory, cluster, &mart, mart.existing == Some(true))?;
+        first = first.and(remove(inventory, cluster, &mart));
     }
     for mart in beyond(inventory.complete_of(owner)?, settings.max_marts_per_owner, |_| true) {
-        purge::remove(inventory, cluster, &mart, mart.existing == Some(true))?;
+        first = first.and(remove(inventory, cluster, &mart));
     }
-    Ok(())
+    first
+}
+
+fn remove(inventory: &mut Inventory, cluster: &mut Cluster, mart: &Mart) -> Result<(), Error> {
+    let removed = purge::remove(inventory, cluster, mart, mart.existing == Some(true));
+    removed.map_err(|error| error.guard("While purging Mart:", &mart.name))
 }
 
 /// Those of the chosen marts that have to go for no more than `limit` to remain.
