@@ -758,3 +758,47 @@ fn a_limit_holds_whatever_is_killed() {
         assert!(detail.starts_with("the worker's process was killed by signal 9"), "{detail}");
     }
 }
+
+/// A host that had more queues is gone: what waits there is said, and worked off.
+#[test]
+fn jobs_in_queues_that_no_host_has_are_told() {
+    let shop = Shop::new("job_queues: 1\n");
+    for _ in 0..2 {
+        shop.insert("demo_fast", &json!({}));
+    }
+    let more = ["--set", "job_queues=2"];
+    shop.rex_host(&["submit", "scheduled_0_job_queuer", "{}"]).ok();
+    shop.rex_host(&["work", "scheduled_0_job_queuer", more[0], more[1]]).ok();
+    let host = shop.run(&[]);
+    shop.wait_status(1, "completed");
+    host.wait_output(
+        "WARNING:rex-host:jobs wait in queue rex_job_1, which this host does not work",
+    );
+    shop.rex_host(&["work", "rex_job_1", more[0], more[1]]).ok();
+    shop.wait_status(2, "completed");
+    assert_eq!(stop(host).matches("jobs wait in queue").count(), 1);
+}
+
+/// A task for a job that nobody has queued: somebody has put it in, or the host that was queueing it was
+/// killed between.
+#[test]
+fn a_limit_holds_for_a_task_without_a_queued_job() {
+    let shop = Shop::new(
+        "asynctask_workers: {rex_job_0: {worker: job_executor, processes: 2}}
+job_limits: {crash: {max_concurrency: 1}}
+",
+    );
+    let host = shop.run(&[]);
+    let gate = shop.env.path("gate").display().to_string();
+    let first = shop.insert("crash", &json!({"how": "until", "file": gate}));
+    shop.wait_status(first, "started");
+    let second = shop.insert("crash", &json!({"how": "ok"}));
+    shop.rex_host(&["submit", "rex_job_0", &json!({ "code": second }).to_string()]).ok();
+    host.wait_output("job 2 cannot be started yet: 1 of its type are queued or run, and no more");
+    assert_eq!(shop.status(second).0, "new");
+    shop.env.write("gate", "");
+    shop.wait_status(first, "completed");
+    shop.wait_status(second, "completed");
+    shop.holds_limit(1);
+    stop(host);
+}

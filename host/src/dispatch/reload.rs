@@ -164,7 +164,8 @@ impl Host {
         }
         if let Some(jobs) = &self.setup.jobs {
             let of_jobs = plan.queues.iter().filter(|(_, plan)| plan.runs_jobs());
-            jobs.book.set_queues(of_jobs.map(|(name, _)| name.clone()).collect());
+            let of_jobs = of_jobs.map(|(name, _)| name.clone()).collect();
+            jobs.book.set(of_jobs, &plan.rules.limits);
             jobs.desk.set_rules(plan.rules.clone());
         }
         self.setup.console.set_filter(plan.filter.clone());

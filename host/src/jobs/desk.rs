@@ -14,6 +14,7 @@ use rex_htsql::{Naming, Param, Params};
 use rex_transport::{NewTask, Payload, TaskId, Transport};
 
 use super::patience::Patience;
+use super::strays::Strays;
 use super::table::{BRIEFLY, NOT_AT_ALL, NotQueued, Queued, Table, TableError, waiting};
 use super::{Book, Rules};
 use crate::supervisor::ProcessId;
@@ -102,6 +103,7 @@ impl Desk {
             queue_failed: false,
             locked: HashMap::new(),
             queue_again: None,
+            strays: Strays::default(),
             waiting: Vec::new(),
         };
         std::thread::Builder::new().name("jobs".to_owned()).spawn(move || thread.run(&inbox))?;
@@ -185,6 +187,7 @@ struct Thread {
     /// New jobs whose rows are locked, by code.
     locked: HashMap<i64, Patience>,
     queue_again: Option<Instant>,
+    strays: Strays,
     /// What was asked while the server was away, or something was locked.
     waiting: Vec<Asked>,
 }
@@ -259,6 +262,7 @@ impl Thread {
                 if !self.means.book.is_empty() {
                     self.tell_cancellations();
                 }
+                self.strays.look(&mut *self.means.transport, self.rules.queues);
             }
         }
     }

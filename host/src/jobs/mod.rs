@@ -17,6 +17,7 @@
 
 mod desk;
 mod patience;
+mod strays;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -135,6 +136,8 @@ pub struct Book(Arc<Mutex<Pages>>);
 struct Pages {
     /// Queues whose tasks are jobs.
     queues: BTreeSet<QueueName>,
+    /// By type, how many may be queued or started at once.
+    limits: Arc<[(String, u32)]>,
     jobs: HashMap<TaskId, Page>,
 }
 
@@ -149,8 +152,16 @@ struct Page {
 }
 
 impl Book {
-    pub fn set_queues(&self, queues: BTreeSet<QueueName>) {
-        self.with(|pages| pages.queues = queues);
+    /// Which queues have jobs, and the limits of types.
+    pub fn set(&self, queues: BTreeSet<QueueName>, limits: &[(String, u32)]) {
+        self.with(|pages| {
+            pages.queues = queues;
+            pages.limits = limits.into();
+        });
+    }
+
+    fn limits(&self) -> Arc<[(String, u32)]> {
+        self.with(|pages| Arc::clone(&pages.limits))
     }
 
     fn has_queue(&self, queue: &QueueName) -> bool {

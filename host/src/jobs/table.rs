@@ -50,6 +50,14 @@ pub struct TableError {
     pub locked: bool,
 }
 
+impl TableError {
+    /// A job that cannot be started yet, as if somebody had its row locked.
+    pub fn full(limit: u32) -> TableError {
+        let text = format!("{limit} of its type are queued or run, and no more may be");
+        TableError { text, hint: None, away: false, locked: true }
+    }
+}
+
 impl From<TableError> for TransportError {
     fn from(error: TableError) -> TransportError {
         let kind = if error.away { Kind::Unreachable } else { Kind::Refused };

@@ -72,7 +72,7 @@ impl Jobs {
 /// Starts a job; its row.
 #[track_caller]
 fn run(host: &mut Table, code: i64, task: i64) -> i32 {
-    match host.start(code, TaskId(task), |_| false).unwrap() {
+    match host.start(code, TaskId(task), &[], |_| false).unwrap() {
         Start::Run { id, .. } => id,
         other => panic!("{other:?}"),
     }
@@ -80,7 +80,7 @@ fn run(host: &mut Table, code: i64, task: i64) -> i32 {
 
 #[track_caller]
 fn skips(host: &mut Table, code: i64, task: i64, expected: &str) {
-    match host.start(code, TaskId(task), |_| true).unwrap() {
+    match host.start(code, TaskId(task), &[], |_| true).unwrap() {
         Start::Skip(why) => assert_eq!(why, expected),
         other => panic!("{other:?}"),
     }
@@ -100,7 +100,7 @@ fn the_outcome_of_a_host_that_was_thought_dead_does_not_count() {
     one.end(id, TaskId(7), &Ending::Completed, Duration::ZERO).unwrap();
     assert_eq!(jobs.status(code), "failed no luck");
     skips(&mut one, code, 7, "failed already");
-    assert!(matches!(one.start(99, TaskId(7), |_| false).unwrap(), Start::Missing));
+    assert!(matches!(one.start(99, TaskId(7), &[], |_| false).unwrap(), Start::Missing));
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_second_task_runs_a_job_only_when_the_host_of_the_first_is_dead() {
     drop(one);
     // The server notices a moment later.
     rex_test_support::process::wait_for("the job is taken over", || {
-        matches!(two.start(code, TaskId(8), |_| false).unwrap(), Start::Run { .. })
+        matches!(two.start(code, TaskId(8), &[], |_| false).unwrap(), Start::Run { .. })
     });
     let id = jobs.table().row(code).unwrap().unwrap().id;
     two.end(id, TaskId(8), &Ending::Completed, Duration::ZERO).unwrap();

@@ -179,7 +179,9 @@ impl JobTransport {
             Err(text) => What::Bad { text },
             Ok(code) => {
                 let (id, book) = (task.id, &self.book);
-                match self.table.start(code, id, |job| book.runs_elsewhere(id, job))? {
+                let limits = book.limits();
+                match self.table.start(code, id, &limits, |job| book.runs_elsewhere(id, job))? {
+                    Start::Full(limit) => return Err(TableError::full(limit)),
                     Start::Missing => What::Missing { code },
                     Start::Skip(why) => What::Skip { code, why: why.to_owned() },
                     Start::Run { id: job, job: fields } => {

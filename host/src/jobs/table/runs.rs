@@ -23,6 +23,8 @@ pub enum Ending {
 #[derive(Debug)]
 pub enum Start {
     Missing,
+    /// It is new yet, and so many of its type are queued or run as may be.
+    Full(u32),
     /// It follows "is ".
     Skip(&'static str),
     Run {
@@ -33,11 +35,13 @@ pub enum Start {
 
 impl Table {
     /// Begins to run a job, unless it is not to be run. A task that comes again, because its host
-    /// died or it is tried again, takes the job over from the run before.
+    /// died or it is tried again, takes the job over from the run before. One that is new has a task that
+    /// nobody has counted against the `limits` of types, because its queuer died or there was none.
     pub fn start(
         &mut self,
         code: i64,
         task: TaskId,
+        limits: &[(String, u32)],
         here: impl Fn(i32) -> bool,
     ) -> Result<Start, TableError> {
         let host = self.host.unwrap_or_default();
@@ -67,6 +71,17 @@ impl Table {
                     }
                 }
                 _ => {}
+            }
+            let kind: &str = row.get(1);
+            let limit = limits.iter().find(|(name, _)| status == "new" && name == kind);
+            if let Some((_, limit)) = limit {
+                let lock = "SELECT pg_advisory_xact_lock(hashtextextended('rex job queuer', 0))";
+                transaction.execute(lock, &[])?;
+                let active = "SELECT count(*) FROM job
+                    WHERE status IN ('queued', 'started') AND type = $1";
+                if transaction.query_one(active, &[&kind])?.get::<_, i64>(0) >= i64::from(*limit) {
+                    return Ok(Start::Full(*limit));
+                }
             }
             if row.get(8) {
                 transaction.execute(CANCELLED, &[&id])?;

@@ -1,0 +1,49 @@
+//! Jobs in queues that this host does not have: hosts of unequal `job_queues`, or one that had more.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use rex_transport::{QueueName, Transport};
+
+use super::QUEUE;
+
+/// Between two looks. What is there twice is not just being worked by another host.
+const LOOK: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Default)]
+pub(super) struct Strays {
+    looked: Option<Instant>,
+    /// Queues that had jobs at the last look.
+    seen: BTreeSet<QueueName>,
+    said: BTreeSet<QueueName>,
+}
+
+impl Strays {
+    /// Says of each queue beyond the host's own once that jobs wait there.
+    pub(super) fn look(&mut self, transport: &mut dyn Transport, own: u32) {
+        if self.looked.is_some_and(|at| at.elapsed() < LOOK) {
+            return;
+        }
+        self.looked = Some(Instant::now());
+        // That the store is away is said by whoever claims.
+        let Ok(queues) = transport.queues() else { return };
+        let number = |name: &QueueName| name.as_str().strip_prefix(QUEUE)?.parse::<u32>().ok();
+        let waiting = queues.into_iter().filter(|status| status.waiting > 0);
+        let strays: BTreeSet<QueueName> = waiting
+            .map(|status| status.queue)
+            .filter(|name| number(name).is_some_and(|number| number >= own))
+            .collect();
+        self.said.retain(|name| strays.contains(name));
+        for name in strays.intersection(&self.seen) {
+            if self.said.insert(name.clone()) {
+                let needed = number(name).unwrap_or_default() + 1;
+                tracing::warn!(
+                    "jobs wait in queue {name}, which this host does not work (job_queues: {own}): \
+                     unless another host does, work them off with `rex-host work {name} --set \
+                     job_queues={needed}`"
+                );
+            }
+        }
+        self.seen = strays;
+    }
+}
