@@ -150,6 +150,9 @@ fn cpu_time_is_limited_and_sleep_is_not() {
         let reason = letter["reason"].as_str().expect("a text");
         let expected = "passed the limit of 0.2 s of CPU time and was killed";
         assert!(reason.contains(expected), "{reason}");
+        // Much more would be that of a child that was looked at when it had ended.
+        let spent = letter["details"]["cpu_ms"].as_u64().expect("it is counted");
+        assert!(spent < 10_000, "{letter}");
     }
 }
 

@@ -351,7 +351,11 @@ impl<'a> Queue<'a> {
     pub(super) fn keep_readable(&self, tasks: &mut Vec<Found>) -> Result<(), TransportError> {
         let unreadable = |task: &Found| {
             let path = self.file(task.number);
-            let read = File::open(&path).and_then(|mut file| file.read(&mut [0]));
+            // What is no file may keep its reader waiting.
+            let read = fs::metadata(&path).and_then(|is| match is.is_dir() || is.is_file() {
+                true => File::open(&path)?.read(&mut [0]),
+                false => Err(std::io::Error::other("it is no file")),
+            });
             read.err().map(|error| disk::failed(&path)(error))
         };
         let first = tasks.iter().enumerate().find_map(|(at, task)| Some((at, unreadable(task)?)));

@@ -10,7 +10,7 @@ use rex_transport::contract::{all_done, finished, numbers, owner, queue, task, w
 use rex_transport::{
     DeadQuery, Death, Kind, NewTask, Options, Outcome, Owner, Transport, Uri, Want, open,
 };
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{CWD, FileType, FlockOperation, Mode, flock, mknodat};
 use serde_json::json;
 
 fn uri(directory: &Path, options: &str) -> Uri {
@@ -389,6 +389,10 @@ fn what_cannot_be_read_stays_in_its_queue_and_costs_no_other() {
         let error = host.claim(&queue("foo"), &Want::tasks(9)).unwrap_err();
         assert!(error.text.contains("[Errno 21] Is a directory:"), "{error}");
     }
+    fs::remove_dir(&file).unwrap();
+    mknodat(CWD, &file, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let error = host.claim(&queue("foo"), &Want::tasks(9)).unwrap_err();
+    assert!(error.text.contains("it is no file"), "{error}");
     assert_eq!(index(store.path()), "2,3");
     drop(host);
     let mut next = owner(&uri(store.path(), ""));
@@ -397,6 +401,6 @@ fn what_cannot_be_read_stays_in_its_queue_and_costs_no_other() {
     assert_eq!(numbers(&claim), [4]);
     next.finish(&all_done(&claim)).unwrap();
     // Whoever has put things right finds everything in its place.
-    fs::remove_dir(&file).unwrap();
+    fs::remove_file(&file).unwrap();
     assert_eq!(numbers(&next.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap()), [1, 3]);
 }
