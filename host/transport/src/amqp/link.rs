@@ -23,7 +23,7 @@ use amqprs::{Ack, BasicProperties, Cancel, CloseChannel, Nack, Return};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use super::message::{QUEUES, WAKE};
+use super::message::{QUEUES, WAKE, declaration};
 use super::{alone, failure};
 use crate::{Kind, QueueName, TransportError, Uri};
 
@@ -237,7 +237,7 @@ impl Link {
                 let sure = Sure::open(&connection, &reason).await?;
                 let mut wake = ExchangeDeclareArguments::new(WAKE, "fanout");
                 plain.exchange_declare(wake.durable(true).finish()).await?;
-                plain.queue_declare(QueueDeclareArguments::durable_client_named(QUEUES)).await?;
+                plain.queue_declare(declaration(QUEUES)).await?;
                 Ok(Mutex::new(sure))
             })
             .await?;
@@ -291,8 +291,7 @@ impl Link {
 
     /// Makes a queue of ours if it is missing, and tells how many messages and consumers it has.
     pub(super) fn count(&self, name: &str) -> Result<(u64, u64), Error> {
-        let declared =
-            self.plain()?.queue_declare(QueueDeclareArguments::durable_client_named(name));
+        let declared = self.plain()?.queue_declare(declaration(name));
         let (_, messages, consumers) = self.wait(declared)?.unwrap_or_default();
         Ok((u64::from(messages), u64::from(consumers)))
     }
@@ -309,8 +308,8 @@ impl Link {
         let declare = async |channel: &Channel| {
             let mut exchange = ExchangeDeclareArguments::new(name, "direct");
             channel.exchange_declare(exchange.durable(true).finish()).await?;
-            let arguments = QueueDeclareArguments::durable_client_named(name);
-            let (_, messages, _) = channel.queue_declare(arguments).await?.unwrap_or_default();
+            let (_, messages, _) =
+                channel.queue_declare(declaration(name)).await?.unwrap_or_default();
             channel.queue_bind(QueueBindArguments::new(name, name, name)).await?;
             Ok(u64::from(messages))
         };
@@ -658,7 +657,7 @@ pub(super) async fn look(channel: &Channel, queue: &str, limit: u64) -> Result<V
         channel.basic_nack(BasicNackArguments::new(last, true, true)).await?;
     }
     // An answer from the queue itself: by now all is back in its place.
-    channel.queue_declare(QueueDeclareArguments::durable_client_named(queue)).await?;
+    channel.queue_declare(declaration(queue)).await?;
     Ok(seen)
 }
 

@@ -1,7 +1,8 @@
 //! Tasks and dead letters as messages: bodies and properties as the original's client library
 //! writes them, ids and dates where it does not look.
 
-use amqprs::BasicProperties;
+use amqprs::channel::QueueDeclareArguments;
+use amqprs::{BasicProperties, FieldTable, FieldValue};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -10,6 +11,20 @@ use crate::{DeadLetter, Death, LetterId, Payload, QueueName, TaskId, Timestamp};
 
 /// The queue of queue names.
 pub(super) const QUEUES: &str = "rex.queues";
+/// How a queue is declared, ours or one of the original's. Ours are classic whatever the virtual host's
+/// default is: each look at a quorum queue counts against its limit of deliveries.
+pub(super) fn declaration(queue: &str) -> QueueDeclareArguments {
+    let mut declaration = QueueDeclareArguments::durable_client_named(queue);
+    if queue.starts_with("rex.")
+        && let (Ok(kind), Ok(classic)) = ("x-queue-type".try_into(), "classic".try_into())
+    {
+        let mut arguments = FieldTable::new();
+        arguments.insert(kind, FieldValue::S(classic));
+        declaration.arguments(arguments);
+    }
+    declaration
+}
+
 /// The exchange that spreads the word of new tasks.
 pub(super) const WAKE: &str = "rex.wake";
 

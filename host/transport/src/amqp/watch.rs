@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::link::{Address, look, runtime};
-use super::message::{self, QUEUES, WAKE};
+use super::message::{self, QUEUES, WAKE, declaration};
 use super::{alone, failure};
 use crate::{Kind, QueueName, TransportError, Wake, Watch};
 
@@ -98,7 +98,7 @@ async fn listen(
     let mut followers = JoinSet::new();
     let mut followed = HashSet::new();
     let looked = connection.open_channel(None).await?;
-    looked.queue_declare(QueueDeclareArguments::durable_client_named(QUEUES)).await?;
+    looked.queue_declare(declaration(QUEUES)).await?;
     let turn = alone::begin(&connection, address, QUEUES, alone::A_MOMENT).await?;
     // Without a turn some names may be out of sight: their tasks are found by the polls.
     let entries = look(&looked, QUEUES, u64::MAX).await?;

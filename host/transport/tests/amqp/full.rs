@@ -9,7 +9,8 @@ use std::time::Duration;
 use rex_test_support::amqp::RabbitMq;
 use rex_transport::contract::{all_done, finished, numbers, owner, queue, task, wait_for};
 use rex_transport::{
-    Claim, DeadQuery, Death, Kind, NewTask, Options, Outcome, Payload, Transport, Uri, Want, open,
+    Attributes, Claim, DeadQuery, Death, Due, Kind, NewTask, Options, Outcome, Payload, Transport,
+    Uri, Want, open,
 };
 use serde_json::json;
 
@@ -267,4 +268,35 @@ fn a_message_that_is_too_large_costs_its_task_alone() {
     assert_eq!(letters(&mut *host), [1]);
     assert!(host.is_idle(&queue("foo")).unwrap());
     ctl("eval application:set_env(rabbit,max_message_size,134217728).");
+}
+
+/// A virtual host whose queues are quorum queues unless told otherwise, which drop what was given out
+/// more than once: looks and moves of ours are no deliveries of that kind.
+#[test]
+fn limits_of_deliveries_cost_nothing_of_ours() {
+    let Some(_broker) = Place::number(0) else { return };
+    ctl("add_vhost limited --default-queue-type quorum");
+    ctl("set_permissions -p limited rex .* .* .*");
+    ctl("set_policy -p limited --apply-to queues dl .* {\"delivery-limit\":1}");
+    let broker = BROKER.get().unwrap().as_ref().unwrap();
+    let uri = broker.lock().unwrap_or_else(PoisonError::into_inner).uri.clone();
+    let uri = Uri::parse(&format!("{uri}/limited")).unwrap();
+    let mut host = owner(&uri);
+    let due = Due::In(Duration::from_secs(3));
+    let delayed = |number| {
+        let attributes = Attributes { due, ..Attributes::default() };
+        NewTask { attributes, ..task("foo", number) }
+    };
+    host.submit(&[delayed(1), delayed(2), delayed(3)]).unwrap();
+    let name = queue("foo");
+    for _ in 0..5 {
+        host.queues().unwrap();
+    }
+    wait_for("the delayed tasks", || host.poll(&name).unwrap() == 3);
+    let claim = host.claim(&name, &Want::tasks(9)).unwrap().unwrap();
+    end_all(&mut *host, &claim, &dead());
+    for _ in 0..5 {
+        assert_eq!(letters(&mut *host).len(), 3);
+    }
+    assert_eq!(host.queues().unwrap().len(), 1);
 }
