@@ -360,6 +360,7 @@ fn what_cannot_be_dropped_costs_no_other_mart() {
     app.env.write("own/settings.yaml", "requires: [rex.mart_demo]\n");
     let definitions = "definitions:
       - { id: one, quota: { per_owner: 1 } }
+      - { id: fixed, base: { type: fresh, fixed_name: fixed_mart } }
       - id: template
         post_deploy_scripts:
           - type: sql
@@ -386,13 +387,27 @@ fn what_cannot_be_dropped_costs_no_other_mart() {
     assert!(failed.stderr.contains("division by zero"), "{failed}");
     assert_eq!((app.names().len(), app.databases()), (1, app.names()));
 
+    // One that another takes the name of.
+    let fixed = || app.env.rex_host(&["mart-create", "--owner=f", "--definition=fixed"]).ok();
+    fixed();
+    let subscribe = "CREATE SUBSCRIPTION s CONNECTION 'host=localhost dbname=x' PUBLICATION p
+        WITH (connect = false, slot_name = NONE)";
+    app.server.client("fixed_mart").batch_execute(subscribe).expect("it is allowed");
+    let said = fixed();
+    assert!(said.contains("The previous database stays for now: "), "{said}");
+    let old = app.names().into_iter().find(|name| name.ends_with("_old")).expect("it is listed");
+    assert_eq!((app.names().len(), app.databases()), (3, app.names()));
+    app.server.client(&old).batch_execute("DROP SUBSCRIPTION s").expect("it is allowed");
+    app.env.rex_host(&["mart-purge", "--owner=f", "--force-accept"]).ok();
+    assert_eq!((app.names().len(), app.databases()), (1, app.names()));
+
     // One whose maker was killed.
-    let mut lock = app.lock();
+    let (before, mut lock) = (app.names(), app.lock());
     app.stop_where("NEW.status = 'post_deployment'");
     let maker = app.env.start(&["mart-create", "--owner=dead", "--definition=one"]);
     app.wait_stopped();
     let left: Vec<String> =
-        app.databases().into_iter().filter(|name| *name != app.names()[0]).collect();
+        app.databases().into_iter().filter(|name| !before.contains(name)).collect();
     kill(&maker);
     go_on(&mut lock);
     let reader = app.server.client(&left[0]);

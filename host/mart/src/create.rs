@@ -321,8 +321,10 @@ impl Work<'_> {
         }
         self.inventory.set_final_name(self.code, fixed).map_err(renaming)?;
         self.cluster.rename(&pairs).map_err(renaming)?;
-        purge::replace(self.inventory, self.cluster, self.code, &self.name, fixed)
-            .map_err(renaming)?;
+        let kept = purge::replace(self.inventory, self.cluster, self.code, &self.name, fixed);
+        if let Some(error) = kept.map_err(renaming)? {
+            self.log(&stays("The previous database stays for now", &error));
+        }
         self.name.clone_from(fixed);
         Ok(())
     }

@@ -164,17 +164,23 @@ fn settle(inventory: &mut Inventory, cluster: &mut Cluster, code: i64) -> Result
     }
 }
 
-/// The mart has taken the name for good: what had it before goes.
+/// The mart has taken the name for good: what had it before goes. Where that cannot be dropped it stays
+/// under another name in the inventory, to be purged as any mart; why is told.
 pub(crate) fn replace(
     inventory: &mut Inventory,
     cluster: &mut Cluster,
     code: i64,
     claim: &str,
     name: &str,
-) -> Result<(), Error> {
-    cluster.drop(&aside(claim))?;
+) -> Result<Option<Error>, Error> {
+    let aside = aside(claim);
+    let kept = cluster.drop(&aside).err();
     for previous in inventory.named(name)?.iter().filter(|previous| previous.code != code) {
-        inventory.remove(previous.code)?;
+        match &kept {
+            None => inventory.remove(previous.code)?,
+            Some(_) => inventory.set_name(previous.code, &aside)?,
+        }
     }
-    inventory.set_name(code, name)
+    inventory.set_name(code, name)?;
+    Ok(kept.map(|error| error.guard("While purging Mart:", aside)))
 }

@@ -262,7 +262,7 @@ impl Thread {
                 if !self.means.book.is_empty() {
                     self.tell_cancellations();
                 }
-                self.strays.look(&mut *self.means.transport, self.rules.queues);
+                self.strays.look(&mut *self.means.transport, &self.means.book);
             }
         }
     }

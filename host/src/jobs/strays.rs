@@ -1,11 +1,12 @@
-//! Jobs in queues that this host does not have: hosts of unequal `job_queues`, or one that had more.
+//! Jobs in queues that this host does not have: hosts of unequal `job_queues`, or one that had more, or
+//! a queue that is disabled.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rex_transport::{QueueName, Transport};
 
-use super::QUEUE;
+use super::{Book, QUEUE};
 
 /// Between two looks. What is there twice is not just being worked by another host.
 const LOOK: Duration = Duration::from_secs(5);
@@ -19,8 +20,8 @@ pub(super) struct Strays {
 }
 
 impl Strays {
-    /// Says of each queue beyond the host's own once that jobs wait there.
-    pub(super) fn look(&mut self, transport: &mut dyn Transport, own: u32) {
+    /// Says of each queue that is not this host's once that jobs wait there.
+    pub(super) fn look(&mut self, transport: &mut dyn Transport, book: &Book) {
         if self.looked.is_some_and(|at| at.elapsed() < LOOK) {
             return;
         }
@@ -31,16 +32,15 @@ impl Strays {
         let waiting = queues.into_iter().filter(|status| status.waiting > 0);
         let strays: BTreeSet<QueueName> = waiting
             .map(|status| status.queue)
-            .filter(|name| number(name).is_some_and(|number| number >= own))
+            .filter(|name| number(name).is_some() && !book.has_queue(name))
             .collect();
         self.said.retain(|name| strays.contains(name));
         for name in strays.intersection(&self.seen) {
             if self.said.insert(name.clone()) {
                 let needed = number(name).unwrap_or_default() + 1;
                 tracing::warn!(
-                    "jobs wait in queue {name}, which this host does not work (job_queues: {own}): \
-                     unless another host does, work them off with `rex-host work {name} --set \
-                     job_queues={needed}`"
+                    "jobs wait in queue {name}, which this host does not work: unless another one \
+                     does, work them off with `rex-host work {name} --set job_queues={needed}`"
                 );
             }
         }
