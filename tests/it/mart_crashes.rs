@@ -398,8 +398,8 @@ fn what_cannot_be_dropped_costs_no_other_mart() {
     let old = app.names().into_iter().find(|name| name.ends_with("_old")).expect("it is listed");
     assert_eq!((app.names().len(), app.databases()), (3, app.names()));
     app.server.client(&old).batch_execute("DROP SUBSCRIPTION s").expect("it is allowed");
-    app.env.rex_host(&["mart-purge", "--owner=f", "--force-accept"]).ok();
-    assert_eq!((app.names().len(), app.databases()), (1, app.names()));
+    app.env.rex_host(&["mart-purge", "--owner=f", "--name", &old, "--force-accept"]).ok();
+    assert_eq!((app.names().len(), app.databases()), (2, app.names()));
 
     // One whose maker was killed.
     let (before, mut lock) = (app.names(), app.lock());

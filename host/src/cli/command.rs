@@ -97,7 +97,7 @@ pub(crate) fn run(
     }
     let mut arguments = arguments.to_vec();
     let application = match entry.application {
-        true => Some(told(place, environment, &mut arguments, spelling)?),
+        true => Some(told(place, environment, entry, &mut arguments, spelling)?),
         false => None,
     };
     let quiet = place.globals.quiet || spelling == Spelling::Native && take_quiet(&mut arguments);
@@ -160,6 +160,7 @@ fn take_quiet(arguments: &mut Vec<OsString>) -> bool {
 fn told(
     place: &Place,
     environment: &Environment,
+    entry: &CommandEntry,
     arguments: &mut Vec<OsString>,
     spelling: Spelling,
 ) -> Result<File, Failure> {
@@ -170,7 +171,7 @@ fn told(
             rex::is_specified(&sources, &place.globals)?;
             Place::find(sources, environment)?.told()?
         }
-        Spelling::Native => Common::take(arguments)?.place(environment)?.told()?,
+        Spelling::Native => Common::take(arguments, &entry.options)?.place(environment)?.told()?,
     };
     let failed = |error: io::Error| Failure::new("cannot tell the application").because(&error);
     let memory = memfd_create("rex-application", MemfdFlags::empty());
@@ -237,7 +238,9 @@ fn help(entry: &CommandEntry, spelling: Spelling) -> String {
         text.push_str(&format!("  {key}--{name}{value}\n{}", below(hint)));
     }
     if *application {
-        let all = OPTIONS.iter().chain(&["quiet"]).map(|name| format!("--{name}"));
+        let is_own = |name: &&&str| options.iter().any(|option| option.name == **name);
+        let all = OPTIONS.iter().chain(&["quiet"]).filter(|name| !is_own(name));
+        let all = all.map(|name| format!("--{name}"));
         let all: Vec<String> = all.collect();
         text.push_str(&format!("\nAs for other commands: {}\n", all.join(", ")));
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use rex_plugin_api::ops::OptionEntry;
 use rex_transport::{Options, Owner, Transport, Uri};
 use serde_json::Value;
 
@@ -50,11 +51,15 @@ pub(crate) const OPTIONS: [&str; 8] =
 
 impl Common {
     /// Takes what is ours out of the arguments of a command that a plugin has. What comes after `--` is
-    /// the command's.
+    /// the command's, and so are options that it has itself under names of ours.
     ///
     /// # Errors
     /// An option has no value.
-    pub(crate) fn take(arguments: &mut Vec<OsString>) -> Result<Common, Failure> {
+    pub(crate) fn take(
+        arguments: &mut Vec<OsString>,
+        own: &[OptionEntry],
+    ) -> Result<Common, Failure> {
+        let is_own = |name: &str| own.iter().any(|option| option.name == name);
         let mut common = Common::default();
         let mut rest = Vec::new();
         let mut words = std::mem::take(arguments).into_iter();
@@ -64,7 +69,8 @@ impl Common {
                     Some((name, value)) => (name, Some(value.to_owned())),
                     None => (&word[2..], None),
                 };
-                OPTIONS.iter().find(|option| **option == name).map(|option| (*option, value))
+                let option = OPTIONS.iter().find(|option| **option == name && !is_own(name));
+                option.map(|option| (*option, value))
             });
             let Some((name, value)) = ours else {
                 let is_end = word == "--";
