@@ -209,6 +209,15 @@ enum Waits {
     Locked(Patience),
 }
 
+/// A row that a job asks for.
+struct Facet<'a> {
+    code: i64,
+    /// Whose identity is a link to the job.
+    table: &'a str,
+    /// A JSON object.
+    fields: &'a str,
+}
+
 /// Why what was asked for cannot be done.
 struct Refusal {
     text: String,
@@ -352,7 +361,7 @@ impl Thread {
             Request::Facet { table, fields } => {
                 let job = task.and_then(|task| self.means.book.end_of(task));
                 let (_, code, _) = job.ok_or_else(|| "only a job has facets".to_owned())?;
-                self.update_facet(code, table, fields, wait)
+                self.update_facet(&Facet { code, table, fields }, wait)
             }
             Request::QueueNew => self.queue_and_wait(wait),
             Request::CleanUp => {
@@ -483,19 +492,13 @@ impl Thread {
 
     // ---- facets ---------------------------------------------------------------------------------
 
-    fn update_facet(
-        &mut self,
-        code: i64,
-        table: &str,
-        fields: &str,
-        wait: Duration,
-    ) -> Result<(), Refusal> {
+    fn update_facet(&mut self, facet: &Facet<'_>, wait: Duration) -> Result<(), Refusal> {
         // The tables may have changed since they were last read.
         for fresh in [false, true] {
             if fresh {
                 self.session = None;
             }
-            match self.try_update_facet(code, table, fields, wait) {
+            match self.try_update_facet(facet, wait) {
                 Err(Refusal { locked: false, .. }) if !fresh => {}
                 result => return result,
             }
@@ -503,13 +506,8 @@ impl Thread {
         Ok(())
     }
 
-    fn try_update_facet(
-        &mut self,
-        code: i64,
-        table: &str,
-        fields: &str,
-        wait: Duration,
-    ) -> Result<(), Refusal> {
+    fn try_update_facet(&mut self, facet: &Facet<'_>, wait: Duration) -> Result<(), Refusal> {
+        let Facet { code, table, fields } = *facet;
         let fields: std::collections::BTreeMap<String, Box<serde_json::value::RawValue>> =
             serde_json::from_str(fields).map_err(|error| error.to_string())?;
         for name in fields.keys().map(String::as_str).chain([table]) {
