@@ -99,8 +99,8 @@ impl Amqp {
         Outgoing { place: Place::Queue(queue), properties, body }
     }
 
-    /// Publishes messages, once more where somebody has removed the queue or it never was; what became of each,
-    /// as far as it is known after an error. Then none is `Unrouted`.
+    /// Publishes messages, once more where somebody has removed the queue or it never was; what became
+    /// of each, as far as it is known after an error. Then none is `Unrouted`.
     pub(super) fn send(
         &mut self,
         link: &Link,
