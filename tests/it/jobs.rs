@@ -779,6 +779,19 @@ fn jobs_in_queues_that_no_host_has_are_told() {
     assert_eq!(stop(host).matches("jobs wait in queue").count(), 1);
 }
 
+#[test]
+fn jobs_in_a_queue_that_is_disabled_are_told() {
+    let shop = Shop::new("job_queues: 2\nasynctask_workers: {rex_job_1: null}\n");
+    for _ in 0..2 {
+        shop.insert("demo_fast", &json!({}));
+    }
+    let host = shop.run(&[]);
+    shop.wait_status(1, "completed");
+    host.wait_output("unless another one does, give it a worker in `asynctask_workers`");
+    assert_eq!(shop.status(2).0, "queued");
+    stop(host);
+}
+
 /// A task for a job that nobody has queued: somebody has put it in, or the host that was queueing it was
 /// killed between.
 #[test]

@@ -271,7 +271,8 @@ impl Thread {
                 if !self.means.book.is_empty() {
                     self.tell_cancellations();
                 }
-                self.strays.look(&mut *self.means.transport, &self.means.book);
+                let Means { transport, book, .. } = &mut self.means;
+                self.strays.look(&mut **transport, book, self.rules.queues);
             }
         }
     }

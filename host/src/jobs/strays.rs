@@ -20,8 +20,9 @@ pub(super) struct Strays {
 }
 
 impl Strays {
-    /// Says of each queue that is not this host's once that jobs wait there.
-    pub(super) fn look(&mut self, transport: &mut dyn Transport, book: &Book) {
+    /// Says of each queue that is not this host's once that jobs wait there. `spread`: over how many
+    /// queues this host spreads jobs.
+    pub(super) fn look(&mut self, transport: &mut dyn Transport, book: &Book, spread: u32) {
         if self.looked.is_some_and(|at| at.elapsed() < LOOK) {
             return;
         }
@@ -37,10 +38,17 @@ impl Strays {
         self.said.retain(|name| strays.contains(name));
         for name in strays.intersection(&self.seen) {
             if self.said.insert(name.clone()) {
-                let needed = number(name).unwrap_or_default() + 1;
+                let number = number(name).unwrap_or_default();
+                let remedy = match number < spread {
+                    true => "give it a worker in `asynctask_workers`".to_owned(),
+                    false => format!(
+                        "work them off with `rex-host work {name} --set job_queues={}`",
+                        number + 1
+                    ),
+                };
                 tracing::warn!(
                     "jobs wait in queue {name}, which this host does not work: unless another one \
-                     does, work them off with `rex-host work {name} --set job_queues={needed}`"
+                     does, {remedy}"
                 );
             }
         }
