@@ -19,5 +19,6 @@ pub mod plugins;
 pub mod settings;
 mod state;
 mod supervisor;
+mod tick;
 mod wire;
 mod worker;

@@ -101,7 +101,8 @@ impl Console {
         }
     }
 
-    /// Whether what plugins print should wait, since nobody reads it now.
+    /// Whether what plugins print should wait, since it is read more slowly; not when nobody has read for
+    /// 5 seconds.
     pub fn is_full(&self) -> bool {
         self.outlet.is_full()
     }
@@ -138,13 +139,13 @@ impl Console {
         self.outlet.wake()
     }
 
-    /// Waits until everything is written; any of `signals` ends the process meanwhile.
-    pub fn flush(&self, signals: &[i32]) {
+    /// Waits until everything is written; any of `signals` ends the process meanwhile, with this code.
+    pub fn flush(&self, signals: &[i32], code: u8) {
         for signal in signals {
             // Without the handler only patience helps.
             let _ = signal_hook::flag::register_conditional_shutdown(
                 *signal,
-                1,
+                code.into(),
                 Arc::new(AtomicBool::new(true)),
             );
         }

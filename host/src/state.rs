@@ -43,10 +43,10 @@ impl StateError {
                 "let this user write `{}`, or choose another directory with --state",
                 dir.display()
             )),
-            StateError::Running { .. } => Some(
-                "stop it with `rex-host stop`, or give this one another --name or --state"
-                    .to_owned(),
-            ),
+            StateError::Running { instance, .. } => Some(format!(
+                "stop it with `rex-host stop --name {instance}`, or give this one another --name or \
+                 --state"
+            )),
             StateError::BadInstance(_) => None,
         }
     }
@@ -107,6 +107,13 @@ impl State {
         made.map(drop).map_err(|error| StateError::Unwritable(self.dir.clone(), error))
     }
 
+    /// Whether a host of this instance runs: one that starts or ends may not listen yet, or any more.
+    pub fn is_held(&self) -> bool {
+        let locked = File::open(self.lock_file())
+            .map(|file| flock(&file, FlockOperation::NonBlockingLockShared));
+        matches!(locked, Ok(Err(Errno::WOULDBLOCK)))
+    }
+
     /// Waits until no host of this instance runs, be it in another namespace of processes.
     ///
     /// # Errors
@@ -149,7 +156,8 @@ impl State {
             let mut pid = String::new();
             // A lock file that cannot be read still says that somebody holds it.
             let _ = file.rewind().and_then(|()| file.read_to_string(&mut pid));
-            if runs(pid.trim()) || begun.elapsed() > DYING {
+            let waited = begun.elapsed();
+            if waited > DYING || waited > LOOKED_AT && runs(pid.trim()) {
                 let pid = if pid.trim().is_empty() { "unknown" } else { pid.trim() }.to_owned();
                 let (instance, dir) = (self.instance.clone(), self.dir.clone());
                 return Err(StateError::Running { instance, dir, pid });
@@ -165,6 +173,8 @@ impl State {
     }
 }
 
+/// For how long at most the lock may seem to be held because somebody looks whether it is.
+const LOOKED_AT: Duration = Duration::from_millis(50);
 /// How long a process may take from its death to the end of its last thread.
 const DYING: Duration = Duration::from_secs(10);
 

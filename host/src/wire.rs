@@ -60,6 +60,8 @@ pub struct Start {
     pub level: Level,
     /// Bytes that a submitted payload may have.
     pub payload_limit: usize,
+    /// Whether the CPU time of a task and of what it starts is limited.
+    pub cpu_limited: bool,
     /// A JSON object's text: the queue's `settings`.
     pub settings: String,
     /// The text of an `Application`, for a worker or executors that must know it; else empty.

@@ -50,6 +50,18 @@ fn list_shows_plugins_and_refusals() {
 }
 
 #[test]
+fn a_name_that_is_no_line_is_shown_as_one() {
+    let folder = folder();
+    let dir = folder.path().join("plugins");
+    fs::write(dir.join("bad\n\u{1b}[31m.so"), "text").unwrap();
+    chameleon().workers("odd", &["odd"]).install(&dir.join("odd\nname.so"));
+    let text = rex_host(folder.path(), &["plugin", "list", "--plugins", "plugins"]).ok();
+    assert_eq!(text.lines().count(), 6, "{text}");
+    assert!(text.contains(r"bad\n\u{1b}[31m.so: refused: is no shared library"), "{text}");
+    assert!(text.contains(r"odd\nname.so  odd "), "{text}");
+}
+
+#[test]
 fn list_as_json() {
     let folder = folder();
     let lines =

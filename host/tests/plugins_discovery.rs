@@ -175,6 +175,26 @@ fn half_copied_files() {
     }
 }
 
+/// As README says to install one: `mv` touches the file that was there, which may be read just now.
+#[test]
+fn a_file_that_another_takes_the_place_of_is_no_refusal() {
+    let fixture = Fixture::new();
+    let path = fixture.put("p.so", &chameleon().workers("p", &["old"]));
+    let beside = fixture.put("p.part", &chameleon().workers("p", &["new"]));
+    let is_open = || {
+        let files = fs::read_dir("/proc/self/fd").unwrap().flatten();
+        files.into_iter().any(|file| fs::read_link(file.path()).is_ok_and(|to| to == path))
+    };
+    let catalog = std::thread::scope(|scope| {
+        let discovery = scope.spawn(|| fixture.discover());
+        wait_for("the file to be read", is_open);
+        fs::rename(&beside, &path).unwrap();
+        discovery.join().unwrap()
+    });
+    assert!(catalog.refusals.is_empty(), "{catalog:?}");
+    assert_eq!(catalog.worker_names(), ["new"]);
+}
+
 #[test]
 fn deaths_while_loading() {
     let cases = [

@@ -32,7 +32,8 @@ use crate::{Application, Error, Result};
 pub trait Command: Default + 'static {
     /// One line for lists of commands.
     const ABOUT: &'static str;
-    /// What follows the name in the usage line: `FILE`.
+    /// What follows the name in the usage line: `FILE`. A command that says nothing here, and has no
+    /// [`OPTIONS`](Command::OPTIONS), is never called with arguments: they are refused.
     const ARGUMENTS: &'static str = "";
     /// What `--help` says below the usage line.
     const HELP: &'static str = "";
@@ -59,6 +60,24 @@ pub trait Command: Default + 'static {
         let _ = (application, arguments);
         Err(Error::new("the command does nothing"))
     }
+}
+
+/// Refuses arguments to a command that takes none, in the original's words.
+pub(crate) fn refuse_arguments<C: Command>(name: &str, arguments: &[String]) -> Result<()> {
+    let takes_some = !C::ARGUMENTS.is_empty() || !C::OPTIONS.is_empty();
+    let Some(word) = arguments.iter().find(|word| *word != "--").filter(|_| !takes_some) else {
+        return Ok(());
+    };
+    Err(Error::usage(match (word.strip_prefix("--"), word.strip_prefix('-')) {
+        (Some(option), _) => {
+            let name = option.split('=').next().unwrap_or_default();
+            format!("unknown option or setting --{name}")
+        }
+        (None, Some(keys)) if !keys.is_empty() => {
+            format!("unknown option -{}", keys.chars().take(1).collect::<String>())
+        }
+        _ => format!("too many arguments for task {name}"),
+    }))
 }
 
 /// An option as help shows it.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::panic::Location;
 use std::time::Duration;
 
-use crate::ops::{Again, Failure, USAGE};
+use crate::ops::{Again, Failure, TOLD, USAGE};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -45,6 +45,13 @@ impl Error {
     #[track_caller]
     pub fn usage(text: impl fmt::Display) -> Error {
         Error::of(USAGE, text)
+    }
+
+    /// A command has failed in part, has told so on the way and has gone on: nothing more is printed.
+    /// `rex-host` then ends with exit code 1, `rex` with 0, as the original's commands of that kind.
+    #[track_caller]
+    pub fn told(text: impl fmt::Display) -> Error {
+        Error::of(TOLD, text)
     }
 
     /// If the task has attempts left (`max_attempts` of its queue), the next one comes after `time`

@@ -226,6 +226,9 @@ pub struct Submit {
 /// The class of failures of commands whose arguments were not understood. Since API 1.5.
 pub const USAGE: &str = "UsageError";
 
+/// The class of failures that a command has told itself. Since API 1.5.
+pub const TOLD: &str = "ToldError";
+
 /// Why a task, a start or a command failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {

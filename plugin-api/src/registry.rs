@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::abi::{Buffer, Host};
 use crate::application::Application;
-use crate::command::{Command, CommandOption};
+use crate::command::{Command, CommandOption, refuse_arguments};
 use crate::context::{Context, Level};
 use crate::error::Result;
 use crate::job::{Job, JobContext, JobExecutor};
@@ -30,8 +30,8 @@ pub struct Registry {
     executors: Vec<RunsJobs>,
 }
 
-/// Makes a [`Command`] and runs it.
-type RunsCommand = fn(&Application, &[String]) -> Result<()>;
+/// Makes a [`Command`] of that name and runs it.
+type RunsCommand = fn(&str, &Application, &[String]) -> Result<()>;
 
 /// What there is of a [`JobExecutor`] before one is made.
 struct RunsJobs {
@@ -102,9 +102,12 @@ impl Registry {
             application: C::APPLICATION,
             options: C::OPTIONS.iter().map(option).collect(),
         });
-        self.commands.push(|application, arguments| match C::APPLICATION {
-            true => C::default().run_in(application, arguments),
-            false => C::default().run(arguments),
+        self.commands.push(|name, application, arguments| {
+            refuse_arguments::<C>(name, arguments)?;
+            match C::APPLICATION {
+                true => C::default().run_in(application, arguments),
+                false => C::default().run(arguments),
+            }
         });
         self
     }
@@ -165,6 +168,10 @@ thread_local! {
     static PANIC: RefCell<Option<Failure>> = const { RefCell::new(None) };
 }
 
+/// Rust's words for a panic that meets a frame which it cannot unwind, or another one: the end.
+const ENDS_THE_PROCESS: [&str; 2] =
+    ["panic in a function that cannot unwind", "panic in a destructor during cleanup"];
+
 pub(crate) fn install(registry: fn() -> Registry) {
     REGISTRY.get_or_init(registry);
 }
@@ -176,7 +183,15 @@ pub(crate) fn attach(host: Box<dyn Host>) {
         let default_hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             if GUARDED.get() {
-                PANIC.set(Some(describe_panic(info.payload(), info.location())));
+                let failure = describe_panic(info.payload(), info.location());
+                if ENDS_THE_PROCESS.contains(&failure.text.as_str())
+                    && let Some(cause) = PANIC.take()
+                {
+                    // Nobody will ask for it: it is among the last lines of a crash.
+                    let place = cause.place.as_deref().unwrap_or("an unknown place");
+                    let _ = writeln!(std::io::stderr(), "{}\nat {place}", cause.traceback());
+                }
+                PANIC.set(Some(failure));
             } else {
                 default_hook(info);
             }
@@ -225,7 +240,7 @@ fn run_command(registry: &Registry, run: &RunCommand, output: &mut Buffer) -> u3
         return bad_input(output, &format!("the plugin has no command `{}`", run.command));
     };
     crate::command::set_quiet(run.quiet);
-    let result = guard(|| command(&run.application, &run.arguments));
+    let result = guard(|| command(&run.command, &run.application, &run.arguments));
     flush_stdio();
     outcome(result, output)
 }

@@ -166,6 +166,8 @@ fn fill_bare(client: &mut Client, count: i64) {
          CREATE INDEX ON bare (queue_name, id);
          CREATE TABLE bare_claims (id bigserial PRIMARY KEY, ids bigint[], payloads json[],
             dates timestamp[]);
+         ALTER TABLE bare_claims ALTER ids SET COMPRESSION lz4,
+            ALTER payloads SET COMPRESSION lz4, ALTER dates SET COMPRESSION lz4;
          INSERT INTO bare (queue_name, payload)
          SELECT 'crash', '{{\"how\": \"ok\"}}' FROM generate_series(1, {count})"
     );

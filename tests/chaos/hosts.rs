@@ -13,6 +13,9 @@ pub(crate) const RESCUE_GRACE: Duration = Duration::from_secs(4);
 /// What a host logs of an outage.
 const AWAY: &str = "the queue store is away";
 const BACK: &str = "the queue store is back after ";
+/// And where it waits for the store, before that is an outage.
+const SILENT: &str = "the queue store has not answered for ";
+const ANSWERS: &str = "the queue store answers";
 
 /// A span of the machine's clock, in nanoseconds.
 pub(crate) type Span = (u64, u64);
@@ -25,6 +28,8 @@ pub(crate) struct Life {
     pub(crate) stops: Vec<Span>,
     /// When it could not reach the store, by its own log.
     pub(crate) outages: Vec<Span>,
+    /// When the store did not answer, as where a stopped host has locked it.
+    pub(crate) silences: Vec<Span>,
     /// Outcomes of its that did not count, by its own log.
     pub(crate) refused: usize,
     /// The workers that were killed, and when.
@@ -90,6 +95,7 @@ impl Host {
             killed: None,
             stops: Vec::new(),
             outages: Vec::new(),
+            silences: Vec::new(),
             refused: 0,
             workers: Vec::new(),
             log: String::new(),
@@ -172,15 +178,26 @@ impl Host {
 
 /// What a host said about its connection and its claims.
 fn read_log(mut life: Life, output: String) -> Life {
+    let mut silent = None;
     for line in output.lines() {
         let Ok(line) = serde_json::from_str::<Value>(line) else { continue };
         let message = line["message"].as_str().unwrap_or_default();
+        let time = || {
+            let time = line["time"].as_str().expect("a time").parse::<jiff::Timestamp>();
+            u64::try_from(time.expect("a time").as_nanosecond()).expect("after 1970")
+        };
+        let before = |rest: &str| {
+            let (seconds, _) = rest.split_once(" s").expect("a number of seconds");
+            time() - nanos(Duration::from_secs_f64(seconds.parse().expect("a number")))
+        };
         if let Some(rest) = message.strip_prefix(BACK) {
-            let seconds = rest.trim_end_matches(" s").parse().expect("a number of seconds");
-            let back = line["time"].as_str().expect("a time").parse::<jiff::Timestamp>();
-            let back = back.expect("a time").as_nanosecond();
-            let back = u64::try_from(back).expect("after 1970");
-            life.outages.push((back - nanos(Duration::from_secs_f64(seconds)), back));
+            life.outages.push((before(rest), time()));
+        }
+        if let Some(rest) = message.strip_prefix(SILENT) {
+            silent = Some(before(rest));
+        }
+        if message.starts_with(ANSWERS) {
+            life.silences.extend(silent.take().map(|since| (since, time())));
         }
         let refused = message.split_once(" are no longer this host's");
         if let Some(tasks) = refused.and_then(|(tasks, _)| tasks.strip_prefix("tasks ")) {

@@ -130,11 +130,12 @@ fn woken_between(life: &Life, before: &Run, after: &Run) -> Option<Cause> {
 /// What happened to the host of a run while it was in flight: from its start until its outcome was
 /// recorded, or it was started again.
 fn cause(life: &Life, run: &Run, again: &Run, allowed: Allowed) -> Option<Cause> {
-    // An outcome waits for the batch before it, and as long as the store is away.
+    // An outcome waits for the batch before it, and as long as the store is away or does not answer.
     let recorded = |ended: u64| {
         let waits = life
             .outages
             .iter()
+            .chain(&life.silences)
             .filter(|(from, to)| (from.saturating_sub(nanos(RECORDED))..*to).contains(&ended));
         waits.map(|(_, to)| *to).fold(ended, u64::max) + nanos(RECORDED)
     };
@@ -169,12 +170,14 @@ mod tests {
     #[test]
     fn what_happens_to_a_host_later_excuses_nothing() {
         let allowed = Allowed { cut_off: Duration::from_secs(4), repeats: false, doubles: false };
+        let silent = std::cell::Cell::new(None);
         let why = |killed: Option<u64>, stop: Option<(u64, u64)>, ended: Option<u64>| {
             let life = Life {
                 pid: 1,
                 killed: killed.map(|at| (at * SECOND, at * SECOND)),
                 stops: stop.into_iter().map(|(from, to)| (from * SECOND, to * SECOND)).collect(),
                 outages: Vec::new(),
+                silences: silent.get().into_iter().collect(),
                 refused: 0,
                 workers: Vec::new(),
                 log: String::new(),
@@ -187,6 +190,8 @@ mod tests {
         assert_eq!(why(Some(52), None, None), None, "killed when it ran again already");
         assert_eq!(why(None, Some((9, 20)), Some(11)), Some(Cause::Stopped));
         assert_eq!(why(None, Some((52, 60)), Some(11)), None);
+        silent.set(Some((10 * SECOND, 25 * SECOND)));
+        assert_eq!(why(Some(25), None, Some(11)), Some(Cause::Killed), "it could not be recorded");
         assert_eq!(nanos(Duration::from_secs(1)), SECOND);
     }
 }

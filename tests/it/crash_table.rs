@@ -60,7 +60,10 @@ fn error() {
 
 #[test]
 fn escaped_panic() {
-    check("escaped_panic", &crashed("killed by signal 6 (SIGABRT)"));
+    let letter = check("escaped_panic", &crashed("killed by signal 6 (SIGABRT)"));
+    let said = letter["details"]["last_output"].to_string();
+    assert!(said.contains("Panic: panicked where nothing may unwind"), "{said}");
+    assert!(said.contains("src/lib.rs:"), "the place: {said}");
 }
 
 #[test]
@@ -158,11 +161,12 @@ fn last_output_is_that_of_the_task_alone() {
     }
 }
 
-fn check(how: &str, expected: &Expected) {
-    check_with(how, json!({}), expected);
+fn check(how: &str, expected: &Expected) -> Value {
+    check_with(how, json!({}), expected)
 }
 
-fn check_with(how: &str, limits: Value, expected: &Expected) {
+/// Returns the dead letter.
+fn check_with(how: &str, limits: Value, expected: &Expected) -> Value {
     let (letter, output) = run_case(how, limits);
     let reason = letter["reason"].as_str().expect("a text");
     assert!(reason.contains(expected.words), "reason: {reason}");
@@ -174,6 +178,7 @@ fn check_with(how: &str, limits: Value, expected: &Expected) {
     assert!(output.contains(expected.words), "the log does not name the cause:\n{output}");
     let launches = output.matches("Launching crash_worker to work on queue crash").count();
     assert_eq!(launches, 1 + deaths, "{output}");
+    letter
 }
 
 /// Runs a task that fails in the middle of others; its dead letter, and what the host printed.

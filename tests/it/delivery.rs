@@ -5,6 +5,7 @@
 use rex_test_support::env::Env;
 use rex_test_support::plugins;
 use rex_test_support::process::wait_for;
+use rex_test_support::server::load_sql;
 use serde_json::{Value, json};
 
 use crate::crashing::{self, recorded, wait_started};
@@ -156,6 +157,32 @@ fn cpu_time_is_limited_and_sleep_is_not() {
     }
 }
 
+/// What a task has left behind computes on nobody's account.
+#[test]
+fn cpu_time_of_what_a_neighbour_left_is_not_counted() {
+    let env = crashing::env();
+    let tasks = [
+        task(&env, 1, "leave_loop", &json!({})),
+        task(&env, 2, "until", &json!({"file": env.path("go")})),
+        task(&env, 3, "loop_in_child", &json!({})),
+    ];
+    Store::Embedded.submit(&env, "crash", &tasks.each_ref().map(String::as_str));
+    let host = host(&env, &Store::Embedded, &json!({"cpu_limit": 0.2}));
+    wait_started(&env.path("record"), 2);
+    let begun = std::time::Instant::now();
+    wait_for("the loop to have computed for longer", || begun.elapsed().as_millis() > 2000);
+    env.write("go", "");
+    wait_for("the sleeper", || recorded(&env.path("record"))[&2].1 == 1);
+    wait_for("the limit", || letters(&env, &Store::Embedded).len() == 1);
+    host.signal(libc::SIGTERM);
+    host.wait_ok();
+    let letter = &letters(&env, &Store::Embedded)[0];
+    assert_eq!(letter["details"]["kind"], "cpu");
+    assert_eq!(letter["payload"]["n"], 3);
+    let spent = letter["details"]["cpu_ms"].as_u64().expect("it is counted");
+    assert!(spent >= 200, "the child's counts: {letter}");
+}
+
 #[test]
 fn a_worn_process_is_exchanged_between_tasks() {
     let env = crashing::env();
@@ -269,7 +296,7 @@ fn a_task_that_kills_its_worker_is_quarantined_until_there_is_a_new_build() {
             elsewhere.map(str::to_owned).into_iter().chain(store.args()).collect();
         env.rex_host(&args.iter().map(String::as_str).collect::<Vec<_>>()).fails(1);
         let mixed = command(env, store, &["dlq", "retry", "--all"]).ok();
-        assert!(mixed.contains("1 tasks retried"), "{mixed}");
+        assert!(mixed.contains("1 task retried"), "{mixed}");
         assert_eq!(letters(env, store).len(), 2);
         // Another build, though it may be no better.
         let other = plugins::chameleon().workers("crash", &["crash_worker"]);
@@ -518,20 +545,45 @@ fn an_administrator_makes_the_tables() {
     let (env, store) = (Env::new(), Store::pgsql());
     let Store::Pgsql(database) = &store else { return };
     let script = command(&env, &store, &["migrate", "--print"]).ok();
-    // psql would run it statement by statement: the index cannot be made in a transaction.
-    let (tables, additions) =
-        script.split_once("COMMIT;").expect("one transaction, then additions");
-    let (index, trigger) = additions.split_once(";\n").expect("the index comes first");
+    env.write("migrate.sql", &script);
+    let (uri, file) = (database.uri(), env.path("migrate.sql"));
+    let run = || load_sql(&uri, &file).expect("the script runs through");
     let mut admin = database.connect();
-    for _ in 0..2 {
-        admin.batch_execute(&format!("{tables}COMMIT;")).expect("the tables are made, once");
-        admin.batch_execute(index).expect("the index is made, once");
-        admin.batch_execute(trigger).expect("the trigger is made again");
-    }
+    // So many that the index takes a while.
+    admin
+        .batch_execute(
+            "CREATE SCHEMA asynctask;
+             COMMENT ON SCHEMA asynctask IS 'version: 1';
+             CREATE TABLE asynctask.asynctask_queue (
+                 id bigserial PRIMARY KEY,
+                 queue_name text NOT NULL,
+                 payload json NOT NULL,
+                 date_submitted timestamp DEFAULT current_timestamp
+             );
+             INSERT INTO asynctask.asynctask_queue (queue_name, payload)
+             SELECT 'bar', '{}' FROM generate_series(1, 20000)",
+        )
+        .expect("the original's table");
+    std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(run))));
+    const INDEX: &str = "'asynctask.rex_queue_order'::regclass";
+    let mut is_valid = || {
+        let look = format!("SELECT indisvalid FROM pg_index WHERE indexrelid = {INDEX}");
+        admin.query_one(&look, &[]).expect("the index").get::<_, bool>(0)
+    };
+    assert!(is_valid());
+    // As it is when its making was cut off.
+    let spoil = format!("UPDATE pg_index SET indisvalid = false WHERE indexrelid = {INDEX}");
+    database.connect().batch_execute(&spoil).expect("a superuser may");
+    run();
+    assert!(is_valid(), "made anew");
     let made = command(&env, &store, &["migrate"]).ok();
     assert!(made.contains("is ready") && !made.contains("Adding"), "{made}");
     store.submit(&env, "foo", &["{}"]);
-    assert_eq!(command(&env, &store, &["queue", "list", "--json"]).json_lines().len(), 1);
+    assert_eq!(command(&env, &store, &["queue", "list", "--json"]).json_lines().len(), 2);
+    for spelling in ["postgresql", "postgres"] {
+        let db = format!("db={spelling}://localhost/somewhere");
+        assert_eq!(env.rex_host(&["migrate", "--print", "--set", &db]).ok(), script);
+    }
     let refused = env.rex_host(&["migrate", "--print"]).fails(1);
     assert!(refused.contains("needs no preparation"), "{refused}");
 }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use rex_test_support::env::Env;
 use rex_test_support::pg::Database;
+use rex_test_support::process::wait_for;
+use rex_test_support::server::Server;
 
 const FACTS: &str = "
 - table: school
@@ -114,6 +116,52 @@ fn a_database_that_is_not_there_is_created() {
     let done = env.rex_host(&["deploy", "deploy.yaml", "-d", &new]);
     database.connect().batch_execute(&format!("DROP DATABASE \"{name}\"")).expect("it is there");
     assert!(done.status.success() && done.stderr.starts_with("Creating database "), "{done}");
+}
+
+/// Whoever comes second finds it there.
+#[test]
+fn a_database_is_created_by_several_at_once() {
+    let (env, database) = (Env::new(), Database::new());
+    write(&env, "deploy.yaml", "{ table: one }\n");
+    let name = format!("deploy_twice_{}", std::process::id());
+    let uri = database.uri();
+    let new = format!("{}/{name}", uri.rsplit_once('/').expect("it has a path").0);
+    let mut lock = database.connect();
+    lock.batch_execute("BEGIN; LOCK TABLE pg_database IN SHARE MODE").expect("the server is ours");
+    let deploys = [(); 3].map(|()| env.start(&["deploy", "deploy.yaml", "-d", &new]));
+    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted
+        AND relation = 'pg_database'::regclass AND mode = 'RowExclusiveLock'";
+    wait_for("all to be about to create it", || {
+        lock.query_one(waiting, &[]).expect("it can be asked").get::<_, i64>(0) >= 3
+    });
+    lock.batch_execute("COMMIT").expect("it was begun");
+    for deploy in deploys {
+        deploy.wait_ok();
+    }
+    lock.batch_execute(&format!("DROP DATABASE \"{name}\"")).expect("it is there");
+}
+
+/// As in a bare container, where no locale is set.
+#[test]
+fn databases_are_created_where_the_server_s_own_are_not_in_utf_8() {
+    let env = Env::new();
+    let Some(server) = Server::start() else { return };
+    for sql in [
+        "ALTER DATABASE template1 IS_TEMPLATE false",
+        "DROP DATABASE template1",
+        "CREATE DATABASE template1 TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'",
+    ] {
+        server.sql("postgres", sql).expect("it can be done");
+    }
+    env.set("REX_PROJECT", "rex.mart_demo");
+    env.set("REX_PARAMETERS", format!("{{\"db\": \"{}\"}}", server.uri("app")));
+    env.rex_host(&["deploy"]).ok();
+    env.rex_host(&["mart-create", "--owner=me", "--definition=some_data"]).ok();
+    let others = "SELECT datname::text FROM pg_database
+        WHERE pg_encoding_to_char(encoding) <> 'UTF8'";
+    let rows = server.client("app").query(others, &[]).expect("it can be asked");
+    let names: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(names, ["template1"]);
 }
 
 #[test]

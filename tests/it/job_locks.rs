@@ -4,7 +4,7 @@ use postgres::{Client, Transaction};
 use rex_test_support::process::{Running, wait_for};
 use serde_json::{Value, json};
 
-use crate::jobs::{Shop, stop};
+use crate::shop::{Shop, stop};
 
 /// Two jobs at a time, and a queue beside them.
 const WORKERS: &str = "asynctask_workers:

@@ -163,6 +163,26 @@ fn a_maker_is_killed_at_each_stage() {
     }
 }
 
+/// It has its name, and is as its maker would have left it.
+#[test]
+fn a_mart_that_is_to_be_left_incomplete_is_so_without_its_maker() {
+    let Some(app) = App::new() else { return };
+    let mut lock = app.lock();
+    app.stop_where("NEW.size IS NOT NULL");
+    let args = ["mart-create", "--owner=me", "--definition=fixed_name", "--leave-incomplete"];
+    let maker = app.env.start(&args);
+    app.wait_stopped();
+    kill(&maker);
+    drop(maker);
+    go_on(&mut lock);
+    app.env.rex_host(&["mart-create", "--owner=other", "--definition=empty"]).ok();
+    let query = "SELECT name, status::text, size IS NOT NULL FROM rexmart_inventory
+        WHERE owner = 'me'";
+    let row = app.client().query_one(query, &[]).expect("it is there");
+    let mart: (String, String, bool) = (row.get(0), row.get(1), row.get(2));
+    assert_eq!(mart, ("a_fixed_name_mart".to_owned(), "processing".to_owned(), true));
+}
+
 #[test]
 fn the_server_dies_at_each_stage() {
     let Some(app) = App::new() else { return };
@@ -228,6 +248,28 @@ fn what_a_killed_worker_leaves_is_removed_by_the_next() {
         host.wait_ok();
     }
     assert_eq!(app.names(), ["a_fixed_name_mart"]);
+}
+
+/// Also where that has nothing else to do.
+#[test]
+fn what_a_killed_worker_leaves_is_removed_where_there_is_no_task() {
+    let Some(app) = App::new() else { return };
+    let mut lock = app.lock();
+    app.stop_where("NEW.status = 'post_deployment'");
+    let host = app.start_host("some_data");
+    descendants(host.pid()).iter().for_each(Process::kill);
+    wait_for("the task to be a dead letter", || {
+        !app.env.rex_host(&["dlq", "list", "--json"]).json_lines().is_empty()
+    });
+    host.signal(libc::SIGKILL);
+    host.wait();
+    go_on(&mut lock);
+    let claims = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
+    wait_for("the sessions of the dead to end", || {
+        lock.query_one(claims, &[]).expect("it can be asked").get::<_, i64>(0) == 0
+    });
+    let output = app.env.rex_host(&["run", "--halt-when-empty"]).ok();
+    assert_eq!((app.names(), app.databases()), (Vec::new(), Vec::new()), "{output}");
 }
 
 #[test]
@@ -316,18 +358,47 @@ fn an_interrupt_leaves_no_mart() {
     let Some(app) = App::new() else { return };
     let mut lock = app.lock();
     app.stop_where("NEW.status = 'post_deployment'");
-    for (program, code) in [("rex-host", 130), ("rex", 1)] {
+    for (program, signal, code) in [
+        ("rex-host", libc::SIGINT, 130),
+        ("rex", libc::SIGINT, 1),
+        ("rex-host", libc::SIGHUP, 129),
+        ("rex", libc::SIGTERM, 143),
+    ] {
         let make = ["mart-create", "--owner=me", "--definition=some_data"];
         let maker = Running::start(app.env.command(program, &make));
         app.wait_stopped();
-        maker.signal_group(libc::SIGINT);
+        maker.signal_group(signal);
+        if signal != libc::SIGINT {
+            // When a terminal is closed, its shell and the system say so, one after the other.
+            maker.signal_group(signal);
+            maker.signal(signal);
+        }
         go_on(&mut lock);
         let (status, output) = maker.wait();
         assert_eq!(status.code(), Some(code), "{output}");
-        assert_eq!(output.ends_with("\n\n"), program == "rex", "{output}");
+        assert_eq!(output.ends_with("\n\n"), code == 1, "{output}");
         assert!(app.names().is_empty() && app.databases().is_empty(), "{output}");
         lock = app.lock();
     }
+}
+
+#[test]
+fn a_closed_terminal_ends_no_mart_where_that_is_ignored() {
+    let Some(app) = App::new() else { return };
+    let mut lock = app.lock();
+    app.stop_where("NEW.status = 'post_deployment'");
+    let make = ["mart-create", "--owner=me", "--definition=some_data"];
+    let maker = app.env.command("rex-host", &make);
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(maker.get_program()).args(make);
+    command.current_dir(app.env.work()).env_clear();
+    command.envs(maker.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let maker = Running::start(command);
+    app.wait_stopped();
+    maker.signal_group(libc::SIGHUP);
+    go_on(&mut lock);
+    maker.wait_ok();
+    assert_eq!((app.names().len(), app.databases()), (1, app.names()));
 }
 
 #[test]

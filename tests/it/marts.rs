@@ -293,6 +293,14 @@ fn the_worker_does_as_the_transcript_says() {
 }
 
 #[test]
+fn the_place_of_a_bad_payload_is_the_plugin_s() {
+    let demo = Demo::new();
+    let output = demo.process("{\"bad\": 1}", &[]);
+    assert!(output.contains("  File \"plugins/mart/src/worker.rs\", line "), "{output}");
+    assert!(!output.contains("/rustc/"), "{output}");
+}
+
+#[test]
 fn the_worker_does_so_on_a_server_for_marts() {
     let Some(server) = Server::start() else { return };
     let hosting = format!("mart_hosting_cluster={}", server.uri("mart"));
@@ -321,6 +329,29 @@ fn unstamped(text: &str) -> String {
         _ => format!("{line}\n"),
     };
     text.lines().map(bare).collect()
+}
+
+#[test]
+fn a_mart_that_cannot_be_purged_keeps_no_other() {
+    let demo = Demo::new();
+    for owner in ["a", "b", "c"] {
+        demo.rex_host(&["mart-create", "-d", "empty", "-o", owner]).ok();
+    }
+    let name = "SELECT name FROM rexmart_inventory WHERE code = 2";
+    let row = demo.database.connect().query_one(name, &[]);
+    let name: String = row.expect("it was made").get(0);
+    let odd = "CREATE SCHEMA rc; CREATE TABLE rc.rc (others int)";
+    let uri = demo.database.uri().replace(demo.database.name(), &name);
+    let mut client = rex_test_support::server::connect(&uri).expect("it is there");
+    client.batch_execute(odd).expect("it can be made");
+    let output = demo.rex_host(&["mart-purge", "--all", "--force-accept"]);
+    assert!(output.stdout.ends_with("(owner=c, definition=empty)...\n"), "{output}");
+    let error = output.fails(1);
+    assert!(error.contains("column \"value\" does not exist"), "{error}");
+    let place = format!("While purging Mart:\n    #2: {name} (owner=b, definition=empty)\n");
+    assert!(error.ends_with(&place), "{error}");
+    let left = demo.rex_host(&["mart-list"]).ok();
+    assert!(left.contains(&name) && left.lines().count() == 2, "{left}");
 }
 
 #[test]
@@ -385,6 +416,10 @@ While creating Mart database:
         done.stderr.ends_with("rex.core.Error: Missing required parameter \"bar\"\n"),
         "{done}"
     );
+    // In its own spelling a script is told.
+    let args = ["mart-create", "--owner=foo", "--definition=some_parameters"];
+    let text = demo.rex_host(&args).fails(1);
+    assert!(text.ends_with("rex.core.Error: Missing required parameter \"bar\"\n"), "{text}");
     demo.env.write("clinic/settings.yaml", "requires: [rex.mart_demo]\n");
     demo.env.write("clinic/list.yaml", "- {owner: bar, definition: just_deploy}\n");
     let clinic = format!("{}/", demo.env.path("clinic").display());

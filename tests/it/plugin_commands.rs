@@ -1,7 +1,9 @@
 //! Commands that plugins add, and the worker that runs commands.
 
-use rex_test_support::env::Env;
-use rex_test_support::plugins;
+use std::process::Command;
+
+use rex_test_support::env::{Env, dist};
+use rex_test_support::{plugins, process};
 use serde_json::json;
 
 use crate::store::Store;
@@ -18,6 +20,8 @@ fn a_plugin_adds_commands_to_both_spellings() {
     assert_eq!(env.rex(&["demo-crashy-task"]).fails(1), "FATAL ERROR: Oops, I crashed\n\n");
     assert_eq!(env.rex(&["no-such-task"]).fails(1), "FATAL ERROR: unknown task no-such-task\n\n");
     let help = env.rex_host(&["demo-noisy-task", "--help"]).ok();
+    let more = ["demo-noisy-task", "--project", "rex.asynctask", "--help"];
+    assert_eq!(env.rex_host(&more).ok(), help);
     assert_eq!(help, "says hello\n\nUsage: rex-host demo-noisy-task\n");
     let help = env.rex(&["help", "DEMO_noisy-task"]).ok();
     assert_eq!(help, "DEMO-NOISY-TASK - says hello\nUsage: rex demo-noisy-task\n\n");
@@ -25,6 +29,34 @@ fn a_plugin_adds_commands_to_both_spellings() {
     assert_eq!(text, "FATAL ERROR: unknown help topic no-such-task\n\n");
     let list = env.rex_host(&["plugin", "list"]).ok();
     assert!(list.contains("commands demo-noisy-task demo-quiet-task demo-crashy-task"), "{list}");
+}
+
+#[test]
+fn a_command_that_takes_no_arguments_is_given_none() {
+    let env = Env::new();
+    for (word, text) in [
+        ("extra", "too many arguments for task demo-noisy-task"),
+        ("--no-such=1", "unknown option or setting --no-such"),
+        ("-x", "unknown option -x"),
+    ] {
+        let words = ["demo-noisy-task", word];
+        assert_eq!(env.rex(&words).fails(1), format!("FATAL ERROR: {text}\n\n"));
+        assert_eq!(env.rex_host(&words).fails(2), format!("error: {text}\n"));
+    }
+    env.rex(&["demo-noisy-task", "--"]).ok();
+}
+
+#[test]
+fn a_command_whose_output_cannot_be_written_says_so() {
+    let env = Env::new();
+    for name in ["rex", "rex-host"] {
+        let script = format!("'{}/bin/{name}' demo-noisy-task >/dev/full", dist().display());
+        let mut command = Command::new("bash");
+        command.args(["-c", &script]).current_dir(env.work());
+        let text = process::run(command, "").fails(1);
+        let why = "cannot write to standard output: No space left on device (os error 28)";
+        assert!(text.contains(why) && !text.contains("panicked"), "{text}");
+    }
 }
 
 #[test]
@@ -59,6 +91,8 @@ fn a_command_is_a_process_of_its_own() {
     assert!(text.contains("error: the command panicked at "), "{text}");
     assert!(text.contains(": panicked on purpose"), "{text}");
     env.rex_host(&["crash-now", "exit3"]).fails(3);
+    // As the original, which knows two.
+    env.rex(&["crash-now", "exit3"]).fails(1);
     // It runs what was looked at, whatever becomes of the file.
     let waits = env.start(&["crash-now", "wait", &env.path("go").display().to_string()]);
     waits.wait_output("waiting");

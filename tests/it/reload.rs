@@ -372,20 +372,37 @@ fn a_reload_tells_what_it_brings_into_force_and_refuses_what_it_cannot() {
     host.wait_ok();
 }
 
-#[test]
-fn a_signal_that_comes_while_the_host_starts_waits() {
-    let env = crashing::env();
+/// A host that looks at its plugins until there is the file `go`.
+fn starting(env: &Env) -> Running {
     let slow = plugins::chameleon().act(&format!("wait for {}", env.path("go").display()));
     slow.install(&env.path("plugins/slow.so"));
-    let host = crashing::start(&env, &json!({"crash": {}}), &[]);
+    let host = crashing::start(env, &json!({"crash": {}}), &[]);
     wait_for("the slow plugin to be looked at", || {
         let family = descendants(host.pid());
         family.iter().any(|process| process.command.contains("probe-plugin"))
     });
+    host
+}
+
+#[test]
+fn a_signal_that_comes_while_the_host_starts_waits() {
+    let env = crashing::env();
+    let host = starting(&env);
     host.signal(libc::SIGHUP);
     env.write("go", "");
     host.wait_output("reload: nothing has changed");
     stop(&env, host);
+}
+
+#[test]
+fn who_orders_a_host_that_starts_waits_for_it() {
+    let env = crashing::env();
+    let host = starting(&env);
+    let stopping = Running::start(env.command("rex-host", &["stop"]));
+    env.write("go", "");
+    let told = stopping.wait_ok();
+    assert!(told.starts_with("stopped after "), "{told}");
+    host.wait_ok();
 }
 
 #[test]
@@ -416,6 +433,19 @@ fn deleting_a_plugin_does_not_disturb_its_process() {
     std::fs::remove_file(env.path("plugins/demo_foo.so")).expect("it was there");
     Store::Embedded.submit(&env, "foo", &[r#"{"foo": 1}"#]);
     host.wait_output("FOO processed: {'foo': 1}");
+    stop(&env, host);
+}
+
+#[test]
+fn another_name_of_a_plugin_s_file_is_no_change() {
+    let env = Env::new();
+    settings(&env, &[FOO]);
+    let host = start(&env, &[]);
+    let pid = worker_pid(&env, "foo");
+    let renamed = env.path("plugins/another.so");
+    std::fs::rename(env.path("plugins/demo_foo.so"), renamed).expect("it was there");
+    assert_eq!(env.rex_host(&["reload"]).ok(), "nothing has changed\n");
+    assert_eq!(worker_pid(&env, "foo"), pid);
     stop(&env, host);
 }
 

@@ -154,6 +154,48 @@ fn nobody_reads_the_output() {
     });
 }
 
+/// As long as somebody might read it, workers wait in their prints; that is not their time. From then on
+/// nobody waits.
+#[test]
+fn output_that_nobody_reads_charges_no_task_and_holds_none_up() {
+    let env = crashing::env();
+    let chatty = json!({"how": "print", "lines": 100}).to_string();
+    Store::Embedded.submit(&env, "crash", &vec![chatty.as_str(); 300]);
+    Store::Embedded.submit(&env, "limited", &vec![chatty.as_str(); 300]);
+    let queues = json!({"crash": {}, "limited": {"timeout": 1}});
+    let host = crashing::start_unread(&env, &queues, &[]);
+    wait_for("all to be done", || {
+        let status = env.rex_host(&["status", "--json"]);
+        status.status.success() && status.json_lines()[0]["done"] == 600
+    });
+    assert_eq!(dead_letters(&env), [Value::Null; 0]);
+    wait_for("the outcomes", || env.rex_host(&["queue", "list", "--json"]).ok().is_empty());
+    host.signal(libc::SIGTERM);
+    host.wait_ok();
+}
+
+#[test]
+fn a_host_that_was_stopped_charges_no_task_that_could_not_print() {
+    let env = crashing::env();
+    let task = json!({"how": "until_print", "lines": 40_000, "file": env.path("go")}).to_string();
+    Store::Embedded.submit(&env, "limited", &[&task]);
+    let host = crashing::start(&env, &json!({"limited": {"timeout": 3}}), &[]);
+    wait_for("the task", || {
+        let status = env.rex_host(&["status", "--json"]);
+        let running = |status: &Value| status["queues"][0]["processes"][0]["task"].is_i64();
+        status.status.success() && running(&status.json_lines()[0])
+    });
+    host.signal(libc::SIGSTOP);
+    env.write("go", "");
+    let begun = Instant::now();
+    wait_for("the limit to be passed", || begun.elapsed() > Duration::from_secs(5));
+    host.signal(libc::SIGCONT);
+    wait_for("its end", || waiting(&env).is_empty());
+    assert_eq!(dead_letters(&env), [Value::Null; 0]);
+    host.signal(libc::SIGTERM);
+    host.wait_ok();
+}
+
 /// What a task printed is out before the task is recorded as done; but nobody who stops reading
 /// holds the host's end up.
 #[test]
@@ -205,6 +247,25 @@ fn outcomes_do_not_starve_behind_a_slow_reader() {
     host.signal(libc::SIGKILL);
 }
 
+/// The host has done all that it has to do, and only its output waits for a reader: it is no host
+/// that could be asked any more, and who tells it to end hears that it was done.
+#[test]
+fn a_host_that_is_done_and_unread_is_over() {
+    let env = crashing::env();
+    let chatty = json!({"how": "ok", "n": 1, "pad": "x".repeat(20_000)}).to_string();
+    Store::Embedded.submit(&env, "crash", &[chatty.as_str(); 45]);
+    let host = crashing::start_unread(&env, &json!({"crash": {}}), &["--halt-when-empty"]);
+    wait_for("the host", || env.rex_host(&["status"]).status.success());
+    wait_for("the host to be done", || {
+        let status = env.rex_host(&["status"]);
+        status.stderr.contains("error: no host `rex` is running")
+    });
+    assert!(Process::find(host.pid()).is_some_and(|process| process.is_alive()));
+    assert_eq!(env.rex_host(&["queue", "list", "--json"]).json_lines(), Vec::<Value>::new());
+    host.signal(libc::SIGTERM);
+    host.wait_ok();
+}
+
 /// A reader that goes on reading, slowly, is waited for until the time is up.
 #[test]
 fn a_slow_reader_does_not_put_off_the_end() {
@@ -245,6 +306,25 @@ fn a_task_of_a_lying_process_is_not_done() {
     assert_eq!(letters.len(), 1, "{output}");
     let reason = letters[0]["reason"].as_str().expect("a text");
     assert_eq!(reason, "the worker's process sent what no worker sends and was killed");
+}
+
+/// Nobody can tell which of the tasks that it has started made a process lie: they run again one by
+/// one, and the liar is caught alone.
+#[test]
+fn neighbours_of_a_lie_are_not_charged() {
+    let env = crashing::env();
+    let how = |n| if n == 9 || n == 25 { "nonsense" } else { "ok" };
+    let record = env.path("record");
+    let task = |n| json!({"how": how(n), "n": n, "record": record}).to_string();
+    let tasks: Vec<String> = (1..=40).map(task).collect();
+    Store::Embedded.submit(&env, "crash", &tasks.iter().map(String::as_str).collect::<Vec<_>>());
+    let output = crashing::start(&env, &json!({"crash": {}}), &["--halt-when-empty"]).wait_ok();
+    let mut dead: Vec<i64> =
+        dead_letters(&env).iter().map(|letter| letter["payload"]["n"].as_i64().unwrap()).collect();
+    dead.sort_unstable();
+    assert_eq!(dead, [9, 25], "{output}");
+    let recorded = recorded(&record);
+    assert_eq!((1..=40).filter(|n| !recorded.contains_key(n)).collect::<Vec<_>>(), [0; 0]);
 }
 
 #[test]
@@ -350,6 +430,25 @@ fn halting_takes_no_notice_of_queues_without_a_worker() {
     let queues = env.rex_host(&["queue", "list", "--json"]).json_lines();
     assert_eq!(queues.len(), 1, "{queues:?}");
     assert_eq!((&queues[0]["queue"], &queues[0]["waiting"]), (&json!("elsewhere"), &json!(1)));
+}
+
+/// Only signals are impatient when they come again.
+#[test]
+fn another_stop_waits_along() {
+    let env = crashing::env();
+    Store::Embedded.submit(&env, "crash", &[&held_task(&env, 1)]);
+    let host = crashing::start(&env, &json!({"crash": {}}), &[]);
+    wait_started(&env.path("record"), 1);
+    host.signal(libc::SIGTERM);
+    host.wait_output("Termination received");
+    let stop = env.command("rex-host", &["stop"]);
+    let mut patient = std::process::Command::new("timeout");
+    patient.arg("1").arg(stop.get_program()).args(stop.get_args()).current_dir(env.work());
+    patient.envs(stop.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    assert_eq!(patient.status().expect("there is a timeout").code(), Some(124), "it waits");
+    env.write("go", "");
+    host.wait_ok();
+    assert_eq!(recorded(&env.path("record"))[&1], (1, 1));
 }
 
 #[test]
@@ -479,6 +578,18 @@ fn output_is_passed_on_whole_and_capped() {
     let kept = output.lines().filter(|l| *l == line).count();
     assert!((90..=110).contains(&kept), "{kept} lines kept");
     assert!(output.contains("490000") || output.contains("dropped"), "{output}");
+}
+
+/// Many of them stand in the pipe when it is read.
+#[test]
+fn tasks_that_print_little_lose_nothing_to_the_limit() {
+    let env = crashing::env();
+    Store::Embedded.submit(&env, "crash", &[r#"{"how": "print", "lines": 20}"#; 400]);
+    let more = ["--halt-when-empty", "--set", "asynctask_output_limit=3000"];
+    let output = crashing::start(&env, &json!({"crash": {}}), &more).wait_ok();
+    let line = "x".repeat(99);
+    assert_eq!(output.lines().filter(|l| *l == line).count(), 8000);
+    assert!(!output.contains("dropped"), "{output}");
 }
 
 /// Daemons and the programs of others hand down what they made of signals.

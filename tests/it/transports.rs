@@ -2,10 +2,11 @@
 //! moment, a server that crashes under a host, and moving a queue from one store to another.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
 use rex_test_support::amqp::{self, RabbitMq};
 use rex_test_support::env::Env;
-use rex_test_support::process::{Running, wait_for};
+use rex_test_support::process::{self, Running, wait_for};
 use rex_test_support::redis::Redis;
 use serde_json::{Value, json};
 
@@ -92,6 +93,27 @@ fn buries(env: &Env, uri: &str) {
     assert_eq!((&letters[0]["queue"], &letters[0]["payload"]["n"]), (&json!("crash"), &json!(7)));
 }
 
+/// Each task has one letter, whoever was killed while it wrote some.
+fn buries_once(env: &Env, uri: &str, letters: impl Fn() -> usize) {
+    const TASKS: usize = 300;
+    submit(env, uri, (0..TASKS).map(|n| json!({"how": "never", "n": n})));
+    for round in 1..6 {
+        let host = start(env, uri, &[]);
+        wait_for("some letters", || letters() >= round * 30);
+        host.signal(libc::SIGKILL);
+        host.wait();
+    }
+    let output = start(env, uri, &["--halt-when-empty"]).wait_ok();
+    let letters = list(env, uri, &["dlq", "list"]);
+    let mut counts: BTreeMap<i64, usize> = BTreeMap::new();
+    for letter in letters {
+        *counts.entry(letter["payload"]["n"].as_i64().expect("a number")).or_default() += 1;
+    }
+    assert_eq!(counts.len(), TASKS, "{output}");
+    counts.retain(|_, count| *count > 1);
+    assert!(counts.is_empty(), "more than one letter: {counts:?}");
+}
+
 #[test]
 fn killed_hosts_on_redis() {
     let Some(server) = Redis::start() else { return };
@@ -118,6 +140,55 @@ fn killed_hosts_on_filesys() {
     loses_nothing(&env, &uri);
     tries_again(&env, &uri);
     buries(&env, &uri);
+    let letters = env.path("queues/.rex/queues/crash/dead");
+    env.rex_host(&["dlq", "discard", "--queue", "crash", &on(&uri)[0], &on(&uri)[1]]).ok();
+    buries_once(&env, &uri, || std::fs::read_dir(&letters).expect("it is there").count());
+}
+
+/// A file that may not grow (`ulimit -f`) stands for a disk that is full.
+#[test]
+fn a_submit_that_does_not_fit_leaves_no_file() {
+    let env = crashing::env();
+    std::fs::create_dir(env.path("queues")).expect("the folder is ours");
+    let store = on(&format!("filesys:{}", env.path("queues").display()));
+    let args = ["submit", "crash", "-", &store[0], &store[1]];
+    let host = env.command("rex-host", &args);
+    let mut command = Command::new("bash");
+    command.args(["-c", "ulimit -f 8 && exec \"$0\" \"$@\""]).arg(host.get_program()).args(args);
+    command.current_dir(env.work()).env_clear();
+    command.envs(host.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let large = format!("{{\"small\": 1}}\n{{\"large\": \"{}\"}}\n", "x".repeat(60_000));
+    let said = process::run(command, &large).fails(1);
+    assert!(said.contains("File too large: "), "{said}");
+    let staged = std::fs::read_dir(env.path("queues/.rex/new")).expect("it is there");
+    assert_eq!(staged.count(), 0, "{said}");
+}
+
+/// As when its disk is unmounted: nothing is written to where it was, and what the host had is its
+/// own when the directory is back.
+#[test]
+fn a_directory_that_is_gone_is_said_and_not_made_again() {
+    let env = crashing::env();
+    let (queues, away) = (env.path("queues"), env.path("away"));
+    std::fs::create_dir(&queues).expect("the folder is ours");
+    let uri = format!("filesys:{}", queues.display());
+    let (record, go) = (env.path("record"), env.path("go"));
+    let held = |n: usize| json!({"how": "until", "file": go, "n": n, "record": record});
+    submit(&env, &uri, std::iter::once(held(1)));
+    let host = start(&env, &uri, &[]);
+    wait_for("the task to start", || recorded(&record).contains_key(&1));
+    std::fs::rename(&queues, &away).expect("both are ours");
+    host.wait_output(&format!("No such file or directory: '{}'", queues.display()));
+    std::fs::write(&go, "").expect("the folder is ours");
+    wait_for("the task to end", || recorded(&record)[&1].1 == 1);
+    assert!(!queues.exists());
+    std::fs::rename(&away, &queues).expect("both are ours");
+    submit(&env, &uri, std::iter::once(held(2)));
+    wait_for("the other task", || recorded(&record).get(&2).is_some_and(|(_, done)| *done == 1));
+    host.signal(libc::SIGTERM);
+    let output = host.wait_ok();
+    assert_eq!(recorded(&record)[&1], (1, 1), "{output}");
+    assert_eq!(list(&env, &uri, &["queue", "list"]), Vec::<Value>::new(), "{output}");
 }
 
 #[test]
@@ -256,7 +327,8 @@ fn a_move_to_amqp_and_refusals() {
     let args = moving(&old, &uri);
     env.rex_host(&args.iter().map(String::as_str).collect::<Vec<_>>()).ok();
     assert_eq!(waiting(&env, &uri).len(), 300);
-    for (from, to) in [(&old, &old), (&old, &"localmem://".to_owned())] {
+    let bad = ["localmem://", "redis://127.0.0.1:99999"].map(str::to_owned);
+    for (from, to) in [(&old, &old), (&old, &bad[0]), (&old, &bad[1])] {
         let args = moving(from, to);
         env.rex_host(&args.iter().map(String::as_str).collect::<Vec<_>>()).fails(1);
     }
@@ -317,7 +389,7 @@ fn a_move_keeps_what_tasks_have_or_refuses() {
     let said = go(&old, &new).ok();
     assert_eq!(
         said,
-        "3 tasks moved from queue crash\n1 delayed tasks stay until their time has come\n"
+        "3 tasks moved from queue crash\n1 delayed task stays until its time has come\n"
     );
     let tasks = list(&env, &new, &["queue", "peek", "crash"]);
     let order: Vec<_> = tasks.iter().map(|task| &task["payload"]["n"]).collect();
@@ -330,7 +402,7 @@ fn a_move_keeps_what_tasks_have_or_refuses() {
     submit_as(&env, &old, r#"{"n": 6}"#, &["--unique", "three"]);
     submit_as(&env, &old, r#"{"n": 7}"#, &[]);
     let said = go(&old, &new).ok();
-    assert!(said.starts_with("1 tasks moved from queue crash\n1 tasks stay: a task of"), "{said}");
+    assert!(said.starts_with("1 task moved from queue crash\n1 task stays: a task of"), "{said}");
     assert!(!said.contains("came meanwhile"), "{said}");
     assert_eq!(waiting(&env, &old).keys().collect::<Vec<_>>(), [&4, &6]);
     assert_eq!(waiting(&env, &new).len(), 4);

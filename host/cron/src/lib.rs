@@ -94,7 +94,10 @@ impl Cron {
     /// The first occasion after `moment`; `None` when there is none before the year 10000.
     pub fn next(&self, moment: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         let from = search::second_after(moment)?;
-        let from = self.start.and_then(search::second_from).map_or(from, |start| start.max(from));
+        let from = match self.start {
+            Some(start) => search::second_from(start)?.max(from),
+            None => from,
+        };
         let next = if self.hours == Set::full(Field::Hour) {
             search::elapsed(self, from, zone)
         } else {

@@ -87,6 +87,12 @@ fn what_never_happens_is_found_out() {
 }
 
 #[test]
+fn a_start_at_the_end_of_time_is_one() {
+    let never = parse("second=*").unwrap().between(Some(jiff::Timestamp::MAX), None);
+    assert_eq!(never.next("2024-02-27T10:07:31Z".parse().unwrap(), &TimeZone::UTC), None);
+}
+
+#[test]
 fn bounds_are_due_themselves() {
     let at = |text: &str| text.parse::<Timestamp>().unwrap();
     let (start, end) = (at("2024-01-01T00:00:20Z"), at("2024-01-01T00:00:40Z"));

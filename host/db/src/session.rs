@@ -242,6 +242,30 @@ impl Session {
         })
     }
 
+    /// Whether a proxy gives the server process of this session, which is idle, to others;
+    /// `second` is one more on the same database.
+    ///
+    /// # Errors
+    /// No connection can be made.
+    pub fn is_pooled(&mut self, second: &mut Session) -> Result<bool, Error> {
+        let before = self.backend()?;
+        second.begin();
+        let found = second
+            .backend()
+            .and_then(|meanwhile| rex_pg::is_pooled(before, meanwhile, || self.backend()));
+        second.end(false)?;
+        found
+    }
+
+    /// The number of the server process that answers.
+    fn backend(&mut self) -> Result<i64, Error> {
+        let rows = self.sql_rows("SELECT pg_catalog.pg_backend_pid()")?;
+        match rows.first().and_then(|row| row.first()) {
+            Some(Value::Integer(number)) => Ok(*number),
+            _ => Err(Error::of(Kind::Internal, "a server process has no number")),
+        }
+    }
+
     /// Runs plain SQL statements on the main database as [`Session::execute_sql`] does, but without
     /// a savepoint, for many small ones in a row.
     ///

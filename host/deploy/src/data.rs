@@ -379,6 +379,8 @@ fn value(domain: &Domain, given: &Json) -> Result<Value, String> {
     let unfit = || Err(repr(given));
     match (domain, given) {
         (_, Json::Null) => Ok(Value::Null),
+        // No text of PostgreSQL has that.
+        (_, Json::String(text)) if text.contains('\0') => unfit(),
         (Domain::Json, Json::String(text)) => match serde_json::from_str(text) {
             Ok(document) => Ok(Value::Json(json::indented(&document))),
             Err(_) => literal::parse(domain, text),

@@ -7,6 +7,7 @@
 //! | `spec`, `fact` | YAML or data to facts: first the shape, then the meaning |
 //! | `deployer`, `change` | carries facts out; statements sent, image kept up to date |
 //! | `table`, `column`, `link`, `identity`, `alias`, `data`, `raw` | one kind of fact each: what has to change |
+//! | `database` | databases that are made |
 //! | `generator` | the bodies of triggers that fill identities |
 //! | `image` | the structure of the database, read once |
 //! | `rows` | the rows that facts are about |
@@ -21,6 +22,7 @@ mod column_type;
 mod comment;
 pub mod csv;
 mod data;
+mod database;
 mod deployer;
 mod fact;
 mod generator;
@@ -36,6 +38,7 @@ mod spec;
 pub mod sql;
 mod table;
 
+pub use database::create_database;
 pub use deployer::Deployer;
 pub use fact::Facts;
 pub use shape::{FieldKind, FieldShape, TableShape};

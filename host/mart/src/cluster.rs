@@ -1,7 +1,7 @@
 //! The server that marts are made on, and its databases as a whole: made, copied, renamed, dropped.
 
-use rex_db::{Address, Config, Session};
-use rex_deploy::sql;
+use rex_db::{Address, Config, POOLED, Session, pooled};
+use rex_deploy::{create_database, sql};
 use rex_htsql::{Naming, Value};
 use rex_yaml::Error;
 
@@ -9,6 +9,8 @@ use rex_yaml::Error;
 pub(crate) struct Cluster {
     session: Session,
     address: Address,
+    /// Nobody else answers for it.
+    is_own: bool,
 }
 
 /// A session on a database in which nothing has to be reached from elsewhere.
@@ -37,7 +39,21 @@ fn server<T>(result: Result<T, rex_htsql::Error>) -> Result<T, Error> {
 impl Cluster {
     pub(crate) fn open(address: &Address) -> Result<Cluster, Error> {
         let session = session(&address.with_database("postgres"))?;
-        Ok(Cluster { session, address: address.clone() })
+        Ok(Cluster { session, address: address.clone(), is_own: false })
+    }
+
+    /// Refuses a proxy that gives this connection to others, and with it what is claimed.
+    pub(crate) fn refuse_pooling(&mut self) -> Result<(), Error> {
+        if self.is_own {
+            return Ok(());
+        }
+        let address = self.address.with_database("postgres");
+        if server(self.session.is_pooled(&mut session(&address)?))? {
+            let text = pooled(&address.to_string(), "The claim to a Mart");
+            return Err(Error::new(text).guard("What helps:", POOLED));
+        }
+        self.is_own = true;
+        Ok(())
     }
 
     /// The address of one of its databases.
@@ -51,20 +67,35 @@ impl Cluster {
         Ok(!server(self.session.sql_rows(&query))?.is_empty())
     }
 
+    /// What any transaction has done by now survives a crash of the server: what is committed is on
+    /// disk with all that was done before it.
+    pub(crate) fn flush(&mut self) -> Result<(), Error> {
+        let commit = "SELECT pg_catalog.set_config('synchronous_commit', 'on', TRUE),
+            pg_catalog.pg_logical_emit_message(TRUE, 'rex', '')";
+        server(self.session.sql_rows(commit)).map(|_| ())
+    }
+
+    /// Whether the server crashed while it dropped that database, which nobody can enter any more.
+    pub(crate) fn is_half_dropped(&mut self, name: &str) -> Result<bool, Error> {
+        let query = format!(
+            "SELECT TRUE FROM pg_catalog.pg_database WHERE datname = {} AND datconnlimit = -2",
+            sql::text(name)
+        );
+        Ok(!server(self.session.sql_rows(&query))?.is_empty())
+    }
+
     /// Makes a database, a copy of `template` where there is one.
     pub(crate) fn create(&mut self, name: &str, template: Option<&str>) -> Result<(), Error> {
-        let template =
-            template.map_or(String::new(), |from| format!(" TEMPLATE = {}", sql::name(from)));
-        let name = sql::name(name);
-        let create = format!("CREATE DATABASE {name} WITH ENCODING = 'UTF-8'{template};");
-        server(self.session.sql_change(&create))
+        server(create_database(&mut self.session, name, template))
     }
 
     /// Whether others than this connection are in a database.
     pub(crate) fn is_in_use(&mut self, name: &str) -> Result<bool, Error> {
+        // Of other roles' sessions only few rights show more than who has them.
         let query = format!(
             "SELECT TRUE FROM pg_catalog.pg_stat_activity
-             WHERE datname = {} AND backend_type = 'client backend' LIMIT 1",
+             WHERE datname = {} AND usesysid IS NOT NULL
+                AND coalesce(backend_type, 'client backend') = 'client backend' LIMIT 1",
             sql::text(name)
         );
         Ok(!server(self.session.sql_rows(&query))?.is_empty())
@@ -126,6 +157,7 @@ impl Cluster {
     /// Whether nobody makes the mart of this name any more; if so, nobody else will find so until
     /// this connection ends.
     pub(crate) fn is_abandoned(&mut self, name: &str) -> Result<bool, Error> {
+        self.refuse_pooling()?;
         let query = format!("SELECT pg_catalog.pg_try_advisory_lock({})", key(name));
         let rows = server(self.session.sql_rows(&query))?;
         Ok(matches!(rows.first().and_then(|row| row.first()), Some(Value::Boolean(true))))

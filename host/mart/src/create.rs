@@ -12,7 +12,7 @@ use crate::assessment::{self, Making};
 use crate::cluster::{self, Cluster};
 use crate::definition::{BaseKind, Definition, Definitions, Script};
 use crate::failure::{Failure, guarded};
-use crate::inventory::{Inventory, Mart, Planned};
+use crate::inventory::{Inventory, Mart, Planned, purged};
 use crate::parameter::Parameters;
 use crate::processor::Described;
 use crate::runlist::Entry;
@@ -60,6 +60,7 @@ impl<'a> Creation<'a> {
         let given = Parameters::bind(&self.definition.parameters, &self.entry.parameters)?;
         let mut inventory = Inventory::open(&self.settings.database)?;
         let mut cluster = Cluster::open(&self.settings.hosting)?;
+        cluster.refuse_pooling()?;
         if let Some(error) = purge::sweep(&mut inventory, &mut cluster)?.kept {
             tell(&stays("What an earlier Mart has left stays for now", &error), None);
         }
@@ -81,10 +82,10 @@ impl<'a> Creation<'a> {
         let started = moment::now();
         // The record may be there even if its maker was not told so.
         let registered = self.register(inventory, cluster, started);
-        let (code, name) = registered.map_err(|error| Failure { error, is_left: true })?;
+        let (id, name) = registered.map_err(|error| Failure { error, is_left: true })?;
         let own = (self.definition.base.kind != BaseKind::Existing).then(|| name.clone());
-        let mut work = Work { creation: self, inventory, cluster, tell, stops, code, name };
-        let made = stop::watching(&self.settings.hosting, own, stops, || {
+        let mut work = Work { creation: self, inventory, cluster, tell, stops, id, name };
+        let made = stop::watching(&self.settings.hosting, own.clone(), stops, || {
             work.begin(0, &format!("Mart creation began: {}", moment::shown(started)))?;
             match given.shown().as_str() {
                 "" => {}
@@ -92,10 +93,14 @@ impl<'a> Creation<'a> {
             }
             work.stages(given)
         });
-        made.map_err(|error| Failure { error, is_left: work.clean_up().is_err() })
+        made.map_err(|error| match work.clean_up(own.as_deref()) {
+            Ok(true) => Failure { error, is_left: false },
+            Ok(false) => Failure { error: purged(), is_left: false },
+            Err(_) => Failure { error, is_left: true },
+        })
     }
 
-    /// The record in the inventory, and the name of the database.
+    /// The id of the record in the inventory, and the name of the database.
     fn register(
         &self,
         inventory: &mut Inventory,
@@ -113,13 +118,34 @@ impl<'a> Creation<'a> {
         }
         let token = base.name_token.as_deref().unwrap_or_default();
         let prefix = &self.settings.name_prefix;
-        let stamp = moment::compact(started);
         let (definition, owner) = (&self.definition.id, &self.entry.owner);
-        inventory.add(
-            &Planned { definition, owner, started, existing: existing.is_some() },
-            |code| existing.cloned().unwrap_or_else(|| format!("{prefix}{token}{code}_{stamp}")),
-            |name| cluster.claim(name),
-        )
+        let planned = Planned { definition, owner, started, existing: existing.is_some() };
+        inventory.add(&planned, |code| match existing {
+            Some(target) => Ok(target.clone()),
+            None => {
+                let name = |stamp| format!("{prefix}{token}{code}_{}", moment::compact(stamp));
+                free_name(cluster, started, name)
+            }
+        })
+    }
+}
+
+/// Claims the name of a moment, or of a second after it: on a server that several applications make
+/// marts on, one of another may have that name.
+fn free_name(
+    cluster: &mut Cluster,
+    mut moment: DateTime,
+    name: impl Fn(DateTime) -> String,
+) -> Result<String, Error> {
+    loop {
+        let name = name(moment);
+        if cluster.is_abandoned(&name)? {
+            if !cluster.exists(&name)? {
+                return Ok(name);
+            }
+            cluster.unclaim(&name)?;
+        }
+        moment = moment::later(moment);
     }
 }
 
@@ -153,7 +179,8 @@ struct Work<'a> {
     cluster: &'a mut Cluster,
     tell: &'a mut Tell<'a>,
     stops: &'a Stops<'a>,
-    code: i64,
+    /// Of the record.
+    id: i64,
     /// Of the database.
     name: String,
 }
@@ -167,16 +194,16 @@ impl Work<'_> {
         let mut described = Described::default();
 
         self.database()?;
-        self.inventory.set_stage(self.code, "deployment")?;
+        self.inventory.set_stage(self.id, "deployment")?;
         self.structures()?;
-        self.inventory.set_stage(self.code, "post_deployment")?;
+        self.inventory.set_stage(self.id, "post_deployment")?;
         self.scripts("Post-Deployment", 1, &definition.post_deploy_scripts, &parameters)?;
-        self.inventory.set_stage(self.code, "assessment")?;
+        self.inventory.set_stage(self.id, "assessment")?;
         self.assessments(&parameters, &mut described)?;
-        self.inventory.set_stage(self.code, "post_assessment")?;
+        self.inventory.set_stage(self.id, "post_assessment")?;
         let done = 2 + definition.assessments.len();
         self.scripts("Post-Assessment", done, &definition.post_assessment_scripts, &parameters)?;
-        self.inventory.set_stage(self.code, "processing")?;
+        self.inventory.set_stage(self.id, "processing")?;
         self.processors(&described)?;
         self.take_fixed_name()?;
         self.complete()
@@ -308,20 +335,25 @@ impl Work<'_> {
     fn take_fixed_name(&mut self) -> Result<(), Error> {
         let Some(fixed) = &self.creation.definition.base.fixed_name else { return Ok(()) };
         self.cluster.claim(fixed)?;
-        purge::succeed(self.inventory, self.cluster, self.code, fixed)?;
-        let previous = self
-            .previous(fixed)
+        purge::succeed(self.inventory, self.cluster, self.id, fixed)?;
+        self.check_previous(fixed)
             .map_err(|error| error.remark("While purging previous fixed-name database"))?;
         self.log(&format!("Renaming database to: {fixed}"));
         let renaming = |error: Error| error.remark("While renaming database");
         let aside = purge::aside(&self.name);
         let mut pairs = vec![(self.name.as_str(), fixed.as_str())];
-        if previous {
-            pairs.insert(0, (fixed.as_str(), aside.as_str()));
-        }
-        self.inventory.set_final_name(self.code, fixed).map_err(renaming)?;
-        self.cluster.rename(&pairs).map_err(renaming)?;
-        let kept = purge::replace(self.inventory, self.cluster, self.code, &self.name, fixed);
+        let left_open = self.creation.entry.leave_incomplete;
+        self.inventory.set_final_name(self.id, fixed, left_open).map_err(renaming)?;
+        let (id, cluster) = (self.id, &mut *self.cluster);
+        // Nobody purges it, or the previous one, before the inventory tells who has which name.
+        let kept = self.inventory.hold(id, |inventory, mart| {
+            mart.ok_or_else(purged)?;
+            if !inventory.hold_named(fixed)?.is_empty() && cluster.exists(fixed)? {
+                pairs.insert(0, (fixed.as_str(), aside.as_str()));
+            }
+            cluster.rename(&pairs)?;
+            purge::replace(inventory, cluster, id, &self.name, fixed)
+        });
         if let Some(error) = kept.map_err(renaming)? {
             self.log(&stays("The previous database stays for now", &error));
         }
@@ -329,14 +361,15 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Whether the database of a mart that may be purged has the name.
-    fn previous(&mut self, fixed: &str) -> Result<bool, Error> {
+    /// Refuses to take the name from a mart that may not be purged for it.
+    fn check_previous(&mut self, fixed: &str) -> Result<(), Error> {
         let marts = self.inventory.named(fixed)?;
         match marts.as_slice() {
-            [] => Ok(false),
+            [] => Ok(()),
             [mart] if mart.owner == self.creation.entry.owner => {
+                purge::refuse_shared(self.cluster, fixed)?;
                 self.log(&format!("Purging previous database named \"{fixed}\"..."));
-                self.cluster.exists(fixed)
+                Ok(())
             }
             [mart] => Err(Error::new(format!(
                 "Cannot set name of Mart to \"{fixed}\" because a Mart with that name already \
@@ -354,15 +387,15 @@ impl Work<'_> {
             .cluster
             .size(&self.name)
             .map_err(|error| error.remark("While retrieving database size"))?;
-        self.inventory.finish(self.code, size, !self.creation.entry.leave_incomplete)?;
-        let gone = || Error::new("The inventory record is gone");
-        let mart = self.inventory.get(self.code)?.ok_or_else(gone)?;
-        if let Some(completed) = mart.date_creation_completed {
-            let line = format!("Mart creation complete: {}", moment::shown(completed));
-            self.at(self.steps(), &line);
-            let duration = moment::between(mart.date_creation_started, completed);
-            self.log(&format!("Mart creation duration: {duration}"));
-        }
+        let (id, is_told) = (self.id, !self.creation.entry.leave_incomplete);
+        let (mart, completed) = self.inventory.hold(id, |inventory, mart| {
+            mart.ok_or_else(purged)?;
+            let completed = inventory.finish(id, size, is_told)?;
+            Ok((inventory.of(id)?.ok_or_else(purged)?, completed))
+        })?;
+        self.at(self.steps(), &format!("Mart creation complete: {}", moment::shown(completed)));
+        let duration = moment::between(mart.date_creation_started, completed);
+        self.log(&format!("Mart creation duration: {duration}"));
         self.log(&format!("Mart database size: {size}"));
         let Creation { settings, definition, entry } = self.creation;
         let reaped = quota::reap(self.inventory, self.cluster, settings, definition, &entry.owner);
@@ -373,17 +406,15 @@ impl Work<'_> {
         Ok(mart)
     }
 
-    /// After a failure: nothing remains, or all that there is, as the entry says.
-    fn clean_up(&mut self) -> Result<(), Error> {
-        if !self.creation.entry.purge_on_failure {
-            return self.inventory.release(self.code);
-        }
-        match self.inventory.get(self.code)? {
-            Some(mart) => {
-                let existing = mart.existing == Some(true);
-                purge::remove(self.inventory, self.cluster, &mart, existing)
-            }
-            None => Ok(()),
-        }
+    /// After a failure: nothing remains, or all that there is, as the entry says. `own`: the name that
+    /// its own database was made under. Whether nobody has purged the mart.
+    fn clean_up(&mut self, own: Option<&str>) -> Result<bool, Error> {
+        let (is_kept, cluster) = (!self.creation.entry.purge_on_failure, &mut *self.cluster);
+        self.inventory.hold(self.id, |inventory, mart| match mart {
+            Some(mart) if is_kept => inventory.release(mart.id).map(|()| true),
+            Some(mart) => purge::remove(inventory, cluster, &mart, own.is_none()).map(|()| true),
+            // Whoever purged it may not have seen the database yet. The name is claimed still.
+            None => own.map_or(Ok(()), |name| cluster.drop(name)).map(|()| false),
+        })
     }
 }

@@ -16,6 +16,8 @@ use crate::moment;
 /// A mart, as the inventory knows it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mart {
+    /// Of the record: codes are used again, this is not.
+    pub(crate) id: i64,
     pub code: i64,
     pub definition: String,
     pub owner: String,
@@ -35,6 +37,10 @@ pub struct Mart {
     pub(crate) claim: Option<String>,
     /// What the database is to be called in the end, once it is being renamed.
     pub(crate) final_name: Option<String>,
+    /// Whether its status is to be left open then.
+    pub(crate) left_open: bool,
+    /// The transaction of its database that takes back its reference, if one was begun.
+    pub(crate) released: Option<String>,
 }
 
 impl Mart {
@@ -86,9 +92,9 @@ impl std::fmt::Debug for Inventory {
 const ALONE: &str = "SELECT pg_catalog.pg_advisory_xact_lock(
     pg_catalog.hashtextextended('rex mart inventory', 0))";
 
-const COLUMNS: &str = "i.code, i.definition, i.owner, i.name, i.status::text, \
+const COLUMNS: &str = "i.id, i.code, i.definition, i.owner, i.name, i.status::text, \
     i.date_creation_started::text, i.date_creation_completed::text, i.size, i.pinned, \
-    b.existing, b.claim, b.final_name";
+    b.existing, b.claim, b.final_name, b.left_open, b.released";
 
 const TABLES: &str = "rexmart_inventory AS i LEFT JOIN rexmart_building AS b \
     ON b.rexmart_inventory__id = i.id";
@@ -149,6 +155,43 @@ impl Inventory {
         Ok(self.select(&format!("i.code = {code}"), "i.code")?.pop())
     }
 
+    /// Does something with a mart while nobody else changes, finishes or purges it: all of `work` on the
+    /// inventory is done, or nothing of it. `None`: the mart is gone. Whoever waits for a claim holds no
+    /// mart.
+    pub(crate) fn hold<T>(
+        &mut self,
+        id: i64,
+        work: impl FnOnce(&mut Inventory, Option<Mart>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.session.begin();
+        let done = self.lock(&format!("id = {id}")).and_then(|()| {
+            let mart = self.of(id)?;
+            work(self, mart)
+        });
+        let ended = guarded(self.session.end(done.is_ok()));
+        let done = done?;
+        ended.map(|()| done)
+    }
+
+    /// As [`Inventory::named`], and nobody else purges them until the mart that is held is let go.
+    pub(crate) fn hold_named(&mut self, name: &str) -> Result<Vec<Mart>, Error> {
+        self.lock(&format!("name = {}", sql::text(name)))?;
+        self.named(name)
+    }
+
+    /// The mart of this record.
+    pub(crate) fn of(&mut self, id: i64) -> Result<Option<Mart>, Error> {
+        Ok(self.select(&format!("i.id = {id}"), "i.code")?.pop())
+    }
+
+    fn lock(&mut self, condition: &str) -> Result<(), Error> {
+        // Its row in rexmart_building may be made meanwhile, see `set_released`.
+        let lock = format!(
+            "SELECT id FROM rexmart_inventory WHERE {condition} ORDER BY id FOR NO KEY UPDATE"
+        );
+        guarded(self.session.sql_rows(&lock)).map_err(deployed).map(|_| ())
+    }
+
     pub(crate) fn named(&mut self, name: &str) -> Result<Vec<Mart>, Error> {
         self.select(&format!("i.name = {}", sql::text(name)), "i.code")
     }
@@ -167,16 +210,15 @@ impl Inventory {
         self.select("b.claim IS NOT NULL", "i.code")
     }
 
-    /// Adds a mart that is about to be made; `name` makes the name of its database of its code, and
-    /// `claim` is called with that name before anybody can see the record.
+    /// Adds a mart that is about to be made; `name` makes the name of its database of its code and
+    /// claims it, before anybody can see the record. The id of the record, and the name.
     pub(crate) fn add(
         &mut self,
         planned: &Planned<'_>,
-        name: impl FnOnce(i64) -> String,
-        claim: impl FnOnce(&str) -> Result<(), Error>,
+        name: impl FnOnce(i64) -> Result<String, Error>,
     ) -> Result<(i64, String), Error> {
         self.session.begin();
-        let added = self.insert(planned, name, claim);
+        let added = self.insert(planned, name);
         let ended = guarded(self.session.end(added.is_ok()));
         let added = added?;
         ended.map(|()| added)
@@ -185,8 +227,7 @@ impl Inventory {
     fn insert(
         &mut self,
         planned: &Planned<'_>,
-        name: impl FnOnce(i64) -> String,
-        claim: impl FnOnce(&str) -> Result<(), Error>,
+        name: impl FnOnce(i64) -> Result<String, Error>,
     ) -> Result<(i64, String), Error> {
         let Planned { definition, owner, started, existing } = *planned;
         let creating = |error: Error| error.remark("While creating inventory record");
@@ -203,92 +244,122 @@ impl Inventory {
         else {
             return Err(creating(Error::new("Got a malformed inventory record")));
         };
-        let name = name(*code);
+        let name = name(*code)?;
         let naming = |error: Error| error.guard("While updating inventory name:", &name);
-        claim(&name).map_err(naming)?;
         let text = sql::text(&name);
         let update = format!(
-            "UPDATE rexmart_inventory SET name = {text} WHERE code = {code};
+            "UPDATE rexmart_inventory SET name = {text} WHERE id = {id};
              INSERT INTO rexmart_building (rexmart_inventory__id, existing, claim)
              VALUES ({id}, {existing}, {text});"
         );
         guarded(self.session.sql_change(&update)).map_err(naming)?;
-        Ok((*code, name))
+        Ok((*id, name))
     }
 
     /// The making of the mart has come to this stage. A crash of the server may forget it, but then
     /// nobody makes that mart any more, and waiting for the disk would cost more than all the rest.
-    pub(crate) fn set_stage(&mut self, code: i64, status: &str) -> Result<(), Error> {
-        guarded(self.session.sql_change(&format!(
-            "SET LOCAL synchronous_commit = off; {}",
-            update(code, &status_is(status))
-        )))
-        .map_err(|error| error.guard("While updating inventory status:", status))
+    pub(crate) fn set_stage(&mut self, id: i64, status: &str) -> Result<(), Error> {
+        let update = format!(
+            "UPDATE rexmart_inventory SET {}
+             FROM (SELECT pg_catalog.set_config('synchronous_commit', 'off', TRUE)) AS quickly
+             WHERE id = {id} RETURNING id",
+            status_is(status)
+        );
+        let updated = guarded(self.session.sql_rows(&update))
+            .map_err(|error| error.guard("While updating inventory status:", status))?;
+        if updated.is_empty() { Err(purged()) } else { Ok(()) }
     }
 
-    pub(crate) fn set_name(&mut self, code: i64, name: &str) -> Result<(), Error> {
-        self.update(code, &format!("name = {}", sql::text(name)))
+    pub(crate) fn set_name(&mut self, id: i64, name: &str) -> Result<(), Error> {
+        self.update(id, &format!("name = {}", sql::text(name)))
             .map_err(|error| error.guard("While updating inventory name:", name))
     }
 
-    /// The mart is finished and nobody makes it any more; `complete`: it is told to be that.
-    pub(crate) fn finish(&mut self, code: i64, size: i64, complete: bool) -> Result<(), Error> {
-        self.session.begin();
-        let finished = self.set_completed(code, size, complete).and_then(|()| self.release(code));
-        let ended = guarded(self.session.end(finished.is_ok()));
-        finished.and(ended)
-    }
-
-    fn set_completed(&mut self, code: i64, size: i64, complete: bool) -> Result<(), Error> {
-        let moment = sql::text(&moment::shown(moment::now()));
-        self.update(code, &format!("date_creation_completed = {moment}, size = {size}"))
+    /// The mart, which is held, is finished and nobody makes it any more; `complete`: it is told to be
+    /// that. The moment at which it was.
+    pub(crate) fn finish(&mut self, id: i64, size: i64, complete: bool) -> Result<DateTime, Error> {
+        let moment = moment::now();
+        let text = sql::text(&moment::shown(moment));
+        self.update(id, &format!("date_creation_completed = {text}, size = {size}"))
             .map_err(|error| error.remark("While updating inventory date"))?;
-        match complete {
-            true => self
-                .update(code, &status_is(COMPLETE))
-                .map_err(|error| error.guard("While updating inventory status:", COMPLETE)),
-            false => Ok(()),
+        if complete {
+            self.update(id, &status_is(COMPLETE))
+                .map_err(|error| error.guard("While updating inventory status:", COMPLETE))?;
         }
+        self.release(id)?;
+        Ok(moment)
     }
 
-    /// The database is about to take this name.
-    pub(crate) fn set_final_name(&mut self, code: i64, name: &str) -> Result<(), Error> {
-        self.note(code, &format!("final_name = {}", sql::text(name)))
+    /// The database is about to take this name; what is to become of its status then.
+    pub(crate) fn set_final_name(
+        &mut self,
+        id: i64,
+        name: &str,
+        left_open: bool,
+    ) -> Result<(), Error> {
+        let name = sql::text(name);
+        self.note(id, &format!("final_name = {name}, left_open = {left_open}"))
     }
 
     /// Keeps a mart from being purged for a quota, or no more.
     ///
     /// # Errors
-    /// The inventory cannot be written.
-    pub fn pin(&mut self, code: i64, pinned: bool) -> Result<(), Error> {
-        self.update(code, &format!("pinned = {pinned}"))
+    /// The inventory cannot be written, or the mart is gone.
+    pub fn pin(&mut self, mart: &Mart, pinned: bool) -> Result<(), Error> {
+        self.hold(mart.id, |inventory, now| match now {
+            Some(now) => inventory.update(now.id, &format!("pinned = {pinned}")),
+            None => Err(Error::new(format!("Mart #{} was purged meanwhile", mart.code))),
+        })
     }
 
     /// Nobody makes the mart any more: it stays as it is.
-    pub(crate) fn release(&mut self, code: i64) -> Result<(), Error> {
-        self.note(code, "claim = NULL, final_name = NULL")
+    pub(crate) fn release(&mut self, id: i64) -> Result<(), Error> {
+        self.note(id, "claim = NULL, final_name = NULL, left_open = NULL")
     }
 
-    fn note(&mut self, code: i64, what: &str) -> Result<(), Error> {
-        let update = format!(
-            "UPDATE rexmart_building SET {what} FROM rexmart_inventory AS i
-             WHERE i.id = rexmart_inventory__id AND i.code = {code}"
+    /// That transaction is about to take back the reference of the mart, which is held: noted for whoever
+    /// purges it if this one dies, so not in the transaction that holds it.
+    pub(crate) fn set_released(&self, id: i64, transaction: &str) -> Result<(), Error> {
+        let transaction = sql::text(transaction);
+        let note = format!(
+            "INSERT INTO rexmart_building (rexmart_inventory__id, existing, released)
+             VALUES ({id}, FALSE, {transaction})
+             ON CONFLICT (rexmart_inventory__id) DO UPDATE SET released = {transaction};"
         );
+        self.note_at_once(&note)
+    }
+
+    /// The mart, which is held, never gets its final name; noted as in [`Inventory::set_released`].
+    pub(crate) fn forget_final_name(&self, id: i64) -> Result<(), Error> {
+        self.note_at_once(&format!(
+            "UPDATE rexmart_building SET final_name = NULL WHERE rexmart_inventory__id = {id}"
+        ))
+    }
+
+    fn note_at_once(&self, change: &str) -> Result<(), Error> {
+        guarded(cluster::session(&self.address)?.sql_change(change))
+    }
+
+    fn note(&mut self, id: i64, what: &str) -> Result<(), Error> {
+        let update =
+            format!("UPDATE rexmart_building SET {what} WHERE rexmart_inventory__id = {id}");
         guarded(self.session.sql_change(&update))
     }
 
-    pub(crate) fn remove(&mut self, code: i64) -> Result<(), Error> {
-        let delete = format!("DELETE FROM rexmart_inventory WHERE code = {code}");
+    pub(crate) fn remove(&mut self, id: i64) -> Result<(), Error> {
+        let delete = format!("DELETE FROM rexmart_inventory WHERE id = {id}");
         guarded(self.session.sql_change(&delete))
     }
 
-    fn update(&mut self, code: i64, what: &str) -> Result<(), Error> {
-        guarded(self.session.sql_change(&update(code, what)))
+    fn update(&mut self, id: i64, what: &str) -> Result<(), Error> {
+        let update = format!("UPDATE rexmart_inventory SET {what} WHERE id = {id}");
+        guarded(self.session.sql_change(&update))
     }
 }
 
-fn update(code: i64, what: &str) -> String {
-    format!("UPDATE rexmart_inventory SET {what} WHERE code = {code}")
+/// Why a mart is made no further.
+pub(crate) fn purged() -> Error {
+    Error::new("The Mart was purged while it was made")
 }
 
 fn status_is(status: &str) -> String {
@@ -321,17 +392,20 @@ fn mart(row: &[Value]) -> Option<Mart> {
         _ => None,
     };
     Some(Mart {
-        code: integer(0)?,
-        definition: text(1)?,
-        owner: text(2)?,
-        name: text(3)?,
-        status: text(4)?,
-        date_creation_started: moment::read(&text(5)?)?,
-        date_creation_completed: text(6).and_then(|text| moment::read(&text)),
-        size: integer(7),
-        pinned: flag(8)?,
-        existing: flag(9),
-        claim: text(10),
-        final_name: text(11),
+        id: integer(0)?,
+        code: integer(1)?,
+        definition: text(2)?,
+        owner: text(3)?,
+        name: text(4)?,
+        status: text(5)?,
+        date_creation_started: moment::read(&text(6)?)?,
+        date_creation_completed: text(7).and_then(|text| moment::read(&text)),
+        size: integer(8),
+        pinned: flag(9)?,
+        existing: flag(10),
+        claim: text(11),
+        final_name: text(12),
+        left_open: flag(13) == Some(true),
+        released: text(14),
     })
 }

@@ -1,5 +1,7 @@
 //! Marts that go: purged on purpose, beyond a quota, or because whoever made them is gone.
 
+use rex_db::Session;
+use rex_deploy::sql;
 use rex_htsql::Value;
 use rex_yaml::Error;
 
@@ -9,19 +11,23 @@ use crate::failure::guarded;
 use crate::inventory::{Inventory, Mart};
 use crate::settings::Settings;
 
-/// Removes a mart: its database, unless that was there before the mart or others refer to it, and
-/// its record.
+/// Removes a mart as it is by now: its database, unless that was there before the mart or others
+/// refer to it, and its record. Whether it was there: not if it was purged or replaced meanwhile, even
+/// if another one has its code or name.
 ///
 /// # Errors
 /// The server refuses.
-pub fn purge(settings: &Settings, definitions: &Definitions, mart: &Mart) -> Result<(), Error> {
+pub fn purge(settings: &Settings, definitions: &Definitions, mart: &Mart) -> Result<bool, Error> {
     let mut inventory = Inventory::open(&settings.database)?;
     let mut cluster = Cluster::open(&settings.hosting)?;
-    let is_existing = is_existing(settings, definitions, mart);
-    if !is_existing {
-        cluster.exists(&mart.name).map_err(|error| forgettable(error, mart.code))?;
-    }
-    remove(&mut inventory, &mut cluster, mart, is_existing)
+    inventory.hold(mart.id, |inventory, now| {
+        let Some(now) = now else { return Ok(false) };
+        let is_existing = is_existing(settings, definitions, &now);
+        if !is_existing {
+            cluster.exists(&now.name).map_err(|error| forgettable(error, now.code))?;
+        }
+        remove(inventory, &mut cluster, &now, is_existing).map(|()| true)
+    })
 }
 
 /// An error of the server of a mart, with what helps if that server is gone for good.
@@ -45,33 +51,137 @@ fn is_existing(settings: &Settings, definitions: &Definitions, mart: &Mart) -> b
     mart.existing.unwrap_or_else(by_definition)
 }
 
-/// As [`purge`], over connections that are there.
+/// Removes a mart that is held.
 pub(crate) fn remove(
     inventory: &mut Inventory,
     cluster: &mut Cluster,
     mart: &Mart,
     is_existing: bool,
 ) -> Result<(), Error> {
-    if !is_existing && cluster.exists(&mart.name)? && release(cluster, &mart.name)? <= 0 {
-        cluster.drop(&mart.name)?;
+    if !is_existing {
+        let aside = put_aside(inventory, cluster, mart)?;
+        let name = match (renamed(cluster, mart)?, &aside) {
+            (Some((claim, name)), _) => {
+                replace(inventory, cluster, mart.id, claim, name)?;
+                name
+            }
+            (None, Some(name)) => name,
+            (None, None) => {
+                // Without its own database, one of its final name would be taken for it.
+                if mart.final_name.is_some() {
+                    inventory.forget_final_name(mart.id)?;
+                }
+                &mart.name
+            }
+        };
+        if cluster.exists(name)? && release(inventory, cluster, mart, name)? <= 0 {
+            cluster.drop(name)?;
+        }
     }
-    inventory.remove(mart.code)
+    inventory.remove(mart.id)
 }
 
-/// Takes back one reference to a database; how many remain. One where none were ever counted is
-/// the only one.
-fn release(cluster: &Cluster, name: &str) -> Result<i64, Error> {
-    let mut session = cluster::session(&cluster.address(name))?;
-    let query = "SELECT pg_catalog.to_regclass('rc.rc') IS NOT NULL";
-    let is_counted = guarded(session.sql_rows(query))?;
-    if !matches!(is_counted.first().and_then(|row| row.first()), Some(Value::Boolean(true))) {
+/// The claim and the name of a mart whose database has its name for good, which the inventory may not
+/// say yet: whoever made it is gone.
+fn renamed<'a>(cluster: &mut Cluster, mart: &'a Mart) -> Result<Option<(&'a str, &'a str)>, Error> {
+    let (Some(claim), Some(name)) = (&mart.claim, &mart.final_name) else { return Ok(None) };
+    let is_renamed = !cluster.exists(claim)? && cluster.exists(name)?;
+    Ok(is_renamed.then_some((claim, name)))
+}
+
+/// What the database of a mart is called whose name another one has taken, which the inventory does not
+/// say yet: whoever made that one is gone.
+fn put_aside(
+    inventory: &mut Inventory,
+    cluster: &mut Cluster,
+    mart: &Mart,
+) -> Result<Option<String>, Error> {
+    let heirs = |heir: &Mart| heir.id != mart.id && heir.final_name.as_ref() == Some(&mart.name);
+    for heir in inventory.building()?.into_iter().filter(heirs) {
+        if let Some((claim, _)) = renamed(cluster, &heir)? {
+            return Ok(Some(aside(claim)));
+        }
+    }
+    Ok(None)
+}
+
+/// Takes back the mart's reference to its database, once, whoever died in doing so; how many remain.
+/// One where none were ever counted is the only one, and so is that of a database that is half gone.
+fn release(
+    inventory: &Inventory,
+    cluster: &mut Cluster,
+    mart: &Mart,
+    name: &str,
+) -> Result<i64, Error> {
+    if cluster.is_half_dropped(name)? {
         return Ok(0);
     }
-    let rows = guarded(session.sql_rows("UPDATE rc.rc SET value = value - 1 RETURNING value"))?;
-    Ok(match rows.first().and_then(|row| row.first()) {
-        Some(Value::Integer(left)) => *left,
-        _ => 0,
-    })
+    let mut session = cluster::session(&cluster.address(name))?;
+    if !is_counted(&mut session)? {
+        return Ok(0);
+    }
+    session.begin();
+    let left = count_down(&mut session, inventory, cluster, mart);
+    let ended = guarded(session.end(left.is_ok()));
+    let left = left?;
+    ended.map(|()| left)
+}
+
+/// Refuses a database that others refer to, beside the mart whose it is.
+pub(crate) fn refuse_shared(cluster: &mut Cluster, name: &str) -> Result<(), Error> {
+    if !cluster.exists(name)? || cluster.is_half_dropped(name)? {
+        return Ok(());
+    }
+    let mut session = cluster::session(&cluster.address(name))?;
+    if !is_counted(&mut session)? {
+        return Ok(());
+    }
+    let rows = guarded(session.sql_rows("SELECT value > 1 FROM rc.rc"))?;
+    match rows.first().and_then(|row| row.first()) {
+        Some(Value::Boolean(true)) => {
+            Err(Error::new(format!("Others refer to the database \"{name}\"")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether references to this database are counted.
+fn is_counted(session: &mut Session) -> Result<bool, Error> {
+    let query = "SELECT pg_catalog.to_regclass('rc.rc') IS NOT NULL";
+    let rows = guarded(session.sql_rows(query))?;
+    Ok(matches!(rows.first().and_then(|row| row.first()), Some(Value::Boolean(true))))
+}
+
+/// Two databases have no transaction in common: which one counts down here is noted in the inventory
+/// before it ends, and its server knows whether it did.
+fn count_down(
+    session: &mut Session,
+    inventory: &Inventory,
+    cluster: &mut Cluster,
+    mart: &Mart,
+) -> Result<i64, Error> {
+    // Waits for whoever is at it.
+    let rows = guarded(session.sql_rows("SELECT value FROM rc.rc FOR UPDATE"))?;
+    let Some([Value::Integer(count)]) = rows.first().map(Vec::as_slice) else { return Ok(0) };
+    if let Some(transaction) = &mart.released {
+        let query = format!(
+            "SELECT pg_catalog.pg_xact_status({}::pg_catalog.xid8) = 'committed'",
+            sql::text(transaction)
+        );
+        let rows = guarded(session.sql_rows(&query))?;
+        if matches!(rows.first().and_then(|row| row.first()), Some(Value::Boolean(true))) {
+            return Ok(*count);
+        }
+    }
+    guarded(session.sql_change("UPDATE rc.rc SET value = value - 1"))?;
+    let rows = guarded(session.sql_rows("SELECT pg_catalog.pg_current_xact_id()::text"))?;
+    let Some([Value::Text(transaction)]) = rows.first().map(Vec::as_slice) else {
+        return Err(Error::new("Got no transaction from the database server"));
+    };
+    // Else a server that crashes now would give another transaction that number.
+    cluster.flush()?;
+    inventory.set_released(mart.id, transaction)?;
+    Ok(count - 1)
 }
 
 /// What the database that a finished mart takes the place of is called until it is dropped.
@@ -118,7 +228,7 @@ pub(crate) fn sweep(inventory: &mut Inventory, cluster: &mut Cluster) -> Result<
             is_all = false;
             continue;
         }
-        if let Err(error) = settle(inventory, cluster, mart.code) {
+        if let Err(error) = settle(inventory, cluster, mart.id) {
             cluster.unclaim(claim)?;
             is_all = false;
             kept = kept.or(Some(error.guard("While removing what is left of Mart:", &mart.name)));
@@ -131,56 +241,57 @@ pub(crate) fn sweep(inventory: &mut Inventory, cluster: &mut Cluster) -> Result<
 pub(crate) fn succeed(
     inventory: &mut Inventory,
     cluster: &mut Cluster,
-    code: i64,
+    id: i64,
     name: &str,
 ) -> Result<(), Error> {
-    let heirs = |mart: &Mart| mart.code != code && mart.final_name.as_deref() == Some(name);
+    let heirs = |mart: &Mart| mart.id != id && mart.final_name.as_deref() == Some(name);
     for mart in inventory.building()?.into_iter().filter(heirs) {
         if let Some(claim) = &mart.claim {
             cluster.claim(claim)?;
-            settle(inventory, cluster, mart.code)?;
+            settle(inventory, cluster, mart.id)?;
         }
     }
     Ok(())
 }
 
 /// Finishes or removes a mart that nobody makes any more and nobody else claims.
-fn settle(inventory: &mut Inventory, cluster: &mut Cluster, code: i64) -> Result<(), Error> {
-    // Whoever made it may have finished meanwhile: what was noted is told before the lock goes.
-    let Some(mart) = inventory.get(code)? else { return Ok(()) };
-    let Some(claim) = &mart.claim else { return Ok(()) };
-    if mart.is_complete() {
-        return inventory.release(code);
-    }
-    let existing = mart.existing == Some(true);
-    match &mart.final_name {
-        // The database has its name for good, but the inventory does not say so yet.
-        Some(name) if !existing && !cluster.exists(claim)? && cluster.exists(name)? => {
-            replace(inventory, cluster, code, claim, name)?;
-            let size = cluster.size(name)?;
-            inventory.finish(code, size, true)
+fn settle(inventory: &mut Inventory, cluster: &mut Cluster, id: i64) -> Result<(), Error> {
+    inventory.hold(id, |inventory, mart| {
+        // Whoever made it may have finished meanwhile: what was noted is told before the lock goes.
+        let Some(mart) = mart.filter(|mart| mart.claim.is_some()) else { return Ok(()) };
+        if mart.is_complete() {
+            return inventory.release(id);
         }
-        _ => remove(inventory, cluster, &mart, existing),
-    }
+        let existing = mart.existing == Some(true);
+        match renamed(cluster, &mart)? {
+            Some((claim, name)) if !existing => {
+                replace(inventory, cluster, id, claim, name)?;
+                let size = cluster.size(name)?;
+                inventory.finish(id, size, !mart.left_open).map(|_| ())
+            }
+            _ => remove(inventory, cluster, &mart, existing),
+        }
+    })
 }
 
-/// The mart has taken the name for good: what had it before goes. Where that cannot be dropped it stays
+/// The mart, which is held, has taken the name for good: what had it before goes. Where that cannot be dropped it stays
 /// under another name in the inventory, to be purged as any mart; why is told.
 pub(crate) fn replace(
     inventory: &mut Inventory,
     cluster: &mut Cluster,
-    code: i64,
+    id: i64,
     claim: &str,
     name: &str,
 ) -> Result<Option<Error>, Error> {
     let aside = aside(claim);
-    let kept = cluster.drop(&aside).err();
-    for previous in inventory.named(name)?.iter().filter(|previous| previous.code != code) {
+    // Whoever has come to refer to it meanwhile keeps it.
+    let kept = refuse_shared(cluster, &aside).and_then(|()| cluster.drop(&aside)).err();
+    for previous in inventory.hold_named(name)?.iter().filter(|previous| previous.id != id) {
         match &kept {
-            None => inventory.remove(previous.code)?,
-            Some(_) => inventory.set_name(previous.code, &aside)?,
+            None => inventory.remove(previous.id)?,
+            Some(_) => inventory.set_name(previous.id, &aside)?,
         }
     }
-    inventory.set_name(code, name)?;
+    inventory.set_name(id, name)?;
     Ok(kept.map(|error| error.guard("While purging Mart:", aside)))
 }

@@ -49,8 +49,15 @@ pub(crate) fn reap(
     first
 }
 
+/// Removes a mart that is still there and to go: another maker may have done so, somebody may have
+/// pinned it.
 fn remove(inventory: &mut Inventory, cluster: &mut Cluster, mart: &Mart) -> Result<(), Error> {
-    let removed = purge::remove(inventory, cluster, mart, mart.existing == Some(true));
+    let removed = inventory.hold(mart.id, |inventory, now| match now {
+        Some(now) if now.is_complete() && !now.pinned => {
+            purge::remove(inventory, cluster, &now, now.existing == Some(true))
+        }
+        _ => Ok(()),
+    });
     removed.map_err(|error| error.guard("While purging Mart:", &mart.name))
 }
 

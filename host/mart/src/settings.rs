@@ -43,10 +43,10 @@ impl Settings {
             let items = values.get(name).and_then(Value::as_array).into_iter().flatten();
             items.filter_map(Value::as_str).map(str::to_owned).collect()
         };
-        let managing = postgresql(database)?;
+        let managing = hosting_server(database)?;
         Ok(Settings {
             hosting: match hosting {
-                Some(uri) => postgresql(uri).map_err(|error| {
+                Some(uri) => hosting_server(uri).map_err(|error| {
                     error.guard("While validating setting:", "mart_hosting_cluster")
                 })?,
                 None => managing.clone(),
@@ -71,10 +71,15 @@ impl Settings {
     }
 }
 
-fn postgresql(uri: &str) -> Result<Address, Error> {
+fn hosting_server(uri: &str) -> Result<Address, Error> {
+    postgresql(uri, "Only PostgreSQL systems can host Marts")
+}
+
+/// `other`: what is said of other systems.
+fn postgresql(uri: &str, other: &str) -> Result<Address, Error> {
     let scheme = uri.split(':').next().unwrap_or_default();
     if !["pgsql", "postgresql", "postgres"].contains(&scheme) {
-        return Err(Error::new("Only PostgreSQL systems can host Marts"));
+        return Err(Error::new(other));
     }
     Address::parse(uri).map_err(|error| Error::new(error.to_string()))
 }
@@ -85,7 +90,8 @@ fn gateways(value: Option<&Value>) -> Result<Vec<(String, Address)>, Error> {
     let read = |(name, value): (&String, &Value)| {
         let uri = value.as_str().or_else(|| value.get("htsql")?.get("db")?.as_str());
         let uri = uri.ok_or_else(|| Error::new("Expected the URI of a database"));
-        let address = uri.and_then(postgresql).map_err(|error| {
+        let gateway = |uri| postgresql(uri, "Only PostgreSQL systems can be gateways");
+        let address = uri.and_then(gateway).map_err(|error| {
             error
                 .guard("While validating mapping value for key:", name)
                 .guard("While validating setting:", "mart_etl_htsql_gateways")

@@ -54,7 +54,7 @@ pub enum BadAddress {
     NoValue(String),
     #[error("invalid sslmode value: \"{0}\"")]
     SslMode(String),
-    #[error("the port is not a number")]
+    #[error("the port is not a number from 1 to 65535")]
     Port,
     #[error("hostaddr is not an IP address")]
     HostAddr,

@@ -52,6 +52,18 @@ pub struct ConnectError {
     pub source: Option<Error>,
 }
 
+impl ConnectError {
+    /// Whether a person must act: wrong password, no such database, no rights.
+    pub fn is_refusal(&self) -> bool {
+        let code = self.source.as_ref().and_then(Error::code);
+        code.is_some_and(|code| {
+            code.code().starts_with("28")
+                || code.code().starts_with("3D")
+                || *code == SqlState::INSUFFICIENT_PRIVILEGE
+        })
+    }
+}
+
 struct Try<'a> {
     host: &'a Host,
     ip: Option<IpAddr>,

@@ -7,9 +7,11 @@ mod address;
 mod attempts;
 mod params;
 mod passfile;
+mod pooler;
 mod tls;
 
 pub use address::{Address, BadAddress};
 pub use attempts::{Attempt, Attempts, ConnectError};
 pub use params::Params;
-pub use tls::{Protection, TlsFiles};
+pub use pooler::{POOLED, is_pooled, pooled};
+pub use tls::{Protection, TlsFiles, cause};

@@ -1,5 +1,7 @@
 //! TLS as libpq's `sslmode` has it, by rustls.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -130,6 +132,7 @@ pub(crate) fn connector(
     let key = files.key.clone().or_else(|| at_home("postgresql.key"));
     let config = match (certificate, key) {
         (Some(certificate), Some(key)) if certificate.exists() => {
+            refuse_shared(&key)?;
             let chain = read_certificates(&certificate)?;
             let private = PrivateKeyDer::from_pem_file(&key).map_err(|error| {
                 format!("could not load private key file \"{}\": {error}", key.display())
@@ -139,6 +142,23 @@ pub(crate) fn connector(
         _ => builder.with_no_client_auth(),
     };
     Ok(MakeRustlsConnect::new(config))
+}
+
+/// Refuses a private key that others may read, in libpq's words; one of root's may be its group's.
+fn refuse_shared(key: &Path) -> Result<(), String> {
+    let Ok(found) = fs::metadata(key) else { return Ok(()) };
+    if !found.is_file() {
+        return Err(format!("private key file \"{}\" is not a regular file", key.display()));
+    }
+    let others = if found.uid() == 0 { 0o037 } else { 0o077 };
+    if found.mode() & others == 0 {
+        return Ok(());
+    }
+    Err(format!(
+        "private key file \"{}\" has group or world access; file must have permissions u=rw (0600) or \
+         less if owned by the current user, or permissions u=rw,g=r (0640) or less if owned by root",
+        key.display()
+    ))
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -254,5 +274,14 @@ impl ServerCertVerifier for Verifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// What broke a connection, in libpq's words where the TLS library has its own.
+pub fn cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let text = error.to_string();
+    match text.starts_with("peer closed connection without sending TLS close_notify") {
+        true => "SSL connection has been closed unexpectedly".to_owned(),
+        false => text,
     }
 }

@@ -7,21 +7,25 @@ use std::io::{self, Seek, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Child, Command, ExitCode};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use rex_plugin_api::Application;
 use rex_plugin_api::abi::{Buffer, Host};
 use rex_plugin_api::ops::{self, CommandEntry, Failure as Cause, OptionEntry, RunCommand};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use signal_hook::iterator::Signals;
 
 use super::failure::{self, Failure};
 use super::place::{Common, OPTIONS, Place};
 use super::{Environment, rex};
+use crate::plugins::catalog::MOST_LOOKS;
 use crate::plugins::source::Source;
-use crate::plugins::{Finder, PluginFile, Reason, load};
+use crate::plugins::{Finder, PluginFile, Reason, load, shown};
 use crate::supervisor::exit::signal_name;
 use crate::worker::leash;
 
@@ -69,25 +73,13 @@ pub(crate) fn run(
     arguments: &[OsString],
     spelling: Spelling,
 ) -> Result<Outcome, Failure> {
-    let catalog = match Finder::new(&place.exe).discover(&place.plugins, None) {
-        Ok(catalog) => catalog,
-        Err(error) => {
-            let hint = error.hint().map_or_else(String::new, |hint| format!(" ({hint})"));
-            return Ok(Outcome::Unknown(vec![format!("{error}{hint}")]));
-        }
+    let (plugin, entry, copy) = match find(place, name)? {
+        Ok(found) => found,
+        Err(why) => return Ok(Outcome::Unknown(why)),
     };
-    let found = catalog.plugins.iter().find_map(|plugin| {
-        let entry = plugin.manifest.commands.iter().find(|command| command.name == name)?;
-        Some((plugin, entry))
-    });
-    let Some((plugin, entry)) = found else {
-        let refused = catalog.refusals.iter().map(|refusal| {
-            format!("plugin {} is refused: {}", refusal.path.display(), refusal.reason)
-        });
-        return Ok(Outcome::Unknown(refused.collect()));
-    };
-    if matches!(arguments, [word] if word == "--help" || word == "-h") {
-        let text = help(entry, spelling);
+    let sole = matches!(arguments, [word] if word == "-h");
+    if sole || arguments.iter().take_while(|word| *word != "--").any(|word| word == "--help") {
+        let text = help(&entry, spelling);
         return match io::stdout().lock().write_all(text.as_bytes()) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 Err(Failure::new("cannot write to standard output").because(&error))
@@ -97,17 +89,14 @@ pub(crate) fn run(
     }
     let mut arguments = arguments.to_vec();
     let application = match entry.application {
-        true => Some(told(place, environment, entry, &mut arguments, spelling)?),
+        true => Some(told(place, environment, &entry, &mut arguments, spelling)?),
         false => None,
     };
     let quiet = place.globals.quiet || spelling == Spelling::Native && take_quiet(&mut arguments);
-    // Ctrl-C is the command's to take: the terminal sends it there, too.
-    let _still_ours = signal_hook::flag::register(libc::SIGINT, Arc::new(AtomicBool::new(false)));
     let failed = |error: io::Error| {
         Failure::new(format!("the command {name} cannot be started")).because(&error)
     };
-    let copy = copy(plugin)?;
-    let status = Command::new(PROGRAM)
+    let mut child = Command::new(PROGRAM)
         .arg0("rex-host")
         .args([OsStr::new(SUBCOMMAND), OsStr::new(spelling.word())])
         .arg(if quiet { QUIET } else { "-" })
@@ -116,24 +105,94 @@ pub(crate) fn run(
         .arg(name)
         .args(arguments)
         .env("REX_PLUGINS", &place.plugins)
-        .status()
+        .spawn()
         .map_err(failed)?;
+    let told = pass_on(&child).map_err(failed)?;
+    let status = child.wait().map_err(failed)?;
     match (status.code(), status.signal()) {
         (Some(130), _) | (None, Some(libc::SIGINT)) => Ok(Outcome::Ran(interrupted(spelling))),
+        // As the original, which knows two.
+        (Some(code), _) if spelling == Spelling::Original => Ok(Outcome::Ran((code != 0).into())),
         (Some(code), _) => Ok(Outcome::Ran(u8::try_from(code).unwrap_or(1))),
         // A reader that has seen enough (`| head`) is no failure.
         (None, Some(libc::SIGPIPE)) => Ok(Outcome::Ran(0)),
+        (None, Some(signal @ (libc::SIGTERM | libc::SIGHUP))) if told.load(Ordering::Relaxed) => {
+            Ok(Outcome::Ran(128 + u8::try_from(signal).unwrap_or(0)))
+        }
         (None, signal) => {
             let signal = signal.unwrap_or(0);
             let what = match signal_name(signal) {
                 Some(name) => format!("signal {signal} ({name})"),
                 None => format!("signal {signal}"),
             };
-            let file = plugin.path.display();
+            let file = shown(&plugin.path);
             let text = format!("the command {name} of the plugin {file} was killed by {what}");
             Err(Failure::new(text))
         }
     }
+}
+
+/// The plugin that has a command, the command, and the plugin's content.
+type Found = (PluginFile, CommandEntry, File);
+
+/// What has a command; or why there may be none.
+fn find(place: &Place, name: &str) -> Result<Result<Found, Vec<String>>, Failure> {
+    let finder = Finder::new(&place.exe);
+    let mut looks = 0;
+    loop {
+        looks += 1;
+        let catalog = match finder.discover(&place.plugins, None) {
+            Ok(catalog) => catalog,
+            Err(error) => {
+                let hint = error.hint().map_or_else(String::new, |hint| format!(" ({hint})"));
+                return Ok(Err(vec![format!("{error}{hint}")]));
+            }
+        };
+        let found = catalog.plugins.into_iter().find_map(|plugin| {
+            let mut commands = plugin.manifest.commands.iter();
+            let entry = commands.find(|command| command.name == name)?.clone();
+            Some((plugin, entry))
+        });
+        let Some((plugin, entry)) = found else {
+            let refused = catalog.refusals.iter().map(|refusal| {
+                format!("plugin {} is refused: {}", shown(&refusal.path), refusal.reason)
+            });
+            return Ok(Err(refused.collect()));
+        };
+        match copy(&plugin) {
+            Ok(Some(copy)) => return Ok(Ok((plugin, entry, copy))),
+            // Another one has taken its place.
+            Ok(None) if looks < MOST_LOOKS => {}
+            Ok(None) => {
+                let file = shown(&plugin.path);
+                return Err(Failure::new(format!("the plugin {file} is just being changed")));
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+/// Leaves it to the command what it does when this program is told to end; whether that was so. Ctrl-C
+/// reaches both from the terminal, the rest is passed on. Only now: what is ignored here is to be ignored there.
+fn pass_on(child: &Child) -> io::Result<Arc<AtomicBool>> {
+    let command = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
+    let told = Arc::new(AtomicBool::new(false));
+    for signal in [libc::SIGTERM, libc::SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&told))?;
+    }
+    let mut signals = Signals::new([libc::SIGINT, libc::SIGTERM, libc::SIGHUP])?;
+    thread::Builder::new().spawn(move || {
+        for signal in signals.forever() {
+            let signal = match signal {
+                libc::SIGTERM => Signal::TERM,
+                libc::SIGHUP => Signal::HUP,
+                _ => continue,
+            };
+            // It may have ended already.
+            let _ = pidfd_send_signal(&command, signal);
+        }
+    })?;
+    Ok(told)
 }
 
 /// The exit code of a command that Ctrl-C has ended.
@@ -182,23 +241,28 @@ fn told(
 }
 
 /// The plugin's content in memory, sealed: whatever becomes of the file, the process runs what was
-/// looked at. It is inherited, so the process finds it under the same number.
-fn copy(plugin: &PluginFile) -> Result<File, Failure> {
-    let file = plugin.path.display();
+/// looked at. It is inherited, so the process finds it under the same number. `None`: the file is
+/// another one by now.
+fn copy(plugin: &PluginFile) -> Result<Option<File>, Failure> {
     let failed = |error: io::Error| {
+        let file = shown(&plugin.path);
         Failure::new(format!("the plugin {file} cannot be copied")).because(&error)
     };
     let memory = memfd_create("rex-plugin", MemfdFlags::ALLOW_SEALING);
     let mut copy = memory.map(File::from).map_err(|error| failed(error.into()))?;
-    let source = Source::open(&plugin.path).map_err(|reason| Failure::new(reason.to_string()))?;
-    let hash = source.hash(|bytes| copy.write_all(bytes).map_err(Reason::new));
-    let hash = hash.map_err(|reason| Failure::new(reason.to_string()))?;
-    if hash != plugin.hash {
-        return Err(Failure::new(format!("the plugin {file} is just being changed")));
+    let Ok(source) = Source::open(&plugin.path) else { return Ok(None) };
+    let mut written = Ok(());
+    let hash = source.hash(|bytes| {
+        written = copy.write_all(bytes);
+        written.as_ref().map_err(Reason::new).copied()
+    });
+    written.map_err(failed)?;
+    if hash.is_ok_and(|hash| hash == plugin.hash) {
+        let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+        fcntl_add_seals(&copy, seals).map_err(|error| failed(error.into()))?;
+        return Ok(Some(copy));
     }
-    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-    fcntl_add_seals(&copy, seals).map_err(|error| failed(error.into()))?;
-    Ok(copy)
+    Ok(None)
 }
 
 /// How long a plugin may take to tell its commands where they are but listed.
@@ -282,8 +346,12 @@ pub(crate) fn process(arguments: &[OsString]) -> ExitCode {
     };
     match obey(quiet == QUIET, path, application, name, arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Wrong { text, is_usage }) => {
+        Err(Wrong { kind: WrongKind::Told, .. }) => {
+            ExitCode::from(u8::from(spelling != Spelling::Original.word()))
+        }
+        Err(Wrong { text, kind }) => {
             let is_original = spelling == Spelling::Original.word();
+            let is_usage = kind == WrongKind::Usage;
             let text = match is_original {
                 true => format!("FATAL ERROR: {text}\n\n"),
                 false => format!("error: {text}\n"),
@@ -298,13 +366,21 @@ pub(crate) fn process(arguments: &[OsString]) -> ExitCode {
 /// Why a command did not do what it was asked.
 struct Wrong {
     text: String,
+    kind: WrongKind,
+}
+
+#[derive(PartialEq, Eq)]
+enum WrongKind {
     /// The arguments were not understood.
-    is_usage: bool,
+    Usage,
+    /// The command has said it.
+    Told,
+    Other,
 }
 
 impl<T: ToString> From<T> for Wrong {
     fn from(error: T) -> Wrong {
-        Wrong { text: error.to_string(), is_usage: false }
+        Wrong { text: error.to_string(), kind: WrongKind::Other }
     }
 }
 
@@ -316,14 +392,14 @@ fn obey(
     arguments: &[OsString],
 ) -> Result<(), Wrong> {
     // Who is told to end by killing the program that was started is told so too.
-    let term = Some(rustix::process::Signal::TERM);
+    let term = Some(Signal::TERM);
     rustix::process::set_parent_process_death_signal(term)?;
     leash::end_with_the_reader();
     let words: Result<Vec<String>, _> =
         arguments.iter().map(|word| word.clone().into_string()).collect();
     let words = words.map_err(|word| Wrong {
         text: format!("the argument {word:?} is not UTF-8"),
-        is_usage: true,
+        kind: WrongKind::Usage,
     })?;
     let loaded = load(Path::new(path), &NoHost)?;
     let application = match application.to_str() {
@@ -343,9 +419,20 @@ fn obey(
         ops::FAILED => Err(match serde_json::from_slice::<Cause>(&output)? {
             cause if cause.panicked => {
                 let place = cause.place.unwrap_or_default();
-                format!("the command panicked at {place}: {}", cause.text).into()
+                match cause.text.strip_prefix("failed printing to stdout: ") {
+                    // What `println!` does where there is nobody to tell.
+                    Some(why) => format!("cannot write to standard output: {why}").into(),
+                    None => format!("the command panicked at {place}: {}", cause.text).into(),
+                }
             }
-            cause => Wrong { is_usage: cause.class == ops::USAGE, text: cause.text },
+            cause => Wrong {
+                kind: match cause.class.as_str() {
+                    ops::USAGE => WrongKind::Usage,
+                    ops::TOLD => WrongKind::Told,
+                    _ => WrongKind::Other,
+                },
+                text: cause.text,
+            },
         }),
         _ => Err(String::from_utf8_lossy(&output).into()),
     }

@@ -111,8 +111,7 @@ pub(crate) fn cron(
         CronCommand::Trigger { schedule, common } => {
             let (settings, entries) = read(&common, &environment)?;
             let entry = find(&entries, &schedule)?;
-            let mut transport =
-                common.place(&environment)?.open(&settings, None).map_err(Failure::plain)?;
+            let mut transport = common.place(&environment)?.open(&settings, None)?;
             for submitted in transport.submit(&[entry.task()])? {
                 output.line(format_args!("task {} in queue {}", submitted.id.0, entry.queue))?;
             }
@@ -124,7 +123,7 @@ pub(crate) fn cron(
 fn read(common: &Common, environment: &Environment) -> Result<(Settings, Vec<Entry>), Failure> {
     let place = common.place(environment)?;
     let settings = settings::resolve_schedules(&place.sources, &place.globals)?;
-    let entries = settings.schedules.iter().map(Entry::of).collect::<Result<_, _>>();
+    let entries = Entry::all(&settings.schedules);
     Ok((settings, entries.map_err(Failure::new)?))
 }
 

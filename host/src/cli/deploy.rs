@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use rex_db::{Address, Config, Session};
-use rex_deploy::{Deployer, Facts};
+use rex_deploy::{Deployer, Facts, create_database};
 use rex_htsql::Naming;
 use serde_json::json;
 
@@ -56,9 +56,14 @@ pub(crate) fn deploy(
             return Err(failed(error).hint("without --dry-run it is created"));
         }
         output.remark(format_args!("Creating database {address}."));
-        let name = address.database().replace('"', "\"\"");
-        let create = format!("CREATE DATABASE \"{name}\" WITH ENCODING = 'UTF-8';");
-        maintenance(&address)?.sql_change(&create).map_err(failed)?;
+        let mut server = maintenance(&address)?;
+        let created = create_database(&mut server, address.database(), None);
+        // Somebody else may have made it meanwhile.
+        if let Err(error) = created
+            && is_absent(&address)
+        {
+            return Err(failed(error));
+        }
         session.sql_rows(LOCK).map_err(failed)?;
     }
     output.remark(format_args!("Deploying application database to {address}."));

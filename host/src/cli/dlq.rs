@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Environment;
 use super::failure::Failure;
-use super::output::Output;
+use super::output::{Output, tasks};
 use super::place::{self, Common, Place};
 use super::queue::{age, shown};
 use super::submit::parse_queue;
@@ -172,9 +172,12 @@ pub(crate) fn dlq(
                 !keep
             })?;
             if let Some(one) = kept_one {
+                let are = match kept {
+                    1 => "1 task is quarantined: it".to_owned(),
+                    kept => format!("{kept} tasks are quarantined: each"),
+                };
                 let text = format!(
-                    "{kept} tasks are quarantined: each killed its worker on every attempt, and \
-                     {} (the first is task {one})",
+                    "{are} killed its worker on every attempt, and {} (the first is task {one})",
                     builds.without_another()
                 );
                 let hint = builds.hint();
@@ -287,7 +290,7 @@ impl Choice {
             return Err(Failure::new(text).hint(format!("{count} others {were} {done}")));
         }
         if !self.json {
-            output.line(format_args!("{count} tasks {would}{done}"))?;
+            output.line(format_args!("{} {would}{done}", tasks(count)))?;
         }
         Ok(count)
     }

@@ -50,9 +50,11 @@ impl Failure {
         self
     }
 
-    /// As for all commands but `run`, which know one kind of failure.
+    /// As for all commands but `run`: a failure like any other.
     pub(crate) fn plain(mut self) -> Failure {
-        self.code = 1;
+        if self.code == BAD_CONFIGURATION {
+            self.code = 1;
+        }
         self
     }
 

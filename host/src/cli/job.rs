@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::Environment;
 use super::failure::Failure;
-use super::output::{Output, how_far};
+use super::output::{Output, how_far, plain};
 use super::place::Common;
 use crate::clock;
 use crate::jobs::{Cancelled, Filter, NewJob, Row, Table, TableError};
@@ -101,6 +101,8 @@ pub(crate) enum JobCommand {
 
 /// How often a job that is waited for is looked at.
 const LOOK: Duration = Duration::from_millis(100);
+/// How often a server that is away is tried.
+const AGAIN: Duration = Duration::from_secs(1);
 
 pub(crate) fn job(
     command: JobCommand,
@@ -112,13 +114,18 @@ pub(crate) fn job(
             let (mut table, settings) = open(&common, environment)?;
             let payload = payload_of(payload, &settings)?;
             let new = NewJob { r#type, payload, owner, title };
-            let code = table.insert(&new).map_err(failed)?;
+            let mut row = table.insert(&new).map_err(failed)?;
+            let code = row.code;
             if !json {
                 output.line(format_args!("job {code}"))?;
                 output.finish()?;
             }
-            let row =
-                if wait { wait_for(&mut table, code, output)? } else { find(&mut table, code)? };
+            if wait {
+                row = wait_for(&mut table, code, output).map_err(|mut failure| {
+                    failure.text = format!("job {code} is submitted, but: {}", failure.text);
+                    failure
+                })?;
+            }
             if json {
                 output.json_with_payload(&shown(&row), &row.payload)?;
             } else if wait {
@@ -169,35 +176,52 @@ pub(crate) fn job(
         }
         JobCommand::Cancel { codes, grace, common } => {
             let (mut table, _) = open(&common, environment)?;
+            let mut exit = ExitCode::SUCCESS;
             for code in codes {
-                match table.cancel(code, grace).map_err(failed)? {
-                    Cancelled::Missing => return Err(missing(code)),
+                let failure = match table.cancel(code, grace).map_err(failed)? {
+                    Cancelled::Missing => missing(code),
                     Cancelled::Ended(status) => {
-                        return Err(Failure::new(format!("job {code} is {status} already")));
+                        Failure::new(format!("job {code} is {status} already"))
                     }
-                    Cancelled::Now => output.line(format_args!("job {code} is cancelled"))?,
-                    Cancelled::Told => output.line(format_args!(
-                        "job {code} is told to stop, and killed after {} s",
-                        grace.as_secs_f64()
-                    ))?,
-                }
+                    Cancelled::Now => {
+                        output.line(format_args!("job {code} is cancelled"))?;
+                        continue;
+                    }
+                    Cancelled::Told => {
+                        output.line(format_args!(
+                            "job {code} is told to stop, and killed after {} s",
+                            grace.as_secs_f64()
+                        ))?;
+                        continue;
+                    }
+                };
+                exit = output.fail(&failure);
             }
+            output.finish()?;
+            return Ok(exit);
         }
         JobCommand::Retry { codes, force, common } => {
             let (mut table, _) = open(&common, environment)?;
+            let mut exit = ExitCode::SUCCESS;
             for code in codes {
-                match table.retry(code, force).map_err(failed)? {
-                    Ok(()) => output.line(format_args!("job {code} is new again"))?,
-                    Err(None) => return Err(missing(code)),
+                let failure = match table.retry(code, force).map_err(failed)? {
+                    Ok(()) => {
+                        output.line(format_args!("job {code} is new again"))?;
+                        continue;
+                    }
+                    Err(None) => missing(code),
                     Err(Some(status)) => {
                         let failure = Failure::new(format!("job {code} is {status}"));
-                        return Err(match status.as_str() {
+                        match status.as_str() {
                             "queued" => failure.hint("--force gives it another task"),
                             _ => failure,
-                        });
+                        }
                     }
-                }
+                };
+                exit = output.fail(&failure);
             }
+            output.finish()?;
+            return Ok(exit);
         }
         JobCommand::Logs { code, follow, common } => {
             let (mut table, _) = open(&common, environment)?;
@@ -205,7 +229,7 @@ pub(crate) fn job(
             let mut last = 0;
             loop {
                 // What is read after its end is all.
-                let pieces = table.log_after(row.id, last).map_err(failed)?;
+                let pieces = patiently(&mut table, output, |table| table.log_after(row.id, last))?;
                 for (piece, text) in pieces {
                     last = piece;
                     output.text(&text)?;
@@ -215,7 +239,7 @@ pub(crate) fn job(
                     break;
                 }
                 std::thread::sleep(LOOK);
-                row = find(&mut table, code)?;
+                row = find_patiently(&mut table, code, output)?;
             }
         }
     }
@@ -277,19 +301,42 @@ fn find(table: &mut Table, code: i64) -> Result<Row, Failure> {
     table.row(code).map_err(failed)?.ok_or_else(|| missing(code))
 }
 
+fn find_patiently(table: &mut Table, code: i64, output: &mut Output) -> Result<Row, Failure> {
+    patiently(table, output, |table| table.row(code))?.ok_or_else(|| missing(code))
+}
+
+/// What the table says, however long the server is away, which is told once: the job goes on meanwhile.
+fn patiently<T>(
+    table: &mut Table,
+    output: &mut Output,
+    ask: impl Fn(&mut Table) -> Result<T, TableError>,
+) -> Result<T, Failure> {
+    let mut is_told = false;
+    loop {
+        match ask(table) {
+            Err(error) if error.passes() => {
+                if !is_told {
+                    output.remark(format_args!("warning: {error}; trying again"));
+                }
+                is_told = true;
+                std::thread::sleep(AGAIN);
+            }
+            result => return result.map_err(failed),
+        }
+    }
+}
+
 /// Until the job has ended; on a terminal its progress is shown.
 fn wait_for(table: &mut Table, code: i64, output: &mut Output) -> Result<Row, Failure> {
     let shows = std::io::stderr().is_terminal();
     loop {
-        let row = find(table, code)?;
+        let row = find_patiently(table, code, output)?;
         if shows {
             let all = row.fraction.map(|_| 1.0).filter(|_| row.status == "completed");
             output.progress(&row.status, all.or(row.fraction), row.progress.as_deref());
         }
         if row.has_ended() {
-            if shows {
-                output.end_progress();
-            }
+            output.end_progress();
             return Ok(row);
         }
         std::thread::sleep(LOOK);
@@ -333,10 +380,11 @@ fn show(row: &Row, output: &mut Output) -> Result<(), Failure> {
         ("completed", text(&row.completed)),
         ("progress", progress),
         ("cancel", cancelled.to_owned()),
-        ("detail", text(&row.detail).replace('\n', "\n           ")),
+        ("detail", text(&row.detail)),
     ];
     for (name, value) in fields.iter().filter(|(_, value)| !value.is_empty()) {
-        output.line(format_args!("{name:9}  {value}"))?;
+        let lines: Vec<String> = value.lines().map(plain).collect();
+        output.line(format_args!("{name:9}  {}", lines.join("\n           ")))?;
     }
     Ok(())
 }

@@ -28,7 +28,7 @@ pub(crate) fn migrate(
     if args.print {
         let scheme = settings.transport.as_deref().map(Uri::parse).transpose()?;
         match scheme.as_ref().map(Uri::scheme) {
-            Some("pgsql") => output.line(pgsql::script().trim_end())?,
+            Some("pgsql" | "postgresql" | "postgres") => output.line(pgsql::script().trim_end())?,
             other => {
                 let kind = other.unwrap_or("sqlite");
                 let text = format!("a queue of kind {kind} needs no preparation");
@@ -41,7 +41,7 @@ pub(crate) fn migrate(
     }
     // As a host opens it, so that everything is made that a host would make.
     let owner = rex_transport::Owner { id: super::run::owner_id() };
-    let mut transport = place.open(&settings, Some(owner)).map_err(Failure::plain)?;
+    let mut transport = place.open(&settings, Some(owner))?;
     transport.close()?;
     output.line(format_args!("{} is ready", transport.label()))?;
     output.finish()

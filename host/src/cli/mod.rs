@@ -143,9 +143,11 @@ fn native(arguments: Vec<OsString>) -> ExitCode {
         Err(error) => return Output::usage(&error),
     };
     let mut output = Output::new();
+    let runs = matches!(cli.command, Command::Run(_));
     match obey(cli.command, &mut output) {
         Ok(code) => code,
-        Err(failure) => output.fail(&failure),
+        Err(failure) if runs => output.fail(&failure),
+        Err(failure) => output.fail(&failure.plain()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::process::ExitCode;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -45,7 +46,7 @@ pub(crate) fn status(
     output: &mut Output,
 ) -> Result<ExitCode, Failure> {
     let place = args.common.place(&environment)?;
-    let Answer::Status { status } = ask(&place, &Request::Status)? else {
+    let Answer::Status { status } = ask(&place, &Request::Status, output)? else {
         return Err(Failure::new("the host gave no status"));
     };
     if args.json {
@@ -112,8 +113,8 @@ pub(crate) fn reload(
 ) -> Result<ExitCode, Failure> {
     let place = args.common.place(&environment)?;
     // Reading anew may take its time; whether anybody is there shows at once.
-    ask(&place, &Request::Status)?;
-    match ask(&place, &Request::Reload { check: args.check })? {
+    ask(&place, &Request::Status, output)?;
+    match ask(&place, &Request::Reload { check: args.check }, output)? {
         Answer::Done { lines } => {
             for line in lines {
                 output.line(line)?;
@@ -132,8 +133,8 @@ pub(crate) fn stop(
 ) -> Result<ExitCode, Failure> {
     let place = args.common.place(&environment)?;
     // A host that does not answer now is not to obey later.
-    ask(&place, &Request::Status)?;
-    if let Answer::Refused { reason } = ask(&place, &Request::Stop { now: args.now })? {
+    ask(&place, &Request::Status, output)?;
+    if let Answer::Refused { reason } = ask(&place, &Request::Stop { now: args.now }, output)? {
         return Err(Failure::new(reason));
     }
     let begun = Instant::now();
@@ -143,9 +144,42 @@ pub(crate) fn stop(
     output.finish()
 }
 
-fn ask(place: &Place, request: &Request) -> Result<Answer, Failure> {
-    control::ask(&place.state.control_socket(), request).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Failure::new(format!(
+/// How long a host may take to look at its plugins and to open its store.
+const STARTING: Duration = Duration::from_secs(60);
+
+/// After so long it is said what is waited for.
+const LONG: Duration = Duration::from_secs(1);
+
+fn ask(place: &Place, request: &Request, output: &mut Output) -> Result<Answer, Failure> {
+    let begun = Instant::now();
+    let mut is_told = false;
+    let is_absent = |error: &io::Error| {
+        matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+    };
+    let answer = loop {
+        match control::ask(&place.state.control_socket(), request) {
+            // It starts, or ends.
+            Err(error)
+                if is_absent(&error) && place.state.is_held() && begun.elapsed() < STARTING =>
+            {
+                if begun.elapsed() > LONG && !std::mem::replace(&mut is_told, true) {
+                    let name = &place.state.instance;
+                    output.remark(format_args!("host `{name}` is starting, or ending: waiting"));
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+            answer => break answer,
+        }
+    };
+    answer.map_err(|error| match error.kind() {
+        _ if is_absent(&error) && place.state.is_held() => Failure::new(format!(
+            "host `{}` on `{}` has been starting, or ending, for {} s",
+            place.state.instance,
+            place.state.dir.display(),
+            begun.elapsed().as_secs()
+        ))
+        .hint("what it prints tells what it waits for"),
+        _ if is_absent(&error) => Failure::new(format!(
             "no host `{}` is running on `{}`",
             place.state.instance,
             place.state.dir.display()

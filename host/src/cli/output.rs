@@ -19,11 +19,13 @@ pub(crate) fn tasks(count: impl Display) -> String {
 /// Where a command's answer goes.
 pub(crate) struct Output {
     out: io::BufWriter<io::Stdout>,
+    /// The last line on stderr says how far something is, and has no end yet.
+    in_progress: bool,
 }
 
 impl Output {
     pub(crate) fn new() -> Output {
-        Output { out: io::BufWriter::new(io::stdout()) }
+        Output { out: io::BufWriter::new(io::stdout()), in_progress: false }
     }
 
     /// One line of an answer.
@@ -67,19 +69,22 @@ impl Output {
         self.line(format_args!("{rest},\"payload\":{payload}}}"))
     }
 
-    /// A table with a head; the last column may be of any width.
+    /// A table with a head, a line for each row whatever is in it; the last column may be of any
+    /// width.
     ///
     /// # Errors
     /// When the output is gone.
     pub(crate) fn table(&mut self, head: &[&str], rows: &[Vec<String>]) -> Result<(), Failure> {
+        let shown = |row: &Vec<String>| row.iter().map(|cell| plain(cell)).collect::<Vec<_>>();
+        let rows: Vec<Vec<String>> = rows.iter().map(shown).collect();
         let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
-        for row in rows {
+        for row in &rows {
             for (width, cell) in widths.iter_mut().zip(row) {
                 *width = (*width).max(cell.chars().count());
             }
         }
         let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
-        for row in std::iter::once(&head).chain(rows) {
+        for row in std::iter::once(&head).chain(&rows) {
             let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
             self.line(cells.collect::<Vec<_>>().join("  ").trim_end())?;
         }
@@ -88,6 +93,7 @@ impl Output {
 
     /// What a command does on the way; not part of its answer.
     pub(crate) fn remark(&mut self, text: impl Display) {
+        self.end_progress();
         // Nobody to tell is no reason to fail.
         let _ = writeln!(io::stderr(), "{text}");
     }
@@ -100,13 +106,16 @@ impl Output {
             let rest = WIDTH - full;
             format!(" [{}{}] {:3.0} %", "#".repeat(full), "-".repeat(rest), fraction * 100.0)
         });
-        let text: String = one_line(text).take(30).collect();
+        let text: String = plain(text.unwrap_or_default()).chars().take(30).collect();
         let _ = write!(io::stderr(), "\r{what}{} {text}\x1b[K", bar.unwrap_or_default());
+        self.in_progress = true;
     }
 
     /// What comes after [`Output::progress`] is on a line of its own.
     pub(crate) fn end_progress(&mut self) {
-        let _ = writeln!(io::stderr());
+        if std::mem::take(&mut self.in_progress) {
+            let _ = writeln!(io::stderr());
+        }
     }
 
     /// What the arguments were not understood for, or the help that they asked for.
@@ -167,10 +176,10 @@ fn gone(error: io::Error) -> Failure {
 
 /// How far something is, by its own account.
 pub(crate) fn how_far(fraction: f64, text: Option<&str>) -> String {
-    format!("{:.0} % {}", fraction * 100.0, one_line(text).collect::<String>())
+    format!("{:.0} % {}", fraction * 100.0, plain(text.unwrap_or_default()))
 }
 
-/// A text that stays one line whatever is in it.
-fn one_line(text: Option<&str>) -> impl Iterator<Item = char> {
-    text.unwrap_or_default().chars().filter(|c| !c.is_control())
+/// A text that stays one line and tells a terminal nothing, whatever is in it.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -288,7 +288,7 @@ pub(crate) fn submitter(
     let place = common.place(environment)?;
     let settings = place.settings()?;
     refuse_memory(settings.transport.as_deref())?;
-    let transport = place.open(&settings, None).map_err(Failure::plain)?;
+    let transport = place.open(&settings, None)?;
     Ok((settings, transport))
 }
 
@@ -303,7 +303,7 @@ pub(crate) fn viewer(
     let place = common.place(environment)?;
     let settings = place.settings()?;
     refuse_memory(settings.transport.as_deref())?;
-    place.open_existing(&settings).map_err(Failure::plain)
+    place.open_existing(&settings)
 }
 
 /// A command that ends with its process has nothing to do with a store in memory.

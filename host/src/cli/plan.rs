@@ -171,9 +171,9 @@ fn schedules(settings: &Settings) -> Result<Schedules, Failure> {
         let setting = "While validating setting:\n    asynctask_scheduled_workers";
         Failure::new(format!("{text}\n{setting}")).configuration()
     };
-    let entries = settings.schedules.iter().map(|schedule| Entry::of(schedule).map(Arc::new));
+    let entries = Entry::all(&settings.schedules).map_err(bad)?;
     Ok(Schedules {
-        entries: entries.collect::<Result<_, _>>().map_err(bad)?,
+        entries: entries.into_iter().map(Arc::new).collect(),
         zone: settings.timezone.clone(),
         misfire: settings.misfire,
     })

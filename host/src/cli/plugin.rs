@@ -11,7 +11,7 @@ use super::Environment;
 use super::failure::Failure;
 use super::output::Output;
 use super::place::{Common, Place};
-use crate::plugins::{Catalog, Finder, PluginFile, Refusal, probe, scaffold};
+use crate::plugins::{Catalog, Finder, PluginFile, Refusal, probe, scaffold, shown};
 
 #[derive(clap::Subcommand)]
 pub(crate) enum PluginCommand {
@@ -109,7 +109,9 @@ fn check(
     json: bool,
     output: &mut Output,
 ) -> Result<ExitCode, Failure> {
-    let catalog = Finder::new(&environment.exe).examine(files);
+    let catalog = Finder::new(&environment.exe)
+        .examine(files)
+        .map_err(|error| Failure::new(error.to_string()))?;
     if json {
         print_json(&catalog, output)?;
     } else {
@@ -117,7 +119,7 @@ fn check(
             let manifest = &plugin.manifest;
             output.line(format_args!(
                 "{}: good: {} {}, plugin API {}, {}",
-                plugin.path.display(),
+                shown(&plugin.path),
                 manifest.name,
                 manifest.version,
                 manifest.api,
@@ -128,7 +130,7 @@ fn check(
             }
         }
         for refusal in &catalog.refusals {
-            print_refusal(&refusal.path.display().to_string(), refusal, output)?;
+            print_refusal(&shown(&refusal.path), refusal, output)?;
         }
     }
     output.finish()?;
@@ -218,5 +220,5 @@ fn exports(plugin: &PluginFile) -> String {
 }
 
 fn file_name(path: &Path) -> String {
-    path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    path.file_name().map_or_else(String::new, |name| shown(Path::new(name)))
 }

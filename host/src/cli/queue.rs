@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Environment;
 use super::failure::Failure;
-use super::output::Output;
+use super::output::{Output, tasks};
 use super::place::{self, Common};
 use super::submit::parse_queue;
 use super::transfer;
@@ -160,31 +160,45 @@ pub(crate) fn queue(
             let queue = parse_queue(&queue)?;
             let mut transport = place::viewer(&common, &environment)?;
             if !yes {
-                let count = transport.poll(&queue)?;
-                return Err(Failure::new(format!("{count} tasks wait in queue {queue}"))
-                    .hint("say --yes to delete them; nothing was done"));
+                let status = transport.queues()?.into_iter().find(|status| status.queue == queue);
+                let delayed = status.map_or(0, |status| status.delayed);
+                let count = transport.poll(&queue)? + delayed;
+                let wait = if count == 1 { "waits" } else { "wait" };
+                let of_them = match delayed {
+                    0 => String::new(),
+                    delayed => format!(", {delayed} of them for their time"),
+                };
+                let text = format!("{} {wait} in queue {queue}{of_them}", tasks(count));
+                return Err(Failure::new(text).hint(match count {
+                    0 => "there is nothing to delete",
+                    _ => "--yes deletes all of them; nothing was done",
+                }));
             }
             let count = transport.purge(&queue)?;
-            output.line(format_args!("{count} tasks deleted from queue {queue}"))?;
+            output.line(format_args!("{} deleted from queue {queue}", tasks(count)))?;
         }
         QueueCommand::Move { queue, from, to, common } => {
             let queue = parse_queue(&queue)?;
             let settings = common.place(&environment)?.settings()?;
             let moved = transfer::transfer(&settings, &from, &to, &queue)?;
-            output.line(format_args!("{} tasks moved from queue {queue}", moved.count))?;
+            output.line(format_args!("{} moved from queue {queue}", tasks(moved.count)))?;
             if moved.came > 0 {
-                let came = moved.came;
-                output.line(format_args!("{came} tasks came meanwhile and stay"))?;
+                let stay = if moved.came == 1 { "stays" } else { "stay" };
+                output.line(format_args!("{} came meanwhile and {stay}", tasks(moved.came)))?;
             }
             if moved.kept > 0 {
-                let kept = moved.kept;
+                let stay = if moved.kept == 1 { "stays" } else { "stay" };
                 output.line(format_args!(
-                    "{kept} tasks stay: a task of the same key waits or runs at the target"
+                    "{} {stay}: a task of the same key waits or runs at the target",
+                    tasks(moved.kept)
                 ))?;
             }
             if moved.left > 0 {
-                let left = moved.left;
-                output.line(format_args!("{left} delayed tasks stay until their time has come"))?;
+                let (left, they) = match moved.left {
+                    1 => ("1 delayed task stays".to_owned(), "its"),
+                    left => (format!("{left} delayed tasks stay"), "their"),
+                };
+                output.line(format_args!("{left} until {they} time has come"))?;
             }
         }
     }

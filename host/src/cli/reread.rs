@@ -8,7 +8,7 @@ use rex_transport::Features;
 
 use super::plan::{Reader, only_at_start};
 use crate::dispatch::Fresh;
-use crate::plugins::{Catalog, PluginFile, Refusal, new_refusals};
+use crate::plugins::{Catalog, PluginFile, Refusal, new_refusals, shown};
 use crate::settings::Settings;
 
 /// Makes new plans for a host that runs.
@@ -48,7 +48,7 @@ impl Rereader {
         let new: Vec<String> = new_refusals(&previous, &fresh)
             .iter()
             .map(|refusal| {
-                format!("plugin {} is refused: {}", refusal.path.display(), advice(refusal))
+                format!("plugin {} is refused: {}", shown(&refusal.path), advice(refusal))
             })
             .collect();
         if !new.is_empty() {
@@ -66,7 +66,7 @@ impl Rereader {
         let warnings = fresh
             .refusals
             .iter()
-            .map(|refusal| format!("still refused: {}", refusal.path.display()))
+            .map(|refusal| format!("still refused: {}", shown(&refusal.path)))
             .collect();
         let this = Rereader {
             reader: Arc::clone(reader),
@@ -130,6 +130,6 @@ pub(super) fn advice(refusal: &Refusal) -> String {
 /// Says what whoever serves the plugin ought to know.
 pub(super) fn warn_of(plugin: &PluginFile) {
     if let Some(warning) = plugin.warning() {
-        tracing::warn!("plugin {} {warning}", plugin.path.display());
+        tracing::warn!("plugin {} {warning}", shown(&plugin.path));
     }
 }

@@ -1,5 +1,6 @@
 //! `rex-host run`, and `rex asynctask-workers`: a host from its start to its end.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -18,7 +19,7 @@ use crate::dispatch::plan::Plan;
 use crate::dispatch::{self, Counts, Jobs, Setup};
 use crate::jobs::{Book, Desk, JobTransport, Means, Table};
 use crate::log::{Console, Filter, Format, MASTER};
-use crate::plugins::{Finder, watch};
+use crate::plugins::{Finder, shown, watch};
 use crate::settings::Settings;
 use crate::supervisor::Signals;
 
@@ -98,7 +99,7 @@ pub(crate) fn serve(place: Place, request: &Request) -> Result<Counts, Failure> 
     };
     let console = Console::new(request.format, filter);
     console.install();
-    let _written = Written(console.clone());
+    let written = Written { console: console.clone(), code: Cell::new(1) };
     let mut signals = Signals::default();
     signals
         .take(&dispatch::SIGNALS)
@@ -121,7 +122,7 @@ pub(crate) fn serve(place: Place, request: &Request) -> Result<Counts, Failure> 
     let catalog =
         finder.discover(&place.plugins, None).map_err(|error| directory_failure(&error))?;
     for refusal in &catalog.refusals {
-        tracing::warn!("plugin {} is refused: {}", refusal.path.display(), advice(refusal));
+        tracing::warn!("plugin {} is refused: {}", shown(&refusal.path), advice(refusal));
     }
     for plugin in &catalog.plugins {
         warn_of(plugin);
@@ -186,15 +187,22 @@ pub(crate) fn serve(place: Place, request: &Request) -> Result<Counts, Failure> 
     let counts = dispatch::run(setup, plan, signals, transport)
         .map_err(|error| Failure::new("the host cannot run").because(&error))?;
     tracing::info!(logger = MASTER, "Complete");
+    // What is left is to wait for the reader of the output: nobody is there to be asked any more.
+    let _gone = std::fs::remove_file(&socket);
+    written.code.set(0);
     Ok(counts)
 }
 
 /// Whatever ends the host, its log is written before.
-struct Written(Console);
+struct Written {
+    console: Console,
+    /// The exit code of a host that is told not to wait for that.
+    code: Cell<u8>,
+}
 
 impl Drop for Written {
     fn drop(&mut self) {
-        self.0.flush(&[libc::SIGINT, libc::SIGTERM]);
+        self.console.flush(&[libc::SIGINT, libc::SIGTERM], self.code.get());
     }
 }
 
@@ -210,7 +218,7 @@ fn jobs(
     let table = Table::new(address.clone()).for_runs();
     let host = table.host().unwrap_or_default();
     let mut own = Table::new(address.clone());
-    own.prepare().map_err(|error| match error.away {
+    own.prepare().and_then(|()| own.refuse_pooling()).map_err(|error| match error.away {
         true => super::job::failed(error),
         false => super::job::failed(error).configuration(),
     })?;
@@ -257,7 +265,8 @@ pub(super) fn owner_id() -> String {
 }
 
 fn directory_failure(error: &crate::plugins::DirError) -> Failure {
-    let failure = Failure::new(error.to_string()).configuration();
+    let failure = Failure::new(error.to_string());
+    let failure = if error.is_full() { failure } else { failure.configuration() };
     match error.hint() {
         Some(hint) => failure.hint(hint),
         None => failure,

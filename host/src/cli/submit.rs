@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::Environment;
 use super::failure::Failure;
-use super::output::{Output, is_gone};
+use super::output::{Output, is_gone, tasks};
 use super::place::{self, Common};
 use crate::clock;
 
@@ -96,7 +96,7 @@ pub(crate) fn submit(
             let lines = Lines { queue, attributes, limit };
             let count = bulk(&mut *transport, &lines, args.json, output)?;
             if !args.json {
-                output.line(format_args!("{count} tasks submitted"))?;
+                output.line(format_args!("{} submitted", tasks(count)))?;
             }
         }
     }
@@ -181,7 +181,8 @@ fn bulk(
                 // What was read before the bad line is whole: it is submitted, and said to be.
                 flush(&mut batch, n, output)?;
                 let text = format!("line {}: {}", n + 1, failure.text);
-                let hint = format!("{count} tasks from the lines before it were submitted");
+                let were = if count == 1 { "was" } else { "were" };
+                let hint = format!("{} from the lines before it {were} submitted", tasks(count));
                 return Err(Failure::new(text).hint(hint));
             }
         }

@@ -1,5 +1,7 @@
 //! One schedule as settings give it, and what follows from it: queue, payload, names.
 
+use std::collections::HashMap;
+
 use jiff::civil::DateTime;
 use rex_cron::Cron;
 use rex_plugin_api::pyrepr::{repr, repr_map};
@@ -19,7 +21,7 @@ pub struct Entry {
     pub what: String,
     /// The time fields that are given, as configured.
     pub fields: Map<String, Value>,
-    /// Tells it from all others in the store: equal schedules are one.
+    /// Tells it from all others in the store.
     pub key: String,
     pub cron: Cron,
     payload: Value,
@@ -29,6 +31,24 @@ pub struct Entry {
 pub const CTL_EXECUTOR: &str = "ctl_executor";
 
 impl Entry {
+    /// Takes validated schedules. Equal ones are told apart by their order: each is fired, as in the
+    /// original.
+    ///
+    /// # Errors
+    /// As [`Entry::of`].
+    pub fn all(schedules: &[Schedule]) -> Result<Vec<Entry>, String> {
+        let mut entries: Vec<Entry> = schedules.iter().map(Entry::of).collect::<Result<_, _>>()?;
+        let mut counts: HashMap<String, usize> = HashMap::new();
+        for entry in &mut entries {
+            let count = counts.entry(entry.key.clone()).or_default();
+            *count += 1;
+            if *count > 1 {
+                entry.key = format!("{} #{count}", entry.key);
+            }
+        }
+        Ok(entries)
+    }
+
     /// Takes a validated schedule.
     ///
     /// # Errors
@@ -146,6 +166,18 @@ mod tests {
             queue(json!({"worker": "job_queuer", "second": "*/5"})),
             "scheduled_0_job_queuer"
         );
+    }
+
+    #[test]
+    fn equal_schedules_are_not_one() {
+        let one = schedule(json!({"worker": "w", "second": "*/5"}));
+        let other = schedule(json!({"worker": "w", "second": "*/7"}));
+        let keys = |schedules: &[Schedule]| -> Vec<String> {
+            Entry::all(schedules).unwrap().into_iter().map(|entry| entry.key).collect()
+        };
+        let keys = keys(&[one.clone(), other, one.clone(), one]);
+        assert_ne!(keys[0], keys[1]);
+        assert_eq!(keys[2..], [format!("{} #2", keys[0]), format!("{} #3", keys[0])]);
     }
 
     #[test]

@@ -118,9 +118,6 @@ impl Thread {
         self.zone = schedules.zone;
         self.misfire = Some(schedules.misfire);
         for entry in schedules.entries {
-            if self.entries.iter().any(|other| other.entry.key == entry.key) {
-                continue;
-            }
             let known = old.iter().position(|other| other.entry.key == entry.key);
             let last = match known {
                 Some(known) => old.swap_remove(known).last,

@@ -18,10 +18,16 @@ use crate::{jobs, log};
 const AFTER_GOODBYE: Duration = Duration::from_secs(2);
 
 impl Host {
-    pub(super) fn on_output(&mut self, process: ProcessId, stream: Stream, text: &[u8]) {
+    pub(super) fn on_output(
+        &mut self,
+        process: ProcessId,
+        stream: Stream,
+        started: u64,
+        text: &[u8],
+    ) {
         let Some(running) = self.processes.get_mut(&process) else { return };
         let limit = self.plan.output_limit;
-        let allowed = running.account_for_output(text, limit);
+        let allowed = running.account_for_output(text, started, limit);
         if let Some(jobs) = self.setup.jobs.as_ref().filter(|_| running.plan.runs_jobs())
             && let Some(task) = running.held.next().filter(|_| allowed > 0)
         {

@@ -36,6 +36,8 @@ pub struct Scene<'a> {
     pub lacks_memory: bool,
     /// How long the task in hand has run.
     pub ran: Option<Duration>,
+    /// CPU time that was counted of it and of what it has started, where that is limited.
+    pub cpu: Duration,
 }
 
 impl Scene<'_> {
@@ -77,7 +79,7 @@ impl Scene<'_> {
             "exit": exit.how.to_string(),
             "signal": match exit.how { How::Signal(number) => Some(number), _ => None },
             "exit_code": match exit.how { How::Code(code) => Some(code), _ => None },
-            "cpu_ms": exit.cpu.as_millis() as u64,
+            "cpu_ms": exit.cpu.max(self.cpu).as_millis() as u64,
             "peak_rss": exit.peak_rss,
             "ran_ms": self.ran.map(|ran| ran.as_millis() as u64),
         });

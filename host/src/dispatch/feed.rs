@@ -27,6 +27,9 @@ pub struct Claimed {
     pub task: ClaimedTask,
     /// Its place among all that was claimed of its queue, in the store's order.
     pub place: u64,
+    /// It was in hand, with others, of a process that lied: to be handed out by itself, so that the
+    /// next lie has one author.
+    pub is_suspect: bool,
 }
 
 /// The claimed tasks of one queue that no process has, and the queue's pace.
@@ -47,7 +50,8 @@ impl Feed {
         let id = claim.id;
         self.bytes += claim.tasks.iter().map(|task| task.payload.len()).sum::<usize>();
         for task in claim.tasks {
-            self.ready.push_back(Claimed { claim: id, task, place: self.next });
+            let place = self.next;
+            self.ready.push_back(Claimed { claim: id, task, place, is_suspect: false });
             self.next += 1;
         }
     }
@@ -111,6 +115,11 @@ impl Feed {
             let first = bytes == 0;
             bytes += claimed.task.payload.len();
             first || bytes <= LARGEST_BATCH
+        };
+        let count = match self.ready.iter().take(count).position(|claimed| claimed.is_suspect) {
+            Some(0) => usize::from(held == 0).min(count),
+            Some(before) => before,
+            None => count,
         };
         let count = self.ready.iter().take(count).take_while(fits).count();
         let taken: Vec<Claimed> = self.ready.drain(..count).collect();
@@ -235,6 +244,27 @@ mod tests {
         feed.put_back(taken);
         let order: Vec<i64> = feed.take_all().iter().map(|claimed| claimed.task.id.0).collect();
         assert_eq!(order, [7, 8, 1, 2]);
+    }
+
+    #[test]
+    fn suspects_are_handed_out_one_by_one() {
+        let mut feed = feed(1..=5);
+        for _ in 0..10 {
+            feed.measured(100, Duration::from_millis(1));
+        }
+        let mut taken = feed.take(0, 1, usize::MAX);
+        taken[1].is_suspect = true;
+        taken[2].is_suspect = true;
+        feed.put_back(taken);
+        let mut take = |held| {
+            let taken = feed.take(held, 1, usize::MAX);
+            taken.iter().map(|claimed| claimed.task.id.0).collect::<Vec<_>>()
+        };
+        assert_eq!(take(0), [1]);
+        assert!(take(1).is_empty(), "the process has another one still");
+        assert_eq!(take(0), [2]);
+        assert_eq!(take(0), [3]);
+        assert_eq!(take(0), [4, 5]);
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub struct Aftermath {
     pub culprit: Option<HeldTask>,
     /// Not started: to be given to another process.
     pub unstarted: Vec<Claimed>,
+    /// One of these made a process lie, which one nobody can tell: to be handed out each by itself.
+    pub suspects: Vec<Claimed>,
 }
 
 impl Held {
@@ -129,27 +131,37 @@ impl Held {
         self.tasks.iter().find(|held| held.seq == progress.started && held.seq > progress.finished)
     }
 
+    /// Whether it has one that is handed out by itself.
+    pub fn has_suspect(&self) -> bool {
+        self.tasks.iter().any(|held| held.claimed.is_suspect)
+    }
+
     /// Settles a death by the page's last word, which is believed only about tasks that were sent
-    /// and not answered for. Of a process that was caught lying no task is finished that was not
-    /// answered for, and the last that it has started is to blame.
+    /// and not answered for. A process that was caught lying has finished no task that it did not
+    /// answer for; the lie may be of each that it has started, so only one alone is to blame.
     pub fn after_death(mut self, progress: Progress, is_honest: bool) -> Aftermath {
         // Nothing is finished that was not started.
         let finished = Some(progress.finished).filter(|seq| is_honest && *seq <= progress.started);
         let is_finished =
             |held: &HeldTask| finished.is_some_and(|seq| held.seq <= seq) || held.fault.is_some();
-        let mut aftermath =
-            Aftermath { finished: Vec::new(), culprit: None, unstarted: Vec::new() };
+        let (mut done, mut started, mut unstarted) = (Vec::new(), Vec::new(), Vec::new());
         for held in self.tasks.drain(..) {
             if is_finished(&held) {
-                aftermath.finished.push(held);
-            } else if held.seq <= progress.started && (aftermath.culprit.is_none() || !is_honest) {
-                let before = aftermath.culprit.replace(held);
-                aftermath.unstarted.extend(before.map(|held| held.claimed));
+                done.push(held);
+            } else if held.seq <= progress.started {
+                started.push(held);
             } else {
-                aftermath.unstarted.push(held.claimed);
+                unstarted.push(held.claimed);
             }
         }
-        aftermath
+        if is_honest {
+            // It has one in hand at a time, whatever else its page says.
+            let others = started.drain(started.len().min(1)..);
+            unstarted.extend(others.map(|held| held.claimed));
+        }
+        let culprit = if started.len() == 1 { started.pop() } else { None };
+        let suspects = started.into_iter().map(|held| Claimed { is_suspect: true, ..held.claimed });
+        Aftermath { finished: done, culprit, unstarted, suspects: suspects.collect() }
     }
 
     fn find(&mut self, seq: u64) -> Option<&mut HeldTask> {
@@ -172,6 +184,7 @@ mod tests {
         let tasks = ids.map(|id| Claimed {
             claim: ClaimId(1),
             place: id.unsigned_abs(),
+            is_suspect: false,
             task: ClaimedTask {
                 id: TaskId(id),
                 attempt: 1,
@@ -238,13 +251,22 @@ mod tests {
     }
 
     #[test]
-    fn a_liar_has_finished_nothing_and_its_neighbours_are_not_charged() {
+    fn a_liar_has_finished_nothing_and_none_of_many_is_charged() {
         let progress = Progress { started: 3, finished: 3, started_at: 0 };
         let aftermath = held(11..=14).after_death(progress, false);
-        assert!(aftermath.finished.is_empty());
-        assert_eq!(aftermath.culprit.map(|held| held.claimed.task.id.0), Some(13));
-        let back: Vec<i64> = aftermath.unstarted.iter().map(|claimed| claimed.task.id.0).collect();
-        assert_eq!(back, [11, 12, 14]);
+        assert!(aftermath.finished.is_empty() && aftermath.culprit.is_none());
+        let ids = |back: &[Claimed]| back.iter().map(|c| c.task.id.0).collect::<Vec<_>>();
+        assert_eq!(ids(&aftermath.suspects), [11, 12, 13]);
+        assert!(aftermath.suspects.iter().all(|claimed| claimed.is_suspect));
+        assert_eq!(ids(&aftermath.unstarted), [14]);
+    }
+
+    #[test]
+    fn a_liar_that_had_started_one_alone_is_known() {
+        let progress = Progress { started: 1, finished: 1, started_at: 0 };
+        let aftermath = held(11..=12).after_death(progress, false);
+        assert_eq!(aftermath.culprit.map(|held| held.claimed.task.id.0), Some(11));
+        assert!(aftermath.suspects.is_empty() && aftermath.finished.is_empty());
     }
 
     #[test]

@@ -360,7 +360,9 @@ impl Host {
     fn on_event(&mut self, event: Event) {
         let now = Instant::now();
         match event {
-            Event::Output { process, stream, text } => self.on_output(process, stream, &text),
+            Event::Output { process, stream, started, text } => {
+                self.on_output(process, stream, started, &text);
+            }
             Event::Answer { process, answer } => self.on_answer(process, answer, now),
             Event::Nonsense { process, reason } => {
                 if let Some(running) = self.processes.get_mut(&process) {
@@ -416,7 +418,7 @@ impl Host {
                 self.on_wake(&Wake::All);
                 self.on_recorded(&lost);
             }
-            Reply::Idle { queue, idle } => self.on_idle(&queue, idle, now),
+            Reply::Idle { queue, idle, paused } => self.on_idle(&queue, idle, paused, now),
             Reply::Forgotten(count) => {
                 tracing::info!("{count} dead letters were older than they are kept");
             }

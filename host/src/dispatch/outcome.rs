@@ -97,7 +97,8 @@ impl Host {
         };
         match fate {
             Fate::Done | Fate::JobFailed => self.counts.done += 1,
-            Fate::Dead | Fate::Again(_) => self.counts.failed += 1,
+            Fate::Dead => self.counts.failed += 1,
+            Fate::Again(_) => {}
         }
         let finished = Finished { claim: claimed.claim, task: id, outcome, submits };
         self.outbox.push(finished, plan.in_flight.map(|_| plan.queue.clone()));

@@ -119,13 +119,20 @@ pub struct Recycling {
 }
 
 /// The immutable copy of a plugin that processes load.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Eq)]
 pub struct PluginCopy {
     /// The file's name as it was dropped.
     pub name: String,
     pub path: PathBuf,
     /// SHA-256 in hex.
     pub hash: String,
+}
+
+/// The same content under another name is the same plugin: nothing is exchanged for that.
+impl PartialEq for PluginCopy {
+    fn eq(&self, other: &PluginCopy) -> bool {
+        self.hash == other.hash
+    }
 }
 
 /// Who runs the jobs of one type.

@@ -57,9 +57,10 @@ impl Host {
             None => scene.cause(&exit, running.verdict),
         });
         if !expected {
-            self.report_crash(&running, &scene, &exit, culprit);
+            self.report_crash(&running, &scene, &exit, culprit, aftermath.suspects.len());
         }
         self.put_back(&queue, aftermath.unstarted);
+        self.put_back(&queue, aftermath.suspects);
         if let Some(seat) = self.slots.get_mut(&seat) {
             seat.process = None;
             seat.last_death = last_death;
@@ -75,6 +76,7 @@ impl Host {
         scene: &Scene<'_>,
         exit: &Exit,
         culprit: Option<((TaskId, u32), Fate)>,
+        suspects: usize,
     ) {
         // The original says nothing of a process that just exits.
         let plain = matches!(exit.how, How::Code(_)) && running.verdict.is_none();
@@ -99,6 +101,11 @@ impl Host {
                     id.0
                 );
             }
+            (None, None) if suspects > 0 => tracing::error!(
+                logger = MASTER,
+                "{who} {cause} while it processed one of {suspects} tasks, which run again one by \
+                 one"
+            ),
             (None, None) => tracing::error!(logger = MASTER, "{who} {cause} between tasks"),
         }
     }
@@ -182,6 +189,7 @@ impl Host {
                 queue: plan.queue.as_str().to_owned(),
                 level: filter.threshold(&plan.logger),
                 payload_limit: plan.payload_limit,
+                cpu_limited: plan.cpu_limit.is_some(),
                 settings: plan.settings.clone(),
                 duty: plan.duty,
                 executors: plan.executors.iter().map(|of| executor(of, filter)).collect(),

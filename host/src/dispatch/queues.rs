@@ -76,6 +76,7 @@ impl Host {
                             submits: Vec::new(),
                         };
                         self.outbox.push(finished, limit.map(|_| name.clone()));
+                        self.counts.failed += 1;
                         false
                     }
                 });
@@ -114,11 +115,14 @@ impl Host {
             .for_each(|running| running.recall(&self.poller));
     }
 
-    pub(super) fn on_idle(&mut self, name: &QueueName, idle: bool, now: Instant) {
+    pub(super) fn on_idle(&mut self, name: &QueueName, idle: bool, paused: bool, now: Instant) {
         let held = self.held(name);
         let Some(queue) = self.queues.get_mut(name) else { return };
         queue.asked_idle = false;
         if idle && held == 0 && queue.feed.ready() == 0 && !queue.claiming {
+            if paused {
+                tracing::info!("queue {name} is paused: no tasks are taken from it");
+            }
             let seats: Vec<SlotId> = self.seats(name);
             for seat in seats {
                 self.step(seat, SlotEvent::Stop { deadline: None, empty: true }, now);
@@ -173,6 +177,7 @@ impl Host {
             let held = running.held.count();
             let tasks = match &mut queue.limiter {
                 _ if !may_start || running.allowance() == 0 => Vec::new(),
+                _ if running.held.has_suspect() => Vec::new(),
                 None => queue.feed.take(held, serving.len(), running.allowance()),
                 Some(_) if held > 0 || queue.feed.ready() == 0 => Vec::new(),
                 Some(limiter) => {

@@ -148,6 +148,7 @@ impl Running {
             last_output: self.last_lines.iter().cloned().collect(),
             lacks_memory: self.lacks_memory,
             ran,
+            cpu: self.cpu_spent(),
         }
     }
 }

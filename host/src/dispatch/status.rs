@@ -15,6 +15,7 @@ use crate::control::{Answer, Call, Request};
 #[derive(Debug, Default)]
 pub struct Counts {
     pub done: u64,
+    /// For good.
     pub failed: u64,
 }
 
@@ -28,7 +29,10 @@ impl Host {
             }
             Request::Reload { check } => self.start_reload(Some(reply), check),
             Request::Stop { now } => {
-                self.stop(Instant::now());
+                // Another one who is in no hurry waits along.
+                if self.phase == Phase::Working {
+                    self.stop(Instant::now());
+                }
                 if now {
                     self.stop(Instant::now());
                 }

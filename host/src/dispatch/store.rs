@@ -59,6 +59,8 @@ pub enum Reply {
     Idle {
         queue: QueueName,
         idle: bool,
+        /// Whether it is idle for this.
+        paused: bool,
     },
     /// Dead letters were deleted.
     Forgotten(u64),
@@ -155,8 +157,11 @@ impl Worker {
                     .finish(finished)
                     .map(|lost| Reply::Finished { lost, held: self.held.len() }),
                 Ok(Order::IsIdle(queue)) => self
-                    .persist(|transport| transport.is_idle(&queue))
-                    .map(|idle| Reply::Idle { queue, idle }),
+                    .persist(|transport| {
+                        let idle = transport.is_idle(&queue)?;
+                        Ok((idle, idle && transport.paused()?.contains(&queue)))
+                    })
+                    .map(|(idle, paused)| Reply::Idle { queue, idle, paused }),
                 Ok(Order::Forget(age)) => {
                     match self.persist(|transport| transport.forget_dead(age)) {
                         Some(0) => continue,

@@ -460,16 +460,17 @@ impl Thread {
         Some(self.said.entry(job).or_default())
     }
 
-    /// What cannot be written is dropped: it is in the host's own log, too.
+    /// What cannot be written yet is kept for a while, and dropped when it is much: it is in the host's
+    /// own log, too.
     fn write(&mut self) {
         self.write_at = None;
         let mut wait = BRIEFLY;
         for (job, mut said) in std::mem::take(&mut self.said) {
             self.means.table.set_patience(if said.waits { NOT_AT_ALL } else { wait });
             let Err(error) = said.write(job, &mut self.means.table) else { continue };
-            if error.locked && said.log.len() < MOST_SAID {
+            if (error.locked || error.away) && said.log.len() < MOST_SAID {
                 wait = NOT_AT_ALL;
-                said.waits = true;
+                said.waits = error.locked;
                 self.said.insert(job, said);
                 self.write_at = Some(Instant::now() + LOOK);
             } else {

@@ -8,7 +8,7 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use postgres::error::SqlState;
-use postgres::{Client, Transaction};
+use postgres::{Client, GenericClient, Transaction};
 use rex_db::Address;
 use rex_transport::{Kind, TransportError};
 
@@ -48,13 +48,20 @@ pub struct TableError {
     pub away: bool,
     /// Another program has a row or the table locked: worth a retry of this alone.
     pub locked: bool,
+    /// The server answers, and lets nobody in until a person acts.
+    refused: bool,
 }
 
 impl TableError {
+    /// Whether it is over by itself some time.
+    pub fn passes(&self) -> bool {
+        self.locked || self.away && !self.refused
+    }
+
     /// A job that cannot be started yet, as if somebody had its row locked.
     pub fn full(limit: u32) -> TableError {
         let text = format!("{limit} of its type are queued or run, and no more may be");
-        TableError { text, hint: None, away: false, locked: true }
+        TableError { text, hint: None, away: false, locked: true, refused: false }
     }
 }
 
@@ -106,9 +113,35 @@ impl Table {
                 hint: Some("`rex-host deploy --project NAME` makes it"),
                 away: false,
                 locked: false,
+                refused: false,
             }),
             (true, true) => Ok(()),
             (true, false) => self.with(|client| client.batch_execute(ADDITIONS)),
+        }
+    }
+
+    /// Refuses a proxy that gives this connection to others: runs of jobs are a connection's.
+    ///
+    /// # Errors
+    /// When there is such a proxy, or no connection.
+    pub fn refuse_pooling(&mut self) -> Result<(), TableError> {
+        let mut second = connect(&self.address)?;
+        let address = self.address.clone();
+        let pooled = self.with(|client| {
+            let before = backend(client)?;
+            let mut transaction = second.transaction()?;
+            let meanwhile = backend(&mut transaction)?;
+            rex_db::is_pooled(before, meanwhile, || backend(client))
+        })?;
+        match pooled {
+            true => Err(TableError {
+                text: rex_db::pooled(&address.to_string(), "A host's hold on its jobs"),
+                hint: Some(rex_db::POOLED),
+                away: false,
+                locked: false,
+                refused: true,
+            }),
+            false => Ok(()),
         }
     }
 
@@ -154,6 +187,12 @@ impl Table {
     }
 }
 
+/// The number of the server process that answers.
+fn backend(client: &mut impl GenericClient) -> Result<i64, postgres::Error> {
+    let row = client.query_one("SELECT pg_backend_pid()", &[])?;
+    Ok(row.get::<_, i32>(0).into())
+}
+
 /// Says how long to wait for a lock.
 pub fn waiting(patience: Duration) -> String {
     format!("SET lock_timeout = {}", patience.as_millis().max(1))
@@ -185,9 +224,10 @@ fn random() -> i64 {
 
 pub(super) fn say(error: &postgres::Error, address: &Address) -> TableError {
     let hint = match error.code() {
-        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
-            Some("whoever owns the table adds what is missing: `rex-host deploy --project rex.job`")
-        }
+        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Some(
+            "grant it to this role, as README's section on jobs lists; what a host adds to the \
+                table, its owner adds with `rex-host deploy --project rex.job`",
+        ),
         _ => None,
     };
     let locked = [
@@ -198,7 +238,7 @@ pub(super) fn say(error: &postgres::Error, address: &Address) -> TableError {
     let locked = error.code().is_some_and(|code| locked.contains(code));
     let (away, text) = match error.as_db_error() {
         Some(error) => (error.code().code().starts_with("57P0"), error.message().to_owned()),
-        None => (true, error.source().map_or_else(|| error.to_string(), ToString::to_string)),
+        None => (true, rex_db::cause(error.source().unwrap_or(error))),
     };
     let holder = if locked { "another program has locked what is needed: " } else { "" };
     TableError {
@@ -206,12 +246,13 @@ pub(super) fn say(error: &postgres::Error, address: &Address) -> TableError {
         hint,
         away,
         locked,
+        refused: false,
     }
 }
 
 pub(super) fn connect(address: &Address) -> Result<Client, TableError> {
     rex_transport::pgsql::open(address).map_err(|error| {
         let text = format!("cannot connect to {address}: {}", error.text);
-        TableError { text, hint: None, away: true, locked: false }
+        TableError { text, hint: None, away: true, locked: false, refused: error.is_refusal() }
     })
 }

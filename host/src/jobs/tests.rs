@@ -7,6 +7,8 @@ use rex_deploy::{Deployer, Facts};
 use rex_htsql::Naming;
 use rex_test_support::env::repository;
 use rex_test_support::pg::Database;
+use rex_test_support::pooler::Pooler;
+use rex_test_support::server::Server;
 use rex_transport::TaskId;
 
 use super::table::{Cancelled, Ending, NewJob, Start};
@@ -47,7 +49,10 @@ impl Jobs {
     fn insert(&self, r#type: &str) -> i64 {
         let (owner, title) = (None, None);
         let payload = "{}".to_owned();
-        self.table().insert(&NewJob { r#type: r#type.to_owned(), payload, owner, title }).unwrap()
+        self.table()
+            .insert(&NewJob { r#type: r#type.to_owned(), payload, owner, title })
+            .unwrap()
+            .code
     }
 
     /// `status detail`.
@@ -142,6 +147,43 @@ fn a_job_that_was_cancelled_is_failed_whatever_its_run_says() {
     drop(host);
     skips(&mut jobs.host(), code, 50, "cancelled");
     assert_eq!(jobs.status(code), "failed Cancelled");
+}
+
+/// As applications do it, which know nothing of runs.
+#[test]
+fn a_job_that_was_cancelled_and_is_made_new_runs() {
+    let jobs = Jobs::new();
+    let mut host = jobs.host();
+    let code = jobs.insert("a");
+    let id = run(&mut host, code, 7);
+    jobs.table().cancel(code, Duration::ZERO).unwrap();
+    host.end(id, TaskId(7), &Ending::Completed, Duration::ZERO).unwrap();
+    assert_eq!(jobs.status(code), "failed Cancelled");
+    let again = "UPDATE job SET status = 'new', status_detail = NULL, date_started = NULL,
+        date_completed = NULL";
+    jobs.0.connect().batch_execute(again).unwrap();
+    let rules = Rules { queues: 1, limits: Vec::new(), max_age: None };
+    assert_eq!(jobs.queue(&rules), [code]);
+    assert_eq!(run(&mut host, code, 8), id);
+    assert!(jobs.table().cancellations(host.host().unwrap()).unwrap().is_empty());
+    host.end(id, TaskId(8), &Ending::Completed, Duration::ZERO).unwrap();
+    assert_eq!(jobs.status(code), "completed");
+}
+
+#[test]
+fn a_transaction_pooler_is_refused() {
+    let Some(server) = Server::start() else { return };
+    let database = Database::on(&server);
+    for (mode, works) in [("transaction", false), ("session", true)] {
+        let Some(pooler) = Pooler::start(&server, mode) else { return };
+        let address = Address::parse(&pooler.uri(database.name())).unwrap();
+        let answer = Table::new(address).refuse_pooling();
+        assert_eq!(answer.is_ok(), works, "{mode}");
+        if let Err(error) = answer {
+            let error = error.to_string();
+            assert!(error.contains("pools transactions"), "{error}");
+        }
+    }
 }
 
 #[test]

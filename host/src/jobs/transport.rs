@@ -202,8 +202,13 @@ fn job_of(task: &ClaimedTask) -> String {
 
 /// The job that a task is for; the error is the original's.
 fn code_of(payload: &str) -> Result<i64, String> {
-    let fields: Map<String, Value> =
-        serde_json::from_str(payload).map_err(|error| error.to_string())?;
+    let fields: Map<String, Value> = match serde_json::from_str(payload) {
+        Ok(Value::Object(fields)) => fields,
+        Ok(other) => {
+            return Err(format!("Expected a mapping\nGot:\n    {}", pyrepr::repr(&other)));
+        }
+        Err(error) => return Err(error.to_string()),
+    };
     if let Some(field) = fields.keys().find(|field| *field != "code") {
         return Err(format!("Got unexpected field:\n    {field}"));
     }

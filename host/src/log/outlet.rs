@@ -3,8 +3,8 @@
 //!
 //! A reader that stops reading (a terminal on hold, a stuck log collector) fills the store of what
 //! is to be written; [`Outlet::is_full`] then tells the supervisor to leave prints in the workers'
-//! pipes, which slows the workers down and keeps the host awake. What comes all the same, from
-//! processes that end meanwhile, is kept up to a second bound and then dropped and counted.
+//! pipes, which slows the workers down to what is read. One that reads nothing any more holds nobody
+//! up: what comes then is kept up to a second bound, and beyond that dropped and counted.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -144,9 +144,10 @@ impl Outlet {
         self.shared.changed.notify_all();
     }
 
-    /// Whether more should wait until the reader has caught up.
+    /// Whether more should wait until the reader, who reads, has caught up.
     pub(super) fn is_full(&self) -> bool {
-        self.lock().bytes() > HIGH as u64
+        let state = self.lock();
+        state.bytes() > HIGH as u64 && !state.is_stuck(STUCK)
     }
 
     /// Where all that was taken over until now ends.

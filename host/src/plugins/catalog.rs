@@ -11,11 +11,11 @@ use std::thread;
 
 use rex_plugin_api::ops::{ExecutorEntry, Manifest, WorkerEntry};
 
-use super::copies::Copies;
+use super::copies::{Copies, NotKept};
 use super::manifest::{self, HostApi};
 use super::permissions::Trust;
 use super::probe::Prober;
-use super::reason::Reason;
+use super::reason::{Reason, shown};
 use super::source::{Source, Stamp};
 
 /// A plugin that can be served.
@@ -49,9 +49,16 @@ pub struct Refusal {
     stamp: Option<Stamp>,
 }
 
+/// Why there is no verdict on any file.
+type NoCopies = io::Error;
+
 impl Refusal {
     fn new(path: &Path, reason: Reason) -> Box<Refusal> {
         Box::new(Refusal { path: path.to_owned(), reason, hash: None, stamp: None })
+    }
+
+    fn is_replaced(&self) -> bool {
+        self.stamp.is_some_and(|stamp| stamp.is_replaced(&self.path))
     }
 
     fn is_gone(&self) -> bool {
@@ -118,17 +125,17 @@ pub fn new_refusals<'a>(previous: &Catalog, current: &'a Catalog) -> Vec<&'a Ref
 /// Why there is no catalog at all. The texts are whole lines.
 #[derive(Debug, thiserror::Error)]
 pub enum DirError {
-    #[error("the plugin directory {} does not exist", .0.display())]
+    #[error("the plugin directory {} does not exist", shown(.0))]
     Missing(PathBuf),
-    #[error("the plugin directory {} is no directory", .0.display())]
+    #[error("the plugin directory {} is no directory", shown(.0))]
     NoDirectory(PathBuf),
-    #[error("the plugin directory {} cannot be read: {}", .0.display(), .1)]
+    #[error("the plugin directory {} cannot be read: {}", shown(.0), .1)]
     Unreadable(PathBuf, #[source] io::Error),
-    #[error("the plugin directory {} cannot be trusted: {}", .0.display(), .1)]
+    #[error("the plugin directory {} cannot be trusted: {}", shown(.0), .1)]
     Untrusted(PathBuf, Reason),
-    #[error("the state directory {} cannot be trusted: {}", .0.display(), .1)]
+    #[error("the state directory {} cannot be trusted: {}", shown(.0), .1)]
     UntrustedState(PathBuf, Reason),
-    #[error("the state directory {} cannot hold copies of plugins: {}", .0.display(), .1)]
+    #[error("the state directory {} cannot hold copies of plugins: {}", shown(.0), .1)]
     State(PathBuf, #[source] io::Error),
 }
 
@@ -143,10 +150,25 @@ impl DirError {
             DirError::Untrusted(_, reason) | DirError::UntrustedState(_, reason) => {
                 reason.hint.clone()
             }
+            DirError::State(..) if self.is_full() => Some("free some space on its disk".to_owned()),
             DirError::State(..) => Some("choose a writable directory with --state DIR".to_owned()),
         }
     }
+
+    /// Whether a disk is full, which may pass.
+    pub fn is_full(&self) -> bool {
+        let is_full = |error: &io::Error| {
+            matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        };
+        matches!(self, DirError::State(_, error) if is_full(error))
+    }
 }
+
+/// How often a file is looked at that is replaced again and again.
+pub const MOST_LOOKS: u32 = 5;
+
+/// What a file is.
+type Judged = Result<PluginFile, Box<Refusal>>;
 
 /// How a host looks for plugins.
 #[derive(Debug, Clone)]
@@ -204,7 +226,8 @@ impl Finder {
             self.trust.check_parents(way).map_err(|e| DirError::Untrusted(dir.to_owned(), e))?;
         }
         let known = Known::of(previous);
-        let mut examined = in_parallel(&files, |path| self.examine_known(path, &known));
+        let examined = in_parallel(&files, |path| self.examine_known(path, &known));
+        let mut examined = self.judged(examined)?;
         // What went away meanwhile is nobody's fault.
         examined.retain(|result| !matches!(result, Err(refusal) if refusal.is_gone()));
         Ok(settle(examined, &self.in_service(previous)))
@@ -238,13 +261,22 @@ impl Finder {
     }
 
     /// Looks at single files, and at the directories above each.
-    pub fn examine(&self, files: &[PathBuf]) -> Catalog {
+    ///
+    /// # Errors
+    /// Only where it keeps copies: when it cannot.
+    pub fn examine(&self, files: &[PathBuf]) -> Result<Catalog, DirError> {
         let known = Known::default();
-        let examined = in_parallel(files, |path| {
-            self.check_parents_of(path).map_err(|reason| Refusal::new(path, reason))?;
-            self.examine_known(path, &known)
+        let examined = in_parallel(files, |path| match self.check_parents_of(path) {
+            Ok(()) => self.examine_known(path, &known),
+            Err(reason) => Ok(Err(Refusal::new(path, reason))),
         });
-        settle(examined, &InService::default())
+        Ok(settle(self.judged(examined)?, &InService::default()))
+    }
+
+    fn judged(&self, examined: Vec<Result<Judged, NoCopies>>) -> Result<Vec<Judged>, DirError> {
+        let dir =
+            || self.copies.as_ref().map_or_else(PathBuf::new, |copies| copies.dir().to_owned());
+        examined.into_iter().collect::<io::Result<_>>().map_err(|e| DirError::State(dir(), e))
     }
 
     /// Of a link those directories count that hold it: the link itself is refused later.
@@ -260,12 +292,22 @@ impl Finder {
         }
     }
 
-    fn examine_known(&self, path: &Path, known: &Known<'_>) -> Result<PluginFile, Box<Refusal>> {
-        let mut refusal = Refusal::new(path, Reason::new(""));
-        self.try_examine(path, known, &mut refusal).map_err(|reason| {
-            refusal.reason = reason;
-            refusal
-        })
+    /// A file that another takes the place of meanwhile is not judged: the other one is.
+    fn examine_known(&self, path: &Path, known: &Known<'_>) -> Result<Judged, NoCopies> {
+        let mut looks = 0;
+        loop {
+            looks += 1;
+            let mut refusal = Refusal::new(path, Reason::new(""));
+            match self.try_examine(path, known, &mut refusal) {
+                Ok(plugin) => return Ok(Ok(plugin)),
+                Err(NotKept::Store(error)) => return Err(error),
+                Err(NotKept::File(_)) if refusal.is_replaced() && looks < MOST_LOOKS => {}
+                Err(NotKept::File(reason)) => {
+                    refusal.reason = reason;
+                    return Ok(Err(refusal));
+                }
+            }
+        }
     }
 
     /// Fills in what a refusal would tell as it finds it out.
@@ -274,7 +316,7 @@ impl Finder {
         path: &Path,
         known: &Known<'_>,
         refusal: &mut Refusal,
-    ) -> Result<PluginFile, Reason> {
+    ) -> Result<PluginFile, NotKept> {
         let source = Source::open(path)?;
         refusal.stamp = Some(source.stamp);
         source.check(&self.trust)?;
@@ -411,7 +453,7 @@ fn rival(catalog: &Catalog, plugin: &PluginFile) -> Option<Reason> {
         let has_it =
             |other: &&PluginFile| exports(&other.manifest).any(|theirs| theirs == (what, name));
         let other = catalog.plugins.iter().find(has_it)?;
-        let file = other.path.display();
+        let file = shown(&other.path);
         Some(if other.hash == plugin.hash {
             Reason::new(format_args!("has the same content as {file}"))
                 .hint("remove one of the two files")

@@ -27,6 +27,27 @@ const UNUSED: Duration = Duration::from_secs(60);
 /// A temporary file of this age belongs to a process that died.
 const STALE: Duration = Duration::from_secs(600);
 
+/// Why a file has no copy.
+#[derive(Debug)]
+pub enum NotKept {
+    /// It is the file's fault.
+    File(Reason),
+    /// No copy can be written: no fault of any file.
+    Store(io::Error),
+}
+
+impl From<Reason> for NotKept {
+    fn from(reason: Reason) -> NotKept {
+        NotKept::File(reason)
+    }
+}
+
+impl From<io::Error> for NotKept {
+    fn from(error: io::Error) -> NotKept {
+        NotKept::Store(error)
+    }
+}
+
 /// The directory `STATE/plugins`.
 #[derive(Debug, Clone)]
 pub struct Copies {
@@ -58,27 +79,27 @@ impl Copies {
     ///
     /// # Errors
     /// When the file changes meanwhile, or the copy cannot be written.
-    pub fn keep(&self, source: &Source, hash: &str) -> Result<PathBuf, Reason> {
+    pub fn keep(&self, source: &Source, hash: &str) -> Result<PathBuf, NotKept> {
         let copy = self.path(hash);
         if is_intact(&copy, hash) {
             return Ok(copy);
         }
-        let failed = |what: &str, error: &io::Error| {
-            Reason::new(format_args!("cannot be copied to {}: {what}: {error}", self.dir.display()))
-        };
-        let mut temporary = Temporary::create(&self.dir).map_err(|e| failed("create", &e))?;
-        let copied = source
-            .hash(|piece| temporary.file.write_all(piece).map_err(|e| failed("write", &e)))?;
-        if copied != hash {
-            return Err(Reason::new("changed while it was being copied"));
+        let mut temporary = Temporary::create(&self.dir)?;
+        let mut written = Ok(());
+        let copied = source.hash(|piece| {
+            written = temporary.file.write_all(piece);
+            written.as_ref().map_err(Reason::new).copied()
+        });
+        written?;
+        if copied? != hash {
+            return Err(Reason::new("changed while it was being copied").into());
         }
         temporary
             .file
             .set_permissions(Permissions::from_mode(0o444))
-            .and_then(|()| temporary.file.sync_all())
-            .map_err(|e| failed("flush", &e))?;
-        temporary.rename(&copy).map_err(|e| failed("rename", &e))?;
-        File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(|e| failed("flush", &e))?;
+            .and_then(|()| temporary.file.sync_all())?;
+        temporary.rename(&copy)?;
+        File::open(&self.dir).and_then(|dir| dir.sync_all())?;
         Ok(copy)
     }
 

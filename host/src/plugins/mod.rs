@@ -22,4 +22,4 @@ pub mod watch;
 
 pub use catalog::{Catalog, DirError, Finder, PluginFile, Refusal, new_refusals};
 pub use load::{LoadError, Loaded, load};
-pub use reason::Reason;
+pub use reason::{Reason, shown};

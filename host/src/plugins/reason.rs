@@ -1,6 +1,7 @@
 //! Why a file is refused: one line for the operator, and what mends it.
 
 use std::fmt;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +31,15 @@ impl fmt::Display for Reason {
     }
 }
 
+/// A file's path as a part of a line: its name may be anything but `/`.
+pub fn shown(path: &Path) -> String {
+    let plain = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    path.to_string_lossy().chars().map(plain).collect()
+}
+
 /// Much of such a text comes from a plugin: it must not break the line, forge a second one or send
 /// escape sequences to a terminal.
 pub(super) fn one_line(text: &str) -> String {
@@ -56,7 +66,14 @@ pub(super) fn one_line(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::one_line;
+    use std::path::Path;
+
+    use super::{one_line, shown};
+
+    #[test]
+    fn a_path_stays_on_its_line() {
+        assert_eq!(shown(Path::new("d e/\u{1b}[31m\nü.so")), "d e/\\u{1b}[31m\\nü.so");
+    }
 
     #[test]
     fn a_text_stays_one_plain_line() {

@@ -3,7 +3,7 @@
 //! The usual mishap is a file that is still being copied. dlopen of half a library kills the process
 //! that tries, so the ELF header's own account of the file's length is compared with what is there.
 
-use std::fs::File;
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -33,6 +33,12 @@ impl Stamp {
             modified: (meta.mtime(), meta.mtime_nsec()),
             changed: (meta.ctime(), meta.ctime_nsec()),
         })
+    }
+
+    /// Whether another file is at that path by now (`mv`), which touches the one that was there.
+    pub fn is_replaced(&self, path: &Path) -> bool {
+        let is_other = |meta: Metadata| (meta.dev(), meta.ino()) != (self.dev, self.ino);
+        fs::symlink_metadata(path).is_ok_and(is_other)
     }
 }
 

@@ -246,10 +246,9 @@ fn parameters(sources: &Sources, globals: &Globals) -> Map<String, Value> {
     let known = settings();
     for (name, value) in &sources.sets {
         let name = parameter(name);
-        let may_be_null = |setting: &Setting| setting.name == name && setting.default.is_null();
+        let may_be_null = |setting: &Setting| setting.name == name && setting.takes_null();
         let value = match value {
             None => Value::Bool(true),
-            // Else there would be no way to take such a setting back.
             Some(text) if text == "null" && known.iter().any(may_be_null) => Value::Null,
             Some(text) => Value::String(text.clone()),
         };

@@ -72,6 +72,13 @@ impl Setting {
         }
     }
 
+    /// Whether `null` on the command line, where all values are texts, means none: else there would
+    /// be no way to take such a setting back.
+    pub fn takes_null(&self) -> bool {
+        let takes = |value: &Value| self.validate(value, None).is_ok();
+        self.default.is_null() || (takes(&Value::Null) && !takes(&json!("null")))
+    }
+
     /// Validates the merged value.
     ///
     /// # Errors
@@ -159,7 +166,10 @@ pub fn settings() -> Vec<Setting> {
             Val::seq(Val::Str)
         }),
         Setting::new("mart_etl_htsql_extensions", json!({}), dict).merged(Merge::Deep),
-        Setting::new("mart_etl_htsql_gateways", json!({}), dict).merged(Merge::Deep),
+        Setting {
+            extra: check_gateways,
+            ..Setting::new("mart_etl_htsql_gateways", json!({}), dict).merged(Merge::Deep)
+        },
         Setting {
             extra: check_hosting,
             ..Setting::new("mart_hosting_cluster", json!(null), |_| Val::maybe(Val::Str))
@@ -228,12 +238,8 @@ fn queue(workers: &Workers) -> Val {
     };
     let record = Val::record(vec![
         Field::required("worker", worker_name(workers)),
-        Field::optional(
-            "rate_max_calls",
-            Val::Int { min: Some(1), max: Some(u32::MAX.into()) },
-            null(),
-        ),
-        Field::optional("rate_period", Val::Float, null()),
+        count("rate_max_calls"),
+        Field::optional("rate_period", Val::maybe(Val::Float), null()),
         Field::optional("processes", Val::Int { min: Some(1), max: Some(MAX_PROCESSES) }, json!(1)),
         seconds("timeout"),
         seconds("notice"),
@@ -340,11 +346,30 @@ fn mart_prefix() -> Val {
 
 /// Marts are databases of PostgreSQL.
 fn check_hosting(value: &Value) -> Result<(), Error> {
-    let scheme = value.as_str().and_then(|uri| uri.split(':').next());
-    match scheme.is_none_or(|scheme| ["pgsql", "postgresql", "postgres"].contains(&scheme)) {
-        true => Ok(()),
-        false => Err(Error::new("Only PostgreSQL systems can host Marts")),
+    let check = |uri| check_postgresql(uri, "Only PostgreSQL systems can host Marts");
+    value.as_str().map_or(Ok(()), check)
+}
+
+/// As the plugin `mart` reads them: by name a URI, or a mapping of which `htsql.db` is one.
+fn check_gateways(value: &Value) -> Result<(), Error> {
+    for (name, value) in value.as_object().into_iter().flatten() {
+        let uri = value.as_str().or_else(|| value.get("htsql")?.get("db")?.as_str());
+        let checked = match uri {
+            Some(uri) => check_postgresql(uri, "Only PostgreSQL systems can be gateways"),
+            None => Err(Error::new("Expected the URI of a database")),
+        };
+        checked.map_err(|error| error.guard("While validating mapping value for key:", name))?;
     }
+    Ok(())
+}
+
+/// `other`: what is said of other systems.
+fn check_postgresql(uri: &str, other: &str) -> Result<(), Error> {
+    let scheme = uri.split(':').next().unwrap_or_default();
+    if !["pgsql", "postgresql", "postgres"].contains(&scheme) {
+        return Err(Error::new(other));
+    }
+    rex_db::Address::parse(uri).map(|_| ()).map_err(|error| Error::new(error.to_string()))
 }
 
 /// A database as a URI, a record, or the configuration of which `htsql.db` is one.

@@ -215,6 +215,10 @@ fn workers_take_names_and_records() {
     let settings = demo().set("asynctask_workers", record).ok();
     assert_eq!(queues(&settings), [("a_queue", "demo_bar_worker"), ("foo", "demo_foo_worker")]);
     assert_eq!(settings.queues[0].rate_max_calls, Some(10));
+    let record = r#"{"foo": {"worker": "demo_bar_worker", "rate_max_calls": null,
+        "rate_period": null, "timeout": null}}"#;
+    let settings = demo().set("asynctask_workers", record).ok();
+    assert_eq!(settings.queues[0].rate_max_calls, None);
     let text = r#"{"foo": null, "some_queue": "demo_bar_worker"}"#;
     let settings = demo().set("asynctask_workers", text).ok();
     assert_eq!(queues(&settings), [("some_queue", "demo_bar_worker")]);
@@ -333,6 +337,31 @@ fn the_command_line_takes_settings_back() {
     assert_eq!(told.settings["mart_hosting_cluster"], json!(null));
     // Which may be any text.
     assert_eq!(told.settings["mart_name_prefix"], "null");
+    let place = Place::new(&[]).project("rex.asynctask");
+    let kept = place.set("asynctask_dead_letter_retention", "null").ok();
+    assert_eq!(kept.dead_letter_retention, None);
+}
+
+/// What a worker of marts would find out at each of its starts.
+#[test]
+fn servers_of_marts_and_gateways_are_addresses() {
+    let gateways = |text: &str, error: &str| {
+        let place = Place::new(&[]).project("rex.asynctask").set("mart_etl_htsql_gateways", text);
+        let error = format!(
+            "{error}\nWhile validating mapping value for key:\n    g\nWhile validating setting:\n    \
+             mart_etl_htsql_gateways\n"
+        );
+        let seen = place.load().and_then(|application| application.told()).unwrap_err().to_string();
+        assert!(seen.starts_with(&error), "{seen}");
+    };
+    gateways(r#"{"g": 5}"#, "Expected the URI of a database");
+    gateways(r#"{"g": "sqlite:x"}"#, "Only PostgreSQL systems can be gateways");
+    let port = "the port is not a number from 1 to 65535";
+    gateways(r#"{"g": {"htsql": {"db": "pgsql://h:99999/x"}}}"#, port);
+    let place = Place::new(&[]).project("rex.asynctask");
+    let place = place.set("mart_hosting_cluster", "pgsql://h:99999/x");
+    let seen = place.load().and_then(|application| application.told()).unwrap_err().to_string();
+    assert!(seen.starts_with(port), "{seen}");
 }
 
 #[test]

@@ -12,15 +12,18 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use rustix::buffer::spare_capacity;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
+use rustix::io::Errno;
 use rustix::process::Pid;
 
 use self::tap::Tap;
 use super::signals::Signals;
-use super::spawn::{self, Ends, ProcessId};
+use super::spawn::{self, Ends, HeldUp, ProcessId};
+use crate::page::Page;
 use crate::wire::{Answer, Frames, Marker, ToHost};
 
 /// What happened to a worker process, or to the host.
@@ -30,6 +33,8 @@ pub enum Event {
     Output {
         process: ProcessId,
         stream: Stream,
+        /// `seq` of the task that had been started last when it was read.
+        started: u64,
         text: Vec<u8>,
     },
     Answer {
@@ -204,6 +209,8 @@ struct Watched {
     /// Bytes that left `outgoing` and were not told of.
     written: usize,
     taps: [Tap; 2],
+    page: Arc<Page>,
+    held_up: Arc<HeldUp>,
     goodbye: bool,
 }
 
@@ -213,18 +220,23 @@ struct Gone;
 impl Thread {
     fn run(&mut self, is_full: impl Fn() -> bool) -> io::Result<()> {
         let (mut ready, mut talking) = (Vec::with_capacity(64), Vec::with_capacity(64));
-        let mut listens = true;
+        // Since when nobody was listened to.
+        let mut deaf: Option<Instant> = None;
         loop {
-            if listens == is_full() {
-                listens = !listens;
-                if listens {
+            let (now, is_full) = (Instant::now(), is_full());
+            if let Some(since) = deaf {
+                self.hold_up(now - since);
+            }
+            match (deaf, is_full) {
+                (None, true) => epoll::delete(&self.epoll, &self.talk)?,
+                (Some(_), false) => {
                     let talk = token(0, Source::Talk);
                     epoll::add(&self.epoll, &self.talk, talk, epoll::EventFlags::IN)?;
-                } else {
-                    epoll::delete(&self.epoll, &self.talk)?;
                 }
+                _ => {}
             }
-            wait(&self.epoll, &mut ready, if listens { None } else { Some(&LOOK_AGAIN) })?;
+            deaf = is_full.then_some(now);
+            wait(&self.epoll, &mut ready, deaf.is_some().then_some(&LOOK_AGAIN))?;
             talking.clear();
             if ready.iter().any(|event| Source::of(event) == Source::Talk) {
                 wait(&self.talk, &mut talking, Some(&Timespec::default()))?;
@@ -272,7 +284,7 @@ impl Thread {
     }
 
     fn add(&mut self, process: ProcessId, pid: Pid, nonce: u64, ends: Ends) -> io::Result<()> {
-        let Ends { socket, stdout, stderr, pidfd } = ends;
+        let Ends { socket, stdout, stderr, pidfd, page, held_up } = ends;
         let readable = epoll::EventFlags::IN;
         epoll::add(&self.talk, &socket, token(process.0, Source::Socket), readable)?;
         epoll::add(&self.talk, &stdout, token(process.0, Source::Stdout), readable)?;
@@ -287,10 +299,19 @@ impl Thread {
             outgoing: VecDeque::new(),
             written: 0,
             taps: [Tap::new(stdout, marker), Tap::new(stderr, marker)],
+            page,
+            held_up,
             goodbye: false,
         };
         self.watched.insert(process, watched);
         Ok(())
+    }
+
+    /// Those that have something to say were not listened to for so long.
+    fn hold_up(&self, time: Duration) {
+        for watched in self.watched.values().filter(|watched| watched.is_unheard()) {
+            watched.held_up.add(time);
+        }
     }
 
     fn signal(&mut self, number: u64) -> Result<(), Gone> {
@@ -319,7 +340,7 @@ impl Thread {
         }
         // An event of a process that was reaped earlier in the same round.
         let Some(watched) = self.watched.get_mut(&process) else { return Ok(Ok(())) };
-        let mut mouth = Mouth { process, events: &self.events };
+        let mut mouth = Mouth { process, page: Arc::clone(&watched.page), events: &self.events };
         let result = match source {
             Source::Socket => watched.read_socket(&self.talk, &mut mouth),
             Source::Stdout => watched.read_pipe(&self.talk, 0, &mut mouth),
@@ -371,6 +392,7 @@ impl Thread {
 /// Speaks for one process.
 struct Mouth<'a> {
     process: ProcessId,
+    page: Arc<Page>,
     events: &'a Sender<Event>,
 }
 
@@ -384,11 +406,19 @@ impl Mouth<'_> {
             return Ok(());
         }
         let stream = if stream == 0 { Stream::Out } else { Stream::Err };
-        self.say(Event::Output { process: self.process, stream, text })
+        let started = self.page.read().started;
+        self.say(Event::Output { process: self.process, stream, started, text })
     }
 }
 
 impl Watched {
+    /// Whether something is there that nobody has read.
+    fn is_unheard(&self) -> bool {
+        let waits = |count: Result<u64, Errno>| count.is_ok_and(|bytes| bytes > 0);
+        self.socket.as_ref().is_some_and(|socket| waits(rustix::io::ioctl_fionread(socket)))
+            || self.taps.iter().any(|tap| waits(rustix::io::ioctl_fionread(tap.file())))
+    }
+
     fn read_socket(&mut self, epoll: &OwnedFd, mouth: &mut Mouth<'_>) -> Result<(), Gone> {
         // A bounded number of reads, so that one busy worker does not keep others waiting.
         for _ in 0..16 {

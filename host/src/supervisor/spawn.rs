@@ -14,6 +14,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -41,7 +43,8 @@ pub struct Spawner {
 pub struct Process {
     pub id: ProcessId,
     pub pid: Pid,
-    pub page: Page,
+    pub page: Arc<Page>,
+    pub held_up: Arc<HeldUp>,
     pub nonce: u64,
 }
 
@@ -51,6 +54,23 @@ pub struct Ends {
     pub stdout: File,
     pub stderr: File,
     pub pidfd: OwnedFd,
+    pub page: Arc<Page>,
+    pub held_up: Arc<HeldUp>,
+}
+
+/// For how long the process has had something to say that this host did not listen to, in all.
+#[derive(Debug, Default)]
+pub struct HeldUp(AtomicU64);
+
+impl HeldUp {
+    pub fn add(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.0.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    pub fn read(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+    }
 }
 
 impl Spawner {
@@ -66,6 +86,7 @@ impl Spawner {
     pub fn spawn(&mut self, queue: &str) -> io::Result<(Process, Ends)> {
         let (ours, theirs) = UnixStream::pair()?;
         let (page, page_fd) = Page::create()?;
+        let (page, held_up) = (Arc::new(page), Arc::new(HeldUp::default()));
         let (stdout, child_stdout) = io::pipe()?;
         let (stderr, child_stderr) = io::pipe()?;
         let host = rustix::process::getpid();
@@ -91,10 +112,16 @@ impl Spawner {
         ours.set_nonblocking(true)?;
         self.last += 1;
         let id = ProcessId(self.last);
-        let process = Process { id, pid, page, nonce: random_u64() };
+        let process = Process {
+            id,
+            pid,
+            page: Arc::clone(&page),
+            held_up: Arc::clone(&held_up),
+            nonce: random_u64(),
+        };
         let stdout = File::from(OwnedFd::from(stdout));
         let stderr = File::from(OwnedFd::from(stderr));
-        Ok((process, Ends { socket: ours, stdout, stderr, pidfd }))
+        Ok((process, Ends { socket: ours, stdout, stderr, pidfd, page, held_up }))
     }
 }
 

@@ -195,10 +195,21 @@ impl Own {
         };
         let mut input = serde_json::to_vec(&header).unwrap_or_default();
         input.push(b'\n');
-        // As the original does with what is null or empty.
-        let payload = Some(job.payload.get()).filter(|text| *text != "null").unwrap_or("{}");
+        let payload = if is_falsy(job.payload.get()) { "{}" } else { job.payload.get() };
         input.extend_from_slice(payload.as_bytes());
         self.call(executor, ops::PLUGIN_JOB, &input)
+    }
+}
+
+/// What Python takes for false, which the original gives to executors as an empty mapping
+/// (`payload or {}`).
+fn is_falsy(json: &str) -> bool {
+    match serde_json::from_str(json) {
+        Ok(Value::Null | Value::Bool(false)) => true,
+        Ok(Value::String(text)) => text.is_empty(),
+        Ok(Value::Array(items)) => items.is_empty(),
+        Ok(Value::Number(number)) => number.as_f64() == Some(0.0),
+        Ok(Value::Bool(true) | Value::Object(_)) | Err(_) => false,
     }
 }
 

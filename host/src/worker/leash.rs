@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use rustix::process::{Resource, Rlimit};
+use rustix::process::{Resource, Rlimit, WaitId, WaitIdOptions};
 
 use crate::inherited;
 use crate::wire::Limits;
@@ -82,6 +82,12 @@ pub(super) fn inherited(fd: i32) -> io::Result<OwnedFd> {
     rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
     debug_assert!(fd.as_raw_fd() > 2);
     Ok(fd)
+}
+
+/// Whether processes that this one has started are there still.
+pub(super) fn has_children() -> bool {
+    let looking = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    rustix::process::waitid(WaitId::All, looking).is_ok()
 }
 
 /// Has the kernel refuse memory beyond the queue's limit. The limit is on private writable memory,

@@ -28,6 +28,7 @@ use self::inbox::{Inbox, Next};
 use self::link::Link;
 use crate::page::Page;
 use crate::plugins;
+use crate::tick::Tick;
 use crate::wire::{Answer, Frames, Start, Task, ToWorker};
 
 // Whatever a store gives, a plugin can read.
@@ -81,6 +82,7 @@ fn run(host: i32, page: i32) -> io::Result<()> {
         _ => return Err(io::Error::other("the host sent tasks to a worker that was not started")),
     };
     link.begin(&start);
+    let cpu_limited = start.cpu_limited;
     link.log(Level::Info, &format!("Starting; queue={}", start.queue))?;
     let mut buffer = Buffer::default();
     let mut work = match (loaded, start.duty) {
@@ -111,6 +113,10 @@ fn run(host: i32, page: i32) -> io::Result<()> {
     loop {
         match inbox.next()? {
             Next::Task(task) => {
+                if cpu_limited && leash::has_children() {
+                    // The host knows a task's children by when they were started.
+                    Tick::wait_for_next();
+                }
                 page.start(task.seq);
                 match &mut work {
                     Work::Plugin(loaded) => {

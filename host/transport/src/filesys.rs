@@ -119,6 +119,12 @@ impl FileSys {
 }
 
 impl FileSys {
+    /// Before a look: what a crash has cut off would be nowhere.
+    fn mend(&self) {
+        // Who only looks may have no right to do so.
+        let _mended = queue::mend_all(&self.place);
+    }
+
     fn remove_dead(&self, chosen: impl Fn(LetterId) -> bool) -> Result<u64, TransportError> {
         let mut count = 0;
         for dead in lists::dead(&self.place, None)? {
@@ -168,10 +174,12 @@ impl Transport for FileSys {
     }
 
     fn queues(&mut self) -> Result<Vec<QueueStatus>, TransportError> {
+        self.mend();
         lists::queues(&self.place)
     }
 
     fn peek(&mut self, queue: &QueueName, limit: u64) -> Result<Vec<WaitingTask>, TransportError> {
+        self.mend();
         lists::peek(&self.place, queue, limit)
     }
 

@@ -135,6 +135,7 @@ impl Transport for LocalMem {
 
     fn queues(&mut self) -> Result<Vec<QueueStatus>, TransportError> {
         let store = lock(&self.store);
+        let now = Timestamp::now();
         let mut all: BTreeMap<&QueueName, QueueStatus> = BTreeMap::new();
         let status = |queue: &QueueName| QueueStatus {
             queue: queue.clone(),
@@ -149,7 +150,8 @@ impl Transport for LocalMem {
             let entry = all.entry(queue).or_insert_with(|| status(queue));
             entry.waiting = store.count_due(queue);
             entry.delayed = count(tasks.len()) - entry.waiting;
-            entry.oldest = tasks.values().map(|task| task.submitted).min();
+            let due = tasks.values().filter(|task| task.is_due(now));
+            entry.oldest = due.map(|task| task.submitted).min();
         }
         for held in store.claims.values() {
             let entry = all.entry(&held.queue).or_insert_with(|| status(&held.queue));

@@ -132,8 +132,8 @@ impl Pgsql {
     }
 
     fn connect(&mut self) -> Result<Session, Trouble> {
-        let mut session =
-            Session::connect(&self.address, self.options.lock_timeout, self.owner_id.is_some())?;
+        let (lock_timeout, claims) = (self.options.lock_timeout, self.owner_id.is_some());
+        let mut session = Session::connect(&self.address, lock_timeout, claims, !self.prepared)?;
         if !self.prepared {
             schema::prepare(&mut session, &self.address, self.owner_id.is_some())?;
         }
@@ -142,9 +142,6 @@ impl Pgsql {
                 additions::make(&mut session)?;
             }
             self.register(&mut session)?;
-            if !self.prepared {
-                session.refuse_pooling(&self.address)?;
-            }
             self.read_held(&mut session)?;
         }
         // It may be another server, or this one with what it had some time ago.

@@ -83,7 +83,11 @@ impl Uri {
 
     /// Reads the rest as the address of a server.
     pub(crate) fn server(&self) -> Result<Parts, TransportError> {
-        let (address, query) = split_query(self.rest());
+        self.parts(self.rest())
+    }
+
+    fn parts(&self, rest: &str) -> Result<Parts, TransportError> {
+        let (address, query) = split_query(rest);
         let mut parts = Parts { query: self.query(query)?, ..Parts::default() };
         let Some(address) = address.strip_prefix("//") else {
             parts.database = self.decoded(address)?;
@@ -118,7 +122,10 @@ impl Uri {
         parts.host = self.decoded(host)?;
         parts.port = match port {
             None | Some("") => None,
-            Some(port) => Some(port.parse().map_err(|_| self.bad("the port is not a number"))?),
+            Some(port) => {
+                let port = port.parse().ok().filter(|port| *port > 0);
+                Some(port.ok_or_else(|| self.bad("the port is not a number from 1 to 65535"))?)
+            }
         };
         Ok(parts)
     }
@@ -130,10 +137,7 @@ impl Uri {
         match address.strip_prefix("//") {
             None => Err(self.bad("it does not begin with //")),
             Some(host) if host.contains('/') => self.server(),
-            Some(_) => {
-                let text = format!("{}:{address}/?{query}", self.scheme());
-                Uri { text, colon: self.colon }.server()
-            }
+            Some(_) => self.parts(&format!("{address}/?{query}")),
         }
     }
 
@@ -328,6 +332,12 @@ mod tests {
         }
         let bad = |text: &str| Uri::parse(text).unwrap().server().map(|_| ()).unwrap_err();
         assert!(bad("pgsql://h:x/db").to_string().contains("port"));
+        for text in ["redis://h:99999", "redis://u:secret@h:0?db=1", "redis://h:80#x"] {
+            let error = Uri::parse(text).unwrap().network().map(|_| ()).unwrap_err().to_string();
+            let shown = text.replace("secret", "***");
+            let told = "the port is not a number from 1 to 65535";
+            assert_eq!(error, format!("Bad transport address \"{shown}\": {told}"));
+        }
         assert!(bad("pgsql:d%zz").to_string().contains("hex"));
         assert!(bad("pgsql:d%ff").to_string().contains("UTF-8"));
     }

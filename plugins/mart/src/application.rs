@@ -22,8 +22,9 @@ pub(crate) fn marts(application: &Application) -> Result<(Settings, Definitions)
         return Err(rex(format!("package {PROJECT} must be included with the application")));
     }
     let database = application.database.as_deref();
-    let settings = Settings::of(&application.settings, database).map_err(rex)?;
+    let settings = Settings::of(&application.settings, database).map_err(|error| rex(error))?;
     let files = application.projects.iter().filter_map(|project| project.file("mart"));
-    let definitions = Definitions::load(&files.collect::<Vec<_>>(), &settings).map_err(rex)?;
+    let definitions =
+        Definitions::load(&files.collect::<Vec<_>>(), &settings).map_err(|error| rex(error))?;
     Ok((settings, definitions))
 }

@@ -80,9 +80,10 @@ YAML list of {owner, definition, parameters, halt_on_failure, purge_on_failure, 
         let (settings, definitions) = marts(application)?;
         let entries = entries(&given, application, &definitions)?;
         let ended = ended_by()?;
-        let (mut is_left, mut is_halted) = (false, false);
+        let (mut is_left, mut is_halted, mut failed) = (false, false, 0);
         for entry in entries {
             let made = make(&settings, &definitions, &entry, &ended);
+            failed += usize::from(made.is_err());
             is_left |= made.as_ref().is_err_and(|failure| failure.is_left);
             is_halted = made.is_err() && entry.halt_on_failure;
             if is_halted || is_ended(&ended) {
@@ -99,9 +100,10 @@ YAML list of {owner, definition, parameters, halt_on_failure, purge_on_failure, 
         if signal != 0 {
             signal_hook::low_level::emulate_default_handler(i32::try_from(signal)?)?;
         }
-        match is_halted {
-            true => Err(Error::new("Halting RunList due to creation error")),
-            false => Ok(()),
+        match failed {
+            0 => Ok(()),
+            _ if is_halted => Err(Error::new("Halting RunList due to creation error")),
+            count => Err(Error::told(format!("{count} marts were not made"))),
         }
     }
 }
@@ -113,17 +115,31 @@ fn is_ended(ended: &AtomicUsize) -> bool {
     ended.load(Ordering::Relaxed) != 0
 }
 
-/// The signal that has told this process to end, or 0: first what was begun is taken away. A second
-/// one ends it at once, and a reader who has seen enough does not.
+/// The signal that has told this process to end, or 0: first what was begun is taken away. Ctrl-C
+/// after that ends it at once; what else comes in numbers, as from a terminal that is closed, does not, nor
+/// does a reader who has seen enough.
 fn ended_by() -> Result<Arc<AtomicUsize>> {
     let (ended, again) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let ignored = ignored()?;
     for signal in [SIGINT, SIGTERM, SIGHUP] {
-        flag::register_conditional_default(signal, Arc::clone(&again))?;
+        if ignored & (1 << (signal - 1)) != 0 {
+            continue;
+        }
+        if signal == SIGINT {
+            flag::register_conditional_default(signal, Arc::clone(&again))?;
+        }
         flag::register(signal, Arc::clone(&again))?;
         flag::register_usize(signal, Arc::clone(&ended), usize::try_from(signal)?)?;
     }
     flag::register(SIGPIPE, Arc::new(AtomicBool::new(false)))?;
     Ok(ended)
+}
+
+/// The signals that whoever started this process has it ignore (`nohup`), the first in the lowest bit.
+fn ignored() -> Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    Ok(u64::from_str_radix(mask.unwrap_or("0").trim(), 16)?)
 }
 
 /// The marts that are asked for.
@@ -167,7 +183,7 @@ fn entries(
                 "leave_incomplete": given.has("leave-incomplete"),
                 "parameters": parameters,
             });
-            entries.push(Entry::read(Input::Value(&entry)).map_err(rex)?);
+            entries.push(Entry::read(Input::Value(&entry)).map_err(|error| rex(error))?);
         }
     }
     Ok(entries)
@@ -190,8 +206,8 @@ fn run_list(name: &str, application: &Application) -> Result<Vec<Entry>> {
         )));
     }
     let folder = path.parent().unwrap_or(Path::new(""));
-    let node = Loader::new(folder).file(&path).map_err(rex)?;
-    Entry::list(Input::Node(&node)).map_err(rex)
+    let node = Loader::new(folder).file(&path).map_err(|error| rex(error))?;
+    Entry::list(Input::Node(&node)).map_err(|error| rex(error))
 }
 
 /// Makes one, and tells if it cannot be made.

@@ -22,9 +22,10 @@ impl JobExecutor for MartCreateExecutor {
 
     fn run(&mut self, job: &Job, ctx: &JobContext) -> Result<()> {
         let payload = Value::Object((*job.payload).clone());
-        let entry = Entry::read(Input::Value(&payload)).map_err(rex)?;
+        let entry = Entry::read(Input::Value(&payload)).map_err(|error| rex(error))?;
         let (settings, definitions) = marts(ctx.application())?;
-        let creation = Creation::new(&settings, &definitions, &entry).map_err(rex)?;
+        let creation =
+            Creation::new(&settings, &definitions, &entry).map_err(|error| rex(error))?;
         let mut log = String::new();
         let mut kept = Ok(());
         let mut told = |line: &str, fraction| {

@@ -39,7 +39,7 @@ Lists marts by code, those in the making and those that failed and were kept amo
             chosen.filter_map(|id| Some(described(definitions.get(id)?))).collect()
         } else {
             let all = Inventory::open(&settings.database).and_then(|mut found| found.all());
-            let mut marts = all.map_err(rex)?;
+            let mut marts = all.map_err(|error| rex(error))?;
             marts.retain(|mart| fits("owner", &mart.owner) && fits("definition", &mart.definition));
             marts.iter().map(Mart::json).collect()
         };

@@ -21,9 +21,9 @@ marts than the quota allows. Once all of them are pinned no other is made.";
     fn run_in(&mut self, application: &Application, arguments: &[String]) -> Result<()> {
         let given = Given::read("mart-pin", Self::OPTIONS, &["code-name"], arguments)?;
         let (settings, _) = marts(application)?;
-        let mut inventory = Inventory::open(&settings.database).map_err(rex)?;
+        let mut inventory = Inventory::open(&settings.database).map_err(|error| rex(error))?;
         let word = given.words.first().map_or("", String::as_str);
-        let mart = Mart::find(&mut inventory, word).map_err(rex)?;
-        inventory.pin(mart.code, !given.has("undo")).map_err(rex)
+        let mart = Mart::find(&mut inventory, word).map_err(|error| rex(error))?;
+        inventory.pin(&mart, !given.has("undo")).map_err(|error| rex(error))
     }
 }

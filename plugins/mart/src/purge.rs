@@ -79,7 +79,7 @@ value will do; several kinds of options must all fit.";
             .collect::<Result<_>>()?;
         let (settings, definitions) = marts(application)?;
         let all = Inventory::open(&settings.database).and_then(|mut found| found.all());
-        let mut marts = all.map_err(rex)?;
+        let mut marts = all.map_err(|error| rex(error))?;
         let fits = |kind: &str, value: &str| !given.has(kind) || given.all(kind).contains(&value);
         marts.retain(|mart| {
             given.has("all")
@@ -100,10 +100,20 @@ value will do; several kinds of options must all fit.";
             say!("Purge aborted.");
             return Ok(());
         }
+        let mut first = Ok(());
         for mart in &marts {
             say!("Purging {}...", shown(mart));
-            purge(&settings, &definitions, mart).map_err(rex)?;
+            match purge(&settings, &definitions, mart) {
+                Ok(true) => {}
+                Ok(false) => say!("It is gone already."),
+                // It keeps no other.
+                Err(error) => {
+                    say!("It stays.");
+                    first = first.and(Err(error.guard("While purging Mart:", shown(mart))));
+                }
+            }
         }
+        first.map_err(|error| rex(error))?;
         say!("Purge complete.");
         Ok(())
     }

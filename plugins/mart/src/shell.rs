@@ -31,13 +31,14 @@ name, or, with --reference, that belongs to this owner.";
     fn run_in(&mut self, application: &Application, arguments: &[String]) -> Result<()> {
         let given = Given::read("mart-shell", Self::OPTIONS, &["code-name-owner"], arguments)?;
         let (settings, _) = marts(application)?;
-        let mut inventory = Inventory::open(&settings.database).map_err(rex)?;
+        let mut inventory = Inventory::open(&settings.database).map_err(|error| rex(error))?;
         let word = given.words.first().map_or("", String::as_str);
         let mart = match given.all("reference").last() {
             Some(reference) => Mart::refer(&mut inventory, word, reference),
             None => Mart::find(&mut inventory, word),
         };
-        let mut shell = Shell::open(&settings, &mart.map_err(rex)?).map_err(rex)?;
+        let mut shell = Shell::open(&settings, &mart.map_err(|error| rex(error))?)
+            .map_err(|error| rex(error))?;
         let is_person = std::io::stdin().is_terminal();
         let mut failed = false;
         let mut line = String::new();

@@ -15,9 +15,10 @@ impl Worker for MartCreateWorker {
 
     fn process(&mut self, payload: &Payload, ctx: &Context) -> Result<()> {
         let payload = rex_plugin_api::serde_json::Value::Object((**payload).clone());
-        let entry = Entry::read(Input::Value(&payload)).map_err(rex)?;
+        let entry = Entry::read(Input::Value(&payload)).map_err(|error| rex(error))?;
         let (settings, definitions) = marts(ctx.application())?;
-        let creation = Creation::new(&settings, &definitions, &entry).map_err(rex)?;
+        let creation =
+            Creation::new(&settings, &definitions, &entry).map_err(|error| rex(error))?;
         let made = creation.run(&mut |line, fraction| tell(ctx, line, fraction), &|| false);
         tidy::settled(settings.clone(), made)
     }

@@ -5,6 +5,7 @@ pub mod env;
 pub mod net;
 pub mod pg;
 pub mod plugins;
+pub mod pooler;
 pub mod process;
 pub mod proxy;
 pub mod python;

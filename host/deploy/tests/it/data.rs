@@ -208,6 +208,9 @@ of: individual
             "{'individual': '1003.03', 'code': 5}",
         ),
     );
+    let error = driver.fail("\ndata: { individual: '1003.03', code: \"a\\0b\" }\nof: sample\n");
+    let text = "Discovered invalid input:\n    'a\\x00b'\nWhile converting field:\n    code";
+    assert!(error.starts_with(text), "{error}");
 }
 
 #[test]

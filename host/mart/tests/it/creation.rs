@@ -2,7 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rex_db::Address;
 use rex_mart::{Creation, Entry};
+use rex_test_support::pooler::Pooler;
 use rex_yaml::validate::Input;
 use serde_json::json;
 
@@ -43,6 +45,26 @@ fn a_creation_tells_how_it_goes() {
     assert!(made.size.unwrap() > 1_000_000 && made.date_creation_completed.is_some());
     assert!(!made.pinned);
     assert_eq!(made_repr(&app), "Mart(code=1, definition='empty', owner='test')");
+}
+
+#[test]
+fn a_transaction_pooler_is_refused() {
+    let definitions = json!({"definitions": [{"id": "empty"}]});
+    let Some(mut app) = App::with(&definitions, json!({})) else { return };
+    let direct = app.settings.clone();
+    for (mode, works) in [("transaction", false), ("session", true)] {
+        let Some(pooler) = Pooler::start(&app.server, mode) else { return };
+        let through = Address::parse(&pooler.uri(APPLICATION)).unwrap();
+        (app.settings.database, app.settings.hosting) = (through.clone(), through);
+        let (_, made) = app.create(json!({"owner": "test", "definition": "empty"}));
+        app.settings = direct.clone();
+        assert_eq!(made.is_ok(), works, "{mode}: {made:?}");
+        if let Err(text) = made {
+            assert!(text.starts_with("A proxy between this host and PostgreSQL pools"), "{text}");
+            assert!(text.contains("pool_mode=session"), "{text}");
+            assert!(app.inventory().is_empty() && app.databases().is_empty());
+        }
+    }
 }
 
 fn made_repr(app: &App) -> String {
@@ -133,6 +155,48 @@ fn copies_and_databases_that_are_there() {
     assert_eq!(app.inventory().len(), 2);
 }
 
+/// A role that may make databases is not told what kind of session another role's is.
+#[test]
+fn a_database_that_another_role_uses_is_copied() {
+    let Some(mut app) = App::of_corpus() else { return };
+    let mut reader = app.client(APPLICATION);
+    reader
+        .batch_execute(&format!(
+            "CREATE ROLE maker LOGIN CREATEDB;
+             ALTER DATABASE {APPLICATION} OWNER TO maker;
+             GRANT ALL ON ALL TABLES IN SCHEMA public TO maker;
+             GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO maker"
+        ))
+        .unwrap();
+    let address = format!("pgsql://maker@127.0.0.1:{}/{APPLICATION}", app.server.port());
+    app.settings.database = Address::parse(&address).unwrap();
+    app.settings.hosting = app.settings.database.clone();
+    let made = app.made("just_copy_application");
+    let count = "SELECT count(*) FROM people";
+    let people: i64 = app.client(&made.name).query_one(count, &[]).unwrap().get(0);
+    assert_eq!(people, reader.query_one(count, &[]).unwrap().get::<_, i64>(0));
+}
+
+/// Several applications may make marts on one server.
+#[test]
+fn databases_that_have_the_name_stay() {
+    let Some(app) = App::of_corpus() else { return };
+    let first = app.made("empty").name;
+    assert!(rex_mart::purge(&app.settings, &app.definitions, &app.inventory()[0]).unwrap());
+    let mut client = app.client("postgres");
+    let query = "SELECT left($1, -14) || to_char(to_timestamp(right($1, 14), 'YYYYMMDDHH24MISS')
+        + n * interval '1 s', 'YYYYMMDDHH24MISS') FROM generate_series(0, 25) AS n";
+    let mut names: Vec<String> =
+        client.query(query, &[&first]).unwrap().iter().map(|row| row.get(0)).collect();
+    for name in &names {
+        client.batch_execute(&format!("CREATE DATABASE {name} STRATEGY file_copy")).unwrap();
+    }
+    let made = app.made("empty").name;
+    assert!(!names.contains(&made) && made[..made.len() - 14] == first[..first.len() - 14]);
+    names.push(made);
+    assert_eq!(app.databases(), names);
+}
+
 #[test]
 fn a_fixed_name_goes_from_one_mart_to_the_next() {
     let Some(app) = App::of_corpus() else { return };
@@ -162,6 +226,26 @@ fn a_fixed_name_goes_from_one_mart_to_the_next() {
          database:\n    fixed_name"
     );
     assert_eq!((app.inventory().len(), app.databases().len()), (1, 1));
+}
+
+/// They know it by its name.
+#[test]
+fn a_fixed_name_is_not_taken_from_a_database_that_others_refer_to() {
+    let Some(app) = App::of_corpus() else { return };
+    let first = app.made("fixed_name");
+    let refer = "CREATE SCHEMA rc; CREATE TABLE rc.rc (value int8); INSERT INTO rc.rc VALUES (2)";
+    app.client(&first.name).batch_execute(refer).unwrap();
+    let (log, made) = app.create(json!({"owner": "test", "definition": "fixed_name"}));
+    let error = made.expect_err(&log.join("\n"));
+    let text = format!(
+        "Others refer to the database \"{}\"\nWhile purging previous fixed-name database",
+        first.name
+    );
+    assert!(error.starts_with(&text), "{error}");
+    assert_eq!(app.inventory(), std::slice::from_ref(&first));
+    assert_eq!(app.databases(), std::slice::from_ref(&first.name));
+    app.client(&first.name).batch_execute("UPDATE rc.rc SET value = 1").unwrap();
+    assert_eq!(app.made("fixed_name").name, first.name);
 }
 
 #[test]
@@ -266,13 +350,21 @@ fn databases_that_others_refer_to_stay() {
             "CREATE SCHEMA rc; CREATE TABLE rc.rc (value int8); INSERT INTO rc.rc VALUES (2)",
         )
         .unwrap();
-    rex_mart::purge(&app.settings, &app.definitions, &made).unwrap();
-    assert!(app.inventory().is_empty());
-    let left = "SELECT value FROM rc.rc";
-    let left: i64 = app.client(&made.name).query_one(left, &[]).unwrap().get(0);
-    assert_eq!(left, 1);
+    let left = || -> i64 {
+        app.client(&made.name).query_one("SELECT value FROM rc.rc", &[]).unwrap().get(0)
+    };
+    assert!(rex_mart::purge(&app.settings, &app.definitions, &made).unwrap());
+    assert_eq!((app.inventory().len(), left()), (0, 1));
     // To purge what is purged does no harm.
-    rex_mart::purge(&app.settings, &app.definitions, &made).unwrap();
+    assert!(!rex_mart::purge(&app.settings, &app.definitions, &made).unwrap());
+    assert_eq!(left(), 1);
+    let refer = format!(
+        "INSERT INTO rexmart_inventory (definition, owner, name, date_creation_started)
+        VALUES ('empty', 'other', '{}', now())",
+        made.name
+    );
+    app.client(APPLICATION).batch_execute(&refer).unwrap();
+    assert!(rex_mart::purge(&app.settings, &app.definitions, &app.inventory()[0]).unwrap());
     assert!(app.databases().is_empty());
 }
 

@@ -5,4 +5,5 @@
 mod corpus;
 mod creation;
 mod definitions;
+mod purging;
 mod support;

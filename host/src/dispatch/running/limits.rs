@@ -9,7 +9,11 @@ use crate::dispatch::death::Verdict;
 use crate::dispatch::held::HeldTask;
 use crate::dispatch::plan::{QueuePlan, Recycling};
 use crate::log;
-use crate::supervisor::usage;
+use crate::supervisor::usage::{self, GroupUse};
+use crate::tick::Tick;
+
+/// This late for a look, the host was stopped: what the task did meanwhile is not known.
+const STOPPED: Duration = Duration::from_secs(1);
 
 /// How finely the kernel counts CPU time.
 const CPU_TICK: Duration = Duration::from_millis(10);
@@ -30,18 +34,31 @@ pub(in crate::dispatch) enum Passed {
 pub(super) struct TaskClock {
     seq: u64,
     since: Instant,
+    /// Processes that were started then or later are the task's.
+    children_from: Tick,
+    /// How long the process had been held up when it was first seen.
+    held_up: Duration,
     looked: Instant,
     noticed: bool,
     /// CPU time of the process and of what it has started when the task was first seen, and at the last look.
     cpu_from: Duration,
-    cpu: Duration,
+    cpu: GroupUse,
     check_at: Instant,
 }
 
 impl TaskClock {
-    fn new(seq: u64, since: Instant, cpu: Duration) -> TaskClock {
-        let (looked, check_at) = (since, since);
-        TaskClock { seq, since, looked, noticed: false, cpu_from: cpu, cpu, check_at }
+    fn new(seq: u64, since: Instant, held_up: Duration) -> TaskClock {
+        TaskClock {
+            seq,
+            since,
+            children_from: Tick::before_now(since.elapsed()),
+            held_up,
+            looked: since,
+            noticed: false,
+            cpu_from: Duration::ZERO,
+            cpu: GroupUse::default(),
+            check_at: since,
+        }
     }
 
     /// When something could have been passed at the earliest.
@@ -53,7 +70,7 @@ impl TaskClock {
             _ => None,
         };
         let cpu = plan.cpu_limit.and_then(|limit| {
-            let left = limit.saturating_sub(self.cpu.saturating_sub(self.cpu_from));
+            let left = limit.saturating_sub(self.cpu.cpu.saturating_sub(self.cpu_from));
             let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
             now.checked_add((left / cores).max(CPU_TICK))
         });
@@ -66,7 +83,7 @@ impl Running {
     pub(in crate::dispatch) fn handed_out(&mut self, now: Instant) {
         self.limited_until = None;
         if self.clock.is_none() && (self.plan.timeout.is_some() || self.plan.cpu_limit.is_some()) {
-            let clock = TaskClock::new(0, now, self.cpu());
+            let clock = self.clock_of(0, now, self.process.held_up.read(), false);
             self.clock = Some(TaskClock { check_at: clock.next_check(&self.plan, now), ..clock });
         }
     }
@@ -118,14 +135,22 @@ impl Running {
             self.clock = None;
             return None;
         }
-        let progress = self.process.page.read();
+        let (progress, held_up) = (self.process.page.read(), self.process.held_up.read());
         let started = progress.started.min(self.held.last_sent());
         let runs = started > progress.finished;
         if !runs || started != clock.seq {
             let ran = since_monotonic(progress.started_at);
             let since = now.checked_sub(ran).unwrap_or(now).clamp(clock.looked.min(now), now);
-            clock = TaskClock::new(started, if runs { since } else { now }, self.cpu());
+            let since = if runs { since } else { now };
+            let fresh = self.clock_of(started, since, clock.held_up, clock.cpu.older);
+            clock = TaskClock { check_at: clock.check_at, ..fresh };
         }
+        // Time in which it may have stood in a print that this host did not read is not its own.
+        if now.duration_since(clock.check_at) >= STOPPED {
+            clock.since = now;
+        }
+        clock.since = (clock.since + held_up.saturating_sub(clock.held_up)).min(now);
+        clock.held_up = held_up;
         clock.looked = now;
         let ran = now.duration_since(clock.since);
         let mut passed = None;
@@ -139,8 +164,8 @@ impl Running {
             }
         }
         if let Some(limit) = self.plan.cpu_limit.filter(|_| runs) {
-            clock.cpu = self.cpu();
-            if clock.cpu.saturating_sub(clock.cpu_from) >= limit {
+            clock.cpu = self.cpu(clock.children_from, clock.cpu.older);
+            if clock.cpu.cpu.saturating_sub(clock.cpu_from) >= limit {
                 passed = Some(Passed::Limit(Verdict::CpuSpent(limit)));
             }
         }
@@ -149,10 +174,22 @@ impl Running {
         passed
     }
 
-    /// CPU time so far, where a limit needs it.
-    fn cpu(&self) -> Duration {
+    /// What was counted of the task in hand at the last look.
+    pub(super) fn cpu_spent(&self) -> Duration {
+        self.clock.map_or(Duration::ZERO, |clock| clock.cpu.cpu.saturating_sub(clock.cpu_from))
+    }
+
+    fn clock_of(&self, seq: u64, since: Instant, held_up: Duration, older: bool) -> TaskClock {
+        let clock = TaskClock::new(seq, since, held_up);
+        let cpu = self.cpu(clock.children_from, older);
+        TaskClock { cpu_from: cpu.cpu, cpu, ..clock }
+    }
+
+    /// CPU time so far, where a limit needs it: of the process, and of those started at `since` or later.
+    fn cpu(&self, since: Tick, older: bool) -> GroupUse {
         let wanted = self.plan.cpu_limit.is_some();
-        wanted.then(|| usage::cpu_time_of_group(self.process.pid)).flatten().unwrap_or_default()
+        let cpu = || usage::cpu_time_of_group(self.process.pid, since, older);
+        wanted.then(cpu).flatten().unwrap_or_default()
     }
 
     /// Tasks that it may still be given.

@@ -10,44 +10,71 @@ const LAST_LINES: usize = 20;
 /// Bytes of one such line.
 const LAST_LINE_LENGTH: usize = 500;
 
-/// Output of the task in hand.
+/// Bytes that may be read long after they were printed: what both pipes hold, and the reader of them.
+const ON_THE_WAY: usize = 256 * 1024;
+
+/// How much of the tasks' output is passed on. Nothing in a pipe says where a task's output ends, so each
+/// task that was started adds what it may print to what is left over by those before it.
 #[derive(Default)]
 pub(super) struct Printed {
-    task: u64,
+    /// `seq` of the task that had been started last when something was read; none before that.
+    task: Option<u64>,
+    /// How many bytes are still passed on.
+    left: usize,
     bytes: usize,
     dropped: usize,
 }
 
+impl Printed {
+    /// Tasks were started, up to `task`.
+    fn started(&mut self, task: u64, limit: usize) {
+        // A plugin may have scribbled over the number.
+        let tasks = task.saturating_sub(self.task.unwrap_or(task)).max(1);
+        let added = limit.saturating_mul(usize::try_from(tasks).unwrap_or(usize::MAX));
+        self.left = self.left.min(ON_THE_WAY).saturating_add(added).min(limit.max(ON_THE_WAY));
+        (self.task, self.bytes, self.dropped) = (Some(task), 0, 0);
+    }
+
+    /// How many bytes of `text` are passed on: whole lines, so that what is cut off does not tear one.
+    fn take(&mut self, text: &[u8]) -> usize {
+        let allowed = if self.left < text.len() {
+            text[..self.left].iter().rposition(|b| *b == b'\n').map_or(0, |n| n + 1)
+        } else {
+            text.len()
+        };
+        self.left = self.left.saturating_sub(text.len());
+        self.bytes += text.len();
+        self.dropped += text.len() - allowed;
+        allowed
+    }
+}
+
 impl Running {
-    /// How many of the printed bytes are passed on; the rest is counted as dropped.
-    pub(in crate::dispatch) fn account_for_output(&mut self, text: &[u8], limit: usize) -> usize {
-        let task = self.process.page.read().started;
-        if self.printed.task != task {
+    /// How many of the printed bytes are passed on; the rest is counted as dropped. `started`: the task
+    /// that had been started last when they were read.
+    pub(in crate::dispatch) fn account_for_output(
+        &mut self,
+        text: &[u8],
+        started: u64,
+        limit: usize,
+    ) -> usize {
+        if self.printed.task != Some(started) {
             self.report_dropped_output();
-            self.printed.task = task;
+            self.printed.started(started, limit);
         }
         self.remember(text);
-        let allowed = text.len().min(limit.saturating_sub(self.printed.bytes));
-        // Whole lines only, so that what is cut off does not tear one.
-        let allowed = if allowed < text.len() {
-            text[..allowed].iter().rposition(|b| *b == b'\n').map_or(0, |n| n + 1)
-        } else {
-            allowed
-        };
-        self.printed.bytes += text.len();
-        self.printed.dropped += text.len() - allowed;
-        allowed
+        self.printed.take(text)
     }
 
     pub(in crate::dispatch) fn report_dropped_output(&mut self) {
-        let printed = std::mem::take(&mut self.printed);
-        if printed.dropped > 0 {
+        let dropped = std::mem::take(&mut self.printed.dropped);
+        if dropped > 0 {
             log::emit(
                 Level::Warning,
                 &self.plan.logger,
                 &format!(
-                    "{} of {} bytes of the task's output were dropped; see asynctask_output_limit",
-                    printed.dropped, printed.bytes
+                    "{dropped} of {} bytes of the task's output were dropped; see asynctask_output_limit",
+                    self.printed.bytes
                 ),
             );
         }
@@ -77,5 +104,45 @@ impl Running {
             }
             self.last_lines.push_back(line.chars().take(LAST_LINE_LENGTH).collect());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ON_THE_WAY, Printed};
+
+    const LINE: &[u8] = b"123456789\n";
+
+    #[test]
+    fn one_task_prints_up_to_the_limit_in_whole_lines() {
+        let mut printed = Printed::default();
+        printed.started(1, 35);
+        assert_eq!(printed.take(&LINE.repeat(3)), 30);
+        assert_eq!(printed.take(&LINE.repeat(2)), 0, "half a line is none");
+        assert_eq!(printed.take(b"a\n"), 0, "nothing after what was dropped");
+        assert_eq!((printed.bytes, printed.dropped), (52, 22));
+        printed.started(2, 35);
+        assert_eq!(printed.take(&LINE.repeat(4)), 30, "the next one begins anew");
+    }
+
+    #[test]
+    fn what_is_read_of_many_tasks_is_measured_by_what_all_may_print() {
+        let mut printed = Printed::default();
+        printed.started(1, 10);
+        printed.started(30, 10);
+        assert_eq!(printed.take(&LINE.repeat(16)), 160);
+        assert_eq!(printed.take(&LINE.repeat(14)), 140);
+        assert_eq!(printed.take(LINE), 0);
+    }
+
+    #[test]
+    fn what_is_left_over_does_not_grow() {
+        let mut printed = Printed::default();
+        printed.started(1, 1000);
+        printed.started(u64::MAX, 1000);
+        assert_eq!(printed.left, ON_THE_WAY);
+        printed.started(1, 3 * ON_THE_WAY);
+        printed.started(2, 3 * ON_THE_WAY);
+        assert_eq!(printed.left, 3 * ON_THE_WAY);
     }
 }

@@ -64,15 +64,18 @@ pub enum Cancelled {
 }
 
 impl Table {
-    /// Puts a job in; returns its code.
-    pub fn insert(&mut self, job: &NewJob) -> Result<i64, TableError> {
+    /// Puts a job in; as it is then. Who does so need not be able to see what hosts note of jobs.
+    pub fn insert(&mut self, job: &NewJob) -> Result<Row, TableError> {
         self.with(|client| {
-            let row = client.query_one(
+            let inserted = client.query_one(
                 "INSERT INTO job (type, payload, owner, title)
-                VALUES ($1, $2::text::jsonb, coalesce($3, current_user), $4) RETURNING code",
+                VALUES ($1, $2::text::jsonb, coalesce($3, current_user), $4)
+                RETURNING id, code, owner, title, type, status::text, status_detail, payload::text,
+                    date_submitted::text, date_started::text, date_completed::text,
+                    NULL::float8 AS fraction, NULL::text AS progress, FALSE",
                 &[&job.r#type, &job.payload, &job.owner, &job.title],
             )?;
-            Ok(row.get(0))
+            Ok(row(&inserted))
         })
     }
 

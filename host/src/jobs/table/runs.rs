@@ -49,7 +49,7 @@ impl Table {
             let mut transaction = client.transaction()?;
             let found = transaction.query_opt(
                 "SELECT job.id, type, owner, title, payload::text, status::text, run.task, run.host,
-                    cancel_grace IS NOT NULL
+                    status = 'started' AND cancel_grace IS NOT NULL
                 FROM job LEFT JOIN rex_job_run AS run ON run.job_id = job.id
                 WHERE code = $1 FOR NO KEY UPDATE OF job",
                 &[&code],
@@ -96,7 +96,7 @@ impl Table {
             transaction.execute(
                 "INSERT INTO rex_job_run (job_id, host, task) VALUES ($1, $2, $3)
                 ON CONFLICT (job_id) DO UPDATE SET host = EXCLUDED.host, task = EXCLUDED.task,
-                    fraction = NULL, progress = NULL",
+                    fraction = NULL, progress = NULL, cancel_grace = NULL",
                 &[&id, &host, &task.0],
             )?;
             transaction.commit()?;

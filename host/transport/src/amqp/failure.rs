@@ -29,9 +29,10 @@ pub(super) fn say(address: &Address, error: &Error, reason: Option<String>) -> T
             "a queue or exchange of that name is there with other properties; remove it, or have \
              it made as the original does: durable, direct",
         ),
-        text if text.contains("no answer within") => {
-            Some("a broker that is short of disk or memory takes nothing until it has enough")
-        }
+        text if text.contains("no answer within") => Some(
+            "a broker that is short of disk or memory takes nothing until it has enough; what \
+                 was sent to it may still be taken then",
+        ),
         text if text.contains("ACCESS_REFUSED") => {
             Some("the user needs to configure, write and read in this virtual host")
         }

@@ -23,7 +23,7 @@ use amqprs::{Ack, BasicProperties, Cancel, CloseChannel, Nack, Return};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use super::message::{QUEUES, WAKE, declaration};
+use super::message::{self, QUEUES, WAKE, declaration};
 use super::{alone, failure};
 use crate::{Kind, QueueName, TransportError, Uri};
 
@@ -590,17 +590,33 @@ impl Link {
         self.wait(self.plain()?.basic_cancel(BasicCancelArguments::new(consumer))).map(|_| ())
     }
 
-    /// Shows the first messages of a queue that is there: gets them over a channel of its own and
-    /// puts them back.
+    /// Shows the first messages of a queue that is there: see [`look`].
     pub(super) fn look(&self, queue: &str, limit: u64) -> Result<Vec<Seen>, Error> {
         let (Some(runtime), open) = (&self.runtime, self.open()?) else { return Err(closed()) };
         let channel = runtime.block_on(open.connection.open_channel(None))?;
         runtime.block_on(channel.register_callback(Ear::plain(&self.reason)))?;
-        runtime.block_on(within(LOOK_TIMEOUT, async {
-            let seen = look(&channel, queue, limit).await?;
-            channel.close().await?;
-            Ok(seen)
-        }))
+        let got = runtime.block_on(within(LOOK_TIMEOUT, get(&channel, queue, limit)))?;
+        // Of many acknowledgements a quorum queue takes some only after the channel's end, which drops
+        // them: their messages would be there twice.
+        if let [only] = &got[..] {
+            self.renew(&channel, queue, only)?;
+        }
+        runtime.block_on(within(LOOK_TIMEOUT, channel.close()))?;
+        Ok(got.into_iter().map(|got| (got.properties, got.body)).collect())
+    }
+
+    /// Where the broker counts how often it has given a message, because it drops what it has given too
+    /// often (quorum queues), one that was given before is replaced by its like: who looks at the oldest
+    /// again and again costs no task.
+    fn renew(&self, channel: &Channel, queue: &str, got: &Got) -> Result<(), Error> {
+        let Some(properties) = message::uncounted(&got.properties) else { return Ok(()) };
+        let place = Place::Queue(queue.to_owned());
+        let mut fates = Vec::new();
+        self.publish(&[Outgoing { place, properties, body: got.body.clone() }], &mut fates)?;
+        match fates[..] {
+            [Fate::Taken] => self.wait(channel.basic_ack(BasicAckArguments::new(got.tag, false))),
+            _ => Ok(()),
+        }
     }
 
     /// Ends the connection in good order if the broker answers soon.
@@ -644,21 +660,24 @@ pub(super) async fn ask<T>(
     }
 }
 
-/// Gets the first messages of a queue that is there and puts them back.
-pub(super) async fn look(channel: &Channel, queue: &str, limit: u64) -> Result<Vec<Seen>, Error> {
-    let (mut seen, mut last) = (Vec::new(), None);
-    while (seen.len() as u64) < limit {
+/// Gets the first messages of a queue that is there and puts them back by closing the channel they
+/// came over: the broker does that in one step and answers when it is done. What is put back by
+/// `basic.nack` comes back one by one, and counts are answered in between.
+pub(super) async fn look(channel: Channel, queue: &str, limit: u64) -> Result<Vec<Seen>, Error> {
+    let got = get(&channel, queue, limit).await?;
+    channel.close().await?;
+    Ok(got.into_iter().map(|got| (got.properties, got.body)).collect())
+}
+
+/// The first messages of a queue that is there, not acknowledged.
+async fn get(channel: &Channel, queue: &str, limit: u64) -> Result<Vec<Got>, Error> {
+    let mut all = Vec::new();
+    while (all.len() as u64) < limit {
         let got = channel.basic_get(BasicGetArguments::new(queue)).await?;
         let Some((got, properties, body)) = got else { break };
-        last = Some(got.delivery_tag());
-        seen.push((properties, body));
+        all.push(Got { tag: got.delivery_tag(), properties, body });
     }
-    if let Some(last) = last {
-        channel.basic_nack(BasicNackArguments::new(last, true, true)).await?;
-    }
-    // An answer from the queue itself: by now all is back in its place.
-    channel.queue_declare(declaration(queue)).await?;
-    Ok(seen)
+    Ok(all)
 }
 
 fn closed() -> Error {

@@ -119,6 +119,10 @@ impl Amqp {
         let mut names = self.names(link)?;
         names.extend(self.declared.iter().cloned());
         for queue in names {
+            if let Err(reason) = self.try_declare(link, &queue)? {
+                tracing::warn!("Queue {queue} cannot be looked at: {reason}");
+                continue;
+            }
             let (ours, plain) = self.count_due(link, &queue)?;
             let mut delayed = 0;
             for step in self.learn_steps(link, &queue)? {
@@ -302,7 +306,7 @@ impl Amqp {
         chosen: impl Fn(&DeadLetter) -> bool,
     ) -> Result<Settled, Error> {
         let (mut settled, mut gone, mut kept) = (Settled::default(), Vec::new(), Vec::new());
-        let (mut tags, mut messages, mut fates) = (Vec::new(), Vec::new(), Vec::new());
+        let mut revived = Vec::new();
         for got in link.fetch(&message::dead(queue), u64::MAX, usize::MAX)? {
             let letter = message::read_letter(queue, &got.body).filter(&chosen);
             let Some(DeadLetter { id, payload, death, .. }) = letter else {
@@ -316,22 +320,33 @@ impl Amqp {
             let history = death.details["attempts"].clone();
             let message = Message { id, attempt: 1, payload, history };
             let due = Aside { message, due: Timestamp(0), until: Timestamp(0) };
-            tags.push(got.tag);
-            messages.push(self.ours(message::due(queue), due.write()));
-        }
-        self.send(link, messages, &mut fates)?;
-        for (tag, fate) in tags.into_iter().zip(fates) {
-            match fate {
-                Fate::Refused(reason) => {
-                    settled.refused += 1;
-                    settled.refusal = Some(reason);
-                    kept.push(tag);
-                }
-                _ => gone.push(tag),
-            }
+            revived.push((got.tag, self.ours(message::due(queue), due.write())));
         }
         settled.count = gone.len() as u64;
         link.acknowledge(&gone)?;
+        link.commit()?;
+        let mut revived = revived.into_iter();
+        loop {
+            let (tags, messages): (Vec<u64>, Vec<_>) = revived.by_ref().take(REVIVED).unzip();
+            if tags.is_empty() {
+                break;
+            }
+            let (mut gone, mut fates) = (Vec::new(), Vec::new());
+            self.send(link, messages, &mut fates)?;
+            for (tag, fate) in tags.into_iter().zip(fates) {
+                match fate {
+                    Fate::Refused(reason) => {
+                        settled.refused += 1;
+                        settled.refusal = Some(reason);
+                        kept.push(tag);
+                    }
+                    _ => gone.push(tag),
+                }
+            }
+            settled.count += gone.len() as u64;
+            link.acknowledge(&gone)?;
+            link.commit()?;
+        }
         link.put_back(&kept)?;
         link.commit()?;
         if revive && settled.count > 0 {
@@ -340,6 +355,9 @@ impl Amqp {
         Ok(settled)
     }
 }
+
+/// How many letters are revived at once: as many are tasks and letters still where that is cut off.
+const REVIVED: usize = 50;
 
 /// What became of dead letters that were chosen.
 #[derive(Default)]

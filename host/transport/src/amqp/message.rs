@@ -25,6 +25,16 @@ pub(super) fn declaration(queue: &str) -> QueueDeclareArguments {
     declaration
 }
 
+/// The properties of a message that was given before, by a queue that counts that, as of one that was
+/// not.
+pub(super) fn uncounted(properties: &BasicProperties) -> Option<BasicProperties> {
+    let mut headers = properties.headers()?.clone();
+    headers.remove(&"x-delivery-count".try_into().ok()?)?;
+    let mut properties = properties.clone();
+    properties.with_headers(headers);
+    Some(properties)
+}
+
 /// The exchange that spreads the word of new tasks.
 pub(super) const WAKE: &str = "rex.wake";
 

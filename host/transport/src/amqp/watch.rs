@@ -101,7 +101,7 @@ async fn listen(
     looked.queue_declare(declaration(QUEUES)).await?;
     let turn = alone::begin(&connection, address, QUEUES, alone::A_MOMENT).await?;
     // Without a turn some names may be out of sight: their tasks are found by the polls.
-    let entries = look(&looked, QUEUES, u64::MAX).await?;
+    let entries = look(looked, QUEUES, u64::MAX).await?;
     if let Some(turn) = turn {
         alone::end(&connection, turn, QUEUES).await?;
     }

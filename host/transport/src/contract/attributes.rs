@@ -68,6 +68,8 @@ pub fn delayed_tasks_wait(store: &Store<'_>) {
     let left = host.peek(&name, 9).unwrap();
     assert!(left.len() == 1 && left[0].due > Some(left[0].submitted), "{left:?}");
     assert_eq!(host.poll(&name).unwrap(), 0, "it is not due");
+    let status = host.queues().unwrap().remove(0);
+    assert_eq!((status.waiting, status.delayed, status.oldest), (0, 1, None), "{status:?}");
     assert_eq!(host.purge(&name).unwrap(), 1);
 }
 

@@ -1,5 +1,6 @@
 //! Taking tasks and recording what became of them. A claim is the directory
-//! `.rex/queues/QUEUE/claims/CLAIM.OWNER`; what is no longer in it is no longer its owner's.
+//! `.rex/queues/QUEUE/claims/CLAIM.OWNER`; what is no longer in it is no longer its owner's. A task is
+//! dead when its letter is beside it there: whoever finds both ends its burial.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
@@ -117,8 +118,8 @@ impl FileSys {
         Ok(None)
     }
 
-    /// New tasks are written first, then the dead letters, then the tasks are gone: a crash between
-    /// runs a task again rather than losing one.
+    /// New tasks are written first, then the dead letters beside their tasks, then the tasks are gone:
+    /// a crash between runs a task again rather than losing one.
     pub(super) fn record(&mut self, finished: &[Finished]) -> Result<Vec<TaskId>, TransportError> {
         self.owner()?;
         let claimed = finished.iter().filter_map(|one| self.held.get(&one.claim));
@@ -135,6 +136,13 @@ impl FileSys {
         }
         let (mut lost, mut held, mut asked) = (Vec::new(), Vec::new(), Vec::new());
         let mut seen = HashSet::new();
+        // Burials that an error has cut off, before it is asked what is left.
+        let claims: BTreeSet<ClaimId> = finished.iter().map(|one| one.claim).collect();
+        for (name, directory) in claims.iter().filter_map(|claim| self.held.get(claim)) {
+            for queue in queues.iter().filter(|queue| queue.name == *name) {
+                end_burials(queue, directory)?;
+            }
+        }
         for one in finished {
             let submits = one.submits.iter().zip(staged.by_ref().take(one.submits.len()));
             let submits: Vec<_> = submits.collect();
@@ -153,7 +161,7 @@ impl FileSys {
         queue::add(&queues, &asked)?;
         for queue in &queues {
             let mine = held.iter().filter(|(_, name, _)| **name == queue.name);
-            let (mut back, mut gone) = (Vec::new(), Vec::new());
+            let (mut back, mut gone, mut graves) = (Vec::new(), Vec::new(), BTreeSet::new());
             for (one, _, file) in mine {
                 match &one.outcome {
                     Outcome::Done => gone.push(file),
@@ -163,11 +171,14 @@ impl FileSys {
                     }
                     Outcome::Dead(death) => {
                         self.bury(queue, one.task, file, death)?;
-                        gone.push(file);
+                        graves.extend(file.parent());
                     }
                 }
             }
             queue.put_back(back)?;
+            for directory in graves {
+                end_burials(queue, directory)?;
+            }
             queue.ripen()?;
             let mut directories = BTreeSet::new();
             for file in gone {
@@ -194,6 +205,7 @@ impl FileSys {
         Ok(lost)
     }
 
+    /// Puts a task's letter beside it; [`end_burials`] does the rest.
     fn bury(
         &self,
         queue: &Queue<'_>,
@@ -214,9 +226,44 @@ impl FileSys {
         let text = serde_json::to_string(&letter).unwrap_or_default();
         // Named by the letter's id, which is the time, so that names sort as deaths do.
         let number = queue::next_id(now, &queue.name).0;
-        let path = queue.ours.join("dead").join(format!("{number:020}.{}.json", task.0));
-        disk::replace(&self.place, &path, &queue.ours.join("part.letter"), text.as_bytes())
+        let letter = file.with_file_name(format!("{number:020}.{}.json", task.0));
+        let part = queue.ours.join("part.letter");
+        disk::write_new(&self.place, &part, text.as_bytes(), true)?;
+        disk::rename(&part, &letter)
     }
+}
+
+/// Moves the letters in a claim's directory to the others and removes their tasks. Wherever this is cut
+/// off, doing it again ends it.
+pub(super) fn end_burials(queue: &Queue<'_>, directory: &Path) -> Result<(), TransportError> {
+    let mut letters = Vec::new();
+    for name in disk::names(directory)? {
+        letters.extend(buried(&name).map(|task| (task, name)));
+    }
+    if letters.is_empty() {
+        return Ok(());
+    }
+    disk::sync_directory(directory)?;
+    let dead = queue.ours.join("dead");
+    for (task, name) in letters {
+        disk::remove(&directory.join(task.0.to_string()))?;
+        disk::rename(&directory.join(&name), &dead.join(&name))?;
+    }
+    disk::sync_directory(&dead)?;
+    disk::sync_directory(directory)
+}
+
+/// How many tasks a claim still holds; one whose letter is there is one.
+pub(super) fn count(directory: &Path) -> Result<u64, TransportError> {
+    let names = disk::names(directory)?;
+    let task = |name: &String| name.parse().ok().map(TaskId).or_else(|| buried(name));
+    Ok(names.iter().filter_map(task).collect::<BTreeSet<TaskId>>().len() as u64)
+}
+
+/// Whose letter has this name.
+fn buried(name: &str) -> Option<TaskId> {
+    let (_, task) = name.strip_suffix(".json")?.split_once('.')?;
+    Some(TaskId(task.parse().ok()?))
 }
 
 /// The tasks in a claim's directory.

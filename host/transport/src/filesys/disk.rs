@@ -70,38 +70,47 @@ pub(super) fn check(place: &Place) -> Result<(), TransportError> {
     Ok(())
 }
 
-/// Makes a directory and those above it, as far as they are missing.
+/// Opens a file that anybody may have put there, to read it. What is no file may keep its reader
+/// waiting.
+pub(super) fn open_task(path: &Path) -> io::Result<File> {
+    let found = fs::metadata(path)?;
+    match found.is_dir() || found.is_file() {
+        true => File::open(path),
+        false => Err(io::Error::other("it is no file")),
+    }
+}
+
+/// Makes a directory of the store and those above it, as far as they are missing; but never the
+/// store's own: where that is gone its disk may be, and what is written into its mount point would
+/// be hidden when it comes back.
 pub(super) fn make_directory(place: &Place, path: &Path) -> Result<(), TransportError> {
     if path.is_dir() {
         return Ok(());
     }
+    check(place)?;
     // Who may write into it must be able to enter it.
     let mode = place.file_mode | 0o100;
     DirBuilder::new().recursive(true).mode(mode).create(path).map_err(failed(path))?;
     path.parent().map_or(Ok(()), sync_directory)
 }
 
-/// Writes a new file and syncs it unless many follow, which [`sync_all`] does together.
+/// Writes a new file, or leaves none, and syncs it unless many follow, which [`sync_all`] does together.
 pub(super) fn write_new(
     place: &Place,
     path: &Path,
     bytes: &[u8],
     sync: bool,
 ) -> Result<File, TransportError> {
-    let write = || {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(place.file_mode)
-            .open(path)?;
-        file.write_all(bytes)?;
-        if sync {
-            file.sync_all()?;
-        }
-        Ok(file)
-    };
-    write().map_err(failed(path))
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(place.file_mode);
+    let mut file = options.open(path).map_err(failed(path))?;
+    let written = file.write_all(bytes).and_then(|()| if sync { file.sync_all() } else { Ok(()) });
+    written.map_err(|error| {
+        // A part of it would only keep the disk full.
+        let _removed = fs::remove_file(path);
+        failed(path)(error)
+    })?;
+    Ok(file)
 }
 
 /// Replaces a file as a whole.

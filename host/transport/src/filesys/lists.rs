@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::claims::{Letter, files};
+use super::claims::{self, Letter};
 use super::{Place, disk, index, queue};
 use crate::{
     ClaimId, DeadLetter, DeadQuery, LetterId, Payload, QueueName, QueueStatus, TaskId, Timestamp,
@@ -72,7 +72,7 @@ pub(super) fn in_flight(place: &Place, name: &QueueName) -> Result<Option<u64>, 
     let claims = claims(place, name)?;
     let mut count = 0;
     for (.., directory) in &claims {
-        count += files(directory)?.len() as u64;
+        count += claims::count(directory)?;
     }
     Ok((!claims.is_empty()).then_some(count))
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::queue::Queue;
-use super::{FileSys, claims, disk, lists};
+use super::{FileSys, claims, disk, lists, queue};
 use crate::owner_file::{OwnerFile, file_name, proof_of_death};
 use crate::transport::not_an_owner;
 use crate::{Kind, QueueName, TransportError};
@@ -36,6 +36,8 @@ impl FileSys {
     /// This owner's name in the files; registers it if need be.
     pub(super) fn owner(&mut self) -> Result<String, TransportError> {
         let id = self.owner_id.as_ref().ok_or_else(not_an_owner)?;
+        // While the whole store is away, nobody else can have taken this owner for dead.
+        disk::check(&self.place)?;
         let generation = match &self.owner {
             Some(me) if me.file.is_in_place() => return Ok(me.name.clone()),
             Some(me) => me.generation + 1,
@@ -95,7 +97,7 @@ impl FileSys {
                 count += give_back(&queue, &claim.directory)?;
             }
         }
-        Ok(count)
+        Ok(count + queue::mend_all(&self.place)?)
     }
 
     fn claims_of(&self, owners: &[&String]) -> Result<Vec<Held>, TransportError> {
@@ -160,8 +162,9 @@ impl FileSys {
     }
 }
 
-/// Puts the tasks of a claim back; how many.
+/// Puts the tasks of a claim back, but for the dead ones; how many.
 fn give_back(queue: &Queue<'_>, directory: &Path) -> Result<u64, TransportError> {
+    claims::end_burials(queue, directory)?;
     let files = claims::files(directory)?;
     let count = files.len() as u64;
     queue.put_back(files)?;

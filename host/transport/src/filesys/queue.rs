@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::index::{self, EMPTY, Index};
 use super::lists::Dead;
-use super::{Place, disk};
+use super::{Place, disk, lists};
 use crate::json;
 use crate::task::micros;
 use crate::{Due, Kind, NewTask, Payload, QueueName, Submitted, TaskId, Timestamp, TransportError};
@@ -99,7 +99,7 @@ pub(super) fn stage(place: &Place, tasks: &[&NewTask]) -> Result<Vec<Staged>, Tr
     Ok(staged)
 }
 
-/// Adds staged tasks to queues that are locked already; ids in the order given.
+/// Adds staged tasks to queues that are locked already, to each all or none; ids in the order given.
 pub(super) fn add(
     queues: &[Queue<'_>],
     tasks: &[(&NewTask, &Staged)],
@@ -116,34 +116,71 @@ pub(super) fn add(
         let before = queue.index()?;
         last = last.max(queue.id_of(before.end)?.map_or(0, |id| id.0));
         let start = if before.is_empty() { 1 } else { before.start };
-        let (mut end, mut delayed) = (before.end, false);
-        for at in mine {
-            let id = next_id(last, &queue.name);
-            last = id.0;
-            ids[at] = id;
-            let Staged { path, file } = tasks[at].1;
-            file.set_modified(time(id)).map_err(disk::failed(path))?;
-            let due = match tasks[at].0.attributes.due {
-                Due::Now => 0,
-                Due::In(wait) => after(now, wait),
-                Due::At(time) => time.0,
-            };
-            if due > now / 1000 {
-                disk::rename(path, &queue.delayed(id, due)?)?;
-                delayed = true;
-                continue;
+        let mut placed = Vec::new();
+        let put = || {
+            let (mut end, mut delayed) = (before.end, false);
+            for at in mine {
+                let id = next_id(last, &queue.name);
+                last = id.0;
+                ids[at] = id;
+                let Staged { path, file } = tasks[at].1;
+                file.set_modified(time(id)).map_err(disk::failed(path))?;
+                let due = match tasks[at].0.attributes.due {
+                    Due::Now => 0,
+                    Due::In(wait) => after(now, wait),
+                    Due::At(time) => time.0,
+                };
+                let to = if due > now / 1000 {
+                    delayed = true;
+                    queue.delayed(id, due)?
+                } else {
+                    end += 1;
+                    queue.file(end)
+                };
+                disk::rename(path, &to)?;
+                placed.push(to);
             }
-            end += 1;
-            disk::rename(path, &queue.file(end))?;
+            if delayed {
+                disk::sync_directory(&queue.ours.join("delayed"))?;
+            }
+            // With the index, which is synced with its directory, they are there, all at once.
+            queue.write_index(Index { start, end })
+        };
+        if let Err(error) = put() {
+            if queue.index().is_ok_and(|index| index == before) {
+                for path in placed {
+                    let _said_already = fs::remove_file(path);
+                }
+            }
+            return Err(error);
         }
-        if delayed {
-            disk::sync_directory(&queue.ours.join("delayed"))?;
-        }
-        // With the index, which is synced with its directory, they are there, all at once.
-        queue.write_index(Index { start, end })?;
     }
     Ok(ids)
 }
+
+/// Ends what a crash has cut off in queues that nobody changes just now, and whose next change may be
+/// far away; how many tasks wait again by that.
+pub(super) fn mend_all(place: &Place) -> Result<u64, TransportError> {
+    let at_once = Place { lock_timeout: Some(Duration::ZERO), ..place.clone() };
+    let mut count = 0;
+    for name in lists::names(place)? {
+        let ours = place.ours_of(&name);
+        if ours.join(MARK).exists() {
+            let names = disk::names(&ours.join(REVIVING))?.into_iter();
+            let revived = names.filter(|name| !ours.join("dead").join(name).exists()).count();
+            if Queue::lock(&at_once, &name).is_ok() {
+                count += revived as u64;
+            }
+        }
+    }
+    Ok(count)
+}
+
+/// The file that says that a change is being made.
+const MARK: &str = "changing";
+
+/// Where tasks are on their way from a dead letter to the queue, each under its letter's name.
+const REVIVING: &str = "reviving";
 
 impl<'a> Queue<'a> {
     /// Makes the directories if they are missing, and mends what a crash has left.
@@ -226,9 +263,8 @@ impl<'a> Queue<'a> {
         Ok(count)
     }
 
-    /// Tasks on their way from a dead letter to the queue, each under its letter's name.
     fn reviving(&self) -> PathBuf {
-        self.ours.join("reviving")
+        self.ours.join(REVIVING)
     }
 
     /// Ends revivals that a crash has cut off.
@@ -281,7 +317,7 @@ impl<'a> Queue<'a> {
     }
 
     fn mark(&self) -> PathBuf {
-        self.ours.join("changing")
+        self.ours.join(MARK)
     }
 
     /// Sound since the lock was taken.
@@ -351,11 +387,7 @@ impl<'a> Queue<'a> {
     pub(super) fn keep_readable(&self, tasks: &mut Vec<Found>) -> Result<(), TransportError> {
         let unreadable = |task: &Found| {
             let path = self.file(task.number);
-            // What is no file may keep its reader waiting.
-            let read = fs::metadata(&path).and_then(|is| match is.is_dir() || is.is_file() {
-                true => File::open(&path)?.read(&mut [0]),
-                false => Err(std::io::Error::other("it is no file")),
-            });
+            let read = disk::open_task(&path).and_then(|mut file| file.read(&mut [0]));
             read.err().map(|error| disk::failed(&path)(error))
         };
         let first = tasks.iter().enumerate().find_map(|(at, task)| Some((at, unreadable(task)?)));
@@ -534,7 +566,9 @@ pub(super) struct Content {
 /// Reads a task file. A payload of `null`, which the original takes for an empty queue, is `{}`; what
 /// is no such file goes on as it is and becomes a dead letter.
 pub(super) fn content(path: &Path) -> Result<Content, TransportError> {
-    let bytes = fs::read(path).map_err(disk::failed(path))?;
+    let mut bytes = Vec::new();
+    let read = disk::open_task(path).and_then(|mut file| file.read_to_end(&mut bytes));
+    read.map_err(disk::failed(path))?;
     let read = std::str::from_utf8(&bytes).ok().and_then(|text| {
         let (payload, others) = json::first_member(text, "payload")?;
         let Others { rex } = serde_json::from_str(&others).ok()?;

@@ -22,7 +22,7 @@ WHERE indexrelid = to_regclass('asynctask.rex_queue_order')";
     if whole == Some(true) && session.has_trigger {
         return Ok(());
     }
-    let key = our_key("additions");
+    let key = our_key(ADDITIONS);
     if !session.one(LOCK, &[&key])?.get::<_, bool>(0) {
         return Ok(());
     }
@@ -60,6 +60,9 @@ fn make_trigger(session: &mut Session) -> Result<(), Trouble> {
     session.transaction(|session| session.run(FUNCTION))
 }
 
+/// Our name of the lock under which the additions are made.
+pub(super) const ADDITIONS: &str = "additions";
+
 /// Concurrently: producers and consumers go on meanwhile. Not in a transaction.
 const CREATE: &str =
     "CREATE INDEX CONCURRENTLY rex_queue_order ON asynctask.asynctask_queue (queue_name, id)";
@@ -80,10 +83,22 @@ CREATE TRIGGER rex_notify
     REFERENCING NEW TABLE AS rex_new
     FOR EACH STATEMENT EXECUTE FUNCTION asynctask.rex_notify();";
 
-/// Both additions, for an administrator.
+/// Both additions, for an administrator. An index that was cut off while it was made is in the way of
+/// the next one, and of no use.
 pub(super) fn script() -> String {
+    const REPAIR: &str = "
+DO $repair$
+BEGIN
+    IF EXISTS (
+        SELECT FROM pg_index
+        WHERE indexrelid = to_regclass('asynctask.rex_queue_order') AND NOT indisvalid
+    ) THEN
+        DROP INDEX asynctask.rex_queue_order;
+    END IF;
+END
+$repair$;";
     let create = CREATE.replace("CONCURRENTLY", "CONCURRENTLY IF NOT EXISTS");
-    format!("{create};\n{}\n", FUNCTION.trim())
+    format!("{}\n{create};\n{}\n", REPAIR.trim(), FUNCTION.trim())
 }
 
 /// Goes on without an addition that may not or cannot be made now.

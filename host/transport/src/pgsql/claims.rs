@@ -36,6 +36,19 @@ macro_rules! room {
     };
 }
 
+/// The oldest tasks of the original's table that may be claimed, with the lengths of their payloads.
+macro_rules! oldest {
+    () => {
+        "(
+        SELECT id, octet_length(payload::text) AS bytes
+        FROM asynctask.asynctask_queue
+        WHERE queue_name = $1 AND id > $4
+        ORDER BY id
+        LIMIT (SELECT most FROM room)
+    ) AS oldest"
+    };
+}
+
 /// The spans of a look, in order.
 macro_rules! spans {
     ($priorities:literal, $ids:literal, $before:literal) => {
@@ -155,22 +168,31 @@ impl Pgsql {
         /// snapshot; the oldest claim alive, where that counts. The ids are found by a sub-select of
         /// its own so that the plan is always the one by index. No row locks: the queue's lock is
         /// held, and who deletes a row without it is waited for by the DELETE itself. A payload's
-        /// length is known without reading what is kept out of line.
+        /// length is known without reading what is kept out of line; which task is the last that fits
+        /// is only asked where not all do.
         const MOVE: &str = concat!(
             "WITH ",
             room!(),
-            ", page AS (
-    SELECT id, sum(bytes) OVER (ORDER BY id) - bytes AS before
-    FROM (
-        SELECT id, octet_length(payload::text) AS bytes
-        FROM asynctask.asynctask_queue
-        WHERE queue_name = $1 AND id > $4
-        ORDER BY id
-        LIMIT (SELECT most FROM room)
-    ) AS oldest
+            ", page AS MATERIALIZED (
+    SELECT array_agg(id) AS ids, sum(bytes) AS bytes FROM ",
+            oldest!(),
+            "
 ), taken AS (
     DELETE FROM asynctask.asynctask_queue
-    WHERE id = ANY (ARRAY(SELECT id FROM page WHERE before < $5))
+    WHERE id = ANY (
+        CASE
+            WHEN (SELECT bytes FROM page) <= $5 THEN (SELECT ids FROM page)
+            ELSE ARRAY(
+                SELECT id
+                FROM (
+                    SELECT id, sum(bytes) OVER (ORDER BY id) - bytes AS before FROM ",
+            oldest!(),
+            "
+                ) AS sized
+                WHERE before < $5
+            )
+        END
+    )
     RETURNING id, payload, date_submitted
 )
 INSERT INTO asynctask.rex_claims (owner, queue_name, size, ids, payloads, dates, attempts)

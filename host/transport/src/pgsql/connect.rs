@@ -1,7 +1,7 @@
 //! Connecting, with the blocking driver or for several statements at once, and the original's error
 //! around libpq's words.
 
-use postgres::error::{DbError, SqlState};
+use postgres::error::DbError;
 use postgres::{Client, Config, Error, NoTls};
 use rex_pg::{Attempt, ConnectError};
 
@@ -54,14 +54,7 @@ pub(super) fn line(address: &Address) -> Result<Line, TransportError> {
 }
 
 fn say(error: ConnectError) -> TransportError {
-    let kind = match error.source.as_ref().and_then(Error::code) {
-        // Wrong password, no such database, no rights: a person must act.
-        Some(code) if code.code().starts_with("28") || code.code().starts_with("3D") => {
-            Kind::Refused
-        }
-        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Kind::Refused,
-        _ => Kind::Unreachable,
-    };
+    let kind = if error.is_refusal() { Kind::Refused } else { Kind::Unreachable };
     let indented: Vec<String> = error
         .text
         .lines()

@@ -6,6 +6,8 @@ use std::error::Error as _;
 use postgres::Error;
 use postgres::error::SqlState;
 
+use rex_pg::POOLED;
+
 use crate::{Kind, TransportError};
 
 /// What a piece of work on a session ends with when it fails.
@@ -76,6 +78,10 @@ fn is_about_the_data(error: &Error) -> bool {
 }
 
 fn say(error: Error, label: &str) -> TransportError {
+    // Another program has prepared it in the server process that is ours now.
+    if error.code().is_some_and(|code| *code == SqlState::DUPLICATE_PSTATEMENT) {
+        return pooled(label).with_source(error);
+    }
     let away = is_away(&error);
     let (head, kind) = if away {
         ("Lost the connection to the Postgres server:", Kind::Unreachable)
@@ -94,7 +100,7 @@ fn say(error: Error, label: &str) -> TransportError {
                 detail.unwrap_or_default()
             )
         }
-        None => error.source().map_or_else(|| error.to_string(), ToString::to_string),
+        None => rex_pg::cause(error.source().unwrap_or(&error)),
     };
     let hint = hint(error.code());
     let said = TransportError::new(kind, format!("{head}\n    {reason}\nOn:\n    {label}"))
@@ -117,23 +123,14 @@ fn hint(code: Option<&SqlState>) -> Option<&'static str> {
         ),
         "53100" => Some("free some space on the server's disk"),
         "25006" => Some("this server is a standby or read-only; connect to the primary"),
-        // A prepared statement that is not there, or is there already.
-        "26000" | "42P05" => Some(POOLED),
+        // A prepared statement that is not there.
+        "26000" => Some(POOLED),
         _ => None,
     }
 }
 
-pub(super) const POOLED: &str = "connect to PostgreSQL directly, or through a pooler in session mode (pgbouncer: \
-     pool_mode=session)";
-
 /// The error for a proxy that gives each transaction another backend.
 pub(super) fn pooled(label: &str) -> TransportError {
-    TransportError::new(
-        Kind::Config,
-        format!(
-            "A proxy between this host and PostgreSQL pools transactions:\n    {label}\nOwnership \
-             of tasks is a session's lock, which such a proxy gives to strangers"
-        ),
-    )
-    .with_hint(POOLED)
+    let text = rex_pg::pooled(label, "Ownership of tasks");
+    TransportError::new(Kind::Config, text).with_hint(POOLED)
 }

@@ -9,10 +9,11 @@ use super::session::Session;
 use crate::{Kind, TransportError};
 
 /// Our steps: name and statements; an entry is never changed once released, only added to.
-const STEPS: [(&str, &str); 3] = [
+const STEPS: [(&str, &str); 4] = [
     ("owners, claims, attributes and dead letters", include_str!("steps/1.sql")),
     ("schedules", include_str!("steps/2.sql")),
     ("indexes without ties", include_str!("steps/3.sql")),
+    ("claims compressed quickly", include_str!("steps/4.sql")),
 ];
 
 /// Sees that all tables are there; reads only when they are.
@@ -44,9 +45,15 @@ pub(super) fn prepare(
     Ok(())
 }
 
-/// The original's own.
+/// The original's own. Who owns the schema may lack the right to make one.
 const CREATE: &str = "
-CREATE SCHEMA IF NOT EXISTS asynctask;
+DO $schema$
+BEGIN
+    IF to_regnamespace('asynctask') IS NULL THEN
+        CREATE SCHEMA asynctask;
+    END IF;
+END
+$schema$;
 COMMENT ON SCHEMA asynctask IS 'version: 1';
 CREATE TABLE IF NOT EXISTS asynctask.asynctask_queue (
     id bigserial PRIMARY KEY,
@@ -68,8 +75,12 @@ CREATE TABLE IF NOT EXISTS asynctask.rex_migrations (
 /// and beside hosts.
 pub fn script() -> String {
     let key = locks::queue_key(ENSURE);
+    let alone = locks::our_key(additions::ADDITIONS);
+    // Whoever waits must have no snapshot for long: the index waits for all that are older.
     let mut script = format!(
-        "BEGIN;\nSELECT pg_advisory_xact_lock({}, {key});\n{}\n{}\n",
+        "-- One at a time.\nDO $alone$\nBEGIN\n    WHILE NOT pg_try_advisory_lock({alone}) LOOP\n        \
+         COMMIT;\n        PERFORM pg_sleep(0.1);\n        COMMIT;\n    END LOOP;\nEND\n$alone$;\n\n\
+         BEGIN;\nSELECT pg_advisory_xact_lock({}, {key});\n{}\n{}\n",
         super::address::MASTER_LOCK,
         CREATE.trim(),
         MIGRATIONS.trim()
@@ -85,6 +96,7 @@ pub fn script() -> String {
     script.push_str("COMMIT;\n\n-- What a host adds to the original's table unless ");
     script.push_str("asynctask_schema_additions is false:\n");
     script.push_str(&additions::script());
+    script.push_str(&format!("\nSELECT pg_advisory_unlock({alone});\n"));
     script
 }
 

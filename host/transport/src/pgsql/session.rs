@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use postgres::types::ToSql;
-use postgres::{Row, Statement};
+use postgres::{Row, SimpleQueryMessage, Statement};
 
 use super::address::Address;
 use super::failure::{Trouble, pooled};
@@ -38,6 +38,7 @@ impl Session {
         address: &Address,
         lock_timeout: Duration,
         claims: bool,
+        is_first: bool,
     ) -> Result<Session, TransportError> {
         /// `$1` lock timeout, such as `5000ms`. A role's or a database's own defaults must not
         /// change what our statements mean.
@@ -58,8 +59,12 @@ SELECT set_config('lock_timeout', $1, false),
         /// anew each time, and what a plan seems to cost is no reason to compile it.
         const BY_INDEX: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off;
             SET plan_cache_mode = force_generic_plan; SET jit = off";
+        let line = connect::line(address)?;
+        if is_first {
+            refuse_pooling(&line, address)?;
+        }
         let mut session = Session {
-            line: connect::line(address)?,
+            line,
             statements: HashMap::new(),
             backend: 0,
             has_trigger: false,
@@ -195,18 +200,32 @@ SELECT set_config('lock_timeout', $1, false),
         let answered: i32 = row.get(0);
         if answered == self.backend { Ok(()) } else { Err(pooled(&address.label).into()) }
     }
+}
 
-    /// Finds out whether a proxy gives our session to others: an idle session's server process must
-    /// not answer a second connection.
-    pub(super) fn refuse_pooling(&mut self, address: &Address) -> Result<(), Trouble> {
-        let mut second = Session::connect(address, Duration::from_secs(5), false)?;
-        second.transaction(|second| {
-            let theirs: i32 = second.one("SELECT pg_backend_pid()", &[])?.get(0);
-            let ours: i32 = self.one("SELECT pg_backend_pid()", &[])?.get(0);
-            if theirs == self.backend || ours != self.backend {
-                return Err(pooled(&address.label).into());
-            }
-            Ok(())
-        })
+/// Refuses a proxy that gives this connection to others, before anything is left in whoever answers: an
+/// idle connection's server process must not answer a second one.
+fn refuse_pooling(line: &Line, address: &Address) -> Result<(), TransportError> {
+    let said = |error: postgres::Error| Trouble::from(error).say(&address.label);
+    let refused = || Err(pooled(&address.label));
+    let before = backend(line).map_err(said)?;
+    let second = connect::line(address)?;
+    // By statement a proxy knows no transactions.
+    if backend(&second).map_err(said)? == before {
+        return refused();
     }
+    second.wait(|client| client.batch_execute("BEGIN")).map_err(said)?;
+    let meanwhile = backend(&second).map_err(said)?;
+    let is_pooled = rex_pg::is_pooled(before, meanwhile, || backend(line)).map_err(said)?;
+    second.wait(|client| client.batch_execute("ROLLBACK")).map_err(said)?;
+    if is_pooled { refused() } else { Ok(()) }
+}
+
+/// The server process that answers; the question is one that leaves nothing there.
+fn backend(line: &Line) -> Result<i64, postgres::Error> {
+    let messages = line.wait(|client| client.simple_query("SELECT pg_backend_pid()"))?;
+    let number = messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+        _ => None,
+    });
+    Ok(number.unwrap_or_default())
 }

@@ -112,7 +112,11 @@ impl Redis {
                     delayed: counts.delayed,
                     in_flight: counts.in_flight,
                     dead: dead.get(queue.as_str()).map_or(0, |n| u64::try_from(*n).unwrap_or(0)),
-                    oldest: oldest.first().map(|task| task.submitted),
+                    // Delayed ones follow those that wait.
+                    oldest: oldest
+                        .first()
+                        .filter(|_| counts.waiting > 0)
+                        .map(|task| task.submitted),
                     paused: counts.paused,
                     queue,
                 };

@@ -299,4 +299,19 @@ fn limits_of_deliveries_cost_nothing_of_ours() {
         assert_eq!(letters(&mut *host).len(), 3);
     }
     assert_eq!(host.queues().unwrap().len(), 1);
+    // A count of the original's queue looks at its oldest task.
+    let tasks: Vec<NewTask> = (0..100).map(|number| task("foo", number)).collect();
+    host.submit(&tasks).unwrap();
+    for _ in 0..9 {
+        assert_eq!(host.queues().unwrap()[0].waiting, 100);
+    }
+    ctl("clear_policy -p limited dl");
+    for _ in 0..3 {
+        assert_eq!(host.peek(&name, 60).unwrap().len(), 60);
+        assert_eq!(host.queues().unwrap()[0].waiting, 100);
+    }
+    let claim = host.claim(&name, &Want::tasks(200)).unwrap().unwrap();
+    let mut numbers = numbers(&claim);
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..100).collect::<Vec<_>>());
 }

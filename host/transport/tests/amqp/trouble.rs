@@ -103,6 +103,20 @@ fn what_one_reads_others_see_as_well() {
 
 /// Somebody who has begun to read, over a slow line or stopped, does not end.
 #[test]
+fn a_look_has_ended_when_all_is_back() {
+    const TASKS: u64 = 2000;
+    let Some(uri) = fresh(0) else { return };
+    let mut host = owner(&Uri::parse(&uri).unwrap());
+    host.submit(&(0..TASKS).map(|n| task("foo", n)).collect::<Vec<_>>()).unwrap();
+    for _ in 0..3 {
+        assert_eq!(host.peek(&queue("foo"), TASKS).unwrap().len() as u64, TASKS);
+        assert_eq!(host.poll(&queue("foo")).unwrap(), TASKS);
+    }
+    let claim = host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
+    assert_eq!(numbers(&claim), (0..9).collect::<Vec<_>>(), "in their old places");
+}
+
+#[test]
 fn readers_hold_no_host_up() {
     let Some(text) = fresh(0) else { return };
     let uri = Uri::parse(&text).unwrap();
@@ -328,6 +342,22 @@ fn a_queue_that_is_refused_costs_no_other() {
     assert_eq!(host.poll(&queue("foo")).unwrap(), 1, "the first is held still");
     assert_eq!(host.finish(&submits("foo")).unwrap(), [], "and finished");
     assert_eq!(numbers(&host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap()), [2, 3]);
+}
+
+#[test]
+fn a_queue_that_is_refused_hides_no_other() {
+    let Some(text) = fresh(0) else { return };
+    let mut host = owner(&Uri::parse(&text).unwrap());
+    host.submit(&[task("foo", 1), task("bar", 2)]).unwrap();
+    host.close().unwrap();
+    by_another(&text, async |channel| {
+        channel.queue_delete(QueueDeleteArguments::new("foo")).await.unwrap();
+        channel.queue_declare(QueueDeclareArguments::new("foo")).await.unwrap();
+    });
+    let mut reader = open(&Uri::parse(&text).unwrap(), &Options::default()).unwrap();
+    let queues = reader.queues().unwrap();
+    let queues: Vec<&str> = queues.iter().map(|status| status.queue.as_str()).collect();
+    assert_eq!(queues, ["bar"]);
 }
 
 /// What another program does over a channel of its own.

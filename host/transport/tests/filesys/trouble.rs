@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use rex_transport::contract::{all_done, finished, numbers, owner, queue, task, wait_for};
 use rex_transport::{
-    DeadQuery, Death, Kind, NewTask, Options, Outcome, Owner, Transport, Uri, Want, open,
+    Attributes, DeadQuery, Death, Due, Kind, NewTask, Options, Outcome, Owner, Transport, Uri,
+    Want, open,
 };
 use rustix::fs::{CWD, FileType, FlockOperation, Mode, flock, mknodat};
 use serde_json::json;
@@ -132,6 +133,9 @@ fn a_crash_while_a_letter_comes_back_leaves_the_letter_or_the_task() {
     }
     fs::remove_file(ours.join("dead").join(&names[0])).unwrap();
     fs::write(ours.join("changing"), "").unwrap();
+    // Nobody changes the queue, but a host looks around.
+    assert_eq!(host.rescue().unwrap(), 1);
+    assert_eq!(host.poll(&queue("foo")).unwrap(), 1);
     host.submit(&[task("foo", 3)]).unwrap();
     assert_eq!(host.dead_letters(&DeadQuery::default()).unwrap().len(), 1);
     assert_eq!(host.revive(&[letters[0].letter, letters[1].letter]).unwrap(), 1);
@@ -141,6 +145,104 @@ fn a_crash_while_a_letter_comes_back_leaves_the_letter_or_the_task() {
     assert_eq!((claim.tasks[0].id, claim.tasks[1].id), (letters[0].id, letters[1].id));
     let left: Vec<_> = fs::read_dir(ours.join("reviving")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// The one claim of queue `foo`.
+fn claim_of(store: &Path) -> PathBuf {
+    let claims = fs::read_dir(store.join(".rex/queues/foo/claims")).unwrap();
+    claims.map(|claim| claim.unwrap().path()).next().unwrap()
+}
+
+fn dead() -> Outcome {
+    Outcome::Dead(Death { reason: "why".to_owned(), details: json!({}) })
+}
+
+#[test]
+fn a_burial_that_is_cut_off_leaves_one_letter_or_the_task() {
+    for by_error in [false, true] {
+        let store = tempfile::tempdir().unwrap();
+        let mut host = owner(&uri(store.path(), ""));
+        host.submit(&[task("foo", 1), task("foo", 2)]).unwrap();
+        let claim = host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
+        let both = [finished(&claim, 0, dead()), finished(&claim, 1, dead())];
+        // The second one cannot be buried for now.
+        let file = claim_of(store.path()).join(claim.tasks[1].id.0.to_string());
+        let text = fs::read(&file).unwrap();
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+        host.finish(&both).unwrap_err();
+        fs::remove_dir(&file).unwrap();
+        fs::write(&file, text).unwrap();
+        let expected = if by_error {
+            assert_eq!(host.finish(&both).unwrap(), []);
+            (2, vec![])
+        } else {
+            // As when it was killed then.
+            drop(host);
+            (1, vec![2])
+        };
+        let mut next = owner(&uri(store.path(), ""));
+        next.rescue().unwrap();
+        let left = next.claim(&queue("foo"), &Want::tasks(9)).unwrap();
+        let letters = next.dead_letters(&DeadQuery::default()).unwrap();
+        let seen = (letters.len(), left.iter().flat_map(numbers).collect::<Vec<_>>());
+        assert_eq!(seen, expected, "{letters:?}");
+    }
+}
+
+#[test]
+fn a_task_whose_letter_is_beside_it_is_dead() {
+    let store = tempfile::tempdir().unwrap();
+    let ours = store.path().join(".rex/queues/foo");
+    let mut host = owner(&uri(store.path(), ""));
+    host.submit(&[task("foo", 1), task("foo", 2), task("foo", 3)]).unwrap();
+    let claim = host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
+    let directory = claim_of(store.path());
+    let file = directory.join(claim.tasks[0].id.0.to_string());
+    let text = fs::read(&file).unwrap();
+    host.finish(&[finished(&claim, 0, dead()), finished(&claim, 1, dead())]).unwrap();
+    // As when it was cut off: both letters are written, one task is gone.
+    for letter in fs::read_dir(ours.join("dead")).unwrap().map(Result::unwrap) {
+        fs::rename(letter.path(), directory.join(letter.file_name())).unwrap();
+    }
+    fs::write(&file, text).unwrap();
+    let status = &host.queues().unwrap()[0];
+    assert_eq!((status.in_flight, status.dead), (3, 0));
+    drop(host);
+    let mut next = owner(&uri(store.path(), ""));
+    next.rescue().unwrap();
+    let left = next.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
+    assert_eq!(numbers(&left), [3]);
+    let letters = next.dead_letters(&DeadQuery::default()).unwrap();
+    let ids: Vec<_> = letters.iter().map(|letter| letter.id).collect();
+    assert_eq!(ids, [claim.tasks[0].id, claim.tasks[1].id]);
+    assert!(!directory.exists());
+    // Whoever is tried again may die again.
+    assert_eq!(next.revive(&[letters[0].letter]).unwrap(), 1);
+    let again = next.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
+    next.finish(&[finished(&again, 0, dead())]).unwrap();
+    assert_eq!(next.dead_letters(&DeadQuery::default()).unwrap().len(), 2);
+}
+
+#[test]
+fn a_submit_that_fails_leaves_no_file() {
+    let store = tempfile::tempdir().unwrap();
+    let mut host = owner(&uri(store.path(), ""));
+    host.submit(&[task("foo", 1)]).unwrap();
+    let part = store.path().join(".rex/queues/foo/index");
+    fs::create_dir(&part).unwrap();
+    let later = Due::In(Duration::from_secs(60));
+    let attributes = Attributes { due: later, ..Attributes::default() };
+    let delayed = NewTask { attributes, ..task("foo", 3) };
+    host.submit(&[task("foo", 2), delayed]).unwrap_err();
+    assert!(!store.path().join("foo/2").exists());
+    for empty in [".rex/new", ".rex/queues/foo/delayed"] {
+        let left: Vec<_> = fs::read_dir(store.path().join(empty)).unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+    fs::remove_dir(&part).unwrap();
+    host.submit(&[task("foo", 4)]).unwrap();
+    assert_eq!(numbers(&host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap()), [1, 4]);
 }
 
 #[test]
@@ -391,8 +493,12 @@ fn what_cannot_be_read_stays_in_its_queue_and_costs_no_other() {
     }
     fs::remove_dir(&file).unwrap();
     mknodat(CWD, &file, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-    let error = host.claim(&queue("foo"), &Want::tasks(9)).unwrap_err();
-    assert!(error.text.contains("it is no file"), "{error}");
+    for error in [
+        host.claim(&queue("foo"), &Want::tasks(9)).unwrap_err(),
+        host.peek(&queue("foo"), 9).unwrap_err(),
+    ] {
+        assert!(error.text.contains("it is no file"), "{error}");
+    }
     assert_eq!(index(store.path()), "2,3");
     drop(host);
     let mut next = owner(&uri(store.path(), ""));

@@ -250,3 +250,18 @@ fn no_statement_of_a_host_is_compiled() {
     assert!(plans.count() > 3, "{log}");
     assert!(compiled.is_empty(), "{}", compiled[0]);
 }
+
+#[test]
+fn claims_are_compressed_quickly_where_the_server_can() {
+    let Some(database) = database() else { return };
+    let _host = host(&uri(&database.uri()), "a");
+    let can =
+        "SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'default_toast_compression'";
+    let quick = "SELECT bool_and(attcompression = 'l') FROM pg_attribute
+        WHERE attrelid = 'asynctask.rex_claims'::regclass
+            AND attname IN ('ids', 'payloads', 'dates', 'attempts', 'done')";
+    let mut client = database.connect();
+    let can: bool = client.query_one(can, &[]).unwrap().get(0);
+    let quick: bool = client.query_one(quick, &[]).unwrap().get(0);
+    assert_eq!(quick, can);
+}

@@ -90,6 +90,18 @@ fn without_rights_to_make_tables_a_host_says_so() {
 }
 
 #[test]
+fn who_owns_the_schema_makes_the_tables() {
+    let Some(database) = database() else { return };
+    let mut admin = database.connect();
+    let role = format!("{}_owner", database.name());
+    let make = format!("CREATE ROLE {role} LOGIN; CREATE SCHEMA asynctask AUTHORIZATION {role}");
+    admin.batch_execute(&make).unwrap();
+    let theirs = login(&database.uri(), &role);
+    host(&uri(&theirs), "a").submit(&[task("foo", 1)]).unwrap();
+    admin.batch_execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).unwrap();
+}
+
+#[test]
 fn additions_can_be_switched_off() {
     let Some(database) = database() else { return };
     let owner = Some(Owner { id: "a".to_owned() });

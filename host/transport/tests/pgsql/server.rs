@@ -1,12 +1,13 @@
 //! Getting to the server: libpq's words when that fails, TLS as `sslmode` has it, poolers.
 
 use std::fs;
-use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::process::{Command, Stdio};
 
 use rex_test_support::pg::Database;
+use rex_test_support::pooler::Pooler;
 use rex_test_support::server::Server;
-use rex_transport::contract::{queue, task, wait_for};
+use rex_transport::contract::{queue, task};
 use rex_transport::{Kind, Options, Owner, TransportError, Wake, open};
 
 use super::{database, host, uri};
@@ -177,7 +178,6 @@ fn tls_with_an_authority() {
     let data = server.data();
     let owner = fs::metadata(&data).unwrap();
     let install = |certificate: &str| {
-        use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
         for (from, to) in [(certificate, "server.crt"), ("server.key", "server.key")] {
             fs::copy(folder.path().join(from), data.join(to)).unwrap();
             fs::set_permissions(data.join(to), fs::Permissions::from_mode(0o600)).unwrap();
@@ -205,6 +205,13 @@ fn tls_with_an_authority() {
     assert!(error.contains("Revoked"), "{error}");
     let error = refusal(&at("sslmode=verify-full&sslrootcert=@ca.crt&sslcrl=@ca.key")).to_string();
     assert!(error.contains("certificate revocation list"), "{error}");
+    let own = "sslmode=verify-full&sslrootcert=@ca.crt&sslcert=@v3.crt&sslkey=@server.key";
+    let key = folder.path().join("server.key");
+    fs::set_permissions(&key, PermissionsExt::from_mode(0o644)).unwrap();
+    let error = refusal(&at(own)).to_string();
+    assert!(error.contains("has group or world access"), "{error}");
+    fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).unwrap();
+    works(own);
     install("v1.crt");
     works("sslmode=require");
 }
@@ -223,7 +230,6 @@ fn a_password_file_that_others_may_read_is_told() {
     let port = server.port();
     let address = format!("pgsql://guarded@127.0.0.1:{port}/postgres?passfile={}", file.display());
     let mode = |mode| {
-        use std::os::unix::fs::PermissionsExt;
         fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
     };
     mode(0o644);
@@ -236,61 +242,23 @@ fn a_password_file_that_others_may_read_is_told() {
 #[test]
 fn a_transaction_pooler_is_refused() {
     let Some(server) = Server::start() else { return };
-    if Command::new("pgbouncer").arg("--version").stdout(Stdio::null()).status().is_err() {
-        eprintln!("NOT RUN: what needs the program pgbouncer");
-        return;
-    }
     let database = Database::on(&server);
-    let name = database.name().to_owned();
-    let scratch = tempfile::tempdir().unwrap();
-    for (mode, works) in [("transaction", false), ("session", true)] {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let settings = scratch.path().join(format!("{mode}.ini"));
-        let users = scratch.path().join("users.txt");
-        fs::write(&users, "\"rex\" \"\"\n").unwrap();
-        let text = format!(
-            "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
-             listen_port = {port}\nauth_type = trust\nauth_file = {}\npool_mode = {mode}\n\
-             unix_socket_dir =\nlogfile = {}/log\nignore_startup_parameters = extra_float_digits\n",
-            server.port(),
-            users.display(),
-            scratch.path().display()
-        );
-        fs::write(&settings, text).unwrap();
-        open_to_all(scratch.path());
-        let mut command = Command::new("pgbouncer");
-        if rustix::process::geteuid().is_root() {
-            command.args(["-u", "nobody"]);
-        }
-        let mut pooler = command.arg(&settings).stderr(Stdio::null()).spawn().unwrap();
-        let address = uri(&format!("pgsql://rex@127.0.0.1:{port}/{name}"));
-        let options = Options { owner: Some(Owner { id: mode.to_owned() }), ..Options::default() };
-        let mut outcome = None;
-        wait_for("the pooler", || {
-            outcome = match open(&address, &options) {
-                Err(error) if error.text.contains("Connection refused") => None,
-                outcome => Some(outcome.map(|_| ())),
-            };
-            outcome.is_some()
-        });
-        pooler.kill().unwrap();
-        pooler.wait().unwrap();
-        match outcome.unwrap() {
-            Ok(()) => assert!(works, "{mode}"),
-            Err(error) => {
-                assert!(!works, "{mode}: {error}");
-                assert_eq!(error.kind, Kind::Config, "{error}");
-                assert!(error.text.contains("pools transactions"), "{error}");
+    for (mode, works) in [("transaction", false), ("statement", false), ("session", true)] {
+        let Some(pooler) = Pooler::start(&server, mode) else { return };
+        let owner = || Some(Owner { id: mode.to_owned() });
+        // Nothing is left there that the next one finds.
+        for owner in [None, owner(), None, owner()] {
+            let options = Options { owner, ..Options::default() };
+            match open(&uri(&pooler.uri(database.name())), &options) {
+                Ok(_) => assert!(works, "{mode}"),
+                Err(error) => {
+                    assert!(!works, "{mode}: {error}");
+                    assert_eq!(error.kind, Kind::Config, "{error}");
+                    assert!(error.text.contains("pools transactions"), "{error}");
+                    let made = "SELECT FROM asynctask.asynctask_queue";
+                    assert!(server.sql(database.name(), made).is_err(), "{mode}");
+                }
             }
         }
-    }
-}
-
-/// The pooler may run as another user.
-fn open_to_all(directory: &std::path::Path) {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(directory, fs::Permissions::from_mode(0o777)).unwrap();
-    for file in fs::read_dir(directory).unwrap().flatten() {
-        let _theirs = fs::set_permissions(file.path(), fs::Permissions::from_mode(0o666));
     }
 }

@@ -121,6 +121,14 @@ fn act(how: &str, payload: &Payload, ctx: &Context) -> Result<()> {
         "loop_in_child" => {
             std::process::Command::new("sh").args(["-c", "while :; do :; done"]).status()?;
         }
+        "leave_loop" => {
+            // It computes itself, and in a child that it starts when another task is in hand.
+            let script = "until grep -q 'start 2' \"$0\"; do :; done; (while :; do :; done) &
+                (i=0; while [ $i -lt 999 ]; do i=$((i+1)); done; while :; do :; done & exit) &
+                while :; do :; done";
+            let record = payload.text("record")?;
+            std::process::Command::new("sh").args(["-c", script, record]).spawn()?;
+        }
         "sleep" => hang(),
         "memory" => eat(),
         "print" => print_lines(payload.integer("lines")?),
@@ -130,6 +138,10 @@ fn act(how: &str, payload: &Payload, ctx: &Context) -> Result<()> {
         }
         "spawn" => spawn_and_hang(payload, ctx)?,
         "until" => wait_for_file(payload.text("file")?),
+        "until_print" => {
+            wait_for_file(payload.text("file")?);
+            print_lines(payload.integer("lines")?);
+        }
         "work" => burn(Duration::from_millis(payload.integer("ms")?.unsigned_abs())),
         "submit" => ctx.submit(payload.text("queue")?, payload_of(payload)?)?,
         other => return Err(Error::new(format_args!("no way to go named `{other}`"))),

@@ -1,0 +1,291 @@
+//! Marts that are purged, or go for a quota, while others make, replace, pin or purge them.
+
+use std::thread;
+
+use postgres::Client;
+use rex_mart::{Inventory, Mart, purge};
+use rex_test_support::process::wait_for;
+use serde_json::json;
+
+use crate::support::{APPLICATION, App};
+
+/// The lock of whoever gives a mart this name.
+const FIXED: &str = "SELECT pg_advisory_lock(hashtextextended('rex mart fixed_mart', 7))";
+
+/// Nobody else purges any mart.
+const HELD: &str = "BEGIN; SELECT FROM rexmart_inventory FOR UPDATE";
+
+fn app() -> Option<App> {
+    let definitions = json!({"definitions": [
+        {"id": "plain"},
+        {"id": "fixed", "base": {"type": "fresh", "fixed_name": "fixed_mart"}},
+        {"id": "one", "quota": {"per_owner": 1}},
+    ]});
+    App::with(&definitions, json!({}))
+}
+
+impl App {
+    fn purge(&self, mart: &Mart) -> bool {
+        purge(&self.settings, &self.definitions, mart).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Waits until so many wait for a lock, and nobody for long.
+    fn wait_waiting(&self, count: i64) {
+        let mut client = self.client("postgres");
+        let query = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+        wait_for("others to wait", || {
+            client.query_one(query, &[]).unwrap().get::<_, i64>(0) >= count
+        });
+    }
+
+    /// Whether each mart has its database, and there are no others.
+    fn is_sound(&self) -> bool {
+        let mut names: Vec<String> = self.inventory().into_iter().map(|mart| mart.name).collect();
+        names.sort();
+        names == self.databases()
+    }
+}
+
+fn run(client: &mut Client, sql: &str) {
+    client.batch_execute(sql).unwrap();
+}
+
+#[test]
+fn a_mart_is_purged_under_the_name_that_it_has_by_now() {
+    let Some(app) = app() else { return };
+    thread::scope(|scope| {
+        let mut lock = app.client("postgres");
+        run(&mut lock, FIXED);
+        let maker = scope.spawn(|| app.made("fixed"));
+        app.wait_waiting(1);
+        let listed = app.inventory();
+        drop(lock);
+        assert_eq!(maker.join().unwrap().name, "fixed_mart");
+        assert!(listed[0].name.starts_with("mart_fixed_1_"), "{listed:?}");
+        assert!(app.purge(&listed[0]));
+    });
+    assert!(app.inventory().is_empty() && app.databases().is_empty());
+}
+
+#[test]
+fn another_mart_of_the_same_name_or_code_stays() {
+    let Some(app) = app() else { return };
+    let replaced = app.made("fixed");
+    let made = app.made("fixed");
+    assert!(!app.purge(&replaced));
+    assert_eq!((app.inventory(), app.databases()), (vec![made.clone()], vec![made.name.clone()]));
+    assert!(app.purge(&made));
+    assert!(!app.purge(&made));
+
+    let purged = app.made("plain");
+    assert!(app.purge(&purged));
+    let (_, other) = app.create(json!({"owner": "other", "definition": "one"}));
+    assert_eq!((other.unwrap().code, purged.code), (1, 1));
+    let pin = |mart: &Mart| Inventory::open(&app.settings.database).unwrap().pin(mart, true);
+    assert_eq!(pin(&purged).unwrap_err().to_string(), "Mart #1 was purged meanwhile");
+    assert!(!app.inventory()[0].pinned);
+    assert!(!app.purge(&purged));
+    assert!(app.inventory().len() == 1 && app.is_sound());
+}
+
+#[test]
+fn a_maker_whose_mart_was_purged_leaves_nothing() {
+    let Some(app) = app() else { return };
+    let fails = |definition: &str, locked: &str, unlock: &str| {
+        thread::scope(|scope| {
+            let mut lock = app.client("postgres");
+            run(&mut lock, locked);
+            let entry = json!({"owner": "test", "definition": definition});
+            let maker = scope.spawn(|| app.create(entry));
+            app.wait_waiting(1);
+            assert!(app.purge(&app.inventory()[0]));
+            run(&mut lock, unlock);
+            let (log, made) = maker.join().unwrap();
+            let error = made.expect_err(&log.join("\n"));
+            let text = "The Mart was purged while it was made\nWhile ";
+            assert!(error.starts_with(text), "{error}");
+        });
+        assert!(app.inventory().is_empty() && app.databases().is_empty(), "{definition}");
+    };
+    // Before its database takes its name for good, and while that is made.
+    fails("fixed", FIXED, "SELECT pg_advisory_unlock_all()");
+    fails("plain", "BEGIN; LOCK TABLE pg_database IN SHARE MODE", "COMMIT");
+}
+
+impl App {
+    /// Purges a mart, but dies when all that is left is to commit.
+    fn purge_and_die(&self, mart: &Mart) {
+        let mut client = self.client(APPLICATION);
+        run(
+            &mut client,
+            "CREATE FUNCTION waits() RETURNS trigger LANGUAGE plpgsql AS
+                'BEGIN PERFORM pg_advisory_xact_lock(4711); RETURN old; END';
+             CREATE TRIGGER waits AFTER DELETE ON rexmart_inventory
+                FOR EACH ROW EXECUTE FUNCTION waits();
+             SELECT pg_advisory_lock(4711)",
+        );
+        thread::scope(|scope| {
+            let purger = scope.spawn(|| purge(&self.settings, &self.definitions, mart));
+            self.wait_waiting(1);
+            run(
+                &mut client,
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_locks WHERE NOT granted",
+            );
+            purger.join().unwrap().unwrap_err();
+        });
+        run(&mut client, "SELECT pg_advisory_unlock_all(); DROP FUNCTION waits CASCADE");
+    }
+}
+
+#[test]
+fn a_reference_is_taken_back_once_whoever_dies() {
+    let Some(app) = app() else { return };
+    let mart = app.made("plain");
+    let refer = "CREATE SCHEMA rc; CREATE TABLE rc.rc (value int8); INSERT INTO rc.rc VALUES (3)";
+    run(&mut app.client(&mart.name), refer);
+    let left = || {
+        app.client(&mart.name).query_one("SELECT value FROM rc.rc", &[]).unwrap().get::<_, i64>(0)
+    };
+    app.purge_and_die(&mart);
+    app.purge_and_die(&mart);
+    assert_eq!((app.inventory().len(), left()), (1, 2));
+    assert!(app.purge(&mart));
+    assert_eq!((app.inventory().len(), left()), (0, 2));
+}
+
+/// Of a mart of the original nothing is noted before.
+#[test]
+fn a_reference_that_was_not_taken_back_yet_is_so_by_the_next() {
+    let Some(app) = app() else { return };
+    let mart = app.made("plain");
+    run(&mut app.client(APPLICATION), "DELETE FROM rexmart_building");
+    let refer = "CREATE SCHEMA rc; CREATE TABLE rc.rc (value int8); INSERT INTO rc.rc VALUES (2)";
+    let mut client = app.client(&mart.name);
+    run(&mut client, refer);
+    // As if the one that was noted had come to nothing.
+    let aborted = "SELECT pg_current_xact_id()::text";
+    run(&mut client, "BEGIN");
+    let transaction: String = client.query_one(aborted, &[]).unwrap().get(0);
+    run(&mut client, "ROLLBACK");
+    let note = format!(
+        "INSERT INTO rexmart_building (rexmart_inventory__id, existing, released)
+         SELECT id, FALSE, '{transaction}' FROM rexmart_inventory"
+    );
+    run(&mut app.client(APPLICATION), &note);
+    assert!(app.purge(&mart));
+    let left: i64 = client.query_one("SELECT value FROM rc.rc", &[]).unwrap().get(0);
+    assert_eq!((app.inventory().len(), left), (0, 1));
+}
+
+/// A server that crashes in the middle of `DROP DATABASE` leaves one that nobody can enter.
+#[test]
+fn what_a_crash_has_half_dropped_is_dropped() {
+    let Some(app) = app() else { return };
+    let purged = app.made("plain");
+    app.made("plain");
+    let building = "UPDATE rexmart_building AS b SET claim = i.name FROM rexmart_inventory AS i
+        WHERE i.id = b.rexmart_inventory__id AND i.code = 2;
+        UPDATE rexmart_inventory SET status = 'deployment' WHERE code = 2";
+    run(&mut app.client(APPLICATION), building);
+    let half = "UPDATE pg_database SET datconnlimit = -2 WHERE datname LIKE 'mart\\_%\\_20%'";
+    run(&mut app.client("postgres"), half);
+    assert!(app.purge(&purged));
+    assert!(rex_mart::tidy(&app.settings).unwrap());
+    assert!(app.inventory().is_empty() && app.databases().is_empty());
+}
+
+/// Its maker was killed when the databases had their names, and the inventory not.
+#[test]
+fn the_previous_mart_of_a_name_is_purged_and_not_the_one_that_has_it() {
+    let Some(app) = app() else { return };
+    let previous = app.made("fixed");
+    let made = app.made("plain");
+    let name = &made.name;
+    let renames = format!(
+        "ALTER DATABASE fixed_mart RENAME TO {name}_old; ALTER DATABASE {name} RENAME TO fixed_mart"
+    );
+    renames.split(';').for_each(|sql| run(&mut app.client("postgres"), sql));
+    let building = format!(
+        "UPDATE rexmart_building SET claim = '{name}', final_name = 'fixed_mart'
+         WHERE rexmart_inventory__id = (SELECT id FROM rexmart_inventory WHERE name = '{name}');
+         UPDATE rexmart_inventory SET status = 'processing' WHERE name = '{name}'"
+    );
+    run(&mut app.client(APPLICATION), &building);
+    assert!(app.purge(&previous));
+    assert_eq!(app.databases(), ["fixed_mart"]);
+    assert!(rex_mart::tidy(&app.settings).unwrap());
+    let left = app.inventory();
+    assert_eq!((left.len(), &*left[0].name, left[0].is_complete()), (1, "fixed_mart", true));
+}
+
+/// Whoever purged a mart that was about to take a name died when its database was dropped.
+#[test]
+fn a_mart_without_its_database_takes_none_of_its_final_name() {
+    let Some(app) = app() else { return };
+    let previous = app.made("fixed");
+    let made = app.made("plain");
+    let building = format!(
+        "UPDATE rexmart_building SET claim = '{name}', final_name = 'fixed_mart'
+         WHERE rexmart_inventory__id = (SELECT id FROM rexmart_inventory WHERE name = '{name}');
+         UPDATE rexmart_inventory SET status = 'processing' WHERE name = '{name}'",
+        name = made.name
+    );
+    run(&mut app.client(APPLICATION), &building);
+    app.purge_and_die(&made);
+    assert_eq!(app.databases(), ["fixed_mart"]);
+    assert!(rex_mart::tidy(&app.settings).unwrap());
+    assert_eq!((app.inventory(), app.databases()), (vec![previous], vec!["fixed_mart".to_owned()]));
+}
+
+#[test]
+fn who_purges_a_mart_that_another_purges_finds_none() {
+    let Some(app) = app() else { return };
+    let mart = app.made("plain");
+    let mut purged = thread::scope(|scope| {
+        let mut lock = app.client(APPLICATION);
+        run(&mut lock, HELD);
+        let both = [scope.spawn(|| app.purge(&mart)), scope.spawn(|| app.purge(&mart))];
+        app.wait_waiting(2);
+        run(&mut lock, "COMMIT");
+        both.map(|one| one.join().unwrap())
+    });
+    purged.sort();
+    assert_eq!(purged, [false, true]);
+    assert!(app.inventory().is_empty() && app.databases().is_empty());
+}
+
+#[test]
+fn a_mart_that_is_pinned_meanwhile_is_not_purged_for_a_quota() {
+    let Some(app) = app() else { return };
+    let first = app.made("one");
+    thread::scope(|scope| {
+        let mut pin = app.client(APPLICATION);
+        run(&mut pin, "BEGIN; UPDATE rexmart_inventory SET pinned = TRUE");
+        let maker = scope.spawn(|| app.made("one"));
+        app.wait_waiting(1);
+        run(&mut pin, "COMMIT");
+        maker.join().unwrap();
+    });
+    assert_eq!((app.inventory().len(), app.inventory()[0].code), (2, first.code));
+    assert!(app.is_sound());
+}
+
+#[test]
+fn makers_beyond_a_quota_say_nothing_of_what_another_has_removed() {
+    let Some(app) = app() else { return };
+    app.made("one");
+    let make = || app.create(json!({"owner": "test", "definition": "one"}));
+    thread::scope(|scope| {
+        let mut lock = app.client(APPLICATION);
+        run(&mut lock, HELD);
+        let makers: Vec<_> = (0..4).map(|_| scope.spawn(make)).collect();
+        app.wait_waiting(4);
+        run(&mut lock, "COMMIT");
+        for maker in makers {
+            let (log, made) = maker.join().unwrap();
+            let log = log.join("\n");
+            assert!(made.is_ok() && !log.contains("stays for now"), "{made:?}\n{log}");
+        }
+    });
+    assert!(app.inventory().len() == 1 && app.is_sound());
+}

@@ -1,0 +1,162 @@
+//! Queues of jobs, and the limits of what runs at once.
+
+use rex_test_support::process::{descendants, wait_for};
+use serde_json::json;
+
+use crate::shop::{Shop, stop};
+
+/// Eight clients insert while two hosts queue and work: the limit holds by the dates of the rows, and each
+/// job is run once. With REX_TEST_JOBS each client inserts as many.
+#[test]
+fn a_limit_holds_over_all_hosts() {
+    const CLIENTS: usize = 8;
+    let each: usize = std::env::var("REX_TEST_JOBS").map_or(50, |text| text.parse().unwrap());
+    let shop = Shop::new("job_queues: 4\njob_limits: {crash: {max_concurrency: 3}}\n");
+    let hosts = [shop.run(&["--name", "one"]), shop.run(&["--name", "two"])];
+    std::thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            let mut connection = shop.client();
+            scope.spawn(move || {
+                let sql = "INSERT INTO job (owner, type, payload) VALUES ($1, 'crash', '{\"how\": \"ok\"}')";
+                for _ in 0..each {
+                    let owner = format!("client {client}");
+                    connection.execute(sql, &[&owner]).expect("it can be inserted");
+                }
+            });
+        }
+    });
+    let count = i64::try_from(CLIENTS * each).unwrap();
+    let mut client = shop.client();
+    let mut done = move || -> i64 {
+        let sql = "SELECT count(*) FROM job WHERE status = 'completed'";
+        client.query_one(sql, &[]).expect("it can be asked").get(0)
+    };
+    let mut last = 0;
+    while last < count {
+        // As long as it goes on.
+        wait_for(format_args!("more than {last} jobs"), || done() > last);
+        last = done();
+    }
+    shop.holds_limit(3);
+    let [one, two] = hosts.map(stop);
+    let mut run: Vec<i64> = [&one, &two]
+        .into_iter()
+        .flat_map(|output| output.lines())
+        .filter_map(|line| line.strip_prefix("INFO:JobExecutorWorker:Processing Job #"))
+        .map(|code| code.parse().unwrap())
+        .collect();
+    run.sort_unstable();
+    assert!(run.iter().copied().eq(1..=count), "{} runs of {count} jobs", run.len());
+    assert!(one.contains("Processing Job #") && two.contains("Processing Job #"), "one did it all");
+}
+
+#[test]
+fn a_queue_of_jobs_may_be_configured() {
+    let shop = Shop::new(
+        "asynctask_workers: {rex_job_0: {worker: job_executor, max_attempts: 2, backoff: 0.01, \
+         timeout: 0.5, processes: 2}}\n",
+    );
+    let host = shop.run(&[]);
+    let again = shop.insert("crash", &json!({"how": "again", "until": 2}));
+    shop.wait_status(again, "completed");
+    let twice = shop.insert("crash", &json!({"how": "again", "until": 3}));
+    assert_eq!(shop.wait_status(twice, "failed").as_deref(), Some("attempt 2 failed"));
+    let endless = shop.insert("crash", &json!({"how": "loop"}));
+    let detail = shop.wait_status(endless, "failed").expect("it says why");
+    assert!(detail.contains("passed the time limit of 0.5 s and was killed"), "{detail}");
+    stop(host);
+}
+
+/// Every job ends, and the limit holds by the dates of the rows.
+#[test]
+fn a_limit_holds_whatever_is_killed() {
+    const COUNT: i64 = 120;
+    let shop = Shop::new("job_queues: 4\njob_limits: {crash: {max_concurrency: 3}}\n");
+    let mut hosts = ["one", "two"].map(|name| shop.run(&["--name", name]));
+    let insert = "INSERT INTO job (owner, type, payload) VALUES ('me', 'crash', $1::text::jsonb)";
+    let payload = json!({"how": "work", "ms": 10}).to_string();
+    let mut client = shop.client();
+    for _ in 0..COUNT {
+        client.execute(insert, &[&payload]).expect("it can be inserted");
+    }
+    let mut ended = move || -> i64 {
+        let sql = "SELECT count(*) FROM job WHERE status IN ('completed', 'failed')";
+        client.query_one(sql, &[]).expect("it can be asked").get(0)
+    };
+    for (round, enough) in [COUNT / 6, COUNT / 3, COUNT / 2].into_iter().enumerate() {
+        wait_for(format_args!("{enough} jobs"), || ended() >= enough);
+        // A worker of each, and one host.
+        for host in &hosts {
+            if let Some(worker) = descendants(host.pid()).last() {
+                worker.kill();
+            }
+        }
+        hosts[round % 2].signal(libc::SIGKILL);
+        hosts[round % 2] = shop.run(&["--name", ["three", "four", "five"][round]]);
+    }
+    wait_for("all jobs", || ended() == COUNT);
+    shop.holds_limit(3);
+    hosts.into_iter().for_each(|host| drop(stop(host)));
+    let failed = "SELECT status_detail FROM job WHERE status = 'failed'";
+    for row in shop.client().query(failed, &[]).expect("it can be asked") {
+        let detail: &str = row.get(0);
+        assert!(detail.starts_with("the worker's process was killed by signal 9"), "{detail}");
+    }
+}
+
+/// A host that had more queues is gone: what waits there is said, and worked off.
+#[test]
+fn jobs_in_queues_that_no_host_has_are_told() {
+    let shop = Shop::new("job_queues: 1\n");
+    for _ in 0..2 {
+        shop.insert("demo_fast", &json!({}));
+    }
+    let more = ["--set", "job_queues=2"];
+    shop.rex_host(&["submit", "scheduled_0_job_queuer", "{}"]).ok();
+    shop.rex_host(&["work", "scheduled_0_job_queuer", more[0], more[1]]).ok();
+    let host = shop.run(&[]);
+    shop.wait_status(1, "completed");
+    host.wait_output(
+        "WARNING:rex-host:jobs wait in queue rex_job_1, which this host does not work",
+    );
+    shop.rex_host(&["work", "rex_job_1", more[0], more[1]]).ok();
+    shop.wait_status(2, "completed");
+    assert_eq!(stop(host).matches("jobs wait in queue").count(), 1);
+}
+
+#[test]
+fn jobs_in_a_queue_that_is_disabled_are_told() {
+    let shop = Shop::new("job_queues: 2\nasynctask_workers: {rex_job_1: null}\n");
+    for _ in 0..2 {
+        shop.insert("demo_fast", &json!({}));
+    }
+    let host = shop.run(&[]);
+    shop.wait_status(1, "completed");
+    host.wait_output("unless another one does, give it a worker in `asynctask_workers`");
+    assert_eq!(shop.status(2).0, "queued");
+    stop(host);
+}
+
+/// A task for a job that nobody has queued: somebody has put it in, or the host that was queueing it was
+/// killed between.
+#[test]
+fn a_limit_holds_for_a_task_without_a_queued_job() {
+    let shop = Shop::new(
+        "asynctask_workers: {rex_job_0: {worker: job_executor, processes: 2}}
+job_limits: {crash: {max_concurrency: 1}}
+",
+    );
+    let host = shop.run(&[]);
+    let gate = shop.env.path("gate").display().to_string();
+    let first = shop.insert("crash", &json!({"how": "until", "file": gate}));
+    shop.wait_status(first, "started");
+    let second = shop.insert("crash", &json!({"how": "ok"}));
+    shop.rex_host(&["submit", "rex_job_0", &json!({ "code": second }).to_string()]).ok();
+    host.wait_output("job 2 cannot be started yet: 1 of its type are queued or run, and no more");
+    assert_eq!(shop.status(second).0, "new");
+    shop.env.write("gate", "");
+    shop.wait_status(first, "completed");
+    shop.wait_status(second, "completed");
+    shop.holds_limit(1);
+    stop(host);
+}
