@@ -381,10 +381,10 @@ fn value(domain: &Domain, given: &Json) -> Result<Value, String> {
         (_, Json::Null) => Ok(Value::Null),
         // No text of PostgreSQL has that.
         (_, Json::String(text)) if text.contains('\0') => unfit(),
-        (Domain::Json, Json::String(text)) => match serde_json::from_str(text) {
-            Ok(document) => Ok(Value::Json(json::indented(&document))),
-            Err(_) => literal::parse(domain, text),
-        },
+        // A number that no double holds is refused: what PostgreSQL makes of it is not what is given.
+        (Domain::Json, Json::String(text)) => serde_json::from_str(text)
+            .map(|document| Value::Json(json::indented(&document)))
+            .map_err(|error| format!("invalid JSON literal: {error}")),
         (Domain::Json, document) => Ok(Value::Json(json::indented(document))),
         (_, Json::String(text)) => literal::parse(domain, text),
         (Domain::Boolean, Json::Bool(value)) => Ok(Value::Boolean(*value)),

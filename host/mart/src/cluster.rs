@@ -164,6 +164,11 @@ impl Cluster {
     }
 }
 
+/// What is claimed while the database of a mart is being made under this name.
+pub(crate) fn making(name: &str) -> String {
+    format!("database {name}")
+}
+
 fn key(name: &str) -> String {
     format!("pg_catalog.hashtextextended({}, 7)", sql::text(&format!("rex mart {name}")))
 }

@@ -10,19 +10,18 @@ use rex_yaml::Error;
 
 use crate::cluster::Cluster;
 
-/// Makes the database `name`, a copy of `source`.
-pub(crate) fn database(cluster: &mut Cluster, source: &Address, name: &str) -> Result<(), Error> {
+/// Makes the database `name` for a copy of `source`; whether [`restore`] is to fill it.
+pub(crate) fn database(cluster: &mut Cluster, source: &Address, name: &str) -> Result<bool, Error> {
     let target = cluster.address(name);
     let is_here = target.with_database(source.database()) == *source;
     if is_here && !cluster.is_in_use(source.database())? {
         let copied = cluster.create(name, Some(source.database()));
         // Somebody may have come in the meantime.
         if copied.is_ok() || !cluster.is_in_use(source.database())? {
-            return copied;
+            return copied.map(|()| false);
         }
     }
-    cluster.create(name, None)?;
-    restore(source, &target)
+    cluster.create(name, None).map(|()| true)
 }
 
 /// What a program may have to say, in bytes; the rest is of no use to anybody.
@@ -34,7 +33,8 @@ fn program(name: &str, arguments: &[&str], address: &Address) -> Command {
     command
 }
 
-fn restore(source: &Address, target: &Address) -> Result<(), Error> {
+/// Fills an empty database with what is in another one.
+pub(crate) fn restore(source: &Address, target: &Address) -> Result<(), Error> {
     let failed = |name: &str, error: &io::Error| {
         Error::with(format!("Failed to run `{name}`:"), error.to_string())
     };

@@ -3,7 +3,7 @@
 //! none: who dies over it leaves a claim that the next one finds.
 
 use jiff::civil::DateTime;
-use rex_db::{Config, Gateway, Session};
+use rex_db::{Address, Config, Gateway, Session};
 use rex_deploy::Deployer;
 use rex_htsql::Naming;
 use rex_yaml::Error;
@@ -249,18 +249,38 @@ impl Work<'_> {
             (BaseKind::Copy, Some(target)) => Some(self.cluster.address(target)),
             _ => None,
         };
-        let created = match source {
-            None => self.cluster.create(&name, None),
-            Some(source) => {
-                self.log(&format!("Cloning: {}", source.database()));
-                if base.kind == BaseKind::Copy {
-                    self.must_exist(source.database())?;
-                }
-                self.inventory.leave()?;
-                copy::database(self.cluster, &source, &name)
+        if let Some(source) = &source {
+            self.log(&format!("Cloning: {}", source.database()));
+            if base.kind == BaseKind::Copy {
+                self.must_exist(source.database())?;
             }
+        }
+        let made = self.made(source.as_ref());
+        made.map_err(|error| error.guard("While creating database:", name))
+    }
+
+    /// Makes the database, unless its mart is purged by now. Who purges that waits until it is made:
+    /// the server goes on making it if this process dies.
+    fn made(&mut self, source: Option<&Address>) -> Result<(), Error> {
+        let making = cluster::making(&self.name);
+        self.cluster.claim(&making)?;
+        let made = self.empty_or_copied(source);
+        // In any case: whoever waits for it holds the mart, which is to be cleaned up now.
+        let unclaimed = self.cluster.unclaim(&making);
+        match (made?, source) {
+            (true, Some(source)) => copy::restore(source, &self.cluster.address(&self.name)),
+            _ => unclaimed,
+        }
+    }
+
+    /// Makes the database; whether what it is to be a copy of is missing in it.
+    fn empty_or_copied(&mut self, source: Option<&Address>) -> Result<bool, Error> {
+        self.inventory.of(self.id)?.ok_or_else(purged)?;
+        let Some(source) = source else {
+            return self.cluster.create(&self.name, None).map(|()| false);
         };
-        created.map_err(|error| error.guard("While creating database:", name))
+        self.inventory.leave()?;
+        copy::database(self.cluster, source, &self.name)
     }
 
     fn must_exist(&mut self, name: &str) -> Result<(), Error> {

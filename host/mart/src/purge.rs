@@ -59,6 +59,10 @@ pub(crate) fn remove(
     is_existing: bool,
 ) -> Result<(), Error> {
     if !is_existing {
+        if let Some(claim) = &mart.claim {
+            cluster.refuse_pooling()?;
+            cluster.claim(&cluster::making(claim))?;
+        }
         let aside = put_aside(inventory, cluster, mart)?;
         let name = match (renamed(cluster, mart)?, &aside) {
             (Some((claim, name)), _) => {

@@ -100,14 +100,11 @@ impl Output {
 
     /// Shows how far something is, in place of what was shown before: for terminals.
     pub(crate) fn progress(&mut self, what: &str, fraction: Option<f64>, text: Option<&str>) {
-        const WIDTH: usize = 30;
-        let bar = fraction.map(|fraction| {
-            let full = (fraction.clamp(0.0, 1.0) * WIDTH as f64) as usize;
-            let rest = WIDTH - full;
-            format!(" [{}{}] {:3.0} %", "#".repeat(full), "-".repeat(rest), fraction * 100.0)
-        });
-        let text: String = plain(text.unwrap_or_default()).chars().take(30).collect();
-        let _ = write!(io::stderr(), "\r{what}{} {text}\x1b[K", bar.unwrap_or_default());
+        let size = rustix::termios::tcgetwinsize(rustix::stdio::stderr());
+        // 0 is what a terminal says that does not know.
+        let columns = size.ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0);
+        let shown = progress_line(what, fraction, text, columns.unwrap_or(80));
+        let _ = write!(io::stderr(), "\r{shown}\x1b[K");
         self.in_progress = true;
     }
 
@@ -174,6 +171,34 @@ fn gone(error: io::Error) -> Failure {
     }
 }
 
+/// How far something is, in less than a line of so many columns: a longer one would be left behind
+/// when the next takes its place. What does not fit is left out: the text's end first, then the bar.
+fn progress_line(what: &str, fraction: Option<f64>, text: Option<&str>, columns: usize) -> String {
+    const BAR: usize = 30;
+    let mut line = what.to_owned();
+    if let Some(fraction) = fraction {
+        let percent = format!(" {:3.0} %", fraction * 100.0);
+        let full = (fraction.clamp(0.0, 1.0) * BAR as f64) as usize;
+        let bar = format!(" [{}{}]", "#".repeat(full), "-".repeat(BAR - full));
+        if line.len() + bar.len() + percent.len() < columns {
+            line.push_str(&bar);
+        }
+        line.push_str(&percent);
+    }
+    line.push(' ');
+    let mut width = line.len();
+    for c in plain(text.unwrap_or_default()).chars() {
+        // Some of the others take two.
+        width += if c.is_ascii() { 1 } else { 2 };
+        if width >= columns {
+            break;
+        }
+        line.push(c);
+    }
+    line.truncate(line.trim_end().len());
+    line
+}
+
 /// How far something is, by its own account.
 pub(crate) fn how_far(fraction: f64, text: Option<&str>) -> String {
     format!("{:.0} % {}", fraction * 100.0, plain(text.unwrap_or_default()))
@@ -182,4 +207,20 @@ pub(crate) fn how_far(fraction: f64, text: Option<&str>) -> String {
 /// A text that stays one line and tells a terminal nothing, whatever is in it.
 pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_less_than_a_line() {
+        let shown = |columns| progress_line("started", Some(0.25), Some("étape 1 of 4"), columns);
+        assert_eq!(shown(80), "started [#######-----------------------]  25 % étape 1 of 4");
+        assert_eq!(shown(54), "started [#######-----------------------]  25 % étape");
+        assert_eq!(shown(46), "started  25 % étape 1 of 4");
+        assert_eq!(shown(20), "started  25 % étap");
+        assert_eq!(shown(1), "started  25 %");
+        assert_eq!(progress_line("queued", None, None, 80), "queued");
+    }
 }

@@ -151,7 +151,7 @@ fn bulk(
         }
         if let Some(error) = failed {
             let taken: Vec<usize> = done.iter().map(|(at, _)| *at).collect();
-            let so_far = format!("{count} tasks{}", batch.so_far(in_store, &taken));
+            let so_far = format!("{}{}", tasks(count), batch.so_far(in_store, &taken));
             let failure = Failure::from(error);
             let hint = match &failure.hint {
                 Some(hint) => format!("{hint}; {so_far}"),

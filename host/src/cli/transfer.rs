@@ -9,6 +9,7 @@ use rex_transport::{
 };
 
 use super::failure::Failure;
+use super::output;
 use super::place::{options, refuse_memory};
 use super::run::owner_id;
 use crate::settings::Settings;
@@ -117,7 +118,8 @@ fn carry(
                     ));
                 }
                 if refused || count > 0 {
-                    hints.push(format!("{count} tasks were moved; the rest waits at {from}"));
+                    let were = if count == 1 { "was" } else { "were" };
+                    hints.push(format!("{} {were} moved; the rest waits at {from}", output::tasks(count)));
                 }
                 return Err(match hints.is_empty() {
                     true => failure,

@@ -420,14 +420,14 @@ impl Host {
             }
             Reply::Idle { queue, idle, paused } => self.on_idle(&queue, idle, paused, now),
             Reply::Forgotten(count) => {
-                tracing::info!("{count} dead letters were older than they are kept");
+                tracing::info!("dead letters that were older than they are kept: {count}");
             }
             Reply::Beat { begun, lease, taken, paused } => {
                 self.on_beat(begun, lease, taken, now);
                 self.on_paused(&paused);
             }
             Reply::Rescued(count) => {
-                tracing::info!("{count} tasks of a dead host are waiting again");
+                tracing::info!("tasks of a dead host are waiting again: {count}");
                 self.on_wake(&Wake::All);
             }
             Reply::Down(reason) => {

@@ -211,6 +211,11 @@ of: individual
     let error = driver.fail("\ndata: { individual: '1003.03', code: \"a\\0b\" }\nof: sample\n");
     let text = "Discovered invalid input:\n    'a\\x00b'\nWhile converting field:\n    code";
     assert!(error.starts_with(text), "{error}");
+    // Beyond what other programs can read back.
+    let error = driver
+        .fail("\ndata: { individual: '1003.03', code: '02', other: '[1e400]' }\nof: sample\n");
+    let text = "Discovered invalid input:\n    invalid JSON literal: number out of range";
+    assert!(error.starts_with(text), "{error}");
 }
 
 #[test]

@@ -98,8 +98,15 @@ fn a_maker_whose_mart_was_purged_leaves_nothing() {
             let entry = json!({"owner": "test", "definition": definition});
             let maker = scope.spawn(|| app.create(entry));
             app.wait_waiting(1);
-            assert!(app.purge(&app.inventory()[0]));
+            let purger = scope.spawn(|| app.purge(&app.inventory()[0]));
+            if definition == "plain" {
+                // The server would make that database whatever becomes of the mart.
+                app.wait_waiting(2);
+            } else {
+                wait_for("the purge", || purger.is_finished());
+            }
             run(&mut lock, unlock);
+            assert!(purger.join().unwrap());
             let (log, made) = maker.join().unwrap();
             let error = made.expect_err(&log.join("\n"));
             let text = "The Mart was purged while it was made\nWhile ";

@@ -203,7 +203,8 @@ impl Running {
     pub(in crate::dispatch) fn wear(&self, now: Instant) -> Option<String> {
         let Recycling { tasks, age, rss } = self.plan.recycling;
         if tasks.is_some_and(|tasks| self.done >= tasks) {
-            return Some(format!("{} tasks", self.done));
+            let s = if self.done == 1 { "" } else { "s" };
+            return Some(format!("{} task{s}", self.done));
         }
         let lived = now.saturating_duration_since(self.born);
         if age.is_some_and(|age| lived >= age) {
