@@ -214,6 +214,38 @@ fn a_facet_is_kept_at_once_and_a_bad_one_is_refused() {
     stop(host);
 }
 
+/// The table gives the code of a job that is deleted to the next one.
+#[test]
+fn a_job_that_is_deleted_is_not_taken_for_the_one_that_has_its_code() {
+    let shop = Shop::new("");
+    let host = shop.run(&[]);
+    let gate = shop.env.path("gate").display().to_string();
+    let facets = json!({"slow": {"my_value": 1}});
+    let payload = json!({"how": "until", "file": gate, "facets_after": facets}).to_string();
+    let command = |args: &[&str]| [args, &["--project", shop.project.as_str()]].concat();
+    let waits = shop.env.start(&command(&["job", "submit", "crash", &payload, "--wait"]));
+    wait_for("the job", || shop.statuses().iter().any(|job| job.starts_with("1 started")));
+    let follows = shop.env.start(&command(&["job", "logs", "1", "--follow"]));
+    follows.wait_output("job 1 begins");
+    let other = json!({"how": "until", "file": format!("{gate}2")});
+    let exchange = format!(
+        "BEGIN; DELETE FROM job;
+         INSERT INTO job (owner, type, payload) VALUES ('another', 'crash', '{other}'); COMMIT"
+    );
+    shop.client().batch_execute(&exchange).expect("it can be done");
+    for command in [waits, follows] {
+        let (status, output) = command.wait();
+        assert_eq!(status.code(), Some(1), "{output}");
+        assert!(output.contains("job 1 is there no more: its row was deleted"), "{output}");
+    }
+    shop.env.write("gate", "");
+    host.wait_output("the job's row is gone");
+    shop.env.write("gate2", "");
+    shop.wait_status(1, "completed");
+    assert!(shop.client().query("SELECT FROM slow", &[]).expect("it is there").is_empty());
+    stop(host);
+}
+
 #[test]
 fn a_job_that_gives_way_to_a_stop_or_a_reload_is_run_again() {
     let shop = Shop::new("");

@@ -121,7 +121,7 @@ pub(crate) fn job(
                 output.finish()?;
             }
             if wait {
-                row = wait_for(&mut table, code, output).map_err(|mut failure| {
+                row = wait_for(&mut table, &row, output).map_err(|mut failure| {
                     failure.text = format!("job {code} is submitted, but: {}", failure.text);
                     failure
                 })?;
@@ -239,7 +239,7 @@ pub(crate) fn job(
                     break;
                 }
                 std::thread::sleep(LOOK);
-                row = find_patiently(&mut table, code, output)?;
+                row = look_at(&mut table, &row, output)?;
             }
         }
     }
@@ -301,8 +301,11 @@ fn find(table: &mut Table, code: i64) -> Result<Row, Failure> {
     table.row(code).map_err(failed)?.ok_or_else(|| missing(code))
 }
 
-fn find_patiently(table: &mut Table, code: i64, output: &mut Output) -> Result<Row, Failure> {
-    patiently(table, output, |table| table.row(code))?.ok_or_else(|| missing(code))
+/// The same job as it is by now.
+fn look_at(table: &mut Table, row: &Row, output: &mut Output) -> Result<Row, Failure> {
+    patiently(table, output, |table| table.row_of(row.id))?.ok_or_else(|| {
+        Failure::new(format!("job {} is there no more: its row was deleted", row.code))
+    })
 }
 
 /// What the table says, however long the server is away, which is told once: the job goes on meanwhile.
@@ -327,10 +330,10 @@ fn patiently<T>(
 }
 
 /// Until the job has ended; on a terminal its progress is shown.
-fn wait_for(table: &mut Table, code: i64, output: &mut Output) -> Result<Row, Failure> {
+fn wait_for(table: &mut Table, row: &Row, output: &mut Output) -> Result<Row, Failure> {
     let shows = std::io::stderr().is_terminal();
     loop {
-        let row = find_patiently(table, code, output)?;
+        let row = look_at(table, row, output)?;
         if shows {
             let all = row.fraction.map(|_| 1.0).filter(|_| row.status == "completed");
             output.progress(&row.status, all.or(row.fraction), row.progress.as_deref());

@@ -119,7 +119,10 @@ fn carry(
                 }
                 if refused || count > 0 {
                     let were = if count == 1 { "was" } else { "were" };
-                    hints.push(format!("{} {were} moved; the rest waits at {from}", output::tasks(count)));
+                    hints.push(format!(
+                        "{} {were} moved; the rest waits at {from}",
+                        output::tasks(count)
+                    ));
                 }
                 return Err(match hints.is_empty() {
                     true => failure,

@@ -211,7 +211,8 @@ enum Waits {
 
 /// A row that a job asks for.
 struct Facet<'a> {
-    code: i64,
+    /// The id of the job's row.
+    job: i32,
     /// Whose identity is a link to the job.
     table: &'a str,
     /// A JSON object.
@@ -361,8 +362,8 @@ impl Thread {
         match request {
             Request::Facet { table, fields } => {
                 let job = task.and_then(|task| self.means.book.end_of(task));
-                let (_, code, _) = job.ok_or_else(|| "only a job has facets".to_owned())?;
-                self.update_facet(&Facet { code, table, fields }, wait)
+                let (job, ..) = job.ok_or_else(|| "only a job has facets".to_owned())?;
+                self.update_facet(&Facet { job, table, fields }, wait)
             }
             Request::QueueNew => self.queue_and_wait(wait),
             Request::CleanUp => {
@@ -509,7 +510,7 @@ impl Thread {
     }
 
     fn try_update_facet(&mut self, facet: &Facet<'_>, wait: Duration) -> Result<(), Refusal> {
-        let Facet { code, table, fields } = *facet;
+        let Facet { job, table, fields } = *facet;
         let fields: std::collections::BTreeMap<String, Box<serde_json::value::RawValue>> =
             serde_json::from_str(fields).map_err(|error| error.to_string())?;
         for name in fields.keys().map(String::as_str).chain([table]) {
@@ -518,7 +519,6 @@ impl Thread {
             }
         }
         let mut params = Params::new();
-        params.set("rex_job", Param::text(code.to_string()));
         let mut selectors = vec!["id($rex_job) :as job".to_owned()];
         for (n, (name, value)) in fields.iter().enumerate() {
             let param = format!("rex_field_{n}");
@@ -530,13 +530,28 @@ impl Thread {
             Some(session) => session,
             none => none.insert(session(&self.means.address)?),
         };
-        let done = session.sql_rows(&waiting(wait));
-        let done = done.and_then(|_| session.produce(&query, &params).map(|_| ()));
-        done.map_err(|error| Refusal {
-            locked: error.kind() == Kind::Locked,
-            text: error.to_string(),
-        })
+        session.sql_rows(&waiting(wait)).map_err(refusal)?;
+        session.begin();
+        let written = session.sql_rows(&code_of(job)).map_err(refusal).and_then(|rows| {
+            let code = rows.first().and_then(|row| row.first());
+            let Some(rex_htsql::Value::Integer(code)) = code else {
+                return Err("the job's row is gone".to_owned().into());
+            };
+            params.set("rex_job", Param::text(code.to_string()));
+            session.produce(&query, &params).map(|_| ()).map_err(refusal)
+        });
+        let ended = session.end(written.is_ok()).map_err(refusal);
+        written.and(ended)
     }
+}
+
+/// Also keeps the row while its facet is written: its code would be given to another job.
+fn code_of(job: i32) -> String {
+    format!("SELECT code FROM job WHERE id = {job} FOR KEY SHARE")
+}
+
+fn refusal(error: rex_htsql::Error) -> Refusal {
+    Refusal { locked: error.kind() == Kind::Locked, text: error.to_string() }
 }
 
 fn session(address: &Address) -> Result<Session, String> {

@@ -99,6 +99,13 @@ impl Table {
         Ok(found.as_ref().map(row))
     }
 
+    /// The job of this row: if it is deleted, its code may be that of another one.
+    pub fn row_of(&mut self, id: i32) -> Result<Option<Row>, TableError> {
+        let sql = format!("{ROW} WHERE id = $1");
+        let found = self.with(|client| client.query_opt(&sql, &[&id]))?;
+        Ok(found.as_ref().map(row))
+    }
+
     /// Ends a job that has not begun; tells the host of one that has, to kill it after `grace`.
     pub fn cancel(&mut self, code: i64, grace: Duration) -> Result<Cancelled, TableError> {
         self.with(|client| {

@@ -167,7 +167,10 @@ WHERE no = $2 AND beats = $3";
                     if back == 0 {
                         tracing::info!("{} is gone; it had no task", other.id);
                     } else {
-                        tracing::info!("Took back the tasks of {}, which is gone: {back}", other.id);
+                        tracing::info!(
+                            "Took back the tasks of {}, which is gone: {back}",
+                            other.id
+                        );
                     }
                 }
             }

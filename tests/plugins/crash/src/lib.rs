@@ -280,14 +280,19 @@ impl JobExecutor for CrashExecutor {
         if let Some(text) = job.payload.get("progress").and_then(Value::as_str) {
             ctx.progress(0.25, text);
         }
-        if let Some(Value::Object(facets)) = job.payload.get("facets") {
-            for (table, fields) in facets {
-                ctx.update_facet(table, fields)?;
-            }
-        }
+        update_facets(job, "facets", ctx)?;
         act(job.payload.text("how")?, &job.payload, ctx)?;
+        update_facets(job, "facets_after", ctx)?;
         record(&job.payload, "done")
     }
+}
+
+fn update_facets(job: &Job, field: &str, ctx: &JobContext) -> Result<()> {
+    let facets = job.payload.get(field).and_then(Value::as_object);
+    for (table, fields) in facets.into_iter().flatten() {
+        ctx.update_facet(table, fields)?;
+    }
+    Ok(())
 }
 
 export_plugin! {
