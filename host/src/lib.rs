@@ -4,7 +4,7 @@
 //! together into a `dispatch::plan`, `dispatch` is the loop that feeds tasks to worker processes,
 //! `supervisor` keeps those alive, `worker` is what they do, `wire` and `page` are what both sides
 //! share; `cron` submits tasks by the clock, `jobs` works the rows of the table of jobs; `control` and `cli` are how people reach a running host;
-//! `log`, `state`, `clock` and `shed` serve all of them.
+//! `log`, `state`, `clock`, `tick`, `shell` and `inherited` serve all of them.
 
 pub mod cli;
 mod clock;
@@ -17,6 +17,7 @@ mod log;
 mod page;
 pub mod plugins;
 pub mod settings;
+mod shell;
 mod state;
 mod supervisor;
 mod tick;

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use crate::shell::quote;
+
 /// Where one instance keeps what it must not lose.
 #[derive(Debug, Clone)]
 pub struct State {
@@ -27,7 +29,11 @@ pub struct Lock {
 pub enum StateError {
     #[error("the state directory `{0}` cannot be written")]
     Unwritable(PathBuf, #[source] std::io::Error),
-    #[error("host `{instance}` is already running on `{dir}`, process {pid}")]
+    #[error(
+        "host `{instance}` is already running on `{dir}`, process {pid}: stop it with `rex-host stop \
+         --state {} --name {instance}`, or give this one another --name or --state",
+        quote(Path::new(dir))
+    )]
     Running { instance: String, dir: PathBuf, pid: String },
     #[error("`{0}` is no instance name: letters, digits, `-` and `_` only")]
     BadInstance(String),
@@ -43,11 +49,7 @@ impl StateError {
                 "let this user write `{}`, or choose another directory with --state",
                 dir.display()
             )),
-            StateError::Running { instance, .. } => Some(format!(
-                "stop it with `rex-host stop --name {instance}`, or give this one another --name or \
-                 --state"
-            )),
-            StateError::BadInstance(_) => None,
+            StateError::Running { .. } | StateError::BadInstance(_) => None,
         }
     }
 }

@@ -222,10 +222,11 @@ fn a_job_that_is_deleted_is_not_taken_for_the_one_that_has_its_code() {
     let gate = shop.env.path("gate").display().to_string();
     let facets = json!({"slow": {"my_value": 1}});
     let payload = json!({"how": "until", "file": gate, "facets_after": facets}).to_string();
-    let command = |args: &[&str]| [args, &["--project", shop.project.as_str()]].concat();
-    let waits = shop.env.start(&command(&["job", "submit", "crash", &payload, "--wait"]));
+    let project = ["--project", shop.project.as_str()];
+    let submit = ["job", "submit", "crash", &payload, "--wait"];
+    let waits = shop.env.start(&[&submit[..], &project].concat());
     wait_for("the job", || shop.statuses().iter().any(|job| job.starts_with("1 started")));
-    let follows = shop.env.start(&command(&["job", "logs", "1", "--follow"]));
+    let follows = shop.env.start(&[&["job", "logs", "1", "--follow"][..], &project].concat());
     follows.wait_output("job 1 begins");
     let other = json!({"how": "until", "file": format!("{gate}2")});
     let exchange = format!(

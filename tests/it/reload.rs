@@ -592,7 +592,9 @@ fn the_copy_that_a_process_runs_is_kept() {
         .install(&env.path("plugins/libcrash.so"));
     let unused = env.write(&format!("work/.rex-host/rex/plugins/{}.so", "0".repeat(64)), "");
     age_copies(&env);
-    env.rex_host(&["reload"]).ok();
+    let refused = env.rex_host(&["reload"]).fails(1);
+    assert!(refused.starts_with("error: queue crash: crash_worker of libcrash.so "), "{refused}");
+    assert!(refused.contains(" cannot start: "), "{refused}");
     host.wait_output("cannot start: ");
     let mut status = String::new();
     wait_for("a process that waits to be started again", || {

@@ -500,7 +500,34 @@ fn a_second_host_of_the_same_name_is_told_both_remedies() {
     other.wait_output("Starting; queue=crash");
     env.rex_host(&["stop", "--name", "other"]).ok();
     other.wait_ok();
-    env.rex_host(&["status"]).ok();
+    let original = env.rex(&["asynctask-workers", "rex.asynctask"]).fails(1);
+    let told = output.lines().next().and_then(|line| line.strip_prefix("error: "));
+    assert_eq!(original, format!("FATAL ERROR: {}\n\n", told.expect("an error")));
+    let stop = output.split('`').find_map(|part| part.strip_prefix("rex-host "));
+    env.rex_host(&stop.expect("a command").split(' ').collect::<Vec<_>>()).ok();
+    host.wait_ok();
+}
+
+#[test]
+fn a_process_that_takes_up_no_tasks_keeps_none_from_others() {
+    let env = crashing::env();
+    let host = crashing::start(&env, &json!({"crash": {}}), &[]);
+    Store::Embedded.submit(&env, "crash", &[&quick_task(&env, 1)]);
+    wait_for("the task", || recorded(&env.path("record")).contains_key(&1));
+    let status = || env.rex_host(&["status", "--json"]).json_lines().remove(0);
+    let pid = status()["queues"][0]["processes"][0]["pid"].as_i64().expect("a process");
+    let worker = Process::find(i32::try_from(pid).expect("it fits")).expect("it serves");
+    worker.signal(libc::SIGSTOP);
+    Store::Embedded.submit(&env, "crash", &[&quick_task(&env, 2), &quick_task(&env, 3)]);
+    host.wait_output("did not react for 10 s and was killed between tasks");
+    wait_for("the tasks", || {
+        let recorded = recorded(&env.path("record"));
+        [2, 3].iter().all(|n| recorded.get(n) == Some(&(1, 1)))
+    });
+    let status = status();
+    assert_eq!((&status["done"], &status["failed"]), (&json!(3), &json!(0)), "{status}");
+    env.rex_host(&["stop"]).ok();
+    host.wait_ok();
 }
 
 #[test]

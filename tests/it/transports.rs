@@ -380,6 +380,10 @@ fn a_move_keeps_what_tasks_have_or_refuses() {
         env.rex_host(&moving(from, to).iter().map(String::as_str).collect::<Vec<_>>())
     };
 
+    // A name that was mistyped is no empty queue.
+    let missing = go(&format!("{old}x"), &new).fails(1);
+    assert!(missing.contains("it does not exist"), "{missing}");
+
     // Redis has neither priorities nor keys: the batch stays where it is.
     let refused = go(&old, &server.uri()).fails(1);
     assert!(refused.contains("cannot give tasks a priority"), "{refused}");

@@ -121,6 +121,16 @@ pub(crate) fn reload(
             }
             output.finish()
         }
+        Answer::Partly { lines, failed } => {
+            for line in lines {
+                output.line(line)?;
+            }
+            output.finish()?;
+            Err(Failure::new(failed.join("; ")).hint(
+                "the host goes on trying to start it; what it was to take over from serves on \
+                 meanwhile, see `rex-host status`; all else is reloaded",
+            ))
+        }
         Answer::Refused { reason } => Err(Failure::new(reason).hint("nothing was changed")),
         Answer::Status { .. } => Err(Failure::new("the host answered something else")),
     }
@@ -167,6 +177,13 @@ fn ask(place: &Place, request: &Request, output: &mut Output) -> Result<Answer, 
                     output.remark(format_args!("host `{name}` is starting, or ending: waiting"));
                 }
                 thread::sleep(Duration::from_millis(20));
+            }
+            // A host that had nothing to do may be gone before it has said that it obeys.
+            Err(error)
+                if error.kind() == io::ErrorKind::UnexpectedEof
+                    && matches!(request, Request::Stop { .. }) =>
+            {
+                break Ok(Answer::Done { lines: Vec::new() });
             }
             answer => break answer,
         }

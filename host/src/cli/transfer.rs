@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use rex_transport::{
-    Claim, Finished, Kind, NewTask, Outcome, Owner, QueueName, Transport, Uri, Want,
+    Claim, Finished, Kind, NewTask, Options, Outcome, Owner, QueueName, Transport, Uri, Want,
 };
 
 use super::failure::Failure;
@@ -46,7 +46,9 @@ pub(super) fn transfer(
         return Err(both_are(&from));
     }
     let owner = Owner { id: owner_id() };
-    let mut source = rex_transport::open(&from, &options(settings, Some(owner)))?;
+    // Of a name that was mistyped no empty queue is to be made.
+    let existing = Options { create: false, ..options(settings, Some(owner)) };
+    let mut source = rex_transport::open(&from, &existing)?;
     let mut target = rex_transport::open(&to, &options(settings, None))?;
     if target.is(&source.identity()?)? {
         source.close()?;

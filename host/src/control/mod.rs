@@ -34,9 +34,20 @@ pub enum Request {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum Answer {
-    Status { status: Value },
-    Done { lines: Vec<String> },
-    Refused { reason: String },
+    Status {
+        status: Value,
+    },
+    Done {
+        lines: Vec<String>,
+    },
+    /// It is in force, but for what cannot be started: there what served before goes on.
+    Partly {
+        lines: Vec<String>,
+        failed: Vec<String>,
+    },
+    Refused {
+        reason: String,
+    },
 }
 
 /// A request on its way to the host's loop.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::held::Fault;
 use super::plan::QueuePlan;
+use super::running::SILENT;
 use crate::supervisor::Exit;
 use crate::supervisor::exit::How;
 
@@ -19,6 +20,8 @@ pub enum Verdict {
     CpuSpent(Duration),
     /// Somebody cancelled the job in hand, which did not end by itself.
     Cancelled,
+    /// It began none of the tasks that it was given.
+    Silent,
     /// It sent what no worker sends.
     Nonsense,
     /// It had to make room: a drain's deadline, an order to stop now. Nobody is to blame.
@@ -104,6 +107,9 @@ impl Scene<'_> {
                 format!("passed the limit of {} s of CPU time and was killed", limit.as_secs_f64())
             }
             Some(Verdict::Cancelled) => "was killed since its job was cancelled".to_owned(),
+            Some(Verdict::Silent) => {
+                format!("did not react for {} s and was killed", SILENT.as_secs())
+            }
             Some(Verdict::Nonsense) => "sent what no worker sends and was killed".to_owned(),
             _ if self.out_of_memory(exit) => {
                 let limit = self.plan.memory_limit.unwrap_or(0);

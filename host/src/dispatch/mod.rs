@@ -131,6 +131,7 @@ pub fn run(
         replanned,
         replanning: false,
         reloads_wanted: VecDeque::new(),
+        adopted: Vec::new(),
         phase: Phase::Working,
         quiet: false,
         reschedule: false,
@@ -167,6 +168,7 @@ struct Host {
     replanned: Sender<Replanned>,
     replanning: bool,
     reloads_wanted: VecDeque<reload::Wanted>,
+    adopted: Vec<reload::Adopted>,
     phase: Phase,
     /// No new claims: an operator said so by signal.
     quiet: bool,
@@ -307,6 +309,7 @@ impl Host {
             scheduler.set(self.plan.schedules.clone());
         }
         self.enforce_limits(now);
+        self.answer_reloads();
         self.forget_old_letters(now);
         self.watch_lease(now);
         self.serve_queues(now);

@@ -133,6 +133,9 @@ impl Host {
                     );
                     if let Err(error) = self.occupy(id, &plan) {
                         tracing::error!("cannot start a worker for queue {}: {error}", plan.queue);
+                        if let Some(seat) = self.slots.get_mut(&id) {
+                            seat.last_death = Some(format!("cannot start: {error}"));
+                        }
                         self.step(id, SlotEvent::SpawnFailed, now);
                     }
                 }
@@ -250,6 +253,10 @@ impl Host {
             }
             if running.outlived_cancellation(now) {
                 running.verdict.get_or_insert(Verdict::Cancelled);
+                overdue.extend(running.seat);
+            }
+            if running.is_silent(now) {
+                running.verdict.get_or_insert(Verdict::Silent);
                 overdue.extend(running.seat);
             }
             match running.check_limits(now) {

@@ -1,6 +1,7 @@
 //! Changing what runs while it runs: a new plan is made beside the loop, then slots are exchanged
 //! one for one, each when its successor is ready. No task fails, and none waits for the slowest.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -31,6 +32,15 @@ pub struct Fresh {
 pub(super) struct Wanted {
     reply: Option<Sender<Answer>>,
     check_only: bool,
+}
+
+/// A reload that is in force; who asked waits until each new process serves or cannot.
+pub(super) struct Adopted {
+    reply: Sender<Answer>,
+    lines: Vec<String>,
+    starting: BTreeSet<SlotId>,
+    /// Why a queue's new processes cannot.
+    failed: BTreeMap<QueueName, String>,
 }
 
 /// What came of reading, and who asked.
@@ -95,6 +105,7 @@ impl Host {
         if lines.is_empty() {
             lines.push("nothing has changed".to_owned());
         }
+        let first_new = SlotId(self.next_slot);
         if !check_only {
             lines.iter().for_each(|line| tracing::info!("reload: {line}"));
             self.apply(fresh.plan, Instant::now());
@@ -103,7 +114,47 @@ impl Host {
             (fresh.adopt)(used.flat_map(|plan| plan.plugin_hashes().cloned()).collect());
         }
         lines.extend(fresh.warnings);
-        answer(reply, Ok(lines));
+        let starting: BTreeSet<SlotId> = self.slots.range(first_new..).map(|(id, _)| *id).collect();
+        match reply {
+            Some(reply) if !starting.is_empty() => {
+                self.adopted.push(Adopted { reply, lines, starting, failed: BTreeMap::new() });
+            }
+            reply => answer(reply, Ok(lines)),
+        }
+    }
+
+    /// Answers those whose reload has come to its end.
+    pub(super) fn answer_reloads(&mut self) {
+        let Host { adopted, slots, .. } = self;
+        adopted.retain_mut(|Adopted { reply, lines, starting, failed }| {
+            starting.retain(|id| {
+                let Some(seat) = slots.get(id) else { return false };
+                let is_starting = matches!(seat.slot, Slot::Waiting { .. } | Slot::Starting { .. });
+                if let Some(cause) = seat.last_death.as_ref().filter(|_| is_starting) {
+                    let QueuePlan { queue, worker, plugin, .. } = &*seat.plan;
+                    let (file, hash) = (&plugin.name, plugin.short_hash());
+                    let text = format!("queue {queue}: {worker} of {file} {hash} {cause}");
+                    failed.entry(queue.clone()).or_insert(text);
+                    return false;
+                }
+                is_starting
+            });
+            if !starting.is_empty() {
+                return true;
+            }
+            let mut lines = std::mem::take(lines);
+            let failed = std::mem::take(failed);
+            for queue in failed.keys() {
+                lines.retain(|line| !line.starts_with(&format!("queue {queue}: ")));
+            }
+            let failed: Vec<String> = failed.into_values().collect();
+            // The one who asked may have left.
+            let _ = reply.send(match failed.is_empty() {
+                true => Answer::Done { lines },
+                false => Answer::Partly { lines, failed },
+            });
+            false
+        });
     }
 
     /// One line for each queue that another plan would change.

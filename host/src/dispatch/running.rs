@@ -2,6 +2,7 @@
 
 mod limits;
 mod output;
+mod silence;
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -14,6 +15,8 @@ use serde::Serialize;
 pub(super) use self::limits::Passed;
 use self::limits::TaskClock;
 use self::output::Printed;
+pub(super) use self::silence::SILENT;
+use self::silence::Silence;
 use super::SlotId;
 use super::death::{Scene, Verdict};
 use super::held::Held;
@@ -55,6 +58,7 @@ pub(super) struct Running {
     /// The last that it said of how far a task is.
     pub(super) said: Option<Said>,
     limited_until: Option<Instant>,
+    silence: Option<Silence>,
 }
 
 /// How far a task is by its own account.
@@ -92,6 +96,7 @@ impl Running {
             clock: None,
             cancelled: None,
             limited_until: None,
+            silence: None,
         }
     }
 

@@ -146,7 +146,7 @@ impl DirError {
                 Some("name the directory of the plugins' .so files with --plugins DIR".to_owned())
             }
             DirError::Unreadable(path, error) => (error.kind() == io::ErrorKind::PermissionDenied)
-                .then(|| format!("chmod a+rx {}", super::permissions::quote(path))),
+                .then(|| format!("chmod a+rx {}", crate::shell::quote(path))),
             DirError::Untrusted(_, reason) | DirError::UntrustedState(_, reason) => {
                 reason.hint.clone()
             }

@@ -7,11 +7,11 @@
 //! judged: who can write to those can replace rex-host, and gains nothing by a plugin.
 
 use std::fs::{self, Metadata};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::reason::Reason;
+use crate::shell::quote;
 
 const GROUP_WRITES: u32 = 0o020;
 const OTHERS_WRITE: u32 = 0o002;
@@ -220,30 +220,11 @@ impl Accounts {
     }
 }
 
-/// As a shell reads it.
-pub(super) fn quote(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%".contains(c);
-    if !text.is_empty() && text.chars().all(plain) && !text.starts_with('-') {
-        text
-    } else if path.to_str().is_none() || text.chars().any(char::is_control) {
-        // What no other quotes can show on one line; shells but the plainest know it.
-        let shown = |byte: &u8| match byte {
-            b'\'' | b'\\' => format!("\\{}", char::from(*byte)),
-            b' '..=b'~' => char::from(*byte).to_string(),
-            byte => format!("\\x{byte:02x}"),
-        };
-        format!("$'{}'", path.as_os_str().as_bytes().iter().map(shown).collect::<String>())
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use super::{Accounts, Facts, Fault, Trust, quote};
+    use super::{Accounts, Facts, Fault, Trust};
 
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
                           ada:x:1000:1000::/srv/ada:/bin/sh\n\
@@ -311,11 +292,5 @@ mod tests {
         assert_eq!(hint(Fault::Owner(3000)), r"chown ada '/a b/it'\''s.so'");
         let reason = trust().explain(Path::new("/d"), "directory /d ", Fault::GroupWrites(50));
         assert_eq!(reason.text, "directory /d can be written to by the group staff");
-    }
-
-    #[test]
-    fn quoting_keeps_plain_paths_plain() {
-        assert_eq!(quote(Path::new("/opt/rex-1.0/a_b.so")), "/opt/rex-1.0/a_b.so");
-        assert_eq!(quote(Path::new("it's\n\\ü")), r"$'it\'s\x0a\\\xc3\xbc'");
     }
 }

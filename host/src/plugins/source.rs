@@ -152,7 +152,7 @@ fn explain_open(path: &Path, error: &io::Error) -> Reason {
         Some(libc::ELOOP) => Reason::new("is a symbolic link")
             .hint("put the file itself there: what a link leads to may change unseen"),
         Some(libc::EACCES) => Reason::new("cannot be read: permission denied")
-            .hint(format_args!("chmod a+r {}", super::permissions::quote(path))),
+            .hint(format_args!("chmod a+r {}", crate::shell::quote(path))),
         Some(libc::ENXIO) => Reason::new("is no regular file"),
         Some(libc::ENOENT) => Reason::new("does not exist"),
         _ => unreadable(error),

@@ -175,6 +175,7 @@ impl Running {
     #[track_caller]
     pub fn start(mut command: Command) -> Running {
         let text = describe(&command);
+        obeys_ctrl_c(&mut command);
         let (mut from, to) = std::io::pipe().expect("a pipe can be made");
         let also_to = to.try_clone().expect("a pipe can be cloned");
         let child = command
@@ -320,6 +321,18 @@ impl Drop for Running {
     }
 }
 
+/// Who runs the tests in the background of a script has them, and what they start, ignore Ctrl-C.
+#[expect(unsafe_code, reason = "what runs between fork and exec")]
+fn obeys_ctrl_c(command: &mut Command) {
+    let default = || {
+        // SAFETY: signal takes two integers and may be called there.
+        unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+        Ok(())
+    };
+    // SAFETY: the function makes one system call and uses no memory.
+    unsafe { command.pre_exec(default) };
+}
+
 #[expect(unsafe_code, reason = "kill is a libc call")]
 fn send(pid: i32, signal: i32) {
     // SAFETY: kill takes two integers and touches no memory of ours.
@@ -367,7 +380,11 @@ impl Process {
     }
 
     pub fn kill(&self) {
-        send(self.pid, libc::SIGKILL);
+        self.signal(libc::SIGKILL);
+    }
+
+    pub fn signal(&self, signal: i32) {
+        send(self.pid, signal);
     }
 }
 

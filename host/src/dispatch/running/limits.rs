@@ -13,7 +13,7 @@ use crate::supervisor::usage::{self, GroupUse};
 use crate::tick::Tick;
 
 /// This late for a look, the host was stopped: what the task did meanwhile is not known.
-const STOPPED: Duration = Duration::from_secs(1);
+pub(super) const STOPPED: Duration = Duration::from_secs(1);
 
 /// How finely the kernel counts CPU time.
 const CPU_TICK: Duration = Duration::from_millis(10);
@@ -91,7 +91,8 @@ impl Running {
     pub(in crate::dispatch) fn next_check(&self) -> Option<Instant> {
         let clock = self.clock.map(|clock| clock.check_at);
         let cancelled = self.cancelled.map(|(_, at)| at);
-        clock.into_iter().chain(cancelled).min().filter(|_| self.verdict.is_none())
+        let silence = self.silence.map(|silence| silence.look_at);
+        clock.into_iter().chain(cancelled).chain(silence).min().filter(|_| self.verdict.is_none())
     }
 
     /// The task in hand.
