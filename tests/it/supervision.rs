@@ -486,21 +486,23 @@ fn an_idle_worker_that_is_killed_is_replaced() {
 #[test]
 fn a_second_host_of_the_same_name_is_told_both_remedies() {
     let env = crashing::env();
-    let host = crashing::start(&env, &json!({"crash": {}}), &[]);
+    let place = ["--state", "elsewhere"];
+    let host = crashing::start(&env, &json!({"crash": {}}), &place);
     host.wait_output("Starting; queue=crash");
     env.write("plugins/bad.so", "this is no library");
-    let second = crashing::start(&env, &json!({"crash": {}}), &[]);
+    let second = crashing::start(&env, &json!({"crash": {}}), &place);
     let (status, output) = second.wait();
     assert_eq!(status.code(), Some(1), "{output}");
     assert!(output.starts_with("error: "), "it is told that first and nothing else: {output}");
     for part in [host.pid().to_string().as_str(), "--name", "--state", "rex-host stop"] {
         assert!(output.contains(part), "`{part}` is not in:\n{output}");
     }
-    let other = crashing::start(&env, &json!({"crash": {}}), &["--name", "other"]);
+    let named = [place[0], place[1], "--name", "other"];
+    let other = crashing::start(&env, &json!({"crash": {}}), &named);
     other.wait_output("Starting; queue=crash");
-    env.rex_host(&["stop", "--name", "other"]).ok();
+    env.rex_host(&[&["stop"], &named[..]].concat()).ok();
     other.wait_ok();
-    let original = env.rex(&["asynctask-workers", "rex.asynctask"]).fails(1);
+    let original = env.rex(&["--state=elsewhere", "asynctask-workers", "rex.asynctask"]).fails(1);
     let told = output.lines().next().and_then(|line| line.strip_prefix("error: "));
     assert_eq!(original, format!("FATAL ERROR: {}\n\n", told.expect("an error")));
     let stop = output.split('`').find_map(|part| part.strip_prefix("rex-host "));

@@ -89,6 +89,52 @@ impl Cluster {
         server(create_database(&mut self.session, name, template))
     }
 
+    /// Makes an empty database in UTF-8 that sorts and compares as another one does.
+    pub(crate) fn create_like(&mut self, name: &str, other: &str) -> Result<(), Error> {
+        // What a locale consists of differs between versions of the server.
+        let query = format!(
+            "SELECT d->>'datcollate', d->>'datctype', d->>'datlocprovider',
+                coalesce(d->>'datlocale', d->>'daticulocale')
+             FROM (SELECT pg_catalog.to_jsonb(r) AS d FROM pg_catalog.pg_database AS r
+                WHERE datname = {}) AS records",
+            sql::text(other)
+        );
+        let rows = server(self.session.sql_rows(&query))?;
+        let text = |at: usize| match rows.first().and_then(|row| row.get(at)) {
+            Some(Value::Text(text)) => sql::text(text),
+            _ => "DEFAULT".to_owned(),
+        };
+        let (collate, ctype, locale) = (text(0), text(1), text(3));
+        let more = match text(2).as_str() {
+            "'i'" => format!(" LOCALE_PROVIDER = icu ICU_LOCALE = {locale}"),
+            "'b'" => format!(" LOCALE_PROVIDER = builtin BUILTIN_LOCALE = {locale}"),
+            _ => String::new(),
+        };
+        let create = format!(
+            "CREATE DATABASE {} WITH ENCODING = 'UTF-8' TEMPLATE = template0
+             LC_COLLATE = {collate} LC_CTYPE = {ctype}{more};",
+            sql::name(name)
+        );
+        server(self.session.sql_change(&create))
+    }
+
+    /// Whether the query finds a row.
+    fn finds(&mut self, query: &str) -> Result<bool, Error> {
+        Ok(!server(self.session.sql_rows(query))?.is_empty())
+    }
+
+    pub(crate) fn is_utf8(&mut self, name: &str) -> Result<bool, Error> {
+        self.finds(&format!(
+            "SELECT FROM pg_catalog.pg_database
+             WHERE datname = {} AND pg_catalog.pg_encoding_to_char(encoding) = 'UTF8'",
+            sql::text(name)
+        ))
+    }
+
+    pub(crate) fn is_superuser(&mut self) -> Result<bool, Error> {
+        self.finds("SELECT FROM pg_catalog.pg_roles WHERE rolname = current_user AND rolsuper")
+    }
+
     /// Whether others than this connection are in a database.
     pub(crate) fn is_in_use(&mut self, name: &str) -> Result<bool, Error> {
         // Of other roles' sessions only few rights show more than who has them.

@@ -10,18 +10,40 @@ use rex_yaml::Error;
 
 use crate::cluster::Cluster;
 
-/// Makes the database `name` for a copy of `source`; whether [`restore`] is to fill it.
-pub(crate) fn database(cluster: &mut Cluster, source: &Address, name: &str) -> Result<bool, Error> {
+/// What is missing in a database that was made for a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    Nothing,
+    /// All; [`restore`] brings it with owners and rights.
+    All,
+    /// All, and nobody here may give things to other roles, or knows them.
+    AllAndRights,
+}
+
+/// Makes the database `name` for a copy of `source`, of the same collation.
+pub(crate) fn database(
+    cluster: &mut Cluster,
+    source: &Address,
+    name: &str,
+) -> Result<Missing, Error> {
     let target = cluster.address(name);
-    let is_here = target.with_database(source.database()) == *source;
-    if is_here && !cluster.is_in_use(source.database())? {
+    if target.with_database(source.database()) != *source {
+        return cluster.create(name, None).map(|()| Missing::AllAndRights);
+    }
+    // The server copies nothing from one encoding to another.
+    let is_utf8 = cluster.is_utf8(source.database())?;
+    if is_utf8 && !cluster.is_in_use(source.database())? {
         let copied = cluster.create(name, Some(source.database()));
         // Somebody may have come in the meantime.
         if copied.is_ok() || !cluster.is_in_use(source.database())? {
-            return copied.map(|()| false);
+            return copied.map(|()| Missing::Nothing);
         }
     }
-    cluster.create(name, None).map(|()| true)
+    match is_utf8 {
+        true => cluster.create_like(name, source.database())?,
+        false => cluster.create(name, None)?,
+    }
+    Ok(if cluster.is_superuser()? { Missing::All } else { Missing::AllAndRights })
 }
 
 /// What a program may have to say, in bytes; the rest is of no use to anybody.
@@ -34,12 +56,16 @@ fn program(name: &str, arguments: &[&str], address: &Address) -> Command {
 }
 
 /// Fills an empty database with what is in another one.
-pub(crate) fn restore(source: &Address, target: &Address) -> Result<(), Error> {
+pub(crate) fn restore(source: &Address, target: &Address, missing: Missing) -> Result<(), Error> {
+    let arguments: &[&str] = match missing {
+        Missing::Nothing => return Ok(()),
+        Missing::All => &[],
+        Missing::AllAndRights => &["--no-owner", "--no-privileges"],
+    };
     let failed = |name: &str, error: &io::Error| {
         Error::with(format!("Failed to run `{name}`:"), error.to_string())
     };
-    let arguments = ["--no-owner", "--no-privileges"];
-    let mut dump = program("pg_dump", &arguments, source)
+    let mut dump = program("pg_dump", arguments, source)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

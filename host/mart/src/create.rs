@@ -10,6 +10,7 @@ use rex_yaml::Error;
 
 use crate::assessment::{self, Making};
 use crate::cluster::{self, Cluster};
+use crate::copy::{self, Missing};
 use crate::definition::{BaseKind, Definition, Definitions, Script};
 use crate::failure::{Failure, guarded};
 use crate::inventory::{Inventory, Mart, Planned, purged};
@@ -18,7 +19,7 @@ use crate::processor::Described;
 use crate::runlist::Entry;
 use crate::settings::Settings;
 use crate::stop::Stops;
-use crate::{copy, moment, purge, quota, script, stop};
+use crate::{moment, purge, quota, script, stop};
 
 /// Is told a line, and the fraction of the work that lies behind.
 type Tell<'a> = dyn FnMut(&str, Option<f64>) + 'a;
@@ -267,17 +268,20 @@ impl Work<'_> {
         let made = self.empty_or_copied(source);
         // In any case: whoever waits for it holds the mart, which is to be cleaned up now.
         let unclaimed = self.cluster.unclaim(&making);
-        match (made?, source) {
-            (true, Some(source)) => copy::restore(source, &self.cluster.address(&self.name)),
-            _ => unclaimed,
+        let missing = made?;
+        unclaimed?;
+        let Some(source) = source else { return Ok(()) };
+        if missing == Missing::AllAndRights {
+            self.log("Owners and rights stay behind");
         }
+        copy::restore(source, &self.cluster.address(&self.name), missing)
     }
 
-    /// Makes the database; whether what it is to be a copy of is missing in it.
-    fn empty_or_copied(&mut self, source: Option<&Address>) -> Result<bool, Error> {
+    /// Makes the database; what is missing in it.
+    fn empty_or_copied(&mut self, source: Option<&Address>) -> Result<Missing, Error> {
         self.inventory.of(self.id)?.ok_or_else(purged)?;
         let Some(source) = source else {
-            return self.cluster.create(&self.name, None).map(|()| false);
+            return self.cluster.create(&self.name, None).map(|()| Missing::Nothing);
         };
         self.inventory.leave()?;
         copy::database(self.cluster, source, &self.name)

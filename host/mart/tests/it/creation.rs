@@ -177,6 +177,47 @@ fn a_database_that_another_role_uses_is_copied() {
     assert_eq!(people, reader.query_one(count, &[]).unwrap().get::<_, i64>(0));
 }
 
+/// Whether somebody is in the source at that moment makes no difference.
+#[test]
+fn a_copy_has_owners_rights_and_collation_in_use_or_not() {
+    let definitions = json!({"definitions": [
+        {"id": "copy", "base": {"type": "copy", "target": "source"}},
+        {"id": "latin", "base": {"type": "copy", "target": "latin"}},
+    ]});
+    let Some(app) = App::with(&definitions, json!({})) else { return };
+    let mut client = app.client("postgres");
+    for statement in [
+        "CREATE ROLE reader",
+        "CREATE DATABASE source TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'",
+        "CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'",
+    ] {
+        client.batch_execute(statement).unwrap();
+    }
+    let fill = "CREATE TABLE t (a text); CREATE TABLE u (a text); INSERT INTO t VALUES ('\u{e9}');
+        GRANT SELECT ON t TO reader; ALTER TABLE u OWNER TO reader";
+    for source in ["source", "latin"] {
+        app.client(source).batch_execute(fill).unwrap();
+    }
+    let seen = |database: &str| -> (bool, String, String, i32, String) {
+        let query = "SELECT has_table_privilege('reader', 't', 'SELECT'),
+            (SELECT relowner::regrole::text FROM pg_class WHERE relname = 'u'), datcollate::text,
+            encoding, (SELECT a FROM t) FROM pg_database WHERE datname = current_database()";
+        let row = app.client(database).query_one(query, &[]).unwrap();
+        (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4))
+    };
+    let expected = (true, "reader".to_owned(), "C".to_owned(), 6, "\u{e9}".to_owned());
+    assert_eq!(seen(&app.made("copy").name), expected);
+    let user = app.client("source");
+    assert_eq!(seen(&app.made("copy").name), expected);
+    drop(user);
+    // It cannot sort as there, in another encoding.
+    let default: String = client.query_one("SHOW lc_collate", &[]).unwrap().get(0);
+    let expected = (true, "reader".to_owned(), default, 6, "\u{e9}".to_owned());
+    assert_eq!(seen(&app.made("latin").name), expected);
+    let _user = app.client("latin");
+    assert_eq!(seen(&app.made("latin").name), expected);
+}
+
 /// Several applications may make marts on one server.
 #[test]
 fn databases_that_have_the_name_stay() {
