@@ -37,7 +37,7 @@ mod send;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
@@ -52,7 +52,7 @@ use crate::{
 use delays::Delays;
 use link::{Address, Link};
 use lists::Entries;
-use message::{Ids, Message};
+use message::{Ids, Mark, Message};
 use outcomes::Ending;
 
 /// A store in an AMQP broker.
@@ -68,9 +68,8 @@ pub struct Amqp {
     since: ClaimId,
     /// Tasks whose outcome is known and refused for now; held like the others.
     kept: Vec<Ending>,
-    /// Tasks, and their attempts, whose outcome is recorded but for the acknowledgement, of which nothing
-    /// is known.
-    settled: HashMap<TaskId, u32>,
+    /// Messages whose task's outcome is recorded but for the acknowledgement, of which nothing is known.
+    settled: HashMap<Mark, Settled>,
     /// Queues in which this host holds tasks, with the consumer that says so.
     busy: HashMap<QueueName, String>,
     /// What is in `rex.queues`.
@@ -95,10 +94,21 @@ struct Held {
 
 struct HeldTask {
     tag: u64,
+    mark: Mark,
     message: Message,
     /// Submits that were refused, and why: to ask for them again doubles none.
     refused: Option<(Vec<NewTask>, String)>,
 }
+
+struct Settled {
+    claim: ClaimId,
+    task: TaskId,
+    at: Instant,
+}
+
+/// How long a message may take to come again after its connection was lost. Of one that never does, since
+/// the broker had heard of its acknowledgement or another host got it, nothing is known for longer.
+const COMES_AGAIN: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Amqp {
     /// Connects to `amqp://USER:PASSWORD@HOST[:PORT][/VHOST]`.
@@ -139,6 +149,7 @@ impl Amqp {
             Some(link) if link.is_open() => link,
             _ => {
                 self.held.clear();
+                self.settled.retain(|_, settled| settled.at.elapsed() < COMES_AGAIN);
                 self.since = ClaimId(self.ids.next().0);
                 self.kept.clear();
                 self.busy.clear();

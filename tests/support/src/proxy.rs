@@ -16,7 +16,7 @@ pub struct Proxy {
 struct Shared {
     cut: AtomicBool,
     streams: Mutex<Vec<TcpStream>>,
-    /// What a client may not say.
+    /// What neither end may say.
     last_word: Mutex<Option<Vec<u8>>>,
 }
 
@@ -29,7 +29,8 @@ impl Shared {
             self.cut();
         }
         let (back_from, back_to) = (server.try_clone()?, client.try_clone()?);
-        thread::spawn(move || pass(back_from, back_to, |_| {}));
+        let shared = Arc::clone(self);
+        thread::spawn(move || pass(back_from, back_to, |chunk| shared.listen(chunk)));
         let shared = Arc::clone(self);
         thread::spawn(move || pass(client, server, |chunk| shared.listen(chunk)));
         Ok(())
@@ -98,7 +99,7 @@ impl Proxy {
         self.shared.cut();
     }
 
-    /// As [`Proxy::cut`], when a client says `word`, of which the server hears nothing.
+    /// As [`Proxy::cut`], when a client or the server says `word`, of which the other end hears nothing.
     pub fn cut_before(&self, word: &[u8]) {
         *self.shared.last_word.lock().unwrap_or_else(PoisonError::into_inner) = Some(word.to_vec());
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use amqprs::error::Error;
 
-use super::link::Link;
-use super::message::{self, Aside, Message};
+use super::link::{Got, Link};
+use super::message::{self, Aside, Mark, Message};
 use super::{Amqp, Held, HeldTask};
 use crate::{Claim, ClaimId, ClaimedTask, Kind, QueueName, TaskId, Want};
 
@@ -34,19 +34,19 @@ impl Amqp {
         for got in link.fetch(&message::due(queue), want.tasks as u64, want.bytes)? {
             size += got.body.len();
             let aside = Aside::read(&mut self.ids, &got.properties, &got.body);
-            self.hold(&mut held, &mut again, got.tag, aside.message);
+            self.hold(&mut held, &mut again, &got, aside.message);
         }
         let (tasks, bytes) = ((want.tasks - held.len()) as u64, want.bytes.saturating_sub(size));
         for got in link.fetch(queue.as_str(), tasks, bytes)? {
             let message = Message::read(&mut self.ids, &got.properties, &got.body);
-            self.hold(&mut held, &mut again, got.tag, message);
+            self.hold(&mut held, &mut again, &got, message);
         }
         if !again.is_empty() {
             let tags: Vec<u64> = again.iter().map(|(tag, _)| *tag).collect();
             link.acknowledge(&tags)?;
             link.commit()?;
-            for (_, id) in again {
-                self.settled.remove(&id);
+            for (_, mark) in again {
+                self.settled.remove(&mark);
             }
         }
         if held.is_empty() {
@@ -71,19 +71,21 @@ impl Amqp {
     fn hold(
         &mut self,
         held: &mut BTreeMap<TaskId, HeldTask>,
-        again: &mut Vec<(u64, TaskId)>,
-        tag: u64,
+        again: &mut Vec<(u64, Mark)>,
+        got: &Got,
         mut message: Message,
     ) {
-        if self.settled.get(&message.id) == Some(&message.attempt) {
-            again.push((tag, message.id));
+        let (tag, mark) = (got.tag, Mark::of(&got.properties, message.id));
+        // Once only: others may give many messages the same id.
+        if self.settled.contains_key(&mark) && !again.iter().any(|(_, other)| *other == mark) {
+            again.push((tag, mark));
             return;
         }
         // Twice the same id, as after a copy by hand: each task needs its own.
         if held.contains_key(&message.id) {
             message.id = self.ids.next();
         }
-        held.insert(message.id, HeldTask { tag, message, refused: None });
+        held.insert(message.id, HeldTask { tag, mark, message, refused: None });
     }
 
     /// Shows that this host holds nothing of `queue`, if that is so.

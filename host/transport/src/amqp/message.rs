@@ -77,6 +77,22 @@ pub(super) fn delay(queue: &QueueName, step: u32) -> String {
     format!("rex.delay.{queue}.{step}")
 }
 
+/// What tells a message from all others: each is published with an id of its own, one for the next
+/// attempt or from the dead letters as well, so that a task has a new one whenever it is put anywhere.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Mark(TaskId);
+
+impl Mark {
+    /// Of a message without an id, as of old producers, it is that which the task was given now.
+    pub(super) fn of(properties: &BasicProperties, task: TaskId) -> Mark {
+        Mark(id_of(properties).unwrap_or(task))
+    }
+}
+
+fn id_of(properties: &BasicProperties) -> Option<TaskId> {
+    properties.message_id().and_then(|id| id.parse().ok()).map(TaskId)
+}
+
 /// A task as it came.
 #[derive(Clone)]
 pub(super) struct Message {
@@ -90,9 +106,8 @@ pub(super) struct Message {
 impl Message {
     /// What is no UTF-8 becomes a dead letter that shows it.
     pub(super) fn read(ids: &mut Ids, properties: &BasicProperties, body: &[u8]) -> Message {
-        let id = properties.message_id().and_then(|id| id.parse().ok()).map(TaskId);
         Message {
-            id: id.unwrap_or_else(|| ids.next()),
+            id: id_of(properties).unwrap_or_else(|| ids.next()),
             attempt: 1,
             payload: Payload::from_stored(String::from_utf8_lossy(body).into_owned()),
             history: Value::Null,

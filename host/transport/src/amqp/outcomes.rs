@@ -3,12 +3,13 @@
 //! between doubles, and loses nothing.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use amqprs::error::Error;
 
 use super::link::{Fate, Link, Outgoing};
 use super::message;
-use super::{Amqp, HeldTask};
+use super::{Amqp, HeldTask, Settled};
 use crate::task::micros;
 use crate::{ClaimId, Finished, Kind, LetterId, NewTask, Outcome, QueueName, TaskId, Timestamp};
 
@@ -39,7 +40,9 @@ impl Amqp {
         for one in finished {
             let Some(held) = self.held.get_mut(&one.claim) else {
                 // What was claimed over this link and is gone was recorded before.
-                if one.claim < self.since && !self.settled.contains_key(&one.task) {
+                let is_it =
+                    |settled: &Settled| (settled.claim, settled.task) == (one.claim, one.task);
+                if one.claim < self.since && !self.settled.values().any(is_it) {
                     lost.push(one.task);
                 }
                 continue;
@@ -120,8 +123,9 @@ impl Amqp {
                 (None, Outcome::Released) => back.push(ending.task.tag),
                 (None, _) => {
                     acks.push(ending.task.tag);
-                    settled.push(ending.task.message.id);
-                    self.settled.insert(ending.task.message.id, ending.task.message.attempt);
+                    let (claim, task, mark) = (ending.claim, ending.id, ending.task.mark);
+                    settled.push(mark);
+                    self.settled.insert(mark, Settled { claim, task, at: Instant::now() });
                 }
             }
             delayed.extend(ending.submits);
@@ -129,8 +133,8 @@ impl Amqp {
         link.acknowledge(&acks)?;
         link.put_back(&back)?;
         link.commit()?;
-        for id in settled {
-            self.settled.remove(&id);
+        for mark in settled {
+            self.settled.remove(&mark);
         }
         delayed.retain(|task| task.attributes.due != crate::Due::Now);
         self.tell(link, delayed.iter().collect())?;

@@ -220,6 +220,39 @@ fn a_host_knows_what_it_has_settled() {
     assert_eq!((status.queue, status.delayed), (name, 1), "and once in all");
 }
 
+/// The connection breaks when the broker has heard of the acknowledgement, before its answer is read.
+#[test]
+fn what_was_settled_and_is_retried_is_another_task() {
+    let Some(uri) = fresh(0) else { return };
+    let address = uri.split('@').nth(1).unwrap().split('/').next().unwrap();
+    let proxy = Proxy::to(address);
+    let through = uri.replace(address, proxy.address());
+    let mut host = owner(&Uri::parse(&through).unwrap());
+    let name = queue("foo");
+    let dead = || Outcome::Dead(Death { reason: "x".to_owned(), details: json!({}) });
+    host.submit(&[task("foo", 1)]).unwrap();
+    // The second time as a message of ours.
+    for _ in 0..2 {
+        let claim = host.claim(&name, &Want::tasks(2)).unwrap().unwrap();
+        assert_eq!((numbers(&claim), claim.tasks[0].attempt), (vec![1], 1));
+        let batch = [finished(&claim, 0, dead())];
+        // tx.commit-ok
+        proxy.cut_before(&[0, 90, 0, 21]);
+        let error = host.finish(&batch).unwrap_err();
+        assert!(error.is_retryable(), "{error}");
+        proxy.restore();
+        assert_eq!(host.finish(&batch).unwrap(), [], "it has done so");
+        assert!(host.claim(&name, &Want::tasks(2)).unwrap().is_none());
+        let letters = host.dead_letters(&DeadQuery::default()).unwrap();
+        assert_eq!(letters.len(), 1);
+        let mut operator = open(&Uri::parse(&uri).unwrap(), &Options::default()).unwrap();
+        assert_eq!(operator.revive(&[letters[0].letter]).unwrap(), 1);
+    }
+    let claim = host.claim(&name, &Want::tasks(2)).unwrap().unwrap();
+    assert_eq!(host.finish(&all_done(&claim)).unwrap(), []);
+    assert!(host.queues().unwrap().is_empty());
+}
+
 #[test]
 fn a_crash_of_the_broker_loses_nothing() {
     let Some(mut broker) = RabbitMq::start() else { return };
