@@ -349,6 +349,10 @@ impl Transport for JobTransport {
         self.inner.queues()
     }
 
+    fn left_out(&mut self) -> BTreeMap<QueueName, String> {
+        self.inner.left_out()
+    }
+
     fn peek(&mut self, queue: &QueueName, limit: u64) -> Result<Vec<WaitingTask>, TransportError> {
         self.inner.peek(queue, limit)
     }

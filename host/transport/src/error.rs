@@ -52,6 +52,11 @@ impl TransportError {
         self
     }
 
+    /// The text as one line.
+    pub fn line(&self) -> String {
+        self.text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+    }
+
     /// Whether a running host should keep its tasks and try the same call again.
     pub fn is_retryable(&self) -> bool {
         matches!(self.kind, Kind::Unreachable | Kind::Refused)

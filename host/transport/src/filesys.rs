@@ -38,6 +38,7 @@ use crate::{
     QueueName, QueueStatus, Submitted, TaskId, Transport, TransportError, Uri, WaitingTask, Wake,
     Want, Watch,
 };
+use lists::LeftOut;
 use owners::Registered;
 
 /// How long to wait for a queue's lock at least: many hosts and submitters take turns at it, each for
@@ -58,6 +59,10 @@ pub struct FileSys {
     taken: Vec<ClaimId>,
     /// Whether a claim may have been made without having been returned.
     doubt: bool,
+    /// Queues that cannot be used, of which that was said.
+    unusable: BTreeSet<QueueName>,
+    /// Queues that looks have left out, until `left_out` tells.
+    left_out: BTreeMap<QueueName, String>,
     owner_timeout: Duration,
 }
 
@@ -109,6 +114,8 @@ impl FileSys {
             limited: BTreeSet::new(),
             taken: Vec::new(),
             doubt: false,
+            unusable: BTreeSet::new(),
+            left_out: BTreeMap::new(),
             owner_timeout: options.owner_timeout,
         };
         if files.owner_id.is_some() {
@@ -125,14 +132,30 @@ impl FileSys {
         let _mended = queue::mend_all(&self.place);
     }
 
-    fn remove_dead(&self, chosen: impl Fn(LetterId) -> bool) -> Result<u64, TransportError> {
+    /// Removes dead letters and counts them; `refused` has the queues of which some cannot be removed.
+    fn remove_dead(
+        &self,
+        refused: &mut LeftOut,
+        chosen: impl Fn(LetterId) -> bool,
+    ) -> Result<u64, TransportError> {
         let mut count = 0;
-        for dead in lists::dead(&self.place, None)? {
+        for dead in lists::dead(&self.place, None, &mut LeftOut::new())? {
             if chosen(dead.letter) {
-                count += u64::from(disk::remove(&dead.path)?);
+                match disk::remove(&dead.path) {
+                    Err(error) if disk::is_of_the_place(&error) => {
+                        refused.insert(dead.queue, error);
+                    }
+                    removed => count += u64::from(removed?),
+                }
             }
         }
         Ok(count)
+    }
+
+    /// Keeps what a look has left out for whoever asks.
+    fn note(&mut self, left_out: LeftOut) {
+        let lines = left_out.into_iter().map(|(name, error)| (name, error.line()));
+        self.left_out.extend(lines);
     }
 }
 
@@ -175,7 +198,10 @@ impl Transport for FileSys {
 
     fn queues(&mut self) -> Result<Vec<QueueStatus>, TransportError> {
         self.mend();
-        lists::queues(&self.place)
+        let mut left_out = LeftOut::new();
+        let queues = lists::queues(&self.place, &mut left_out);
+        self.note(left_out);
+        queues
     }
 
     fn peek(&mut self, queue: &QueueName, limit: u64) -> Result<Vec<WaitingTask>, TransportError> {
@@ -195,13 +221,20 @@ impl Transport for FileSys {
     }
 
     fn dead_letters(&mut self, query: &DeadQuery) -> Result<Vec<DeadLetter>, TransportError> {
-        lists::dead_letters(&self.place, query)
+        let mut left_out = LeftOut::new();
+        let letters = lists::dead_letters(&self.place, query, &mut left_out);
+        self.note(left_out);
+        letters
+    }
+
+    fn left_out(&mut self) -> BTreeMap<QueueName, String> {
+        std::mem::take(&mut self.left_out)
     }
 
     fn revive(&mut self, letters: &[LetterId]) -> Result<u64, TransportError> {
         let wanted: HashSet<&LetterId> = letters.iter().collect();
         let mut of_queue: BTreeMap<QueueName, Vec<lists::Dead>> = BTreeMap::new();
-        for dead in lists::dead(&self.place, None)? {
+        for dead in lists::dead(&self.place, None, &mut LeftOut::new())? {
             if wanted.contains(&dead.letter) {
                 of_queue.entry(dead.queue.clone()).or_default().push(dead);
             }
@@ -215,13 +248,16 @@ impl Transport for FileSys {
 
     fn discard(&mut self, letters: &[LetterId]) -> Result<u64, TransportError> {
         let wanted: HashSet<&LetterId> = letters.iter().collect();
-        self.remove_dead(|letter| wanted.contains(&letter))
+        let mut refused = LeftOut::new();
+        let count = self.remove_dead(&mut refused, |letter| wanted.contains(&letter))?;
+        refused.into_values().next().map_or(Ok(count), Err)
     }
 
     fn forget_dead(&mut self, age: Duration) -> Result<u64, TransportError> {
         let age = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
         let before = queue::now_nanos().saturating_sub(age);
-        self.remove_dead(|letter| letter.0 < before)
+        // Those of a queue that is not ours are its owner's to remove.
+        self.remove_dead(&mut LeftOut::new(), |letter| letter.0 < before)
     }
 
     fn claim(&mut self, queue: &QueueName, want: &Want) -> Result<Option<Claim>, TransportError> {

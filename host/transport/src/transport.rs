@@ -141,6 +141,12 @@ pub trait Transport: Send {
         Vec::new()
     }
 
+    /// The queues that [`queues`](Self::queues) and [`dead_letters`](Self::dead_letters) could not look at
+    /// since this was last asked, so that what they said leaves them out; and why.
+    fn left_out(&mut self) -> BTreeMap<QueueName, String> {
+        BTreeMap::new()
+    }
+
     /// Whether `queue` has nothing to claim (nothing due, or it is paused) and nothing in flight by
     /// any owner.
     fn is_idle(&mut self, queue: &QueueName) -> Result<bool, TransportError>;

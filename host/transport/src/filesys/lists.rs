@@ -1,6 +1,6 @@
 //! Looks at what is there, without the lock: counts, tasks that wait, claims, dead letters.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -54,6 +54,27 @@ pub(super) fn names(place: &Place) -> Result<BTreeSet<QueueName>, TransportError
     Ok(names.iter().filter_map(|name| QueueName::parse(name).ok()).collect())
 }
 
+/// Queues that cannot be used, and why.
+pub(super) type LeftOut = BTreeMap<QueueName, TransportError>;
+
+/// Does something with each queue; one that cannot be used for what is there, or whose it is, costs no
+/// other.
+pub(super) fn each(
+    place: &Place,
+    left_out: &mut LeftOut,
+    mut work: impl FnMut(&QueueName) -> Result<(), TransportError>,
+) -> Result<(), TransportError> {
+    for name in names(place)? {
+        match work(&name) {
+            Err(error) if disk::is_of_the_place(&error) => {
+                left_out.insert(name, error);
+            }
+            done => done?,
+        }
+    }
+    Ok(())
+}
+
 /// A queue's claims: number, owner, directory.
 pub(super) fn claims(
     place: &Place,
@@ -77,22 +98,19 @@ pub(super) fn in_flight(place: &Place, name: &QueueName) -> Result<Option<u64>, 
     Ok((!claims.is_empty()).then_some(count))
 }
 
-pub(super) fn queues(place: &Place) -> Result<Vec<QueueStatus>, TransportError> {
+pub(super) fn queues(
+    place: &Place,
+    left_out: &mut LeftOut,
+) -> Result<Vec<QueueStatus>, TransportError> {
     let mut statuses = Vec::new();
-    for name in names(place)? {
-        let status = match status(place, name.clone()) {
-            // Others may well be seen.
-            Err(error) if disk::is_of_the_place(&error) => {
-                tracing::warn!("queue {name} cannot be looked at: {error}");
-                continue;
-            }
-            status => status?,
-        };
+    each(place, left_out, |name| {
+        let status = status(place, name.clone())?;
         let tasks = status.waiting + status.delayed + status.in_flight + status.dead;
         if tasks > 0 || status.paused {
             statuses.push(status);
         }
-    }
+        Ok(())
+    })?;
     Ok(statuses)
 }
 
@@ -144,20 +162,25 @@ pub(super) struct Dead {
     pub(super) path: PathBuf,
 }
 
-/// The dead letters of one queue or of all, oldest death first.
-pub(super) fn dead(place: &Place, of: Option<&QueueName>) -> Result<Vec<Dead>, TransportError> {
-    let names = match of {
-        Some(name) => BTreeSet::from([name.clone()]),
-        None => names(place)?,
-    };
+/// The dead letters of one queue or of all that can be looked at, oldest death first.
+pub(super) fn dead(
+    place: &Place,
+    of: Option<&QueueName>,
+    left_out: &mut LeftOut,
+) -> Result<Vec<Dead>, TransportError> {
     let mut found = Vec::new();
-    for queue in names {
-        let directory = place.ours_of(&queue).join("dead");
+    let mut find = |queue: &QueueName| {
+        let directory = place.ours_of(queue).join("dead");
         for name in disk::names(&directory)? {
             let Some(Ok(number)) = name.split('.').next().map(str::parse) else { continue };
             let (letter, path) = (LetterId(number), directory.join(name));
             found.push(Dead { letter, queue: queue.clone(), path });
         }
+        Ok(())
+    };
+    match of {
+        Some(name) => find(name)?,
+        None => each(place, left_out, find)?,
     }
     found.sort_unstable_by_key(|dead| dead.letter);
     Ok(found)
@@ -187,15 +210,21 @@ impl Dead {
 pub(super) fn dead_letters(
     place: &Place,
     query: &DeadQuery,
+    left_out: &mut LeftOut,
 ) -> Result<Vec<DeadLetter>, TransportError> {
     let limit = query.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
     let mut letters = Vec::new();
-    for dead in dead(place, query.queue.as_ref())? {
+    for dead in dead(place, query.queue.as_ref(), left_out)? {
         if letters.len() >= limit {
             break;
         }
         if query.after.is_none_or(|after| dead.letter > after) {
-            letters.extend(dead.read()?);
+            match dead.read() {
+                Err(error) if query.queue.is_none() && disk::is_of_the_place(&error) => {
+                    left_out.insert(dead.queue, error);
+                }
+                letter => letters.extend(letter?),
+            }
         }
     }
     Ok(letters)

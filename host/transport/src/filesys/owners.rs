@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::lists::LeftOut;
 use super::queue::Queue;
 use super::{FileSys, claims, disk, lists, queue};
 use crate::owner_file::{OwnerFile, file_name, proof_of_death};
 use crate::transport::not_an_owner;
-use crate::{Kind, QueueName, TransportError};
+use crate::{Kind, TransportError};
 
 /// No submit takes so long.
 const ABANDONED: Duration = Duration::from_secs(3600);
@@ -23,13 +24,6 @@ pub(super) struct Registered {
     name: String,
     generation: u32,
     file: Arc<OwnerFile>,
-}
-
-/// A claim of somebody's.
-struct Held {
-    owner: String,
-    queue: QueueName,
-    directory: PathBuf,
 }
 
 impl FileSys {
@@ -60,11 +54,11 @@ impl FileSys {
         let file = Arc::new(file);
         self.place.owner = Arc::downgrade(&file);
         // Its lock is ours, so an owner of that name is dead.
-        for claim in self.claims_of(&[&name])? {
-            give_back(&Queue::lock(&self.place, &claim.queue)?, &claim.directory)?;
-        }
+        let mut left_out = LeftOut::new();
+        self.give_back_of(&[&name], &mut left_out, |_| true)?;
         self.owner = Some(Registered { name: name.clone(), generation, file });
-        self.sweep(&name)?;
+        self.sweep(&name, &mut left_out)?;
+        self.say(left_out);
         Ok(name)
     }
 
@@ -75,11 +69,12 @@ impl FileSys {
             me.file.beat();
         }
         let me = if self.owner_id.is_some() { Some(self.owner()?) } else { None };
-        let mut others = BTreeSet::new();
-        for queue in lists::names(&self.place)? {
-            let claims = lists::claims(&self.place, &queue)?;
+        let (mut others, mut left_out) = (BTreeSet::new(), LeftOut::new());
+        lists::each(&self.place, &mut left_out, |queue| {
+            let claims = lists::claims(&self.place, queue)?;
             others.extend(claims.into_iter().map(|(_, owner, _)| owner));
-        }
+            Ok(())
+        })?;
         // First the fence, for the owner may wake while this goes on. Without its file it is dead for
         // everybody, so that others go on where this one is cut off.
         let mut dead = Vec::new();
@@ -89,34 +84,59 @@ impl FileSys {
                 dead.push(owner);
             }
         }
-        let mut count = 0;
-        for claim in self.claims_of(&dead)? {
-            let queue = Queue::lock(&self.place, &claim.queue)?;
-            // Unless somebody goes by that name again.
-            if !self.owners_directory().join(&claim.owner).exists() {
-                count += give_back(&queue, &claim.directory)?;
-            }
-        }
+        // Unless somebody goes by that name again.
+        let is_gone = |owner: &str| !self.owners_directory().join(owner).exists();
+        let count = self.give_back_of(&dead, &mut left_out, is_gone)?;
+        self.say(left_out);
         Ok(count + queue::mend_all(&self.place)?)
     }
 
-    fn claims_of(&self, owners: &[&String]) -> Result<Vec<Held>, TransportError> {
-        let mut found = Vec::new();
-        for queue in lists::names(&self.place)? {
-            for (_, owner, directory) in lists::claims(&self.place, &queue)? {
+    /// Gives back what these owners hold, if `may` says so once its queue is locked; how many tasks.
+    fn give_back_of(
+        &self,
+        owners: &[&String],
+        left_out: &mut LeftOut,
+        may: impl Fn(&str) -> bool,
+    ) -> Result<u64, TransportError> {
+        let mut count = 0;
+        lists::each(&self.place, left_out, |name| {
+            for (_, owner, directory) in lists::claims(&self.place, name)? {
                 if owners.contains(&&owner) {
-                    found.push(Held { owner, queue: queue.clone(), directory });
+                    let queue = Queue::lock(&self.place, name)?;
+                    if may(&owner) {
+                        count += give_back(&queue, &directory)?;
+                    }
                 }
             }
+            Ok(())
+        })?;
+        Ok(count)
+    }
+
+    /// Says once of each queue that it cannot be used, and when it can be again.
+    fn say(&mut self, left_out: LeftOut) {
+        self.unusable.retain(|name| {
+            let still = left_out.contains_key(name);
+            if !still {
+                tracing::info!("Queue {name} can be looked at again");
+            }
+            still
+        });
+        for (name, error) in left_out {
+            if self.unusable.insert(name.clone()) {
+                let reason = error.line();
+                tracing::warn!(
+                    "Queue {name} cannot be looked at, so nothing is given back there: {reason}"
+                );
+            }
         }
-        Ok(found)
     }
 
     pub(super) fn unregister(&mut self) -> Result<(), TransportError> {
         if let Some(me) = &self.owner {
-            for claim in self.claims_of(&[&me.name])? {
-                give_back(&Queue::lock(&self.place, &claim.queue)?, &claim.directory)?;
-            }
+            let mut left_out = LeftOut::new();
+            self.give_back_of(&[&me.name], &mut left_out, |_| true)?;
+            self.say(left_out);
         }
         if let Some(me) = self.owner.take() {
             me.file.remove();
@@ -132,11 +152,12 @@ impl FileSys {
     }
 
     /// Removes files of dead owners that hold nothing, and what killed producers never finished.
-    fn sweep(&self, me: &str) -> Result<(), TransportError> {
+    fn sweep(&self, me: &str, left_out: &mut LeftOut) -> Result<(), TransportError> {
         let mut holders = Vec::new();
-        for queue in lists::names(&self.place)? {
-            holders.extend(lists::claims(&self.place, &queue)?.into_iter().map(|(_, o, _)| o));
-        }
+        lists::each(&self.place, left_out, |queue| {
+            holders.extend(lists::claims(&self.place, queue)?.into_iter().map(|(_, o, _)| o));
+            Ok(())
+        })?;
         let directory = self.owners_directory();
         for name in disk::names(&directory)? {
             if name == me || holders.contains(&name) {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::index::{self, EMPTY, Index};
-use super::lists::Dead;
+use super::lists::{Dead, LeftOut};
 use super::{Place, disk, lists};
 use crate::json;
 use crate::task::micros;
@@ -163,16 +163,18 @@ pub(super) fn add(
 pub(super) fn mend_all(place: &Place) -> Result<u64, TransportError> {
     let at_once = Place { lock_timeout: Some(Duration::ZERO), ..place.clone() };
     let mut count = 0;
-    for name in lists::names(place)? {
-        let ours = place.ours_of(&name);
+    // Those that cannot be used are told by whoever looks for claims.
+    lists::each(place, &mut LeftOut::new(), |name| {
+        let ours = place.ours_of(name);
         if ours.join(MARK).exists() {
             let names = disk::names(&ours.join(REVIVING))?.into_iter();
             let revived = names.filter(|name| !ours.join("dead").join(name).exists()).count();
-            if Queue::lock(&at_once, &name).is_ok() {
+            if Queue::lock(&at_once, name).is_ok() {
                 count += revived as u64;
             }
         }
-    }
+        Ok(())
+    })?;
     Ok(count)
 }
 

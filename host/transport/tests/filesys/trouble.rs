@@ -477,6 +477,48 @@ fn a_queue_that_cannot_be_used_costs_no_other() {
     assert_eq!(seen.iter().map(|one| one.queue.as_str()).collect::<Vec<_>>(), ["foo"]);
 }
 
+/// Places that are no directories here; they might be somebody else's, which only its owner may enter.
+#[test]
+fn a_queue_that_cannot_be_looked_at_costs_no_other() {
+    let store = tempfile::tempdir().unwrap();
+    let timeout = Duration::from_secs(60);
+    let mut dying = owner_named(store.path(), "dying", timeout);
+    dying.submit(&[task("foo", 1), task("foo", 2), task("bad", 3), task("worse", 4)]).unwrap();
+    let claim = dying.claim(&queue("foo"), &Want::tasks(2)).unwrap().unwrap();
+    dying.finish(&[finished(&claim, 0, dead())]).unwrap();
+    let ours = store.path().join(".rex/queues");
+    for gone in ["bad/claims", "bad/dead"] {
+        fs::remove_dir(ours.join(gone)).unwrap();
+        fs::write(ours.join(gone), "").unwrap();
+    }
+    fs::rename(ours.join("worse"), ours.join("Aside")).unwrap();
+    std::os::unix::fs::symlink("worse", ours.join("worse")).unwrap();
+    assert_eq!(dying.rescue().unwrap(), 0);
+    drop(dying);
+    let mut next = owner_named(store.path(), "next", timeout);
+    assert_eq!(next.rescue().unwrap(), 1);
+    assert_eq!(numbers(&next.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap()), [2]);
+    for bad in ["bad", "worse"] {
+        next.claim(&queue(bad), &Want::tasks(1)).unwrap_err();
+    }
+    let mut names = |is: &[&str]| {
+        let left_out = next.left_out();
+        assert_eq!(left_out.keys().map(|name| name.as_str()).collect::<Vec<_>>(), is);
+        assert!(left_out.values().all(|reason| reason.contains("[Errno ")), "{left_out:?}");
+        let letters = next.dead_letters(&DeadQuery::default()).unwrap();
+        let queues = next.queues().unwrap();
+        (letters.len(), queues.iter().map(|one| one.queue.to_string()).collect::<Vec<_>>())
+    };
+    assert_eq!(names(&[]), (1, vec!["foo".to_owned()]));
+    names(&["bad", "worse"]);
+    let one = DeadQuery { queue: Some(queue("bad")), ..DeadQuery::default() };
+    next.dead_letters(&one).unwrap_err();
+    assert_eq!(next.forget_dead(Duration::ZERO).unwrap(), 1);
+    next.close().unwrap();
+    let mut last = owner_named(store.path(), "last", timeout);
+    assert_eq!(numbers(&last.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap()), [2]);
+}
+
 /// A directory here; it might be a file of somebody else, which only its owner may read.
 #[test]
 fn what_cannot_be_read_stays_in_its_queue_and_costs_no_other() {
