@@ -431,6 +431,36 @@ fn a_limit_over_all_hosts_is_refused_where_nobody_counts_them() {
     assert!(refused.contains("queue crash asks for max_in_flight, which Amqp"), "{refused}");
 }
 
+#[test]
+fn queues_that_cannot_be_looked_at_are_told() {
+    let env = crashing::env();
+    let directory = env.path("queues");
+    std::fs::create_dir(&directory).unwrap();
+    let uri = format!("filesys:{}", directory.display());
+    let store = on(&uri);
+    let look = |command: [&str; 2]| {
+        env.rex_host(&[&command[..], &["--json", &store[0], &store[1]]].concat())
+    };
+    submit_as(&env, &uri, "{}", &[]);
+    let odd = directory.join(".rex/queues/odd");
+    std::fs::create_dir(&odd).unwrap();
+    std::fs::write(odd.join("claims"), "").unwrap();
+    std::fs::write(odd.join("dead"), "").unwrap();
+    let warning = "warning: queue odd cannot be looked at: ";
+    for command in [["queue", "list"], ["dlq", "list"]] {
+        let said = look(command);
+        assert!(said.stderr.starts_with(warning), "{said}");
+        assert!(said.stderr.contains("[Errno 20] Not a directory: '"), "{said}");
+        assert_eq!(said.stderr.lines().count(), 1, "{said}");
+        assert_eq!(said.ok().lines().count(), usize::from(command[0] == "queue"));
+    }
+    let retry = env.rex_host(&["dlq", "retry", "--all", &store[0], &store[1]]);
+    assert!(retry.stderr.starts_with(warning), "{retry}");
+    retry.ok();
+    env.rex_host(&["queue", "purge", "crash", "--yes", &store[0], &store[1]]).ok();
+    assert!(look(["queue", "list"]).fails(1).starts_with(warning), "nothing else is there");
+}
+
 /// Queues that a policy of the broker's limits refuse what comes while they are full.
 #[test]
 fn full_queues_on_amqp_cost_no_task() {

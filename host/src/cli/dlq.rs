@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Environment;
 use super::failure::Failure;
-use super::output::{Output, tasks};
+use super::output::{self, Output, tasks};
 use super::place::{self, Common, Place};
 use super::queue::{age, shown};
 use super::submit::parse_queue;
@@ -138,6 +138,7 @@ pub(crate) fn dlq(
             if !json {
                 output.table(&["TASK", "QUEUE", "DIED", "ATTEMPTS", "REASON"], &rows)?;
             }
+            output::left_out(&mut *transport);
         }
         DlqCommand::Show { task, json, common } => {
             let mut transport = place::viewer(&common, &environment)?;
@@ -154,6 +155,7 @@ pub(crate) fn dlq(
                 Ok(true)
             })?;
             if !found {
+                output::left_out(&mut *transport);
                 return Err(Failure::new(format!("no dead letter of task {task}"))
                     .hint("`rex-host dlq list` shows which there are"));
             }
@@ -253,6 +255,7 @@ impl Choice {
             newest = letters.last().map(|letter| letter.letter).or(newest);
             Ok(true)
         })?;
+        output::left_out(transport);
         self.filter.each_page(transport, |transport, mut letters| {
             let read = letters.len();
             letters.retain(|letter| newest.is_some_and(|newest| letter.letter <= newest));

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use rex_transport::Transport;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -153,6 +154,16 @@ pub(crate) fn warn(warnings: &[String]) {
         // Nobody to tell is no reason to fail.
         let _ = writeln!(io::stderr(), "warning: {warning}");
     }
+}
+
+/// Says of which queues an answer tells nothing; whether there are any.
+pub(crate) fn left_out(transport: &mut dyn Transport) -> bool {
+    let left_out = transport.left_out().into_iter();
+    let warnings: Vec<String> = left_out
+        .map(|(queue, reason)| format!("queue {queue} cannot be looked at: {}", mask(&reason)))
+        .collect();
+    warn(&warnings);
+    !warnings.is_empty()
 }
 
 /// A reader that has seen enough (`| head`) is no failure.

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Environment;
 use super::failure::Failure;
-use super::output::{Output, tasks};
+use super::output::{self, Output, tasks};
 use super::place::{self, Common};
 use super::submit::parse_queue;
 use super::transfer;
@@ -81,6 +81,7 @@ pub(crate) fn queue(
         QueueCommand::List { json, common } => {
             let mut transport = place::viewer(&common, &environment)?;
             let queues = transport.queues()?;
+            let left_out = output::left_out(&mut *transport);
             if json {
                 for status in &queues {
                     output.json(&json!({
@@ -110,6 +111,10 @@ pub(crate) fn queue(
                     .collect();
                 let head = ["QUEUE", "WAITING", "DELAYED", "IN FLIGHT", "DEAD", "OLDEST", ""];
                 output.table(&head, &rows)?;
+            }
+            if left_out && queues.is_empty() {
+                output.finish()?;
+                return Ok(ExitCode::FAILURE);
             }
         }
         QueueCommand::Peek { queue, json, limit, common } => {

@@ -83,6 +83,8 @@ pub struct Amqp {
     refusing: HashSet<QueueName>,
     /// Something was just refused, of which the connection knows nothing: the error's kind.
     refused: Option<Kind>,
+    /// Queues that a list has left out, until `left_out` tells.
+    left_out: BTreeMap<QueueName, String>,
     /// What was just submitted although not all was.
     taken: Vec<(usize, Submitted)>,
 }
@@ -133,6 +135,7 @@ impl Amqp {
             declared: HashSet::new(),
             refusing: HashSet::new(),
             refused: None,
+            left_out: BTreeMap::new(),
             taken: Vec::new(),
         };
         amqp.with_link(|_, _| Ok(()))?;
@@ -210,6 +213,10 @@ impl Transport for Amqp {
 
     fn queues(&mut self) -> Result<Vec<QueueStatus>, TransportError> {
         self.with_link(|amqp, link| amqp.list_queues(link))
+    }
+
+    fn left_out(&mut self) -> BTreeMap<QueueName, String> {
+        std::mem::take(&mut self.left_out)
     }
 
     fn peek(&mut self, queue: &QueueName, limit: u64) -> Result<Vec<WaitingTask>, TransportError> {

@@ -60,6 +60,8 @@ pub struct Redis {
     doubt: bool,
     /// Other owners without a connection, and since when.
     absent: BTreeMap<String, Instant>,
+    /// Queues that a list has left out, until `left_out` tells.
+    left_out: BTreeMap<QueueName, String>,
 }
 
 impl Redis {
@@ -80,6 +82,7 @@ impl Redis {
             taken: Vec::new(),
             doubt: false,
             absent: BTreeMap::new(),
+            left_out: BTreeMap::new(),
         };
         redis.with_connection(|_, _| Ok(()))?;
         if redis.owner_id.is_some() {
@@ -143,6 +146,10 @@ impl Transport for Redis {
 
     fn queues(&mut self) -> Result<Vec<QueueStatus>, TransportError> {
         self.list_queues()
+    }
+
+    fn left_out(&mut self) -> BTreeMap<QueueName, String> {
+        std::mem::take(&mut self.left_out)
     }
 
     fn peek(&mut self, queue: &QueueName, limit: u64) -> Result<Vec<WaitingTask>, TransportError> {

@@ -120,7 +120,7 @@ impl Amqp {
         names.extend(self.declared.iter().cloned());
         for queue in names {
             if let Err(reason) = self.try_declare(link, &queue)? {
-                tracing::warn!("Queue {queue} cannot be looked at: {reason}");
+                self.left_out.insert(queue, reason);
                 continue;
             }
             let (ours, plain) = self.count_due(link, &queue)?;

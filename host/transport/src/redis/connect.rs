@@ -49,6 +49,11 @@ fn lacks_rights(error: &RedisError) -> bool {
         || error.to_string().contains("can't access at least one of the keys")
 }
 
+/// Whether it is for what is under a key, or whose it is, that a queue cannot be used.
+pub(super) fn is_of_a_key(error: &RedisError) -> bool {
+    error.code() == Some("WRONGTYPE") || lacks_rights(error)
+}
+
 pub(super) fn is_gone(error: &RedisError) -> bool {
     error.code() == Some("REXGONE")
 }
@@ -56,7 +61,7 @@ pub(super) fn is_gone(error: &RedisError) -> bool {
 pub(super) fn say(address: &Address, error: RedisError) -> TransportError {
     let (head, kind) = if is_away(&error) {
         ("Lost the connection to the Redis server:", Kind::Unreachable)
-    } else if error.code() == Some("WRONGTYPE") || lacks_rights(&error) {
+    } else if is_of_a_key(&error) {
         ("The Redis server refused:", Kind::Invalid)
     } else {
         ("The Redis server refused:", Kind::Refused)
@@ -114,6 +119,6 @@ fn reason(address: &Address) -> Option<String> {
     Some(format!("Error {} connecting to {at}. {text}.", number?))
 }
 
-fn worded(error: &RedisError) -> String {
+pub(super) fn worded(error: &RedisError) -> String {
     error.to_string().trim_end().replace('\n', "\n    ")
 }

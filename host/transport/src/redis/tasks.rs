@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use redis::{Connection, RedisError, ScriptInvocation};
 
-use super::Redis;
 use super::scripts::call;
+use super::{Redis, connect};
 use crate::{
     ClaimedTask, DeadLetter, DeadQuery, Death, Due, LetterId, NewTask, Payload, QueueName,
     QueueStatus, Submitted, TaskId, Timestamp, TransportError, WaitingTask,
@@ -97,16 +97,25 @@ impl Redis {
         self.with_connection(|redis, connection| {
             let dead: BTreeMap<String, i64> =
                 redis::cmd("HGETALL").arg(deaths).query(connection)?;
-            let mut names =
-                redis.names(connection, &format!("{}_", redis.address.prefix), "list")?;
-            names.extend(redis.names(connection, &redis.ours("due:"), "zset")?);
+            let prefix = format!("{}_", redis.address.prefix);
+            // Of any type: what is no list is refused below.
+            let mut names = redis.names(connection, &prefix, None)?;
+            names.extend(redis.names(connection, &redis.ours("due:"), Some("zset"))?);
             names.extend(redis::cmd("SMEMBERS").arg(paused).query::<Vec<String>>(connection)?);
             names.extend(redis::cmd("HKEYS").arg(in_flight).query::<Vec<String>>(connection)?);
             names.extend(dead.keys().cloned());
             let mut statuses = Vec::new();
             for queue in names.iter().filter_map(|name| QueueName::parse(name).ok()) {
-                let counts = redis.count(connection, &queue)?;
-                let oldest = redis.read_waiting(connection, &queue, 1)?;
+                let seen = redis
+                    .count(connection, &queue)
+                    .and_then(|counts| Ok((counts, redis.read_waiting(connection, &queue, 1)?)));
+                let (counts, oldest) = match seen {
+                    Err(error) if connect::is_of_a_key(&error) => {
+                        redis.left_out.insert(queue, connect::worded(&error));
+                        continue;
+                    }
+                    seen => seen?,
+                };
                 let status = QueueStatus {
                     waiting: counts.waiting,
                     delayed: counts.delayed,
@@ -129,25 +138,22 @@ impl Redis {
         })
     }
 
-    /// What follows `head` in the names of keys of a type.
+    /// What follows `head` in the names of keys, of a type or of any.
     fn names(
         &self,
         connection: &mut Connection,
         head: &str,
-        kind: &str,
+        kind: Option<&str>,
     ) -> Result<BTreeSet<String>, RedisError> {
         let mut names = BTreeSet::new();
         let mut cursor = 0u64;
         loop {
-            let (next, keys): (u64, Vec<Vec<u8>>) = redis::cmd("SCAN")
-                .arg(cursor)
-                .arg("MATCH")
-                .arg(format!("{head}*"))
-                .arg("COUNT")
-                .arg(1000)
-                .arg("TYPE")
-                .arg(kind)
-                .query(connection)?;
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(cursor).arg("MATCH").arg(format!("{head}*")).arg("COUNT").arg(1000);
+            if let Some(kind) = kind {
+                scan.arg("TYPE").arg(kind);
+            }
+            let (next, keys): (u64, Vec<Vec<u8>>) = scan.query(connection)?;
             let keys = keys.into_iter().filter_map(|key| String::from_utf8(key).ok());
             names.extend(keys.filter_map(|key| key.strip_prefix(head).map(str::to_owned)));
             if next == 0 {

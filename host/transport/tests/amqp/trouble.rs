@@ -391,6 +391,9 @@ fn a_queue_that_is_refused_hides_no_other() {
     let queues = reader.queues().unwrap();
     let queues: Vec<&str> = queues.iter().map(|status| status.queue.as_str()).collect();
     assert_eq!(queues, ["bar"]);
+    let left_out = reader.left_out();
+    assert!(left_out[&queue("foo")].contains("PRECONDITION_FAILED"), "{left_out:?}");
+    assert!(reader.left_out().is_empty());
 }
 
 /// What another program does over a channel of its own.

@@ -62,6 +62,9 @@ fn a_queue_without_rights_costs_no_other() {
     let uri = server.uri().replacen("://", "://me:pw@", 1);
     let mut host = owner(&Uri::parse(&uri).unwrap());
     host.submit(&[task("foo", 1)]).unwrap();
+    server.command(&["rpush", "asynctask_bar", "{}"]);
+    assert_eq!(host.queues().unwrap().len(), 1);
+    assert!(host.left_out().contains_key(&queue("bar")));
     let claim = host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
     let mut asking = all_done(&claim);
     asking[0].submits = vec![task("bar", 2)];
@@ -142,6 +145,12 @@ fn something_else_under_the_key_is_refused() {
     assert_eq!(error.kind, Kind::Invalid, "{error}");
     assert!(error.text.contains("WRONGTYPE"), "{error}");
     assert_eq!(server.command(&["get", "asynctask_foo"]), "text");
+    host.submit(&[task("bar", 1)]).unwrap();
+    let queues = host.queues().unwrap();
+    assert_eq!(queues.iter().map(|one| one.queue.as_str()).collect::<Vec<_>>(), ["bar"]);
+    let left_out = host.left_out();
+    assert_eq!(left_out.keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["foo"]);
+    assert!(left_out[&queue("foo")].contains("WRONGTYPE"), "{left_out:?}");
 }
 
 /// The server rolls nothing back: what is refused must be found out first.
