@@ -543,6 +543,28 @@ fn full_queues_on_amqp_cost_no_task() {
     assert_eq!(output.matches("has confirmed nothing").count(), 1, "{output}");
 }
 
+/// Bytes that are no UTF-8 are worked by nobody, and moved nowhere.
+#[test]
+fn what_is_no_text_is_a_dead_letter() {
+    let Some(server) = Redis::start() else { return };
+    let (env, uri) = (crashing::env(), server.uri());
+    let record = env.path("record");
+    let text =
+        format!(r#"{{"how": "ok", "n": 1, "odd": "\255", "record": "{}"}}"#, record.display());
+    let push = format!("redis.call('rpush', KEYS[1], '{text}')");
+    server.command(&["eval", &push, "1", "asynctask_crash"]);
+    let new = format!("sqlite:{}", env.path("new.db").display());
+    let args = moving(&uri, &new);
+    let said = env.rex_host(&args.iter().map(String::as_str).collect::<Vec<_>>()).fails(1);
+    assert!(said.contains("Expected a text in UTF-8"), "{said}");
+    assert!(said.contains("a payload that is no JSON object may be the reason"), "{said}");
+    let output = start(&env, &uri, &["--halt-when-empty"]).wait_ok();
+    assert!(output.contains("is now a dead letter: Expected a text in UTF-8"), "{output}");
+    assert!(!record.exists(), "{output}");
+    let letters = list(&env, &uri, &["dlq", "list"]);
+    assert_eq!(letters[0]["payload"]["odd"], "\u{fffd}", "{letters:?}");
+}
+
 /// Old producers write what Python's `json` takes for JSON.
 #[test]
 fn what_python_wrote_is_worked() {

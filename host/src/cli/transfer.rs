@@ -5,7 +5,8 @@
 use std::time::{Duration, Instant};
 
 use rex_transport::{
-    Claim, Finished, Kind, NewTask, Options, Outcome, Owner, QueueName, Transport, Uri, Want,
+    Claim, Finished, Kind, NewTask, Options, Outcome, Owner, QueueName, Transport, TransportError,
+    Uri, Want,
 };
 
 use super::failure::Failure;
@@ -99,7 +100,7 @@ fn carry(
                 attributes: attributes.remove(&task.id).unwrap_or_default(),
             })
             .collect();
-        let submitted = match target.submit(&tasks) {
+        let submitted = match are_texts(&tasks).and_then(|()| target.submit(&tasks)) {
             Ok(submitted) => submitted,
             Err(error) => {
                 // Whether the target has the others is not known; the source still does.
@@ -143,6 +144,13 @@ fn carry(
     }
     source.finish(&kept)?;
     Ok((count, kept.len() as u64))
+}
+
+/// Refuses what would be another payload at the target.
+fn are_texts(tasks: &[NewTask]) -> Result<(), TransportError> {
+    let refusals = tasks.iter().filter(|task| !task.payload.is_text());
+    let reason = refusals.filter_map(|task| task.payload.check().err()).next();
+    reason.map_or(Ok(()), |error| Err(TransportError::new(Kind::Invalid, error.to_string())))
 }
 
 fn end(claim: &Claim, at: usize, outcome: Outcome) -> Finished {

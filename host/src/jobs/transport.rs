@@ -175,7 +175,11 @@ impl JobTransport {
     }
 
     fn assign(&mut self, claim: ClaimId, task: &ClaimedTask) -> Result<Assignment, TableError> {
-        let what = match code_of(task.payload.as_str()) {
+        let code = code_of(task.payload.as_str());
+        let what = match code.and_then(|code| match task.payload.check() {
+            Ok(()) => Ok(code),
+            Err(error) => Err(error.to_string()),
+        }) {
             Err(text) => What::Bad { text },
             Ok(code) => {
                 let (id, book) = (task.id, &self.book);

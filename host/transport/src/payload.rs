@@ -14,8 +14,20 @@ pub use crate::json::DEPTH;
 /// The text of a JSON object. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Payload {
+    /// What can be shown of it.
     text: Arc<str>,
-    object: bool,
+    form: Form,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Form {
+    Object,
+    /// A text that is none.
+    Other,
+    /// Bytes that are no text.
+    Bytes(Arc<[u8]>),
+    /// What somebody has put where a task should be.
+    NoTask(Arc<[u8]>),
 }
 
 /// Why a text is no payload; prints as the original does.
@@ -27,6 +39,12 @@ pub enum PayloadError {
     /// JSON, but no object.
     #[error("Expected a mapping\nGot:\n{}", indented(.0))]
     NotObject(String),
+    /// No text at all.
+    #[error("Expected a text in UTF-8\nGot:\n{}", indented(.0))]
+    NotUtf8(String),
+    /// In a store that keeps tasks in envelopes, something without a payload.
+    #[error("Expected a task with a payload\nGot:\n{}", indented(.0))]
+    NoTask(String),
     /// Deeper than [`DEPTH`].
     #[error(
         "Payload is nested too deeply\nThe limit is:\n    {DEPTH} arrays and objects in one another"
@@ -67,20 +85,49 @@ impl Payload {
         if written.len() > limit {
             return Err(PayloadError::TooLarge { size: written.len(), limit });
         }
-        Ok(Payload { text: written.into(), object: true })
+        Ok(Payload { text: written.into(), form: Form::Object })
     }
 
     /// From a store, unchanged; also `NaN` and `Infinity`, which Python writes. Whatever is stored can be carried on, to the dead letters at least:
     /// ask [`Payload::check`] before a worker sees it.
     pub fn from_stored(text: impl Into<Arc<str>>) -> Payload {
         let text = text.into();
-        let object = json::stored(&text) == Ok(json::Kind::Object);
-        Payload { text, object }
+        let form = match json::stored(&text) {
+            Ok(json::Kind::Object) => Form::Object,
+            _ => Form::Other,
+        };
+        Payload { text, form }
+    }
+
+    /// As [`Payload::from_stored`], from bytes that may be no text: they are kept as they are, and shown with
+    /// U+FFFD for what cannot be read.
+    pub fn from_stored_bytes(bytes: &[u8]) -> Payload {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Payload::from_stored(text),
+            Err(_) => Payload { text: lossy(bytes), form: Form::Bytes(bytes.into()) },
+        }
+    }
+
+    /// What is in the place of a task and is none, so that it is no payload either, whatever it looks like.
+    pub(crate) fn no_task(bytes: &[u8]) -> Payload {
+        Payload { text: lossy(bytes), form: Form::NoTask(bytes.into()) }
+    }
+
+    /// What was there, if it is more than its text.
+    pub(crate) fn no_text(&self) -> Option<&[u8]> {
+        match &self.form {
+            Form::Object | Form::Other => None,
+            Form::Bytes(bytes) | Form::NoTask(bytes) => Some(bytes),
+        }
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.no_text().unwrap_or(self.text.as_bytes())
     }
 
     /// The payload `{}`.
     pub fn empty() -> Payload {
-        Payload { text: "{}".into(), object: true }
+        Payload { text: "{}".into(), form: Form::Object }
     }
 
     /// Whether this is a JSON object. Always so but for a stored text of somebody else's making.
@@ -88,15 +135,24 @@ impl Payload {
     /// # Errors
     /// What a submitter of the same text would have been told.
     pub fn check(&self) -> Result<(), PayloadError> {
-        if self.object {
-            return Ok(());
-        }
-        Err(match json::stored(&self.text) {
-            Err(refused) => why(&refused, &self.text),
-            Ok(_) => PayloadError::NotObject(shown(self.text.trim())),
+        Err(match (&self.form, json::stored(&self.text)) {
+            (Form::Object, _) => return Ok(()),
+            (Form::Bytes(_), _) => PayloadError::NotUtf8(quoted(&self.text)),
+            (Form::NoTask(bytes), _) if std::str::from_utf8(bytes).is_err() => {
+                PayloadError::NotUtf8(quoted(&self.text))
+            }
+            (_, Err(refused)) => why(&refused, &self.text),
+            (Form::NoTask(_), Ok(_)) => PayloadError::NoTask(quoted(&self.text)),
+            (Form::Other, Ok(_)) => PayloadError::NotObject(shown(self.text.trim())),
         })
     }
 
+    /// Whether its text is all there is to it, so that another store can have it.
+    pub fn is_text(&self) -> bool {
+        self.no_text().is_none()
+    }
+
+    /// The text, or what can be shown of it where it is none: see [`Payload::is_text`].
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -108,7 +164,8 @@ impl Payload {
 
     /// Whether the object has no fields, as `{}`.
     pub fn is_empty(&self) -> bool {
-        self.object && self.text.bytes().filter(|b| !b.is_ascii_whitespace()).eq("{}".bytes())
+        self.form == Form::Object
+            && self.text.bytes().filter(|b| !b.is_ascii_whitespace()).eq("{}".bytes())
     }
 }
 
@@ -122,6 +179,10 @@ impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Payload({})", shown(&self.text))
     }
+}
+
+fn lossy(bytes: &[u8]) -> Arc<str> {
+    String::from_utf8_lossy(bytes).into()
 }
 
 /// The start of a text, short enough for a message.
@@ -237,6 +298,24 @@ mod tests {
             Payload::parse(&grows, 40),
             Err(PayloadError::TooLarge { size: 69, limit: 40 })
         ));
+    }
+
+    #[test]
+    fn what_is_no_text_is_kept_and_none() {
+        let text = b"{\"a\": \"\xff\xfe\"}";
+        let payload = Payload::from_stored_bytes(text);
+        assert_eq!(payload.as_str(), "{\"a\": \"\u{fffd}\u{fffd}\"}");
+        assert_eq!((payload.as_bytes(), payload.is_text()), (&text[..], false));
+        let said = payload.check().unwrap_err().to_string();
+        assert_eq!(said, "Expected a text in UTF-8\nGot:\n    '{\"a\": \"\u{fffd}\u{fffd}\"}'");
+        assert_eq!(Payload::from_stored_bytes(b"{}"), Payload::empty());
+        let said = |bytes: &[u8]| Payload::no_task(bytes).check().unwrap_err().to_string();
+        assert_eq!(
+            said(b"{\"pay\": {}}"),
+            "Expected a task with a payload\nGot:\n    '{\"pay\": {}}'"
+        );
+        assert_eq!(said(b"{\"paylo"), "Expected a JSON object\nGot:\n    '{\"paylo'");
+        assert!(said(text).starts_with("Expected a text in UTF-8"));
     }
 
     #[test]

@@ -81,7 +81,7 @@ pub trait Transport: Send {
     /// Does not wait. No two owners get the same task while both are healthy. A claim whose reply
     /// was lost is returned first, and whole: it may have more tasks than wanted.
     ///
-    /// A payload may be no JSON object where others write into the store, too: see
+    /// A payload may be no JSON object, and no text, where others write into the store, too: see
     /// [`Payload::check`](crate::Payload::check).
     ///
     /// Only on a transport opened with an [`Owner`](crate::Owner).

@@ -3,6 +3,7 @@
 
 use amqprs::channel::QueueDeclareArguments;
 use amqprs::{BasicProperties, FieldTable, FieldValue};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -109,7 +110,7 @@ impl Message {
         Message {
             id: id_of(properties).unwrap_or_else(|| ids.next()),
             attempt: 1,
-            payload: Payload::from_stored(String::from_utf8_lossy(body).into_owned()),
+            payload: Payload::from_stored_bytes(body),
             history: Value::Null,
         }
     }
@@ -174,19 +175,17 @@ impl Aside {
             until: self.until.0,
             history: self.message.history.clone(),
         };
-        let label = serde_json::to_string(&label).unwrap_or_default();
-        format!("{label}\n{}", self.message.payload).into_bytes()
+        before(&label, &self.message.payload)
     }
 
     /// What no host has written is a task that is due.
     pub(super) fn read(ids: &mut Ids, properties: &BasicProperties, body: &[u8]) -> Aside {
         let read = || {
-            let (label, payload) = std::str::from_utf8(body).ok()?.split_once('\n')?;
-            let label: Label = serde_json::from_str(label).ok()?;
+            let (label, payload): (Label, Payload) = behind(body)?;
             let message = Message {
                 id: TaskId(label.id),
                 attempt: label.attempt,
-                payload: Payload::from_stored(payload),
+                payload,
                 history: label.history,
             };
             Some(Aside { message, due: Timestamp(label.due), until: Timestamp(label.until) })
@@ -197,6 +196,21 @@ impl Aside {
             until: Timestamp(0),
         })
     }
+}
+
+/// One line of JSON and, behind it, a payload as it is.
+fn before(line: &impl Serialize, payload: &Payload) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec(line).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes.extend_from_slice(payload.as_bytes());
+    bytes
+}
+
+/// What [`before`] has written.
+fn behind<T: DeserializeOwned>(body: &[u8]) -> Option<(T, Payload)> {
+    let end = body.iter().position(|byte| *byte == b'\n')?;
+    let line = serde_json::from_slice(&body[..end]).ok()?;
+    Some((line, Payload::from_stored_bytes(&body[end + 1..])))
 }
 
 /// A letter is one line of JSON and, behind it, the payload as it was.
@@ -217,18 +231,17 @@ pub(super) fn letter(letter: LetterId, message: &Message, death: &Death) -> Vec<
         attempts: message.attempt,
         death: death.clone(),
     };
-    let head = serde_json::to_string(&head).unwrap_or_default();
-    format!("{head}\n{}", message.payload).into_bytes()
+    before(&head, &message.payload)
 }
 
 pub(super) fn read_letter(queue: &QueueName, body: &[u8]) -> Option<DeadLetter> {
-    let (head, payload) = std::str::from_utf8(body).ok()?.split_once('\n')?;
-    let Head { letter, id, died, attempts, death } = serde_json::from_str(head).ok()?;
+    let (head, payload) = behind(body)?;
+    let Head { letter, id, died, attempts, death } = head;
     Some(DeadLetter {
         letter: LetterId(letter),
         id: TaskId(id),
         queue: queue.clone(),
-        payload: Payload::from_stored(payload),
+        payload,
         submitted: Timestamp(id >> BITS),
         died: Timestamp(died),
         attempts,

@@ -24,6 +24,9 @@ pub(super) struct Letter {
     pub(super) attempts: u32,
     pub(super) death: Death,
     pub(super) payload: String,
+    /// The whole file, where it is no task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) file: Option<Vec<u8>>,
 }
 
 impl FileSys {
@@ -230,6 +233,7 @@ impl FileSys {
             attempts: content.attempt,
             death: death.clone(),
             payload: content.payload.as_str().to_owned(),
+            file: content.payload.no_text().map(<[u8]>::to_vec),
         };
         let text = serde_json::to_string(&letter).unwrap_or_default();
         // Named by the letter's id, which is the time, so that names sort as deaths do.

@@ -194,11 +194,15 @@ impl Dead {
             text => text.map_err(disk::failed(&self.path))?,
         };
         let Ok(letter) = serde_json::from_slice::<Letter>(&text) else { return Ok(None) };
+        let payload = match &letter.file {
+            Some(file) => Payload::no_task(file),
+            None => Payload::from_stored(letter.payload),
+        };
         Ok(Some(DeadLetter {
             letter: self.letter,
             id: TaskId(letter.id),
             queue: self.queue.clone(),
-            payload: Payload::from_stored(letter.payload),
+            payload,
             submitted: Timestamp(letter.submitted),
             died: Timestamp(letter.died),
             attempts: letter.attempts,

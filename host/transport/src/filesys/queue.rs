@@ -291,8 +291,12 @@ impl<'a> Queue<'a> {
         tried: &Tried,
     ) -> Result<(), TransportError> {
         let tried = serde_json::to_string(tried).unwrap_or_default();
-        let text = format!("{{\"payload\": {payload}, \"rex\": {tried}}}");
-        disk::replace(self.place, file, &self.ours.join("part.task"), text.as_bytes())
+        let bytes = match payload.no_text() {
+            // No task before, and none when it comes back.
+            Some(file) => file.to_vec(),
+            None => format!("{{\"payload\": {payload}, \"rex\": {tried}}}").into_bytes(),
+        };
+        disk::replace(self.place, file, &self.ours.join("part.task"), &bytes)
     }
 
     fn paused(&self) -> PathBuf {
@@ -566,7 +570,7 @@ pub(super) struct Content {
 }
 
 /// Reads a task file. A payload of `null`, which the original takes for an empty queue, is `{}`; what
-/// is no such file goes on as it is and becomes a dead letter.
+/// is no such file becomes a dead letter that shows it.
 pub(super) fn content(path: &Path) -> Result<Content, TransportError> {
     let mut bytes = Vec::new();
     let read = disk::open_task(path).and_then(|mut file| file.read_to_end(&mut bytes));
@@ -577,7 +581,7 @@ pub(super) fn content(path: &Path) -> Result<Content, TransportError> {
         Some((payload, rex))
     });
     let Some((payload, rex)) = read else {
-        let payload = Payload::from_stored(String::from_utf8_lossy(&bytes).into_owned());
+        let payload = Payload::no_task(&bytes);
         return Ok(Content { payload, attempt: 1, history: Value::Null });
     };
     let payload = match payload {

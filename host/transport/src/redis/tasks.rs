@@ -348,7 +348,7 @@ fn head(text: &[u8]) -> Option<(TaskId, Timestamp, u32)> {
 
 /// Whatever somebody pushed: what is no UTF-8 becomes a dead letter that shows it.
 pub(super) fn payload(bytes: &[u8]) -> Payload {
-    Payload::from_stored(String::from_utf8_lossy(bytes).into_owned())
+    Payload::from_stored_bytes(bytes)
 }
 
 /// "ID QUEUE SUBMITTED ATTEMPTS DIED LENGTH DEATH" and the payload behind the death.

@@ -5,8 +5,10 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use amqprs::BasicProperties;
 use amqprs::channel::{
-    Channel, ExchangeDeleteArguments, QueueDeclareArguments, QueueDeleteArguments,
+    BasicPublishArguments, Channel, ExchangeDeleteArguments, QueueDeclareArguments,
+    QueueDeleteArguments,
 };
 use amqprs::connection::{Connection, OpenConnectionArguments};
 use rex_test_support::amqp::{RabbitMq, fresh};
@@ -349,6 +351,29 @@ fn a_task_for_a_queue_that_somebody_removed_is_not_lost() {
     });
     host.submit(&[task("foo", 4), task("foo", 5)]).unwrap();
     assert_eq!(host.poll(&queue("foo")).unwrap(), 2);
+}
+
+#[test]
+fn what_is_no_text_is_a_dead_letter_for_ever() {
+    let Some(text) = fresh(0) else { return };
+    let mut host = owner(&Uri::parse(&text).unwrap());
+    assert_eq!(host.poll(&queue("foo")).unwrap(), 0);
+    by_another(&text, async |channel| {
+        let body = b"{\"a\": \"\xff\xfe\"}".to_vec();
+        let to = BasicPublishArguments::new("foo", "foo");
+        channel.basic_publish(BasicProperties::default(), body, to).await.unwrap();
+    });
+    wait_for("the task", || host.poll(&queue("foo")).unwrap() == 1);
+    for _ in 0..2 {
+        let claim = host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
+        assert_eq!(claim.tasks[0].payload.as_str(), "{\"a\": \"\u{fffd}\u{fffd}\"}");
+        claim.tasks[0].payload.check().unwrap_err();
+        let death = Death { reason: "x".to_owned(), details: json!({}) };
+        host.finish(&[finished(&claim, 0, Outcome::Dead(death))]).unwrap();
+        let letters = host.dead_letters(&DeadQuery::default()).unwrap();
+        assert_eq!(letters[0].payload, claim.tasks[0].payload);
+        assert_eq!(host.revive(&[letters[0].letter]).unwrap(), 1);
+    }
 }
 
 #[test]

@@ -477,6 +477,36 @@ fn a_queue_that_cannot_be_used_costs_no_other() {
     assert_eq!(seen.iter().map(|one| one.queue.as_str()).collect::<Vec<_>>(), ["foo"]);
 }
 
+#[test]
+fn what_is_no_task_is_a_dead_letter_for_ever() {
+    let store = tempfile::tempdir().unwrap();
+    let mut host = owner(&uri(store.path(), ""));
+    let foo = store.path().join("foo");
+    fs::create_dir(&foo).unwrap();
+    let files: [&[u8]; 4] =
+        [b"{\"payload\": {\"a\": \"\xff\"}}", b"{\"pay\": {\"n\": 1}}", b"{\"n\": 1}", b"{}"];
+    for (number, file) in (1..).zip(files) {
+        fs::write(foo.join(number.to_string()), file).unwrap();
+    }
+    fs::write(foo.join(".index"), "1,4").unwrap();
+    assert_eq!(host.peek(&queue("foo"), 9).unwrap()[1].payload.as_str(), r#"{"pay": {"n": 1}}"#);
+    for _ in 0..2 {
+        let claim = host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
+        assert_eq!(claim.tasks.len(), 4);
+        for task in &claim.tasks {
+            task.payload.check().unwrap_err();
+        }
+        let all: Vec<_> = (0..4).map(|at| finished(&claim, at, dead())).collect();
+        assert_eq!(host.finish(&all).unwrap(), []);
+        let letters = host.dead_letters(&DeadQuery::default()).unwrap();
+        for (letter, file) in letters.iter().zip(files) {
+            assert_eq!(letter.payload.as_str(), String::from_utf8_lossy(file));
+        }
+        let ids: Vec<_> = letters.iter().map(|letter| letter.letter).collect();
+        assert_eq!(host.revive(&ids).unwrap(), 4);
+    }
+}
+
 /// Places that are no directories here; they might be somebody else's, which only its owner may enter.
 #[test]
 fn a_queue_that_cannot_be_looked_at_costs_no_other() {

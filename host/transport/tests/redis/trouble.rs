@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use rex_test_support::redis::Redis;
-use rex_transport::contract::{all_done, fails, numbers, owner, queue, task, wait_for};
-use rex_transport::{Kind, Outcome, Timestamp, Uri, Wake, Want};
+use rex_transport::contract::{all_done, fails, finished, numbers, owner, queue, task, wait_for};
+use rex_transport::{DeadQuery, Death, Kind, Outcome, Timestamp, Uri, Wake, Want};
+use serde_json::json;
 
 #[test]
 fn the_originals_words() {
@@ -151,6 +152,24 @@ fn something_else_under_the_key_is_refused() {
     let left_out = host.left_out();
     assert_eq!(left_out.keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["foo"]);
     assert!(left_out[&queue("foo")].contains("WRONGTYPE"), "{left_out:?}");
+}
+
+#[test]
+fn what_is_no_text_is_a_dead_letter_for_ever() {
+    let Some(server) = Redis::start() else { return };
+    let mut host = owner(&Uri::parse(&server.uri()).unwrap());
+    let push = r#"redis.call('rpush', KEYS[1], '{"a": "\255\254"}')"#;
+    server.command(&["eval", push, "1", "asynctask_foo"]);
+    for _ in 0..2 {
+        let claim = host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
+        assert_eq!(claim.tasks[0].payload.as_str(), "{\"a\": \"\u{fffd}\u{fffd}\"}");
+        claim.tasks[0].payload.check().unwrap_err();
+        let death = Death { reason: "x".to_owned(), details: json!({}) };
+        host.finish(&[finished(&claim, 0, Outcome::Dead(death))]).unwrap();
+        let letters = host.dead_letters(&DeadQuery::default()).unwrap();
+        assert_eq!(letters[0].payload, claim.tasks[0].payload);
+        assert_eq!(host.revive(&[letters[0].letter]).unwrap(), 1);
+    }
 }
 
 /// The server rolls nothing back: what is refused must be found out first.
