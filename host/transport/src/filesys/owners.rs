@@ -168,6 +168,14 @@ impl FileSys {
                 proof.bury(&path);
             }
         }
+        match self.sweep_new() {
+            // Another user's to sweep.
+            Err(error) if disk::is_of_the_place(&error) => Ok(()),
+            swept => swept,
+        }
+    }
+
+    fn sweep_new(&self) -> Result<(), TransportError> {
         let new = self.place.ours().join("new");
         for path in disk::names(&new)?.iter().map(|name| new.join(name)) {
             let age = fs::metadata(&path).and_then(|file| file.modified()).map(|at| at.elapsed());
