@@ -9,7 +9,7 @@
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use amqprs::callbacks::ChannelCallback;
 use amqprs::channel::{
@@ -31,6 +31,9 @@ use crate::{Kind, QueueName, TransportError, Uri};
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// A look at a long queue takes a while.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long a queue may take to put back what was looked at.
+const BACK_TIMEOUT: Duration = Duration::from_secs(5);
+const BACK_BETWEEN: Duration = Duration::from_millis(10);
 /// Messages that one consumption takes at most; the broker sends 200 before it waits for the reader.
 const PREFETCH: u64 = 200;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -593,6 +596,7 @@ impl Link {
     /// Shows the first messages of a queue that is there: see [`look`].
     pub(super) fn look(&self, queue: &str, limit: u64) -> Result<Vec<Seen>, Error> {
         let (Some(runtime), open) = (&self.runtime, self.open()?) else { return Err(closed()) };
+        let before = self.count(queue)?;
         let channel = runtime.block_on(open.connection.open_channel(None))?;
         runtime.block_on(channel.register_callback(Ear::plain(&self.reason)))?;
         let got = runtime.block_on(within(LOOK_TIMEOUT, get(&channel, queue, limit)))?;
@@ -602,7 +606,27 @@ impl Link {
             self.renew(&channel, queue, only)?;
         }
         runtime.block_on(within(LOOK_TIMEOUT, channel.close()))?;
+        if !got.is_empty() {
+            self.wait_for_all(queue, before)?;
+        }
         Ok(got.into_iter().map(|got| (got.properties, got.body)).collect())
+    }
+
+    /// A quorum queue answers before it has put back what was looked at: waits until it counts as many
+    /// messages as before, unless others take some. Ours are classic.
+    fn wait_for_all(&self, queue: &str, before: (u64, u64)) -> Result<(), Error> {
+        let Ok(name) = QueueName::parse(queue) else { return Ok(()) };
+        let begun = Instant::now();
+        let mut now = before;
+        // Old consumers stay, and hosts show themselves before they take.
+        while before.1 == 0 && now.1 == 0 && begun.elapsed() < BACK_TIMEOUT {
+            now = self.count(queue)?;
+            if now.0 >= before.0 || self.count(&message::busy(&name))?.1 > 0 {
+                break;
+            }
+            std::thread::sleep(BACK_BETWEEN);
+        }
+        Ok(())
     }
 
     /// Where the broker counts how often it has given a message, because it drops what it has given too
@@ -660,8 +684,8 @@ pub(super) async fn ask<T>(
     }
 }
 
-/// Gets the first messages of a queue that is there and puts them back by closing the channel they
-/// came over: the broker does that in one step and answers when it is done. What is put back by
+/// Gets the first messages of a queue of ours that is there and puts them back by closing the channel they
+/// came over: the broker does that in one step and, with classic queues, answers when it is done. What is put back by
 /// `basic.nack` comes back one by one, and counts are answered in between.
 pub(super) async fn look(channel: Channel, queue: &str, limit: u64) -> Result<Vec<Seen>, Error> {
     let got = get(&channel, queue, limit).await?;

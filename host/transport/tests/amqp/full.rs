@@ -270,6 +270,26 @@ fn a_message_that_is_too_large_costs_its_task_alone() {
     ctl("eval application:set_env(rabbit,max_message_size,134217728).");
 }
 
+/// Quorum queues take back what was looked at a while after the channel's end.
+#[test]
+fn a_look_at_a_quorum_queue_has_ended_when_all_is_back() {
+    const TASKS: u64 = 1000;
+    let Some(_broker) = Place::number(0) else { return };
+    ctl("add_vhost quorum --default-queue-type quorum");
+    ctl("set_permissions -p quorum rex .* .* .*");
+    let broker = BROKER.get().unwrap().as_ref().unwrap();
+    let uri = broker.lock().unwrap_or_else(PoisonError::into_inner).uri.clone();
+    let mut host = owner(&Uri::parse(&format!("{uri}/quorum")).unwrap());
+    let name = queue("foo");
+    let tasks: Vec<NewTask> = (0..TASKS).map(|number| task("foo", number)).collect();
+    host.submit(&tasks).unwrap();
+    wait_for("all of them", || host.poll(&name).unwrap() == TASKS);
+    for _ in 0..5 {
+        assert_eq!(host.peek(&name, TASKS).unwrap().len() as u64, TASKS);
+        assert_eq!(host.poll(&name).unwrap(), TASKS);
+    }
+}
+
 /// A virtual host whose queues are quorum queues unless told otherwise, which drop what was given out
 /// more than once: looks and moves of ours are no deliveries of that kind.
 #[test]
