@@ -16,10 +16,11 @@ use crate::failure::{Failure, guarded};
 use crate::inventory::{Inventory, Mart, Planned, purged};
 use crate::parameter::Parameters;
 use crate::processor::Described;
+use crate::purge::{self, Known};
 use crate::runlist::Entry;
 use crate::settings::Settings;
 use crate::stop::Stops;
-use crate::{moment, purge, quota, script, stop};
+use crate::{moment, quota, script, stop};
 
 /// Is told a line, and the fraction of the work that lies behind.
 type Tell<'a> = dyn FnMut(&str, Option<f64>) + 'a;
@@ -28,6 +29,7 @@ type Tell<'a> = dyn FnMut(&str, Option<f64>) + 'a;
 #[derive(Debug)]
 pub struct Creation<'a> {
     settings: &'a Settings,
+    definitions: &'a Definitions,
     definition: &'a Definition,
     entry: &'a Entry,
 }
@@ -47,7 +49,11 @@ impl<'a> Creation<'a> {
         let definition = definitions
             .get(id)
             .ok_or_else(|| Error::new(format!("Unknown definition \"{id}\"")))?;
-        Ok(Creation { settings, definition, entry })
+        Ok(Creation { settings, definitions, definition, entry })
+    }
+
+    fn known(&self) -> Known<'a> {
+        Known { settings: self.settings, definitions: self.definitions }
     }
 
     /// Makes the mart; `tell` is told line by line how it goes, and where a stage begins how much of
@@ -62,7 +68,7 @@ impl<'a> Creation<'a> {
         let mut inventory = Inventory::open(&self.settings.database)?;
         let mut cluster = Cluster::open(&self.settings.hosting)?;
         cluster.refuse_pooling()?;
-        if let Some(error) = purge::sweep(&mut inventory, &mut cluster)?.kept {
+        if let Some(error) = purge::sweep(self.known(), &mut inventory, &mut cluster)?.kept {
             tell(&stays("What an earlier Mart has left stays for now", &error), None);
         }
         quota::check(&mut inventory, self.settings, self.definition, &self.entry.owner)?;
@@ -359,7 +365,8 @@ impl Work<'_> {
     fn take_fixed_name(&mut self) -> Result<(), Error> {
         let Some(fixed) = &self.creation.definition.base.fixed_name else { return Ok(()) };
         self.cluster.claim(fixed)?;
-        purge::succeed(self.inventory, self.cluster, self.id, fixed)?;
+        let known = self.creation.known();
+        purge::succeed(known, self.inventory, self.cluster, self.id, fixed)?;
         self.check_previous(fixed)
             .map_err(|error| error.remark("While purging previous fixed-name database"))?;
         self.log(&format!("Renaming database to: {fixed}"));
@@ -372,11 +379,12 @@ impl Work<'_> {
         // Nobody purges it, or the previous one, before the inventory tells who has which name.
         let kept = self.inventory.hold(id, |inventory, mart| {
             mart.ok_or_else(purged)?;
-            if !inventory.hold_named(fixed)?.is_empty() && cluster.exists(fixed)? {
+            let previous = inventory.hold_named(fixed)?;
+            if !previous.is_empty() && cluster.exists(fixed)? {
                 pairs.insert(0, (fixed.as_str(), aside.as_str()));
             }
             cluster.rename(&pairs)?;
-            purge::replace(inventory, cluster, id, &self.name, fixed)
+            purge::replace(known, inventory, cluster, id, &self.name, fixed)
         });
         if let Some(error) = kept.map_err(renaming)? {
             self.log(&stays("The previous database stays for now", &error));
@@ -421,8 +429,9 @@ impl Work<'_> {
         let duration = moment::between(mart.date_creation_started, completed);
         self.log(&format!("Mart creation duration: {duration}"));
         self.log(&format!("Mart database size: {size}"));
-        let Creation { settings, definition, entry } = self.creation;
-        let reaped = quota::reap(self.inventory, self.cluster, settings, definition, &entry.owner);
+        let Creation { definition, entry, .. } = self.creation;
+        let known = self.creation.known();
+        let reaped = quota::reap(known, self.inventory, self.cluster, definition, &entry.owner);
         // It is complete, and readers may be in it.
         if let Err(error) = reaped {
             self.log(&stays("A Mart beyond the quota stays for now", &error));
@@ -434,9 +443,10 @@ impl Work<'_> {
     /// its own database was made under. Whether nobody has purged the mart.
     fn clean_up(&mut self, own: Option<&str>) -> Result<bool, Error> {
         let (is_kept, cluster) = (!self.creation.entry.purge_on_failure, &mut *self.cluster);
+        let known = self.creation.known();
         self.inventory.hold(self.id, |inventory, mart| match mart {
             Some(mart) if is_kept => inventory.release(mart.id).map(|()| true),
-            Some(mart) => purge::remove(inventory, cluster, &mart, own.is_none()).map(|()| true),
+            Some(mart) => purge::remove(known, inventory, cluster, &mart).map(|()| true),
             // Whoever purged it may not have seen the database yet. The name is claimed still.
             None => own.map_or(Ok(()), |name| cluster.drop(name)).map(|()| false),
         })

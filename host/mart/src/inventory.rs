@@ -275,6 +275,16 @@ impl Inventory {
             .map_err(|error| error.guard("While updating inventory name:", name))
     }
 
+    /// The mart, which is held, has lost its name, and what that says of its database is noted.
+    pub(crate) fn put_aside(&mut self, id: i64, name: &str, existing: bool) -> Result<(), Error> {
+        self.set_name(id, name)?;
+        let note = format!(
+            "INSERT INTO rexmart_building (rexmart_inventory__id, existing) VALUES ({id}, {existing})
+             ON CONFLICT (rexmart_inventory__id) DO UPDATE SET existing = {existing};"
+        );
+        guarded(self.session.sql_change(&note))
+    }
+
     /// The mart, which is held, is finished and nobody makes it any more; `complete`: it is told to be
     /// that. The moment at which it was.
     pub(crate) fn finish(&mut self, id: i64, size: i64, complete: bool) -> Result<DateTime, Error> {

@@ -11,6 +11,47 @@ use crate::failure::guarded;
 use crate::inventory::{Inventory, Mart};
 use crate::settings::Settings;
 
+/// What tells whether a database was there before its mart.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) definitions: &'a Definitions,
+}
+
+impl Known<'_> {
+    /// Whether the database was there before the mart, and goes on without it. Of marts that the
+    /// original made this is not noted: then the definition says so, and where that is gone or another
+    /// by now, only a name that was made for this mart is that of a database of its own.
+    pub(crate) fn is_existing(&self, mart: &Mart) -> bool {
+        let settings = self.settings;
+        if settings.hosting.with_database(&mart.name) == settings.database {
+            return true;
+        }
+        mart.existing.unwrap_or_else(|| {
+            let base = self.definitions.get(&mart.definition).map(|definition| &definition.base);
+            let is_named = |name: Option<&String>| name == Some(&mart.name);
+            if mart.name == settings.database.database() {
+                return true;
+            }
+            match base {
+                Some(base) if base.kind == BaseKind::Existing && is_named(base.target.as_ref()) => {
+                    true
+                }
+                Some(base) if is_named(base.fixed_name.as_ref()) => false,
+                _ => !is_generated(&mart.name, mart.code),
+            }
+        })
+    }
+}
+
+/// Whether the name of a database ends as names do that are made for marts: in the code and a moment.
+fn is_generated(name: &str, code: i64) -> bool {
+    let is_moment = |text: &str| text.len() == 14 && text.bytes().all(|b| b.is_ascii_digit());
+    let before = name.rsplit_once('_').filter(|(_, moment)| is_moment(moment));
+    let token = before.and_then(|(before, _)| before.strip_suffix(&code.to_string()));
+    token.is_some_and(|token| !token.ends_with(|c: char| c.is_ascii_digit()))
+}
+
 /// Removes a mart as it is by now: its database, unless that was there before the mart or others
 /// refer to it, and its record. Whether it was there: not if it was purged or replaced meanwhile, even
 /// if another one has its code or name.
@@ -20,13 +61,13 @@ use crate::settings::Settings;
 pub fn purge(settings: &Settings, definitions: &Definitions, mart: &Mart) -> Result<bool, Error> {
     let mut inventory = Inventory::open(&settings.database)?;
     let mut cluster = Cluster::open(&settings.hosting)?;
+    let known = Known { settings, definitions };
     inventory.hold(mart.id, |inventory, now| {
         let Some(now) = now else { return Ok(false) };
-        let is_existing = is_existing(settings, definitions, &now);
-        if !is_existing {
+        if !known.is_existing(&now) {
             cluster.exists(&now.name).map_err(|error| forgettable(error, now.code))?;
         }
-        remove(inventory, &mut cluster, &now, is_existing).map(|()| true)
+        remove(known, inventory, &mut cluster, &now).map(|()| true)
     })
 }
 
@@ -38,27 +79,14 @@ fn forgettable(error: Error, code: i64) -> Error {
     )
 }
 
-/// Whether the database was there before the mart. Of marts that the original made this is not
-/// noted: then the definition says so.
-fn is_existing(settings: &Settings, definitions: &Definitions, mart: &Mart) -> bool {
-    let by_definition = || {
-        let is_target = definitions.get(&mart.definition).is_some_and(|definition| {
-            definition.base.kind == BaseKind::Existing
-                && definition.base.target.as_ref() == Some(&mart.name)
-        });
-        is_target || mart.name == settings.database.database()
-    };
-    mart.existing.unwrap_or_else(by_definition)
-}
-
 /// Removes a mart that is held.
 pub(crate) fn remove(
+    known: Known<'_>,
     inventory: &mut Inventory,
     cluster: &mut Cluster,
     mart: &Mart,
-    is_existing: bool,
 ) -> Result<(), Error> {
-    if !is_existing {
+    if !known.is_existing(mart) {
         if let Some(claim) = &mart.claim {
             cluster.refuse_pooling()?;
             cluster.claim(&cluster::making(claim))?;
@@ -66,7 +94,7 @@ pub(crate) fn remove(
         let aside = put_aside(inventory, cluster, mart)?;
         let name = match (renamed(cluster, mart)?, &aside) {
             (Some((claim, name)), _) => {
-                replace(inventory, cluster, mart.id, claim, name)?;
+                replace(known, inventory, cluster, mart.id, claim, name)?;
                 name
             }
             (None, Some(name)) => name,
@@ -203,7 +231,10 @@ pub fn tidy(settings: &Settings) -> Result<bool, Error> {
     if !inventory.is_deployed()? {
         return Ok(true);
     }
-    let Swept { is_all, kept } = sweep(&mut inventory, &mut Cluster::open(&settings.hosting)?)?;
+    // Of what is being made it is noted whether the database was there before.
+    let known = Known { settings, definitions: &Definitions::default() };
+    let mut cluster = Cluster::open(&settings.hosting)?;
+    let Swept { is_all, kept } = sweep(known, &mut inventory, &mut cluster)?;
     kept.map_or(Ok(is_all), Err)
 }
 
@@ -216,7 +247,11 @@ pub(crate) struct Swept {
 }
 
 /// Cleans up after those who began to make a mart and are gone.
-pub(crate) fn sweep(inventory: &mut Inventory, cluster: &mut Cluster) -> Result<Swept, Error> {
+pub(crate) fn sweep(
+    known: Known<'_>,
+    inventory: &mut Inventory,
+    cluster: &mut Cluster,
+) -> Result<Swept, Error> {
     let (mut is_all, mut kept) = (true, None);
     for mart in inventory.building()? {
         let Some(claim) = &mart.claim else { continue };
@@ -232,7 +267,7 @@ pub(crate) fn sweep(inventory: &mut Inventory, cluster: &mut Cluster) -> Result<
             is_all = false;
             continue;
         }
-        if let Err(error) = settle(inventory, cluster, mart.id) {
+        if let Err(error) = settle(known, inventory, cluster, mart.id) {
             cluster.unclaim(claim)?;
             is_all = false;
             kept = kept.or(Some(error.guard("While removing what is left of Mart:", &mart.name)));
@@ -243,6 +278,7 @@ pub(crate) fn sweep(inventory: &mut Inventory, cluster: &mut Cluster) -> Result<
 
 /// Cleans up after those who died while they gave a mart the name that is claimed for this one.
 pub(crate) fn succeed(
+    known: Known<'_>,
     inventory: &mut Inventory,
     cluster: &mut Cluster,
     id: i64,
@@ -252,35 +288,41 @@ pub(crate) fn succeed(
     for mart in inventory.building()?.into_iter().filter(heirs) {
         if let Some(claim) = &mart.claim {
             cluster.claim(claim)?;
-            settle(inventory, cluster, mart.id)?;
+            settle(known, inventory, cluster, mart.id)?;
         }
     }
     Ok(())
 }
 
 /// Finishes or removes a mart that nobody makes any more and nobody else claims.
-fn settle(inventory: &mut Inventory, cluster: &mut Cluster, id: i64) -> Result<(), Error> {
+fn settle(
+    known: Known<'_>,
+    inventory: &mut Inventory,
+    cluster: &mut Cluster,
+    id: i64,
+) -> Result<(), Error> {
     inventory.hold(id, |inventory, mart| {
         // Whoever made it may have finished meanwhile: what was noted is told before the lock goes.
         let Some(mart) = mart.filter(|mart| mart.claim.is_some()) else { return Ok(()) };
         if mart.is_complete() {
             return inventory.release(id);
         }
-        let existing = mart.existing == Some(true);
         match renamed(cluster, &mart)? {
-            Some((claim, name)) if !existing => {
-                replace(inventory, cluster, id, claim, name)?;
+            Some((claim, name)) if !known.is_existing(&mart) => {
+                replace(known, inventory, cluster, id, claim, name)?;
                 let size = cluster.size(name)?;
                 inventory.finish(id, size, !mart.left_open).map(|_| ())
             }
-            _ => remove(inventory, cluster, &mart, existing),
+            _ => remove(known, inventory, cluster, &mart),
         }
     })
 }
 
-/// The mart, which is held, has taken the name for good: what had it before goes. Where that cannot be dropped it stays
-/// under another name in the inventory, to be purged as any mart; why is told.
+/// The mart, which is held, has taken the name for good: what had it before goes. Where that cannot be
+/// dropped, or was there before its mart, it stays under another name in the inventory, to be purged as
+/// any mart; why is told.
 pub(crate) fn replace(
+    known: Known<'_>,
     inventory: &mut Inventory,
     cluster: &mut Cluster,
     id: i64,
@@ -288,14 +330,31 @@ pub(crate) fn replace(
     name: &str,
 ) -> Result<Option<Error>, Error> {
     let aside = aside(claim);
+    let mut previous = inventory.hold_named(name)?;
+    previous.retain(|previous| previous.id != id);
     // Whoever has come to refer to it meanwhile keeps it.
-    let kept = refuse_shared(cluster, &aside).and_then(|()| cluster.drop(&aside)).err();
-    for previous in inventory.hold_named(name)?.iter().filter(|previous| previous.id != id) {
+    let kept = refuse_existing(known, &previous, name)
+        .and_then(|()| refuse_shared(cluster, &aside))
+        .and_then(|()| cluster.drop(&aside))
+        .err();
+    for previous in &previous {
         match &kept {
             None => inventory.remove(previous.id)?,
-            Some(_) => inventory.set_name(previous.id, &aside)?,
+            // By the other name its definition does not know it.
+            Some(_) => inventory.put_aside(previous.id, &aside, known.is_existing(previous))?,
         }
     }
     inventory.set_name(id, name)?;
     Ok(kept.map(|error| error.guard("While purging Mart:", aside)))
+}
+
+/// Refuses to take a name from marts whose database was there before them.
+pub(crate) fn refuse_existing(known: Known<'_>, marts: &[Mart], name: &str) -> Result<(), Error> {
+    match marts.iter().any(|mart| known.is_existing(mart)) {
+        true => Err(Error::new(format!(
+            "Cannot set name of Mart to \"{name}\" because the database of that name was there \
+             before the Mart that uses it"
+        ))),
+        false => Ok(()),
+    }
 }

@@ -5,7 +5,7 @@ use rex_yaml::Error;
 use crate::cluster::Cluster;
 use crate::definition::Definition;
 use crate::inventory::{Inventory, Mart};
-use crate::purge;
+use crate::purge::{self, Known};
 use crate::settings::Settings;
 
 /// Refuses a mart for which no other could make room: pinned ones are never purged.
@@ -32,29 +32,35 @@ pub(crate) fn check(
 
 /// Purges what is beyond the quotas, the oldest first; one that cannot be purged keeps no other.
 pub(crate) fn reap(
+    known: Known<'_>,
     inventory: &mut Inventory,
     cluster: &mut Cluster,
-    settings: &Settings,
     definition: &Definition,
     owner: &str,
 ) -> Result<(), Error> {
     let is_of = |mart: &Mart| mart.definition == definition.id;
     let mut first = Ok(());
     for mart in beyond(inventory.complete_of(owner)?, definition.per_owner, is_of) {
-        first = first.and(remove(inventory, cluster, &mart));
+        first = first.and(remove(known, inventory, cluster, &mart));
     }
-    for mart in beyond(inventory.complete_of(owner)?, settings.max_marts_per_owner, |_| true) {
-        first = first.and(remove(inventory, cluster, &mart));
+    for mart in beyond(inventory.complete_of(owner)?, known.settings.max_marts_per_owner, |_| true)
+    {
+        first = first.and(remove(known, inventory, cluster, &mart));
     }
     first
 }
 
 /// Removes a mart that is still there and to go: another maker may have done so, somebody may have
 /// pinned it.
-fn remove(inventory: &mut Inventory, cluster: &mut Cluster, mart: &Mart) -> Result<(), Error> {
+fn remove(
+    known: Known<'_>,
+    inventory: &mut Inventory,
+    cluster: &mut Cluster,
+    mart: &Mart,
+) -> Result<(), Error> {
     let removed = inventory.hold(mart.id, |inventory, now| match now {
         Some(now) if now.is_complete() && !now.pinned => {
-            purge::remove(inventory, cluster, &now, now.existing == Some(true))
+            purge::remove(known, inventory, cluster, &now)
         }
         _ => Ok(()),
     });

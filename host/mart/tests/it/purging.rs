@@ -20,6 +20,8 @@ fn app() -> Option<App> {
         {"id": "plain"},
         {"id": "fixed", "base": {"type": "fresh", "fixed_name": "fixed_mart"}},
         {"id": "one", "quota": {"per_owner": 1}},
+        {"id": "there", "base": {"type": "existing", "target": "fixed_mart"}},
+        {"id": "own", "base": {"type": "existing", "target": APPLICATION}},
     ]});
     App::with(&definitions, json!({}))
 }
@@ -295,4 +297,66 @@ fn makers_beyond_a_quota_say_nothing_of_what_another_has_removed() {
         }
     });
     assert!(app.inventory().len() == 1 && app.is_sound());
+}
+
+/// As the original leaves it: nothing is noted beside it.
+fn register(app: &App, definition: &str, name: &str) {
+    let insert = format!(
+        "INSERT INTO rexmart_inventory (definition, owner, name, status, date_creation_started,
+            date_creation_completed, size)
+         VALUES ('{definition}', 'test', '{name}', 'complete', '2020-01-01', '2020-01-01', 1)"
+    );
+    run(&mut app.client(APPLICATION), &insert);
+}
+
+#[test]
+fn a_database_that_was_there_before_is_not_dropped_for_a_quota() {
+    let Some(mut app) = app() else { return };
+    run(&mut app.client("postgres"), "CREATE DATABASE fixed_mart");
+    run(&mut app.client("postgres"), "CREATE DATABASE mart_one_7_20200101000000");
+    app.settings.max_marts_per_owner = 1;
+    register(&app, "there", "fixed_mart");
+    register(&app, "own", APPLICATION);
+    // Of a definition that is gone, too.
+    register(&app, "unknown", "fixed_mart");
+    register(&app, "unknown", APPLICATION);
+    register(&app, "one", "mart_one_7_20200101000000");
+    run(
+        &mut app.client(APPLICATION),
+        "UPDATE rexmart_inventory SET code = 7 WHERE definition = 'one'",
+    );
+    let made = app.made("one");
+    assert_eq!(app.inventory(), [made.clone()]);
+    // That of the original's that was made for its mart goes.
+    assert_eq!(app.databases(), ["fixed_mart".to_owned(), made.name.clone()]);
+
+    // Whatever is noted, the application's own database stays.
+    let own = app.made("own");
+    run(&mut app.client(APPLICATION), "UPDATE rexmart_building SET existing = FALSE");
+    assert!(app.purge(&own));
+    assert!(app.inventory().is_empty());
+}
+
+/// Whoever took its name died before the inventory said so.
+#[test]
+fn a_database_that_was_there_before_is_not_dropped_for_one_that_took_its_name() {
+    let Some(app) = app() else { return };
+    run(&mut app.client("postgres"), "CREATE DATABASE fixed_mart");
+    app.made("there");
+    let made = app.made("plain");
+    let name = &made.name;
+    let renames = format!(
+        "ALTER DATABASE fixed_mart RENAME TO {name}_old; ALTER DATABASE {name} RENAME TO fixed_mart"
+    );
+    renames.split(';').for_each(|sql| run(&mut app.client("postgres"), sql));
+    let building = format!(
+        "UPDATE rexmart_building SET claim = '{name}', final_name = 'fixed_mart'
+         WHERE rexmart_inventory__id = (SELECT id FROM rexmart_inventory WHERE name = '{name}');
+         UPDATE rexmart_inventory SET status = 'processing' WHERE name = '{name}'"
+    );
+    run(&mut app.client(APPLICATION), &building);
+    assert!(rex_mart::tidy(&app.settings).unwrap());
+    let names: Vec<String> = app.inventory().into_iter().map(|mart| mart.name).collect();
+    assert_eq!(names, [format!("{name}_old"), "fixed_mart".to_owned()]);
+    assert!(app.is_sound());
 }
