@@ -380,6 +380,7 @@ impl Work<'_> {
         let kept = self.inventory.hold(id, |inventory, mart| {
             mart.ok_or_else(purged)?;
             let previous = inventory.hold_named(fixed)?;
+            purge::refuse_existing(known, &previous, fixed)?;
             if !previous.is_empty() && cluster.exists(fixed)? {
                 pairs.insert(0, (fixed.as_str(), aside.as_str()));
             }
@@ -399,6 +400,7 @@ impl Work<'_> {
         match marts.as_slice() {
             [] => Ok(()),
             [mart] if mart.owner == self.creation.entry.owner => {
+                purge::refuse_existing(self.creation.known(), &marts, fixed)?;
                 purge::refuse_shared(self.cluster, fixed)?;
                 self.log(&format!("Purging previous database named \"{fixed}\"..."));
                 Ok(())

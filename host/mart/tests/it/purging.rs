@@ -337,6 +337,27 @@ fn a_database_that_was_there_before_is_not_dropped_for_a_quota() {
     assert!(app.inventory().is_empty());
 }
 
+#[test]
+fn a_fixed_name_is_not_taken_from_a_database_that_was_there_before() {
+    let Some(app) = app() else { return };
+    let text = "Cannot set name of Mart to \"fixed_mart\" because the database of that name was \
+                there before the Mart that uses it\nWhile purging previous fixed-name database\n\
+                While creating Mart database:\n    fixed";
+    let refused = || {
+        let (_, made) = app.create(json!({"owner": "test", "definition": "fixed"}));
+        assert_eq!(made.unwrap_err(), text);
+        assert_eq!((app.inventory().len(), app.databases()), (1, vec!["fixed_mart".to_owned()]));
+        app.client("fixed_mart").query_one("SELECT * FROM precious", &[]).unwrap();
+    };
+    run(&mut app.client("postgres"), "CREATE DATABASE fixed_mart");
+    run(&mut app.client("fixed_mart"), "CREATE TABLE precious AS SELECT 42");
+    let there = app.made("there");
+    refused();
+    assert!(app.purge(&there));
+    register(&app, "there", "fixed_mart");
+    refused();
+}
+
 /// Whoever took its name died before the inventory said so.
 #[test]
 fn a_database_that_was_there_before_is_not_dropped_for_one_that_took_its_name() {
