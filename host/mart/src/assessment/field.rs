@@ -346,7 +346,7 @@ impl<'a> Raw<'a> {
         cell.ok_or_else(|| refused(&format!("{}\"", Kind::Simple(ty).name()), self))
     }
 
-    fn as_text(&self) -> Option<Cow<'_, str>> {
+    pub(super) fn as_text(&self) -> Option<Cow<'_, str>> {
         Some(match self {
             Raw::Null => return None,
             Raw::Boolean(truth) => if *truth { "TRUE" } else { "FALSE" }.into(),

@@ -1,6 +1,7 @@
 //! Assessments into their tables, in one transaction: portions of what the selector names are fetched
 //! from the application, turned into rows, and copied in, each by a thread of its own, in step.
 
+use std::borrow::Cow;
 use std::cell::Cell as Place;
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -177,10 +178,13 @@ impl<'a> Loader<'a> {
         Ok(())
     }
 
-    fn uid<'s>(&self, selected: &'s Selected) -> Option<&'s str> {
-        match self.selection.pick(selected, ASSESSMENT).map(|picked| &picked.raw) {
-            Some(Raw::Text(uid)) => Some(uid),
-            _ => None,
+    /// The UID that a record names. The label of an identity is it as it is, which its text would quote;
+    /// of several labels only the text is one.
+    fn uid<'s>(&self, selected: &'s Selected) -> Option<Cow<'s, str>> {
+        let picked = self.selection.pick(selected, ASSESSMENT)?;
+        match picked.identity.as_deref() {
+            Some([label]) => Some(Cow::Borrowed(label)),
+            _ => picked.raw.as_text(),
         }
     }
 
@@ -193,7 +197,7 @@ impl<'a> Loader<'a> {
     ) -> Result<u64, Error> {
         let mut count = 0;
         for (portion, found) in fetched {
-            let by_uid: HashMap<&str, &Selected> = portion
+            let by_uid: HashMap<Cow<'_, str>, &Selected> = portion
                 .iter()
                 .filter_map(|selected| Some((self.uid(selected)?, selected)))
                 .collect();
@@ -324,9 +328,9 @@ fn ids(mart: &mut Session, table: &str, count: usize) -> Result<Vec<i64>, Error>
 /// Completed assessments of these UIDs, by UID.
 fn stored<'a>(
     app: &mut Session,
-    uids: impl Iterator<Item = &'a str>,
+    uids: impl Iterator<Item = Cow<'a, str>>,
 ) -> Result<Vec<Stored>, Error> {
-    let uids: Vec<String> = uids.map(sql::text).collect();
+    let uids: Vec<String> = uids.map(|uid| sql::text(&uid)).collect();
     if uids.is_empty() {
         return Ok(Vec::new());
     }

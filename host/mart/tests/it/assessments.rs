@@ -1,0 +1,93 @@
+//! Assessments whose UIDs, parents, labels and values are not as plain as those of the corpus.
+
+use serde_json::{Value, json};
+
+use crate::support::{APPLICATION, App};
+
+/// Which assessments of the instrument of [`instrument`] there are.
+const ALL: &str = "/assessment{id() :as assessment_uid}
+    .filter(instrumentversion.instrument='odd')/:rexdb";
+
+fn app(definition: Value) -> Option<App> {
+    let mut definition = definition;
+    definition["id"] = json!("odd");
+    App::with(&json!({"definitions": [definition]}), json!({}))
+}
+
+fn text(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// An instrument `odd` with these records, one for each version.
+fn instrument(app: &App, records: &[Value]) {
+    let mut sql = "INSERT INTO instrument (uid, code, title, status)
+        VALUES ('odd', 'odd', 'Odd', 'active');"
+        .to_owned();
+    for (n, record) in (1..).zip(records) {
+        let definition =
+            json!({"id": "urn:odd", "version": "1.0", "title": "Odd", "record": record});
+        sql.push_str(&format!(
+            "INSERT INTO instrumentversion
+                (uid, instrument_id, version, published_by, date_published, definition)
+             SELECT 'odd{n}', id, {n}, 'test', '2020-01-01', {} FROM instrument WHERE uid = 'odd';",
+            text(&definition.to_string())
+        ));
+    }
+    app.client(APPLICATION).batch_execute(&sql).unwrap();
+}
+
+/// An assessment of a version; `values` is the text of what its document has there.
+fn assess(app: &App, uid: &str, version: u32, values: &str) {
+    let data =
+        format!(r#"{{"instrument": {{"id": "urn:odd", "version": "1.0"}}, "values": {values}}}"#);
+    let sql = format!(
+        "INSERT INTO assessment (uid, subject_id, instrumentversion_id, data, status)
+         SELECT {}, (SELECT min(id) FROM subject), id, {}, 'completed'
+         FROM instrumentversion WHERE uid = 'odd{version}'",
+        text(uid),
+        text(&data)
+    );
+    app.client(APPLICATION).batch_execute(&sql).unwrap();
+}
+
+const PLAIN: &str = r#"{"f": {"value": "x"}}"#;
+
+#[test]
+fn assessments_of_any_uid_are_loaded() {
+    let uids = ["OU/2", "ou plain", "ou'q", "ou-h", "ou.dot", "ou1", "ou:3", "ou_1", "oü"];
+    // What several labels or a number identify, too.
+    let numbered = "/q{id() :as assessment_uid}";
+    let several = "/p{id() :as assessment_uid}";
+    let definition = json!({
+        "deploy": [
+            {"table": "p", "with": [
+                {"column": "a", "type": "text"}, {"column": "b", "type": "integer"},
+                {"identity": ["a", "b"]}]},
+            {"table": "q", "with": [{"column": "n", "type": "integer"}, {"identity": ["n"]}]},
+            {"data": [{"a": "x", "b": 1}], "of": "p"}, {"data": [{"n": 17}, {"n": 18}], "of": "q"},
+        ],
+        "assessments": [
+            {"name": "every", "instrument": "odd", "selector": ALL},
+            {"name": "numbered", "instrument": "odd", "selector": numbered},
+            {"name": "whole", "instrument": "odd", "selector": "/q{n :as assessment_uid}"},
+            {"name": "several", "instrument": "odd", "selector": several},
+        ],
+    });
+    let Some(app) = app(definition) else { return };
+    instrument(&app, &[json!([{"id": "f", "type": "text"}])]);
+    for uid in uids.into_iter().chain(["17", "18", "x.1"]) {
+        assess(&app, uid, 1, PLAIN);
+    }
+    let made = app.made("odd");
+    let uids_of = |table: &str| -> Vec<String> {
+        let query =
+            format!("SELECT assessment_uid FROM {table} ORDER BY assessment_uid COLLATE \"C\"");
+        app.client(&made.name).query(&query, &[]).unwrap().iter().map(|row| row.get(0)).collect()
+    };
+    let mut all = [&["17", "18"], &uids[..], &["x.1"]].concat();
+    all.sort_unstable();
+    assert_eq!(uids_of("every"), all);
+    assert_eq!(uids_of("numbered"), ["17", "18"]);
+    assert_eq!(uids_of("whole"), ["17", "18"]);
+    assert_eq!(uids_of("several"), ["x.1"]);
+}
