@@ -245,7 +245,8 @@ impl<'a> Loader<'a> {
         id.iter().for_each(|id| out.cell(id));
         for (parent, ids) in self.parents.iter().zip(parents) {
             let labels = parent.labels(self.selection, selected);
-            let row = labels.as_ref().and_then(|labels| ids.get(labels));
+            let key = labels.as_ref().and_then(|labels| parent.key(labels));
+            let row = key.and_then(|key| ids.get(&key));
             let row = row.ok_or_else(|| {
                 let shown = labels.clone().unwrap_or_default().join(".");
                 Error::with("Discovered missing record:", format!("{}[{shown}]", parent.table))

@@ -1,10 +1,13 @@
-//! The tables that assessments are linked to: which row a record of the selector names.
+//! The tables that assessments are linked to: which row a record of the selector names. HTSQL and
+//! PostgreSQL write some values differently, so that it is values that are compared.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use rex_db::Session;
 use rex_deploy::{FieldKind, TableShape, sql};
-use rex_htsql::Value as Cell;
+use rex_htsql::domain::{Domain, EnumType};
+use rex_htsql::{Value as Cell, literal};
 use rex_yaml::Error;
 
 use super::field::Raw;
@@ -16,10 +19,52 @@ pub(super) struct Parent {
     /// Of the link, and of the column of the selector.
     link: String,
     pub(super) table: String,
-    /// `SELECT id, label, …`: a row for each record, with the texts of its identity.
-    query: String,
-    /// How many labels an identity has.
-    width: usize,
+    /// The table and those of which it takes labels of its identity.
+    from: String,
+    /// Of its identity.
+    labels: Vec<Label>,
+}
+
+/// A part of an identity.
+struct Label {
+    /// The column, as SQL.
+    column: String,
+    domain: Domain,
+}
+
+impl Label {
+    fn of(column: String, kind: &FieldKind) -> Label {
+        let domain = match kind {
+            FieldKind::Enum(labels) => Domain::Enum(Arc::new(EnumType {
+                schema: String::new(),
+                name: String::new(),
+                labels: labels.clone(),
+            })),
+            FieldKind::Column(name) => match name.as_str() {
+                "boolean" => Domain::Boolean,
+                "integer" | "integer-int4" => Domain::Integer,
+                "decimal" => Domain::Decimal,
+                "float" => Domain::Float,
+                "date" => Domain::Date,
+                "time" => Domain::Time,
+                "datetime" => Domain::DateTime,
+                _ => Domain::Text,
+            },
+            FieldKind::Link(_) => Domain::Text,
+        };
+        // Whatever type the server has for it.
+        let column = if domain == Domain::Text { format!("{column}::text") } else { column };
+        Label { column, domain }
+    }
+
+    /// The text that stands for a value, however that is written; `None` where it is none of the column.
+    fn text(&self, written: &str) -> Option<String> {
+        let value = literal::parse(&self.domain, written).ok()?;
+        let text = literal::plain_text(&self.domain, &value)?;
+        let is_padded = self.domain == Domain::Decimal && text.contains('.');
+        let plain = || text.trim_end_matches('0').trim_end_matches('.').to_owned();
+        Some(if is_padded { plain() } else { text })
+    }
 }
 
 impl Parent {
@@ -28,15 +73,10 @@ impl Parent {
         shape: &TableShape,
         shapes: &[TableShape],
     ) -> Result<Parent, Error> {
-        let mut joins = String::new();
+        let mut from = format!("{} AS t", sql::name(&shape.name));
         let mut labels = Vec::new();
-        identity("t", shape, shapes, &mut joins, &mut labels, 0)?;
-        let query = format!(
-            "SELECT t.\"id\", {} FROM {} AS t{joins}",
-            labels.join(", "),
-            sql::name(&shape.name)
-        );
-        Ok(Parent { link: link.to_owned(), table: shape.label.clone(), query, width: labels.len() })
+        identity("t", shape, shapes, &mut from, &mut labels, 0)?;
+        Ok(Parent { link: link.to_owned(), table: shape.label.clone(), from, labels })
     }
 
     /// The identity that a record of the selector names; `None` for none.
@@ -45,11 +85,18 @@ impl Parent {
         match (&picked.identity, &picked.raw) {
             (Some(labels), _) => Some(labels.clone()),
             (None, Raw::Null) => None,
-            (None, Raw::Text(text)) if self.width == 1 => Some(vec![text.to_string()]),
+            (None, Raw::Text(text)) if self.labels.len() == 1 => Some(vec![text.to_string()]),
             (None, Raw::Text(text)) => Some(text.split('.').map(str::to_owned).collect()),
-            (None, Raw::Integer(number)) => Some(vec![number.to_string()]),
-            _ => None,
+            (None, raw) => raw.as_text().map(|text| vec![text.into_owned()]),
         }
+    }
+
+    /// By what [`Parent::ids`] knows a record.
+    pub(super) fn key(&self, labels: &[String]) -> Option<Vec<String>> {
+        if labels.len() != self.labels.len() {
+            return None;
+        }
+        self.labels.iter().zip(labels).map(|(label, text)| label.text(text)).collect()
     }
 
     /// The ids of the records that a portion names.
@@ -66,7 +113,7 @@ impl Parent {
         let mut wanted: Vec<String> = portion
             .iter()
             .filter_map(|selected| self.labels(selection, selected))
-            .filter(|labels| labels.len() == self.width)
+            .filter_map(|labels| self.key(&labels))
             .map(row)
             .collect();
         wanted.sort();
@@ -74,22 +121,26 @@ impl Parent {
         if wanted.is_empty() {
             return Ok(HashMap::new());
         }
-        let columns: Vec<String> = (1..=self.width).map(|n| format!("c{n}")).collect();
+        let columns: Vec<&str> = self.labels.iter().map(|label| label.column.as_str()).collect();
+        let texts: Vec<String> = columns.iter().map(|column| format!("{column}::text")).collect();
         let query = format!(
-            "SELECT * FROM ({}) AS p (id, {columns}) WHERE ({columns}) IN ({})",
-            self.query,
+            "SELECT t.\"id\", {} FROM {} WHERE ({}) IN ({})",
+            texts.join(", "),
+            self.from,
+            columns.join(", "),
             wanted.join(", "),
-            columns = columns.join(", "),
         );
         let rows = guarded(mart.sql_rows(&query))?;
         let read = |row: Vec<Cell>| {
             let mut cells = row.into_iter();
             let Some(Cell::Integer(id)) = cells.next() else { return None };
-            let labels = cells.map(|cell| match cell {
-                Cell::Text(text) => text,
-                _ => String::new(),
-            });
-            Some((labels.collect(), id))
+            let labels: Vec<String> = cells
+                .map(|cell| match cell {
+                    Cell::Text(text) => text,
+                    _ => String::new(),
+                })
+                .collect();
+            Some((self.key(&labels)?, id))
         };
         Ok(rows.into_iter().filter_map(read).collect())
     }
@@ -98,13 +149,13 @@ impl Parent {
 /// Links within identities beyond this are taken for a loop.
 const MAX_DEPTH: usize = 16;
 
-/// The texts of an identity, and the joins that they need.
+/// The labels of an identity, and the joins that they need.
 fn identity(
     alias: &str,
     shape: &TableShape,
     shapes: &[TableShape],
-    joins: &mut String,
-    labels: &mut Vec<String>,
+    from: &mut String,
+    labels: &mut Vec<Label>,
     depth: usize,
 ) -> Result<(), Error> {
     if shape.identity.is_empty() || depth > MAX_DEPTH {
@@ -118,14 +169,14 @@ fn identity(
                 let target = shapes.iter().find(|shape| shape.label == *target);
                 let target =
                     target.ok_or_else(|| Error::with("Discovered missing table:", label))?;
-                let inner = format!("{alias}_{}", joins.matches(" JOIN ").count());
-                joins.push_str(&format!(
+                let inner = format!("{alias}_{}", from.matches(" JOIN ").count());
+                from.push_str(&format!(
                     " JOIN {} AS {inner} ON {inner}.\"id\" = {column}",
                     sql::name(&target.name)
                 ));
-                identity(&inner, target, shapes, joins, labels, depth + 1)?;
+                identity(&inner, target, shapes, from, labels, depth + 1)?;
             }
-            FieldKind::Column(_) | FieldKind::Enum(_) => labels.push(format!("{column}::text")),
+            kind => labels.push(Label::of(column, kind)),
         }
     }
     Ok(())

@@ -91,3 +91,76 @@ fn assessments_of_any_uid_are_loaded() {
     assert_eq!(uids_of("whole"), ["17", "18"]);
     assert_eq!(uids_of("several"), ["x.1"]);
 }
+
+/// HTSQL and PostgreSQL write many of them differently.
+#[test]
+fn parents_of_any_identity_are_found() {
+    let parent = |name: &str, ty: Value, values: Value| {
+        let rows: Vec<Value> =
+            values.as_array().unwrap().iter().map(|value| json!({"a": value})).collect();
+        json!([
+            {"table": name, "with": [{"column": "a", "type": ty}, {"identity": ["a"]}]},
+            {"data": rows, "of": name},
+        ])
+    };
+    let types = [
+        ("pboolean", json!("boolean"), json!([true, false])),
+        ("pinteger", json!("integer"), json!([1, -2])),
+        ("pdecimal", json!("decimal"), json!(["1.50", "2"])),
+        ("pfloat", json!("float"), json!([1, 1e20])),
+        ("ptext", json!("text"), json!(["a.b", "o'b", "1.0", ""])),
+        ("penum", json!(["x", "y-z"]), json!(["y-z"])),
+        ("pdate", json!("date"), json!(["2020-01-31"])),
+        ("ptime", json!("time"), json!(["10:00:00.25", "10:00:00"])),
+        ("pmoment", json!("datetime"), json!(["2020-01-01T10:00:00.5", "2020-01-01T10:00:00"])),
+    ];
+    let mut deploy = Vec::new();
+    let mut assessments = Vec::new();
+    for (name, ty, values) in &types {
+        deploy.extend(parent(name, ty.clone(), values.clone()).as_array().unwrap().clone());
+        assessments.push(json!({
+            "name": format!("of_{name}"), "instrument": "odd",
+            "selector": format!("/{name}{{'odd' :as assessment_uid, id() :as {name}}}.sort(a).limit(1)"),
+            "parental_relationship": {"type": "branch", "parent": name},
+        }));
+    }
+    // Each of them again, as a part of a longer one.
+    let links: Vec<Value> = types.iter().map(|(name, ..)| json!({"link": name})).collect();
+    let names: Vec<&str> = types.iter().map(|(name, ..)| *name).collect();
+    deploy.push(json!({"table": "every", "with": links}));
+    deploy.push(json!({"identity": names, "of": "every"}));
+    assessments.push(json!({
+        "name": "of_every", "instrument": "odd",
+        "selector": "/every{'odd' :as assessment_uid, id() :as every}",
+        "parental_relationship": {"type": "branch", "parent": "every"},
+    }));
+    // A text that is another one's value.
+    assessments.push(json!({
+        "name": "of_written", "instrument": "odd",
+        "selector": "/{'odd' :as assessment_uid, '2.00' :as pdecimal}",
+        "parental_relationship": {"type": "branch", "parent": "pdecimal"},
+    }));
+    let columns: Vec<String> = names.iter().map(|name| format!("{name}_id")).collect();
+    let script = format!(
+        "INSERT INTO every ({}) SELECT {}",
+        columns.join(", "),
+        names
+            .iter()
+            .map(|name| format!("(SELECT id FROM {name} ORDER BY a DESC LIMIT 1)"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    );
+    let definition = json!({
+        "deploy": deploy, "assessments": assessments,
+        "post_deploy_scripts": [{"type": "sql", "script": script}],
+    });
+    let Some(app) = app(definition) else { return };
+    instrument(&app, &[json!([{"id": "f", "type": "text"}])]);
+    assess(&app, "odd", 1, PLAIN);
+    let made = app.made("odd");
+    let mut mart = app.client(&made.name);
+    for name in names.iter().chain(&["every"]) {
+        let query = format!("SELECT count(*) FROM of_{name} JOIN {name} ON {name}.id = {name}_id");
+        assert_eq!(mart.query_one(&query, &[]).unwrap().get::<_, i64>(0), 1, "{name}");
+    }
+}
