@@ -427,6 +427,6 @@ impl<'a> Source<'a> {
         if let Some(value) = self.calculations.find(id, &self.next_calculation) {
             return Some((Raw::of_json(value), self.version));
         }
-        self.selection.pick(self.selected, id).map(|picked| (picked.raw.clone(), ""))
+        self.selection.value(self.selected, id).map(|raw| (raw.clone(), ""))
     }
 }

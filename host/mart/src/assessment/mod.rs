@@ -89,7 +89,7 @@ impl Making<'_> {
         log(&format!("...{count} Assessments loaded"));
         if !assessment.post_load_calculations.is_empty() {
             log("...performing calculations");
-            self.calculate(assessment)
+            self.calculate(assessment, &tables)
                 .map_err(|error| error.remark("While performing Assessment calculations"))?;
         }
         log("...complete");
@@ -101,8 +101,7 @@ impl Making<'_> {
         let mut params = self.parameters.over(&assessment.selector.parameters);
         params.set_plain("INSTRUMENT", assessment.instrument.clone());
         let selection = Selection::of(assessment, params.htsql()?, &mut mart)?;
-        let parents = &assessment.parental_relationship.parent;
-        let mut builder = Builder::new(assessment, selection.fields(parents)?);
+        let mut builder = Builder::new(assessment, selection.fields()?);
         builder.calculations()?;
         for uid in &assessment.instrument {
             builder.instrument(&instrument::read(self.app, self.settings, uid)?)?;
@@ -116,21 +115,27 @@ impl Making<'_> {
         Ok((tables, selection))
     }
 
-    fn calculate(&mut self, assessment: &Assessment) -> Result<(), Error> {
+    fn calculate(&mut self, assessment: &Assessment, tables: &Tables) -> Result<(), Error> {
         let mut params = self.parameters.clone();
         params.set_plain("INSTRUMENT", assessment.instrument.clone());
-        let statement = calculation(assessment);
+        let statement = calculation(assessment, tables);
         let mut mart = (self.open)()?;
         guarded(mart.stream(&statement, &params.htsql()?, &mut rex_db::Nowhere))
     }
 }
 
-/// The statement that computes the columns of an assessment's calculations.
-fn calculation(assessment: &Assessment) -> String {
+/// The statement that computes the columns of an assessment's calculations, which other fields may keep
+/// from being called as these are.
+fn calculation(assessment: &Assessment, tables: &Tables) -> String {
     let all = &assessment.post_load_calculations;
+    let column = |name: &str| {
+        let field = tables.fields.iter().find(|field| field.id == *name);
+        field.map_or_else(|| name.to_owned(), |field| field.name.clone())
+    };
     let defined: Vec<String> =
         all.iter().map(|each| format!("${} := {}", each.name, each.expression)).collect();
-    let fields: Vec<String> = all.iter().map(|each| format!("${0} :as {0}", each.name)).collect();
+    let fields: Vec<String> =
+        all.iter().map(|each| format!("${} :as {}", each.name, column(&each.name))).collect();
     let (defined, fields) = (defined.join(", "), fields.join(", "));
     format!("/{}.define({defined}){{id(), {fields}}}/:update", assessment.name)
 }

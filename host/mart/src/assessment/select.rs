@@ -22,6 +22,8 @@ pub(super) struct Selection {
     query: String,
     params: Params,
     columns: Vec<(String, Domain)>,
+    /// Columns that name parents.
+    parents: Vec<String>,
 }
 
 /// A record of a selector, in the order of its columns; identities are told as lists of labels.
@@ -70,7 +72,7 @@ impl Selection {
             )));
         }
         match duplicates(columns.iter().map(|(name, _)| name.as_str())).as_str() {
-            "" => Ok(Selection { query, params, columns }),
+            "" => Ok(Selection { query, params, columns, parents: parents.clone() }),
             names => Err(Error::new(format!(
                 "Selector includes multiple fields with the same name: {names}"
             ))),
@@ -78,12 +80,20 @@ impl Selection {
     }
 
     /// The fields that its columns become: all but those that every table of assessments has.
-    pub(super) fn fields(&self, parents: &[String]) -> Result<Vec<Field>, Error> {
-        let is_own = |name: &String| {
-            name != ASSESSMENT && name != super::table::VERSION && !parents.contains(name)
-        };
-        let columns = self.columns.iter().filter(|(name, _)| is_own(name));
+    pub(super) fn fields(&self) -> Result<Vec<Field>, Error> {
+        let columns = self.columns.iter().filter(|(name, _)| self.is_field(name));
         columns.map(|(name, domain)| Field::new(name, kind(domain), "")).collect()
+    }
+
+    fn is_field(&self, name: &String) -> bool {
+        name != ASSESSMENT && name != super::table::VERSION && !self.parents.contains(name)
+    }
+
+    /// What a record has for the field of this name.
+    pub(super) fn value<'a>(&self, selected: &'a Selected, name: &str) -> Option<&'a Raw<'static>> {
+        let at = self.columns.iter().position(|(known, _)| known == name)?;
+        let (known, _) = self.columns.get(at)?;
+        self.is_field(known).then_some(&selected.get(at)?.raw)
     }
 
     /// What a record has in the column of this name.

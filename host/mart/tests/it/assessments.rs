@@ -50,6 +50,12 @@ fn assess(app: &App, uid: &str, version: u32, values: &str) {
     app.client(APPLICATION).batch_execute(&sql).unwrap();
 }
 
+/// What a query says of a mart, as texts.
+fn told(app: &App, mart: &str, query: &str) -> Vec<String> {
+    let query = format!("SELECT q.q::text FROM ({query}) AS q (q)");
+    app.client(mart).query(&query, &[]).unwrap().iter().map(|row| row.get(0)).collect()
+}
+
 const PLAIN: &str = r#"{"f": {"value": "x"}}"#;
 
 #[test]
@@ -163,4 +169,40 @@ fn parents_of_any_identity_are_found() {
         let query = format!("SELECT count(*) FROM of_{name} JOIN {name} ON {name}.id = {name}_id");
         assert_eq!(mart.query_one(&query, &[]).unwrap().get::<_, i64>(0), 1, "{name}");
     }
+}
+
+#[test]
+fn calculations_fill_the_columns_that_were_made_for_them() {
+    let calculation = |name: &str, ty: &str, expression: &str| json!({"name": name, "type": ty, "expression": expression});
+    let definition = json!({
+        "deploy": [
+            {"table": "p", "with": [{"column": "a", "type": "text"}, {"identity": ["a"]}]},
+            {"data": [{"a": "one"}], "of": "p"},
+        ],
+        "assessments": [{
+            "name": "t", "instrument": "odd",
+            "selector": "/p{'odd' :as assessment_uid, id() :as p}",
+            "parental_relationship": {"type": "branch", "parent": "p"},
+            "post_load_calculations": [
+                calculation("assessment_uid", "integer", "length(foo)"),
+                calculation("instrument_version_uid", "text", "foo + '!'"),
+                calculation("p", "text", "$instrument_version_uid + p.a"),
+                calculation("foo_bar", "text", "upper(foo)"),
+            ],
+        }],
+    });
+    let Some(app) = app(definition) else { return };
+    instrument(&app, &[json!([{"id": "foo", "type": "text"}, {"id": "foo-bar", "type": "text"}])]);
+    assess(&app, "odd", 1, r#"{"foo": {"value": "pear"}, "foo-bar": {"value": "plum"}}"#);
+    let made = app.made("odd");
+    let query = "SELECT to_jsonb(t) - 'id' - 'p_id' FROM t";
+    let row: Value = serde_json::from_str(&told(&app, &made.name, query)[0]).unwrap();
+    assert_eq!(
+        row,
+        json!({
+            "assessment_uid": "odd", "assessment_uid_src": 4, "instrument_version_uid": "odd1",
+            "instrument_version_uid_src": "pear!", "p_src": "pear!one", "foo": "pear",
+            "foo_bar_1": "PEAR", "foo_bar_2": "plum",
+        })
+    );
 }
