@@ -95,6 +95,43 @@ pub(super) struct Field {
     pub(super) labels: BTreeMap<String, String>,
     /// For the data dictionary.
     pub(super) source: Option<&'static str>,
+    /// The columns of a set.
+    choices: Vec<Choice>,
+}
+
+/// A column of a set.
+#[derive(Debug, Clone)]
+struct Choice {
+    /// The labels that it stands for, by their places among all.
+    labels: Vec<usize>,
+    /// What they are in names.
+    token: String,
+    /// What it is called where it cannot be called by the field and the token.
+    given: Option<String>,
+}
+
+/// One column for each label, but for those that no version tells apart and that are alike in names.
+fn choices(kind: &Kind, versions: &BTreeMap<String, Kind>) -> Vec<Choice> {
+    let Kind::EnumerationSet(labels) = kind else { return Vec::new() };
+    let has = |version: &Kind, at: usize| match version {
+        Kind::Enumeration(own) | Kind::EnumerationSet(own) => {
+            labels.get(at).is_some_and(|label| own.contains(label))
+        }
+        Kind::Simple(_) | Kind::Json => false,
+    };
+    let are_told_apart = |a, b| versions.values().any(|version| has(version, a) && has(version, b));
+    let mut choices: Vec<Choice> = Vec::new();
+    for (at, label) in labels.iter().enumerate() {
+        let token = name::clean(label);
+        let same = choices.iter_mut().find(|choice| {
+            choice.token == token && !choice.labels.iter().any(|other| are_told_apart(*other, at))
+        });
+        match same {
+            Some(choice) => choice.labels.push(at),
+            None => choices.push(Choice { labels: vec![at], token, given: None }),
+        }
+    }
+    choices
 }
 
 impl Field {
@@ -105,6 +142,7 @@ impl Field {
             id: id.to_owned(),
             title: Some(title).filter(|title| *title != name && !title.is_empty()),
             name,
+            choices: choices(&kind, &BTreeMap::from([(version.to_owned(), kind.clone())])),
             versions: BTreeMap::from([(version.to_owned(), kind.clone())]),
             kind,
             identifiable: false,
@@ -122,6 +160,7 @@ impl Field {
         })?;
         self.kind = kind;
         self.versions.extend(other.versions);
+        self.choices = choices(&self.kind, &self.versions);
         self.identifiable |= other.identifiable;
         self.description = self.description.take().or(other.description);
         for (label, text) in other.labels {
@@ -130,18 +169,32 @@ impl Field {
         Ok(())
     }
 
-    /// The columns that it becomes: the label that each stands for, where it is one of a set, and
+    /// The columns that it becomes: the labels that each stands for, where it is one of a set, and
     /// the name.
-    pub(super) fn columns(&self) -> Vec<(Option<&str>, String)> {
+    pub(super) fn columns(&self) -> Vec<(Vec<&str>, String)> {
         match &self.kind {
-            Kind::EnumerationSet(labels) => labels
+            Kind::EnumerationSet(labels) => self
+                .choices
                 .iter()
-                .map(|label| {
-                    let column = format!("{}_{}", self.name, name::clean(label));
-                    (Some(label.as_str()), name::cut(&column, name::MAX_LENGTH).to_owned())
+                .map(|choice| {
+                    let stands_for = choice.labels.iter().filter_map(|at| labels.get(*at));
+                    let column = choice.given.clone().unwrap_or_else(|| {
+                        let column = format!("{}_{}", self.name, choice.token);
+                        name::cut(&column, name::MAX_LENGTH).to_owned()
+                    });
+                    (stands_for.map(String::as_str).collect(), column)
                 })
                 .collect(),
-            _ => vec![(None, self.name.clone())],
+            _ => vec![(Vec::new(), self.name.clone())],
+        }
+    }
+
+    /// Gives one of its columns another name.
+    pub(super) fn rename(&mut self, column: usize, name: String) {
+        match (&self.kind, self.choices.get_mut(column)) {
+            (Kind::EnumerationSet(_), Some(choice)) => choice.given = Some(name),
+            (Kind::EnumerationSet(_), None) => {}
+            _ => self.name = name,
         }
     }
 
@@ -191,7 +244,11 @@ impl Field {
         let value = value.read_as(was);
         match &self.kind {
             Kind::EnumerationSet(labels) => {
-                set(labels, &value)?.into_iter().for_each(|truth| put(Cell::Boolean(truth)));
+                let truths = set(labels, &value)?;
+                let is_true = |at: &usize| truths.get(*at) == Some(&true);
+                for choice in &self.choices {
+                    put(Cell::Boolean(choice.labels.iter().any(is_true)));
+                }
             }
             Kind::Enumeration(labels) => put(enumeration(labels, &value)?),
             Kind::Json => put(Cell::Text(value.json().into())),
@@ -203,7 +260,9 @@ impl Field {
     /// Puts the cells of its columns where there is no value.
     pub(super) fn put_nothing(&self, put: &mut dyn FnMut(Cell<'_>)) {
         match &self.kind {
-            Kind::EnumerationSet(labels) => labels.iter().for_each(|_| put(Cell::Boolean(false))),
+            Kind::EnumerationSet(_) => {
+                self.choices.iter().for_each(|_| put(Cell::Boolean(false)));
+            }
             _ => put(Cell::Null),
         }
     }

@@ -98,8 +98,9 @@ impl<'a> Builder<'a> {
             }
             for question in &version.calculations {
                 if is_wanted(self.assessment.calculations.as_deref(), &question.id) {
-                    let field = field(version, question, &question.id, &question.id)?;
-                    self.add(Field { source: Some("RIOS Calculation Set"), ..field })?;
+                    let mut field = field(version, question, &question.id, &question.id)?;
+                    field.source = Some("RIOS Calculation Set");
+                    self.add(field)?;
                 }
             }
         }
@@ -317,6 +318,39 @@ fn name_columns(mut fields: Vec<&mut Field>, reserved: &[String]) {
             field.name = format!("{base}_{}", n + 1);
         }
     }
+    name_choices(&mut fields, reserved);
+}
+
+/// As [`name_columns`], of columns of sets too: their names are made of those of fields and labels.
+fn name_choices(fields: &mut [&mut Field], reserved: &[String]) {
+    let mut names: Vec<(usize, usize, String)> = Vec::new();
+    for (n, field) in fields.iter_mut().enumerate() {
+        let columns: Vec<String> = field.columns().into_iter().map(|(_, name)| name).collect();
+        for (column, mut name) in columns.into_iter().enumerate() {
+            if reserved.contains(&name) {
+                name = format!("{}_src", name::cut(&name, MAX_LENGTH - "_src".len()));
+                field.rename(column, name.clone());
+            }
+            names.push((n, column, name));
+        }
+    }
+    let mut taken: BTreeSet<String> = reserved.iter().cloned().collect();
+    let twice: BTreeSet<String> = names
+        .iter()
+        .filter(|(_, _, name)| !taken.insert(name.clone()))
+        .map(|(_, _, name)| name.clone())
+        .collect();
+    for name in twice {
+        let base = stem(&name, MAX_LENGTH - 3).to_owned();
+        let mut free = (1..).map(|n| format!("{base}_{n}")).filter(|name| !taken.contains(name));
+        for (n, column, _) in names.iter().filter(|(_, _, known)| *known == name) {
+            if let (Some(field), Some(name)) = (fields.get_mut(*n), free.next()) {
+                field.rename(*column, name);
+            }
+        }
+        let given = fields.iter().flat_map(|field| field.columns()).map(|(_, name)| name);
+        taken.extend(given);
+    }
 }
 
 impl Tables {
@@ -414,7 +448,8 @@ impl Tables {
 }
 
 fn describe(table: &str, field: &Field, described: &mut Described) {
-    for (label, column) in field.columns() {
+    for (labels, column) in field.columns() {
+        let label = labels.first().copied();
         let description = match (&field.description, label) {
             (Some(text), Some(label)) => {
                 let label = field.labels.get(label).map_or(label, String::as_str);

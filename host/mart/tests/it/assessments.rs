@@ -206,3 +206,68 @@ fn calculations_fill_the_columns_that_were_made_for_them() {
         })
     );
 }
+
+#[test]
+fn columns_of_sets_that_meet_others_are_told_apart() {
+    let set = |id: &str, labels: &[&str]| {
+        let labels: serde_json::Map<String, Value> =
+            labels.iter().map(|label| ((*label).to_owned(), json!({}))).collect();
+        json!({"id": id, "type": {"base": "enumerationSet", "enumerations": labels}})
+    };
+    let definition = json!({"assessments": [
+        {"name": "t", "instrument": "odd", "selector": ALL},
+    ]});
+    let Some(app) = app(definition) else { return };
+    let list = json!({"id": "list", "type": {"base": "recordList", "record": [
+        set("record", &["seq", "x"]), {"id": "record_x", "type": "integer"},
+    ]}});
+    instrument(
+        &app,
+        &[
+            json!([
+                set("symptoms", &["cough", "other"]),
+                {"id": "symptoms_other", "type": "text"},
+                set("agreed", &["yes", "no"]),
+                set("assessment", &["uid"]),
+                list,
+            ]),
+            json!([set("agreed", &["Yes", "No", "a-b", "a_b"])]),
+        ],
+    );
+    assess(
+        &app,
+        "one",
+        1,
+        r#"{"symptoms": {"value": ["other"]}, "symptoms_other": {"value": "itch"},
+            "agreed": {"value": ["yes"]}, "assessment": {"value": ["uid"]},
+            "list": {"value": [{"record": {"value": ["seq"]}, "record_x": {"value": 7}}]}}"#,
+    );
+    assess(&app, "two", 2, r#"{"agreed": {"value": ["Yes", "a_b"]}}"#);
+    let made = app.made("odd");
+    let of = |table: &str| -> Vec<Value> {
+        let query = format!(
+            "SELECT to_jsonb(t) - '{{id,t_id,instrument_version_uid}}'::text[] FROM {table} AS t ORDER BY t.id"
+        );
+        let texts = told(&app, &made.name, &query);
+        texts.iter().map(|text| serde_json::from_str(text).unwrap()).collect()
+    };
+    assert_eq!(
+        of("t"),
+        [
+            json!({
+                "assessment_uid": "one", "symptoms_cough": false, "symptoms_other_1": true,
+                "symptoms_other_2": "itch", "agreed_yes": true, "agreed_no": false,
+                "agreed_a_b_1": false, "agreed_a_b_2": false, "assessment_uid_src": true,
+            }),
+            json!({
+                "assessment_uid": "two", "symptoms_cough": false, "symptoms_other_1": false,
+                "symptoms_other_2": null, "agreed_yes": true, "agreed_no": false,
+                "agreed_a_b_1": false, "agreed_a_b_2": true, "assessment_uid_src": false,
+            }),
+        ]
+    );
+    let sequence = "record_seq__f4fbea";
+    let mut rows = of("t_list");
+    assert_eq!(rows[0].as_object_mut().unwrap().remove(sequence), Some(json!(1)));
+    assert_eq!(rows, [json!({"record_seq_src": true, "record_x_1": false, "record_x_2": 7})]);
+}
