@@ -133,10 +133,12 @@ impl Dictionary {
             tables.push(self.table(shape, described, &overrides));
             for mut entry in entries(shape, &made, described) {
                 overrides.apply(shape, &mut entry);
+                // Tables that scripts made may be none that could have been deployed.
+                let link = entry.link.filter(|link| made.iter().any(|shape| shape.label == *link));
                 columns.push(json!({
-                    "table": shape.label, "name": entry.name, "title": entry.title,
+                    "table": label_text(&shape.label), "name": entry.name, "title": entry.title,
                     "description": entry.description, "source": entry.source,
-                    "datatype": entry.datatype, "link": entry.link,
+                    "datatype": entry.datatype, "link": link.as_deref().map(label_text),
                 }));
                 for label in &entry.labels {
                     let key = (shape.label.clone(), entry.name.clone(), label.clone());

@@ -170,6 +170,41 @@ fn a_dictionary_in_words_of_the_definition() {
     assert_eq!(table("datadictionary_enumeration"), json!([]));
 }
 
+/// No fact could have made some of them.
+#[test]
+fn a_dictionary_of_tables_that_scripts_made() {
+    let script = "CREATE TABLE um (b text PRIMARY KEY);
+        CREATE TABLE many (id int PRIMARY KEY, p text REFERENCES um);
+        CREATE TYPE \"k d\" AS ENUM ('v w');
+        CREATE TABLE \"a b\" (id int UNIQUE, \"c d\" text PRIMARY KEY, \"o'k\" \"k d\");
+        CREATE TABLE \"über\" (id int UNIQUE, l int PRIMARY KEY REFERENCES \"a b\" (id))";
+    let definition = json!({
+        "id": "scripted", "post_deploy_scripts": [{"type": "sql", "script": script}],
+        "processors": [{"id": "datadictionary"}],
+    });
+    let Some(app) = App::with(&json!({"definitions": [definition]}), json!({})) else { return };
+    let made = app.made("scripted");
+    let table = |name: &str| json!(rows(&app, &made.name, name));
+    assert_eq!(
+        table("datadictionary_table"),
+        json!([["a b", null, null], ["many", null, null], ["über", null, null]])
+    );
+    let row = |table: &str, name: &str, datatype: &str, link: Option<&str>| {
+        json!([table, name, null, null, null, datatype, link])
+    };
+    assert_eq!(
+        table("datadictionary_column"),
+        json!([
+            row("1", "c d", "text", None),
+            row("1", "o'k", "enumeration", None),
+            row("1", "über", "facet", Some("3")),
+            row("2", "p", "link", None),
+            row("3", "l", "link", Some("1")),
+        ])
+    );
+    assert_eq!(table("datadictionary_enumeration"), json!([["2", "v w", null]]));
+}
+
 #[test]
 fn whose_words_a_dictionary_has() {
     let Some(mut app) = App::of_corpus() else { return };
