@@ -8,4 +8,4 @@ pub mod validate;
 
 pub use error::Error;
 pub use node::{Kind, Loader, Lookup, Mark, Node, Scalar};
-pub use rex_plugin_api::pyrepr::repr;
+pub use rex_plugin_api::pyrepr::{repr, repr_json};

@@ -3,12 +3,14 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::fmt;
 
 use rex_yaml::Error;
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Value};
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// A value of a document.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +18,8 @@ pub(super) enum Json<'a> {
     Null,
     Boolean(bool),
     Integer(i64),
+    /// The digits of an integer that is beyond that.
+    Long(Cow<'a, str>),
     Float(f64),
     Text(Cow<'a, str>),
     List(Vec<Json<'a>>),
@@ -28,7 +32,11 @@ impl<'a> Json<'a> {
     /// # Errors
     /// The text is no JSON.
     pub(super) fn read(text: &'a str) -> Result<Json<'a>, Error> {
-        serde_json::from_str(text).map_err(|error| Error::new(error.to_string()))
+        let read = match has_long(text) {
+            true => serde_json::from_str(text).and_then(|raw| exact(raw, 0)),
+            false => serde_json::from_str(text),
+        };
+        read.map_err(|error| Error::new(error.to_string()))
     }
 
     /// What is under a name; null where nothing is.
@@ -62,20 +70,143 @@ impl<'a> Json<'a> {
         matches!(self, Json::Object(members) if !members.is_empty())
     }
 
-    pub(super) fn to_value(&self) -> Value {
+    /// Without borrowing what it is to outlive.
+    pub(super) fn into_owned(self) -> Json<'static> {
+        let own = |text: Cow<'a, str>| Cow::Owned(text.into_owned());
         match self {
-            Json::Null => Value::Null,
-            Json::Boolean(truth) => Value::Bool(*truth),
-            Json::Integer(number) => Value::from(*number),
-            Json::Float(number) => Value::from(*number),
-            Json::Text(text) => Value::String(text.to_string()),
-            Json::List(items) => items.iter().map(Json::to_value).collect(),
+            Json::Null => Json::Null,
+            Json::Boolean(truth) => Json::Boolean(truth),
+            Json::Integer(number) => Json::Integer(number),
+            Json::Long(digits) => Json::Long(own(digits)),
+            Json::Float(number) => Json::Float(number),
+            Json::Text(text) => Json::Text(own(text)),
+            Json::List(items) => Json::List(items.into_iter().map(Json::into_owned).collect()),
             Json::Object(members) => {
-                let members =
-                    members.iter().map(|(name, value)| (name.to_string(), value.to_value()));
-                Value::Object(members.collect::<Map<_, _>>())
+                let own = |(name, value): (_, Json<'a>)| (own(name), value.into_owned());
+                Json::Object(members.into_iter().map(own).collect())
             }
         }
+    }
+}
+
+/// Members by name: of those of one name the last, where the first one is.
+fn once<'m, 'a>(members: &'m [(Cow<'a, str>, Json<'a>)]) -> Vec<(&'m str, &'m Json<'a>)> {
+    let mut places = HashMap::new();
+    let mut found: Vec<(&str, &Json<'a>)> = Vec::with_capacity(members.len());
+    for (name, value) in members {
+        match places.get(&**name).and_then(|place: &usize| found.get_mut(*place)) {
+            Some(known) => known.1 = value,
+            None => {
+                places.insert(&**name, found.len());
+                found.push((name, value));
+            }
+        }
+    }
+    found
+}
+
+/// As the text of a document.
+impl fmt::Display for Json<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Json::Null => f.write_str("null"),
+            Json::Boolean(truth) => write!(f, "{truth}"),
+            Json::Integer(number) => write!(f, "{number}"),
+            Json::Long(digits) => f.write_str(digits),
+            Json::Float(number) => write!(f, "{}", Value::from(*number)),
+            Json::Text(text) => write!(f, "{}", Value::from(&**text)),
+            Json::List(items) => {
+                f.write_str("[")?;
+                for (n, item) in items.iter().enumerate() {
+                    let comma = if n > 0 { "," } else { "" };
+                    write!(f, "{comma}{item}")?;
+                }
+                f.write_str("]")
+            }
+            Json::Object(members) => {
+                f.write_str("{")?;
+                for (n, (name, value)) in once(members).into_iter().enumerate() {
+                    let comma = if n > 0 { "," } else { "" };
+                    write!(f, "{comma}{}:{value}", Value::from(name))?;
+                }
+                f.write_str("}")
+            }
+        }
+    }
+}
+
+/// So many digits may be an integer beyond 64 bits.
+const LONG: usize = 19;
+
+/// Whether there are so many digits in a row.
+fn has_long(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    // A row of them has one of these places in it.
+    (LONG - 1..bytes.len()).step_by(LONG).any(|at| {
+        let (before, after) = bytes.split_at(at);
+        let is_digit = |byte: &&u8| byte.is_ascii_digit();
+        let after = after.iter().take_while(is_digit).count();
+        after > 0 && after + before.iter().rev().take_while(is_digit).count() >= LONG
+    })
+}
+
+/// As deep as a document may be elsewhere.
+const MAX_DEPTH: usize = 128;
+
+/// Reads a document whose numbers have to be looked at as texts, which costs more.
+fn exact(raw: &RawValue, depth: usize) -> Result<Json<'_>, serde_json::Error> {
+    let text = raw.get();
+    let is_number = |b: u8| b == b'-' || b.is_ascii_digit();
+    match text.bytes().next() {
+        Some(b'[' | b'{') if depth == MAX_DEPTH => {
+            Err(de::Error::custom("recursion limit exceeded"))
+        }
+        Some(b'[') => {
+            let items: Vec<&RawValue> = serde_json::from_str(text)?;
+            let items = items.into_iter().map(|item| exact(item, depth + 1));
+            items.collect::<Result<_, _>>().map(Json::List)
+        }
+        Some(b'{') => {
+            let Members(members) = serde_json::from_str(text)?;
+            let members =
+                members.into_iter().map(|(Name(name), value)| Ok((name, exact(value, depth + 1)?)));
+            members.collect::<Result<_, _>>().map(Json::Object)
+        }
+        Some(first) if is_number(first) => {
+            let is_whole = text.bytes().all(is_number);
+            match text.parse::<i64>() {
+                Err(_) if is_whole => Ok(Json::Long(Cow::Borrowed(text))),
+                _ => serde_json::from_str(text),
+            }
+        }
+        _ => serde_json::from_str(text),
+    }
+}
+
+/// What is in an object, as it is written.
+struct Members<'a>(Vec<(Name<'a>, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Members<'a>, D::Error> {
+        deserializer.deserialize_map(MembersReader).map(Members)
+    }
+}
+
+struct MembersReader;
+
+impl<'de> Visitor<'de> for MembersReader {
+    type Value = Vec<(Name<'de>, &'de RawValue)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+        let mut all = Vec::new();
+        while let Some(member) = members.next_entry()? {
+            all.push(member);
+        }
+        Ok(all)
     }
 }
 
@@ -119,8 +250,8 @@ impl<'de> Visitor<'de> for Reader {
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<Json<'de>, E> {
-        #[expect(clippy::cast_precision_loss, reason = "beyond what a column of integers can hold")]
-        Ok(i64::try_from(number).map_or(Json::Float(number as f64), Json::Integer))
+        let long = || Json::Long(number.to_string().into());
+        Ok(i64::try_from(number).map_or_else(|_| long(), Json::Integer))
     }
 
     fn visit_f64<E>(self, number: f64) -> Result<Json<'de>, E> {

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use rex_yaml::{Error, repr};
+use rex_yaml::{Error, repr, repr_json};
 use serde_json::{Value, json};
 
 use super::document::Json;
@@ -309,8 +309,11 @@ fn set(labels: &[String], value: &Raw<'_>) -> Result<Vec<bool>, Error> {
     };
     match value {
         Raw::Null => {}
-        Raw::Other(Value::Array(items)) => {
-            items.iter().try_for_each(|item| choose(item.as_str()))?;
+        Raw::Other(list @ Json::List(_)) => {
+            list.items().iter().try_for_each(|item| match item {
+                Json::Text(text) => choose(Some(text)),
+                _ => choose(None),
+            })?
         }
         Raw::Text(text) => choose(Some(text))?,
         _ => choose(None)?,
@@ -324,6 +327,8 @@ pub(super) enum Raw<'a> {
     Null,
     Boolean(bool),
     Integer(i64),
+    /// The digits of an integer that is beyond that.
+    Long(Cow<'a, str>),
     Float(f64),
     /// Digits.
     Decimal(Cow<'a, str>),
@@ -335,7 +340,7 @@ pub(super) enum Raw<'a> {
     /// `YYYY-MM-DDTHH:MM:SS` with decimals.
     DateTime(Cow<'a, str>),
     /// A list or a mapping.
-    Other(Value),
+    Other(Json<'a>),
 }
 
 impl<'a> Raw<'a> {
@@ -344,9 +349,10 @@ impl<'a> Raw<'a> {
             Json::Null => Raw::Null,
             Json::Boolean(truth) => Raw::Boolean(*truth),
             Json::Integer(number) => Raw::Integer(*number),
+            Json::Long(digits) => Raw::Long(Cow::Borrowed(digits)),
             Json::Float(number) => Raw::Float(*number),
             Json::Text(text) => Raw::Text(Cow::Borrowed(text)),
-            Json::List(_) | Json::Object(_) => Raw::Other(json.to_value()),
+            Json::List(_) | Json::Object(_) => Raw::Other(json.clone()),
         }
     }
 
@@ -358,12 +364,13 @@ impl<'a> Raw<'a> {
             Raw::Boolean(truth) => Raw::Boolean(truth),
             Raw::Integer(number) => Raw::Integer(number),
             Raw::Float(number) => Raw::Float(number),
+            Raw::Long(text) => Raw::Long(own(text)),
             Raw::Decimal(text) => Raw::Decimal(own(text)),
             Raw::Text(text) => Raw::Text(own(text)),
             Raw::Date(text) => Raw::Date(own(text)),
             Raw::Time(text) => Raw::Time(own(text)),
             Raw::DateTime(text) => Raw::DateTime(own(text)),
-            Raw::Other(value) => Raw::Other(value),
+            Raw::Other(value) => Raw::Other(value.into_owned()),
         }
     }
 
@@ -409,10 +416,11 @@ impl<'a> Raw<'a> {
         Some(match self {
             Raw::Null => return None,
             Raw::Boolean(truth) => if *truth { "TRUE" } else { "FALSE" }.into(),
-            Raw::Other(value) => repr(value).into(),
+            Raw::Other(value) => repr_json(&value.to_string()).into(),
             Raw::Float(number) => repr(&json!(number)).into(),
             Raw::Integer(number) => number.to_string().into(),
-            Raw::Decimal(text)
+            Raw::Long(text)
+            | Raw::Decimal(text)
             | Raw::Text(text)
             | Raw::Date(text)
             | Raw::Time(text)
@@ -437,7 +445,7 @@ impl<'a> Raw<'a> {
             #[expect(clippy::cast_precision_loss, reason = "what a float is asked for")]
             Raw::Integer(number) => Some(*number as f64),
             Raw::Float(number) => Some(*number),
-            Raw::Decimal(text) | Raw::Text(text) => text.trim().parse().ok(),
+            Raw::Long(text) | Raw::Decimal(text) | Raw::Text(text) => text.trim().parse().ok(),
             _ => None,
         }
     }
@@ -447,6 +455,7 @@ impl<'a> Raw<'a> {
             Raw::Boolean(truth) => Some(*truth),
             Raw::Integer(number) => Some(*number != 0),
             Raw::Float(number) => Some(*number != 0.0),
+            Raw::Long(_) => Some(true),
             Raw::Decimal(text) => Some(text.bytes().any(|b| (b'1'..=b'9').contains(&b))),
             Raw::Text(text) => Some(!text.is_empty()),
             _ => None,
@@ -460,7 +469,7 @@ impl<'a> Raw<'a> {
             Raw::Boolean(truth) => truth.to_string(),
             Raw::Integer(number) => number.to_string(),
             Raw::Float(number) => json!(number).to_string(),
-            Raw::Decimal(text) => text.to_string(),
+            Raw::Long(text) | Raw::Decimal(text) => text.to_string(),
             Raw::Text(text) | Raw::Date(text) | Raw::Time(text) => json!(text).to_string(),
             Raw::DateTime(text) => {
                 let (whole, decimals) = text.split_once('.').unwrap_or((text, "000"));
@@ -476,13 +485,14 @@ impl<'a> Raw<'a> {
             Raw::Null => "None".to_owned(),
             Raw::Boolean(truth) => repr(&json!(truth)),
             Raw::Integer(number) => number.to_string(),
+            Raw::Long(digits) => digits.to_string(),
             Raw::Float(number) => repr(&json!(number)),
             Raw::Decimal(text) => format!("Decimal('{text}')"),
             Raw::Text(text) => repr(&json!(text)),
             Raw::Date(text) => crate::parameter::repr_typed(&json!(text), DataType::Date),
             Raw::Time(text) => crate::parameter::repr_typed(&json!(text), DataType::Time),
             Raw::DateTime(text) => crate::parameter::repr_typed(&json!(text), DataType::DateTime),
-            Raw::Other(value) => repr(value),
+            Raw::Other(value) => repr_json(&value.to_string()),
         }
     }
 }

@@ -271,3 +271,64 @@ fn columns_of_sets_that_meet_others_are_told_apart() {
     assert_eq!(rows[0].as_object_mut().unwrap().remove(sequence), Some(json!(1)));
     assert_eq!(rows, [json!({"record_seq_src": true, "record_x_1": false, "record_x_2": 7})]);
 }
+
+#[test]
+fn integers_of_any_size_keep_their_digits() {
+    let long = "12345678901234567890";
+    let longer = "-1180591620717411303424";
+    let column = |name: &str, ty: &str| json!({"column": name, "type": ty});
+    let definition = json!({
+        "deploy": [{"table": "driver", "with": [
+            column("assessment_uid", "text"), column("document", "json"),
+            {"identity": ["assessment_uid"]},
+        ]}],
+        "post_deploy_scripts": [{"type": "sql", "script": format!(
+            r#"INSERT INTO driver VALUES (1, 'odd', '{{"n": [{long}, {longer}, 1.5], "long": "{long}"}}')"#
+        )}],
+        "assessments": [{"name": "t", "instrument": "odd", "selector": "/driver"}],
+    });
+    let Some(app) = app(definition) else { return };
+    let field = |id: &str, ty: &str| json!({"id": id, "type": ty});
+    instrument(
+        &app,
+        &[json!([
+            field("a", "text"),
+            field("b", "text"),
+            field("c", "text"),
+            field("d", "float"),
+            field("e", "integer"),
+            field("f", "boolean"),
+            field("g", "json"),
+        ])],
+    );
+    let values = format!(
+        r#"{{"a": {{"value": {long}}}, "b": {{"value": {longer}}},
+            "c": {{"value": [{long}, {{"x": "it's", "y": null}}, 0.5]}}, "d": {{"value": {long}}},
+            "e": {{"value": 9223372036854775807}}, "f": {{"value": {longer}}},
+            "g": {{"value": {{"x": {long}, "y": "{long}"}}}}}}"#
+    );
+    assess(&app, "odd", 1, &values);
+    let made = app.made("odd");
+    let row = told(
+        &app,
+        &made.name,
+        "SELECT concat_ws('|', a, b, c, d, e, f, document->'n', document->'long', g->'x', g->'y') FROM t",
+    );
+    let expected = format!(
+        r#"{long}|{longer}|[{long}, {{'x': "it's", 'y': None}}, 0.5]|1.2345678901234567e+19|9223372036854775807|t|[{long}, {longer}, 1.5]|"{long}"|{long}|"{long}""#
+    );
+    assert_eq!(row, [expected]);
+}
+
+#[test]
+fn integers_that_no_column_can_hold_are_told() {
+    let definition = json!({"assessments": [{"name": "t", "instrument": "odd", "selector": ALL}]});
+    let Some(app) = app(definition) else { return };
+    instrument(&app, &[json!([{"id": "n", "type": "integer"}])]);
+    assess(&app, "odd", 1, r#"{"n": {"value": 12345678901234567890}}"#);
+    let (_, made) = app.create(json!({"owner": "test", "definition": "odd"}));
+    let text =
+        "Cannot cast value to type \"integer\": 12345678901234567890\nWhile loading field:\n    n";
+    let error = made.unwrap_err();
+    assert!(error.starts_with(text), "{error}");
+}
