@@ -313,7 +313,7 @@ fn set(labels: &[String], value: &Raw<'_>) -> Result<Vec<bool>, Error> {
             list.items().iter().try_for_each(|item| match item {
                 Json::Text(text) => choose(Some(text)),
                 _ => choose(None),
-            })?
+            })?;
         }
         Raw::Text(text) => choose(Some(text))?,
         _ => choose(None)?,

@@ -326,9 +326,9 @@ fn a_database_that_was_there_before_is_not_dropped_for_a_quota() {
         "UPDATE rexmart_inventory SET code = 7 WHERE definition = 'one'",
     );
     let made = app.made("one");
-    assert_eq!(app.inventory(), [made.clone()]);
+    assert_eq!(app.inventory(), std::slice::from_ref(&made));
     // That of the original's that was made for its mart goes.
-    assert_eq!(app.databases(), ["fixed_mart".to_owned(), made.name.clone()]);
+    assert_eq!(app.databases(), ["fixed_mart", made.name.as_str()]);
 
     // Whatever is noted, the application's own database stays.
     let own = app.made("own");
