@@ -273,7 +273,7 @@ fn a_message_that_is_too_large_costs_its_task_alone() {
 /// Quorum queues take back what was looked at a while after the channel's end.
 #[test]
 fn a_look_at_a_quorum_queue_has_ended_when_all_is_back() {
-    const TASKS: u64 = 1000;
+    const TASKS: u64 = 300;
     let Some(_broker) = Place::number(0) else { return };
     ctl("add_vhost quorum --default-queue-type quorum");
     ctl("set_permissions -p quorum rex .* .* .*");
@@ -284,7 +284,7 @@ fn a_look_at_a_quorum_queue_has_ended_when_all_is_back() {
     let tasks: Vec<NewTask> = (0..TASKS).map(|number| task("foo", number)).collect();
     host.submit(&tasks).unwrap();
     wait_for("all of them", || host.poll(&name).unwrap() == TASKS);
-    for _ in 0..5 {
+    for _ in 0..3 {
         assert_eq!(host.peek(&name, TASKS).unwrap().len() as u64, TASKS);
         assert_eq!(host.poll(&name).unwrap(), TASKS);
     }
