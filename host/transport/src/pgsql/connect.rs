@@ -1,9 +1,13 @@
 //! Connecting, with the blocking driver or for several statements at once, and the original's error
 //! around libpq's words.
 
+use std::sync::Arc;
+
 use postgres::error::DbError;
 use postgres::{Client, Config, Error, NoTls};
 use rex_pg::{Attempt, ConnectError};
+use tokio::runtime::Runtime;
+use tokio_postgres::Notification;
 
 use super::address::Address;
 use super::line::Line;
@@ -44,13 +48,18 @@ fn attempt<C>(
     Err(attempts.into_error())
 }
 
-pub(super) fn connect(address: &Address) -> Result<Client, TransportError> {
-    open(&address.server).map_err(say)
+pub(super) fn line(address: &Address) -> Result<Line, TransportError> {
+    listening(address, &Line::runtime()?, |_| {})
 }
 
-pub(super) fn line(address: &Address) -> Result<Line, TransportError> {
-    let runtime = Line::runtime()?;
-    attempt(&address.server, |attempt| Line::connect(&runtime, attempt)).map_err(say)
+/// A connection that tells `heard` what it listens to.
+pub(super) fn listening(
+    address: &Address,
+    runtime: &Arc<Runtime>,
+    heard: impl Fn(&Notification) + Clone + Send + 'static,
+) -> Result<Line, TransportError> {
+    let connect = |attempt| Line::connect(runtime, attempt, heard.clone());
+    attempt(&address.server, connect).map_err(say)
 }
 
 fn say(error: ConnectError) -> TransportError {

@@ -9,7 +9,7 @@ use rex_pg::Attempt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
-use tokio_postgres::{AsyncMessage, Client, Connection, Error, NoTls};
+use tokio_postgres::{AsyncMessage, Client, Connection, Error, NoTls, Notification};
 
 use super::connect::tell;
 use crate::{Kind, TransportError};
@@ -33,7 +33,9 @@ type End = Arc<Mutex<Option<Error>>>;
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        let _gone = self.runtime.block_on(&mut self.connection);
+        if !self.connection.is_finished() {
+            let _gone = self.runtime.block_on(&mut self.connection);
+        }
     }
 }
 
@@ -47,7 +49,12 @@ impl Line {
         built.map(Arc::new).map_err(|error| TransportError::new(Kind::Refused, error.to_string()))
     }
 
-    pub(super) fn connect(runtime: &Arc<Runtime>, attempt: Attempt) -> Result<Line, Error> {
+    /// `heard` is told what the connection listens to.
+    pub(super) fn connect(
+        runtime: &Arc<Runtime>,
+        attempt: Attempt,
+        heard: impl FnMut(&Notification) + Send + 'static,
+    ) -> Result<Line, Error> {
         let Attempt { config, connector } = attempt;
         let end = End::default();
         let (client, connection) = runtime.block_on(async {
@@ -55,11 +62,11 @@ impl Line {
             Ok::<_, Error>(match connector {
                 Some(connector) => {
                     let (client, connection) = config.connect(connector).await?;
-                    (client, tokio::spawn(drive(connection, end)))
+                    (client, tokio::spawn(drive(connection, end, heard)))
                 }
                 None => {
                     let (client, connection) = config.connect(NoTls).await?;
-                    (client, tokio::spawn(drive(connection, end)))
+                    (client, tokio::spawn(drive(connection, end, heard)))
                 }
             })
         })?;
@@ -104,6 +111,17 @@ impl Line {
             .collect()
     }
 
+    /// Listens until `stop` is done, which is `true`, or the connection is broken.
+    pub(super) fn listen_until(&mut self, mut stop: impl Future + Unpin) -> bool {
+        let Driver { runtime, connection, .. } = &mut self.driver;
+        runtime.block_on(poll_fn(|context| {
+            if Pin::new(&mut stop).poll(context).is_ready() {
+                return Poll::Ready(true);
+            }
+            Pin::new(&mut *connection).poll(context).map(|_ended| false)
+        }))
+    }
+
     /// The server's last word rather than that the connection is closed.
     fn cause(&self, error: Error) -> Error {
         let mut end = self.driver.end.lock().unwrap_or_else(PoisonError::into_inner);
@@ -112,14 +130,18 @@ impl Line {
 }
 
 /// Moves bytes until the client is gone or the connection is broken.
-async fn drive<S, T>(mut connection: Connection<S, T>, end: End)
-where
+async fn drive<S, T>(
+    mut connection: Connection<S, T>,
+    end: End,
+    mut heard: impl FnMut(&Notification),
+) where
     S: AsyncRead + AsyncWrite + Unpin,
     T: AsyncRead + AsyncWrite + Unpin,
 {
     while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
         match message {
             Ok(AsyncMessage::Notice(notice)) => tell(&notice),
+            Ok(AsyncMessage::Notification(notification)) => heard(&notification),
             Ok(_) => {}
             Err(error) => {
                 *end.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);

@@ -1,28 +1,32 @@
 //! Word of new tasks: a connection of its own that listens, made again whenever it breaks.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use postgres::Client;
-use postgres::fallible_iterator::FallibleIterator;
+use crossbeam_channel::Sender;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot::{self, Receiver};
+use tokio::time::timeout;
 
 use super::address::Address;
 use super::connect;
+use super::line::Line;
 use crate::{Kind, QueueName, TransportError, Wake, Watch};
 
-/// How soon a request to stop is seen.
-const LOOK_UP: Duration = Duration::from_millis(200);
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// A connection that lasts so long was worth making.
+const LASTING: Duration = Duration::from_millis(200);
 
 pub(super) fn start(address: &Address, wake: Sender<Wake>) -> Result<Watch, TransportError> {
     // The first connection here, so that whoever watches misses nothing from now on.
-    let client = listen(address)?;
+    let runtime = Line::runtime()?;
+    let line = listen(address, &runtime, &wake)?;
     let address = address.clone();
-    let (stop, stopped) = bounded::<()>(0);
+    let (stop, stopped) = oneshot::channel();
     let thread = std::thread::Builder::new()
         .name("queue-watch".to_owned())
-        .spawn(move || watch(&address, client, &stopped, &wake))
+        .spawn(move || watch(&address, &runtime, line, stopped, &wake))
         .map_err(|error| TransportError::new(Kind::Refused, error.to_string()))?;
     Ok(Watch::new(move || {
         drop(stop);
@@ -30,46 +34,52 @@ pub(super) fn start(address: &Address, wake: Sender<Wake>) -> Result<Watch, Tran
     }))
 }
 
-fn listen(address: &Address) -> Result<Client, TransportError> {
-    let mut client = connect::connect(address)?;
-    client
-        .batch_execute("LISTEN rex_asynctask")
+fn listen(
+    address: &Address,
+    runtime: &Arc<Runtime>,
+    wake: &Sender<Wake>,
+) -> Result<Line, TransportError> {
+    let wake = wake.clone();
+    let line = connect::listening(address, runtime, move |notification| {
+        if let Ok(queue) = QueueName::parse(notification.payload()) {
+            // Where nobody takes the names, the watch is about to be stopped.
+            let _ = wake.send(Wake::Queue(queue));
+        }
+    })?;
+    line.wait(|client| client.batch_execute("LISTEN rex_asynctask"))
         .map_err(|error| super::Trouble::from(error).say(&address.label))?;
-    Ok(client)
+    Ok(line)
 }
 
 /// Until told to stop, or until nobody takes the names.
-fn watch(address: &Address, client: Client, stopped: &Receiver<()>, wake: &Sender<Wake>) {
-    let mut connection = Some(client);
+fn watch(
+    address: &Address,
+    runtime: &Arc<Runtime>,
+    mut line: Line,
+    mut stopped: Receiver<()>,
+    wake: &Sender<Wake>,
+) {
     let mut wait = FIRST_WAIT;
     loop {
-        let Some(client) = &mut connection else {
-            if stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
+        let begun = Instant::now();
+        if line.listen_until(&mut stopped) {
+            return;
+        }
+        if begun.elapsed() >= LASTING {
+            wait = FIRST_WAIT;
+        }
+        line = loop {
+            if runtime.block_on(async { timeout(wait, &mut stopped).await }).is_ok() {
                 return;
             }
             wait = (wait * 2).min(LONGEST_WAIT);
-            connection = listen(address).ok();
-            // Whatever was told meanwhile is gone.
-            if connection.is_some() && wake.send(Wake::All).is_err() {
-                return;
+            if let Ok(line) = listen(address, runtime, wake) {
+                break line;
             }
-            continue;
         };
-        if stopped.try_recv() != Err(crossbeam_channel::TryRecvError::Empty) {
+        // Whatever was told meanwhile is gone.
+        if wake.send(Wake::All).is_err() {
             return;
-        }
-        let told = client.notifications().timeout_iter(LOOK_UP).next();
-        match told {
-            Ok(Some(notification)) => {
-                wait = FIRST_WAIT;
-                if let Ok(queue) = QueueName::parse(notification.payload())
-                    && wake.send(Wake::Queue(queue)).is_err()
-                {
-                    return;
-                }
-            }
-            Ok(None) if !client.is_closed() => wait = FIRST_WAIT,
-            Ok(None) | Err(_) => connection = None,
         }
     }
 }
