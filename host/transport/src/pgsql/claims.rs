@@ -36,11 +36,12 @@ macro_rules! room {
     };
 }
 
-/// The oldest tasks of the original's table that may be claimed, with the lengths of their payloads.
+/// The oldest tasks of the original's table that may be claimed: where each row lies, and the lengths
+/// of their payloads.
 macro_rules! oldest {
     () => {
         "(
-        SELECT id, octet_length(payload::text) AS bytes
+        SELECT id, ctid AS place, octet_length(payload::text) AS bytes
         FROM asynctask.asynctask_queue
         WHERE queue_name = $1 AND id > $4
         ORDER BY id
@@ -165,27 +166,29 @@ impl Pgsql {
         /// `$7` most in flight or NULL, `$8` claims that may be alive from. One row or none: claim,
         /// ids, submitted, attempts, payloads, oldest first; priorities, histories, whether a task
         /// has a key; the last id of the original's table; ids and priorities of the other; the
-        /// snapshot; the oldest claim alive, where that counts. The ids are found by a sub-select of
-        /// its own so that the plan is always the one by index. No row locks: the queue's lock is
-        /// held, and who deletes a row without it is waited for by the DELETE itself. A payload's
-        /// length is known without reading what is kept out of line; which task is the last that fits
-        /// is only asked where not all do.
+        /// snapshot; the oldest claim alive, where that counts. The rows are found by a sub-select of
+        /// its own so that the plan is always the one by index, and deleted by where they lie, which
+        /// spares looking each up again; they stay there as long as the statement sees them. The name
+        /// is compared as no index can, so that none is taken. No row locks: the queue's lock is held,
+        /// and who deletes a row without it is waited for by the DELETE itself. A payload's length is
+        /// known without reading what is kept out of line; which task is the last that fits is only
+        /// asked where not all do.
         const MOVE: &str = concat!(
             "WITH ",
             room!(),
             ", page AS MATERIALIZED (
-    SELECT array_agg(id) AS ids, sum(bytes) AS bytes FROM ",
+    SELECT array_agg(place) AS places, sum(bytes) AS bytes FROM ",
             oldest!(),
             "
 ), taken AS (
     DELETE FROM asynctask.asynctask_queue
-    WHERE id = ANY (
+    WHERE queue_name IS NOT DISTINCT FROM $1 AND ctid = ANY (
         CASE
-            WHEN (SELECT bytes FROM page) <= $5 THEN (SELECT ids FROM page)
+            WHEN (SELECT bytes FROM page) <= $5 THEN (SELECT places FROM page)
             ELSE ARRAY(
-                SELECT id
+                SELECT place
                 FROM (
-                    SELECT id, sum(bytes) OVER (ORDER BY id) - bytes AS before FROM ",
+                    SELECT place, sum(bytes) OVER (ORDER BY id) - bytes AS before FROM ",
             oldest!(),
             "
                 ) AS sized
@@ -364,10 +367,18 @@ fn snapshot(row: &Row, column: usize) -> Snapshot {
 fn see(session: &mut Session, queue: &QueueName, look: &Look) -> Result<Seen, Trouble> {
     /// `$1` queue, `$2` ids above; of ours `$3` priorities and `$4` ids above, `$5` priorities
     /// before, of each span, and `$6` ids that no span has; `$7` and `$8` due after. Whether there is
-    /// any of each table, the first that waits for its time, the time, the snapshot.
+    /// any of each table, the first that waits for its time, the time, the snapshot. The first of the
+    /// original's is asked for in order: any one would be looked for in an index that knows no ids,
+    /// over all that was deleted below the mark.
     const SEE: &str = concat!(
         "
-SELECT EXISTS (SELECT FROM asynctask.asynctask_queue WHERE queue_name = $1 AND id > $2),
+SELECT (
+        SELECT id
+        FROM asynctask.asynctask_queue
+        WHERE queue_name = $1 AND id > $2
+        ORDER BY id
+        LIMIT 1
+    ) IS NOT NULL,
     EXISTS (
         SELECT
         FROM ",

@@ -155,7 +155,8 @@ impl<'a> Batch<'a> {
     fn mark(&self, session: &mut Session, owner: Option<i64>) -> Result<HashSet<ClaimId>, Trouble> {
         /// `$1` owner, `$2` claims that end; of others `$3` claims, `$4` tasks, a pair for each
         /// task. One row for each claim that is still the owner's. Payloads are not touched: what
-        /// PostgreSQL keeps out of line is not written again.
+        /// PostgreSQL keeps out of line is not written again. Claims are found by their ids, also
+        /// where there are none to be found: else all that lately ended might be gone through.
         const MARK: &str = "
 WITH ended AS (
     DELETE FROM asynctask.rex_claims
@@ -169,7 +170,7 @@ WITH ended AS (
         FROM unnest($3::bigint[], $4::bigint[]) AS pairs (claim, task)
         GROUP BY claim
     ) AS given
-    WHERE claims.id = given.claim AND claims.owner = $1
+    WHERE claims.id = given.claim AND claims.id = ANY ($3) AND claims.owner = $1
     RETURNING claims.id
 )
 SELECT id FROM ended

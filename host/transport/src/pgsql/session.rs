@@ -58,7 +58,7 @@ SELECT set_config('lock_timeout', $1, false),
         /// must go by the index then, so it does so from the start. Then it need not be planned
         /// anew each time, and what a plan seems to cost is no reason to compile it.
         const BY_INDEX: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off;
-            SET plan_cache_mode = force_generic_plan; SET jit = off";
+            SET enable_tidscan = on; SET plan_cache_mode = force_generic_plan; SET jit = off";
         let line = connect::line(address)?;
         if is_first {
             refuse_pooling(&line, address)?;
