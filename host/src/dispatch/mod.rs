@@ -404,7 +404,9 @@ impl Host {
     fn on_reply(&mut self, reply: Reply) {
         let now = Instant::now();
         match reply {
-            Reply::Claimed { queue, claim, due } => self.on_claimed(&queue, claim, due, now),
+            Reply::Claimed { queue, claim, took, due } => {
+                self.on_claimed(&queue, claim, took, due, now);
+            }
             Reply::Refused { queue, reason, pause } => {
                 self.on_refused(&queue, &reason, now + pause);
             }

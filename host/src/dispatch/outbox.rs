@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use rex_transport::{Finished, Outcome, QueueName, Want};
 
-use super::feed::Claimed;
+use super::feed::{Claimed, LARGEST_WINDOW};
 use super::store::{Order, Store};
 use crate::log::Console;
 
-/// Outcomes in one batch at most.
-const BATCH: usize = 1000;
+/// Outcomes in one batch at most: as many as two quick processes' claim has, so that it ends at once.
+const BATCH: usize = 4 * LARGEST_WINDOW;
 
 pub(super) struct Outbox {
     store: Store,

@@ -36,6 +36,7 @@ impl Host {
         &mut self,
         name: &QueueName,
         claim: Option<Claim>,
+        took: Duration,
         due: Option<Duration>,
         now: Instant,
     ) {
@@ -53,6 +54,7 @@ impl Host {
         match claim {
             Some(mut claim) => {
                 queue.empty_until = None;
+                queue.feed.claimed(claim.tasks.len(), took);
                 // A paused queue gives none.
                 queue.paused = false;
                 // What is no object never reaches a worker.

@@ -36,6 +36,8 @@ pub enum Reply {
     Claimed {
         queue: QueueName,
         claim: Option<Claim>,
+        /// How long the store was at it.
+        took: Duration,
         /// Where there is none: how long until a task is due.
         due: Option<Duration>,
     },
@@ -205,12 +207,13 @@ impl Worker {
             }
             return Some(Reply::Refused { queue, reason, pause });
         }
+        let took = begun.elapsed();
         // Delayed tasks and retries come at their time, not at the next poll after it.
         let due = match &claim {
             None => self.persist(|transport| transport.next_due(&queue))?,
             Some(_) => None,
         };
-        Some(Reply::Claimed { queue, claim, due })
+        Some(Reply::Claimed { queue, claim, took, due })
     }
 
     /// Those that wait still do so in the order in which they came.
