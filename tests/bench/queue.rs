@@ -6,8 +6,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use postgres::Client;
 use postgres::fallible_iterator::FallibleIterator;
+use postgres::{Client, Statement};
 use rex_test_support::env::Env;
 use rex_test_support::process::{Running, descendants, wait_for};
 use rex_test_support::server::Server;
@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 
 use super::{environment, percentile, row, stamps};
 
-/// What a host claims at once when tasks are quick.
-const BATCH: i64 = 1024;
+/// What a host claims at once, for each process, when tasks are quick.
+const BATCH: i64 = 2048;
 /// What leasing loops take, each of two connections.
 const LEASE: i64 = 500;
 const LATENCIES: usize = 200;
@@ -115,11 +115,12 @@ pub(crate) fn queue(library: &Path) {
 }
 
 fn drains(ground: &Ground, tasks: i64) {
-    let bare = {
+    let bare = |batch: i64| {
         let mut client = ground.client();
         fill_bare(&mut client, tasks);
         let begun = Instant::now();
-        while move_and_delete(&mut client) > 0 {}
+        let mut bare = Bare::new(client);
+        while bare.move_and_delete(batch) > 0 {}
         each(begun.elapsed(), tasks)
     };
     let lease = {
@@ -133,6 +134,7 @@ fn drains(ground: &Ground, tasks: i64) {
         each(begun.elapsed(), tasks)
     };
     for processes in [1, 2] {
+        let bare = bare(BATCH * i64::from(processes));
         ground.fill("crash", tasks);
         let (ours, server) = (children_cpu(), ground.server_cpu());
         let time = each(ground.drain(processes), tasks);
@@ -175,21 +177,41 @@ fn fill_bare(client: &mut Client, count: i64) {
     settle(client);
 }
 
-/// What a host's claim and its end are at least: a batch moved out, and the batch deleted.
-fn move_and_delete(client: &mut Client) -> usize {
-    let take = "WITH taken AS (
-            DELETE FROM bare WHERE id = ANY (ARRAY(
-                SELECT id FROM bare WHERE queue_name = 'crash' ORDER BY id LIMIT $1))
-            RETURNING id, payload, date_submitted)
-        INSERT INTO bare_claims (ids, payloads, dates)
-        SELECT array_agg(id), array_agg(payload), array_agg(date_submitted) FROM taken
-        HAVING count(*) > 0
-        RETURNING id, ids, array_to_string(payloads, ' ')";
-    let rows = client.query(take, &[&BATCH]).expect("the server answers");
-    let Some(row) = rows.first() else { return 0 };
-    let end = "DELETE FROM bare_claims WHERE id = $1";
-    client.execute(end, &[&row.get::<_, i64>(0)]).expect("the server answers");
-    row.get::<_, Vec<i64>>(1).len()
+/// What a host's claim and its end are at least, by the quickest statements known: a batch moved out
+/// and committed, and the batch deleted and committed. The payloads come over the wire.
+struct Bare {
+    client: Client,
+    take: Statement,
+    end: Statement,
+}
+
+impl Bare {
+    fn new(mut client: Client) -> Bare {
+        // As a host's session is: planned once, for any number of rows.
+        let settings = "SET enable_seqscan = off; SET enable_bitmapscan = off;
+            SET plan_cache_mode = force_generic_plan; SET jit = off";
+        client.batch_execute(settings).expect("the server answers");
+        let take = "WITH taken AS (
+                DELETE FROM bare WHERE ctid = ANY (ARRAY(
+                    SELECT ctid FROM bare WHERE queue_name = 'crash' ORDER BY id LIMIT $1))
+                RETURNING id, payload, date_submitted)
+            INSERT INTO bare_claims (ids, payloads, dates)
+            SELECT array_agg(id), array_agg(payload), array_agg(date_submitted) FROM taken
+            HAVING count(*) > 0
+            RETURNING id, ids, payloads";
+        let take = client.prepare(take).expect("the server answers");
+        let end = "DELETE FROM bare_claims WHERE id = $1";
+        let end = client.prepare(end).expect("the server answers");
+        Bare { client, take, end }
+    }
+
+    fn move_and_delete(&mut self, batch: i64) -> usize {
+        let rows = self.client.query(&self.take, &[&batch]).expect("the server answers");
+        let Some(row) = rows.first() else { return 0 };
+        let claim: i64 = row.get(0);
+        self.client.execute(&self.end, &[&claim]).expect("the server answers");
+        row.get::<_, Vec<i64>>(1).len()
+    }
 }
 
 /// The loop of most job runners: rows are marked, then deleted.
@@ -257,10 +279,11 @@ fn latency(ground: &Ground) {
         // The first ones find a host that is not ready yet.
         let rounds = LATENCIES + 10;
         scope.spawn(move || {
+            let mut listener = Bare::new(listener);
             for _ in 0..rounds {
-                let word = listener.notifications().blocking_iter().next();
+                let word = listener.client.notifications().blocking_iter().next();
                 word.expect("the server answers").expect("it goes on");
-                while move_and_delete(&mut listener) == 0 {}
+                while listener.move_and_delete(BATCH) == 0 {}
                 send.send(since_epoch()).expect("somebody waits");
             }
         });
