@@ -247,23 +247,6 @@ fn the_watch_listens_again() {
 }
 
 #[test]
-fn the_watch_ends_as_soon_as_it_is_told() {
-    let Some(database) = database() else { return };
-    let mut host = host(&uri(&database.uri()), "a");
-    let mut ending = Duration::ZERO;
-    for _ in 0..10 {
-        let (wake, woken) = crossbeam_channel::unbounded();
-        let watch = host.watch(wake).unwrap();
-        host.submit(&[task("foo", 1)]).unwrap();
-        assert_eq!(woken.recv_timeout(Duration::from_secs(20)), Ok(Wake::Queue(queue("foo"))));
-        let begun = Instant::now();
-        drop(watch);
-        ending += begun.elapsed();
-    }
-    assert!(ending < Duration::from_secs(1), "ten took {ending:?}");
-}
-
-#[test]
 fn a_server_that_goes_away_and_comes_back() {
     let Some(server) = Server::start() else { return };
     let database = Database::on(&server);
