@@ -109,6 +109,40 @@ fn a_death_that_cannot_be_told_is_told_in_ascii() {
 }
 
 #[test]
+fn a_death_that_cannot_be_told_at_all_is_told_in_short() {
+    let (env, database) = (crashing::env(), Database::new());
+    let record = env.path("record");
+    let fails = json!({"how": "error", "message": "x".repeat(100_000), "n": 1, "record": record});
+    submit(&env, &database, "crash", &[fails.clone(), quick(&env, 2)]);
+    submit(&env, &database, "bar", &[quick(&env, 3)]);
+    database
+        .connect()
+        .batch_execute(
+            "create function refuse() returns trigger language plpgsql as $$
+                 begin raise exception 'too much'; end $$;
+             create trigger refuse before insert on asynctask.rex_dead
+                 for each row when (new.details ? 'worker') execute function refuse()",
+        )
+        .expect("the table was made by the submit");
+    let output = start(&env, &database, &["crash", "bar"], &["--halt-when-empty"]).wait_ok();
+    for n in [2, 3] {
+        assert_eq!(recorded(&record).get(&n), Some(&(1, 1)), "task {n}\n{output}");
+    }
+    let letters = dead_letters(&env, &database);
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    let reason = letters[0]["reason"].as_str().expect("a text");
+    assert!(reason.starts_with("Exception: xxx") && reason.len() < 1100, "{reason}");
+    assert_eq!(letters[0]["details"], json!({"kind": "error"}));
+
+    // Where it can be told, not all of a text of any length is kept.
+    database.connect().batch_execute("drop trigger refuse on asynctask.rex_dead").expect("ours");
+    submit(&env, &database, "crash", &[fails]);
+    start(&env, &database, &["crash"], &["--halt-when-empty"]).wait_ok();
+    let text = dead_letters(&env, &database)[1]["details"]["text"].to_string();
+    assert!(text.contains("x... (34464 more bytes)"), "{}", text.len());
+}
+
+#[test]
 fn a_submit_that_is_refused_makes_its_task_a_dead_letter() {
     let (env, database) = (crashing::env(), Database::new());
     let record = env.path("record");

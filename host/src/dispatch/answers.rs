@@ -7,6 +7,7 @@ use rex_transport::{NewTask, Payload, QueueName};
 
 use super::Host;
 use super::death::Verdict;
+use super::excerpt::shortened;
 use super::held::Fault;
 use super::running::{Running, Said};
 use crate::supervisor::slot::Event as SlotEvent;
@@ -105,6 +106,7 @@ impl Host {
                 let last_output = running.take_last_lines();
                 let pid = running.process.pid;
                 let (cpu, peak_rss) = (usage::cpu_time(pid), usage::peak_resident(pid));
+                let failure = shortened(failure);
                 let fault = Fault { failure, ran, cpu, peak_rss, last_output };
                 if !running.held.fail(seq, fault) {
                     running.condemn(Verdict::Nonsense);

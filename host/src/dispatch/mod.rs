@@ -11,6 +11,7 @@
 mod answers;
 mod death;
 mod end;
+mod excerpt;
 mod feed;
 mod held;
 mod lease;

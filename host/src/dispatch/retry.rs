@@ -7,6 +7,7 @@ use rex_plugin_api::ops::Again;
 use rex_transport::{Death, Outcome, Timestamp};
 use serde_json::{Value, json};
 
+use super::excerpt::excerpt;
 use crate::clock;
 
 /// A queue's policy.
@@ -41,6 +42,12 @@ impl Retries {
     }
 }
 
+/// So many attempts are told of, the last ones.
+const MOST_ATTEMPTS: usize = 200;
+
+/// Bytes of the reason of one of them.
+const LONGEST_REASON: usize = 1000;
+
 /// A task's failed attempt, and the ones before it.
 pub struct Failed {
     pub attempt: u32,
@@ -59,10 +66,12 @@ impl Failed {
             "attempt": self.attempt,
             "failed": clock::timestamp(now),
             "kind": death.details["kind"],
-            "reason": death.reason,
+            "reason": excerpt(&death.reason, LONGEST_REASON),
             "plugin_hash": death.details["plugin_hash"],
             "ran_ms": death.details["ran_ms"],
         }));
+        let surplus = attempts.len().saturating_sub(MOST_ATTEMPTS);
+        attempts.drain(..surplus);
         if let Some(after) = policy.wait(self.attempt, self.again, jitter) {
             return Outcome::Retry { after, history: attempts.into() };
         }
@@ -139,5 +148,22 @@ mod tests {
         assert_eq!(details["quarantined"], true);
         assert_eq!(twice(("crash", "a"), ("crash", "b"))["quarantined"], true, "the newer, too");
         assert_eq!(twice(("crash", "a"), ("error", "a"))["quarantined"], false);
+    }
+
+    #[test]
+    fn of_many_attempts_the_last_are_kept() {
+        let mut history = Value::Null;
+        for attempt in 1..=300 {
+            let death = Death { reason: "x".repeat(1 << 20), details: json!({"kind": "error"}) };
+            let failed = Failed { attempt, history, again: Again::AsConfigured };
+            let policy = Retries { max_attempts: 1000, ..policy() };
+            history = match failed.outcome(death, &policy, Timestamp(0), 0.0) {
+                Outcome::Retry { history, .. } => history,
+                other => panic!("{other:?}"),
+            };
+        }
+        let kept = history.as_array().unwrap();
+        assert_eq!((kept.len(), &kept[0]["attempt"]), (200, &json!(101)));
+        assert!(history.to_string().len() < 300_000);
     }
 }

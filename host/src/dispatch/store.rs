@@ -15,6 +15,7 @@ use rex_transport::{
 };
 use serde_json::{Value, json};
 
+use super::excerpt::excerpt;
 /// What the host's loop asks of the store.
 #[derive(Debug)]
 pub enum Order {
@@ -241,52 +242,39 @@ impl Worker {
     }
 
     /// Records outcomes. One that the store cannot take keeps no other from being recorded: it is
-    /// found by halving: a death is told in ASCII, and submits that are refused make a dead letter.
+    /// found by halving, and told more plainly.
     fn finish(&mut self, mut finished: Vec<Finished>) -> Option<Vec<TaskId>> {
-        let mut refusal = None;
-        let lost = self.persist(|transport| match transport.finish(&finished) {
-            Err(error) if error.kind == Kind::Invalid => {
-                refusal = Some(error.to_string());
-                Ok(Vec::new())
+        let refusal = match self.offer(&finished)? {
+            Ok(lost) => {
+                self.keep_held(finished);
+                return Some(lost);
             }
-            result => result,
-        })?;
-        let Some(refusal) = refusal else {
-            self.keep_held(finished);
-            return Some(lost);
+            Err(refusal) => refusal,
         };
-        if let [only] = &mut finished[..] {
-            // Then it is not what was asked for that the store cannot take.
-            if only.submits.is_empty() && matches!(only.outcome, Outcome::Done | Outcome::Released)
-            {
-                return self.record(finished);
-            }
-            only.outcome = Outcome::Dead(match &only.outcome {
-                Outcome::Dead(death) => in_ascii(death),
-                Outcome::Retry { after, history } => {
-                    let history = value_in_ascii(history);
-                    only.outcome = Outcome::Retry { after: *after, history };
-                    return self.record(finished);
-                }
-                Outcome::Done | Outcome::Released => {
-                    tracing::error!(
-                        "what task {} asks to be submitted is refused, so it is now a dead letter: \
-                         {refusal}",
-                        only.task.0
-                    );
-                    only.submits.clear();
-                    Death {
-                        reason: ascii(&format!("its submits were refused: {refusal}")),
-                        details: json!({"kind": "refused", "text": ascii(&refusal)}),
-                    }
-                }
-            });
-            return self.record(finished);
+        if finished.len() > 1 {
+            let second = finished.split_off(finished.len() / 2);
+            let mut lost = self.finish(finished)?;
+            lost.extend(self.finish(second)?);
+            return Some(lost);
         }
-        let second = finished.split_off(finished.len() / 2);
-        let mut lost = self.finish(finished)?;
-        lost.extend(self.finish(second)?);
-        Some(lost)
+        for plainer in finished.iter().flat_map(|only| plainer(only, &refusal)) {
+            let plainer = vec![plainer];
+            if let Ok(lost) = self.offer(&plainer)? {
+                self.keep_held(plainer);
+                return Some(lost);
+            }
+        }
+        // Then it is not what is told that the store cannot take.
+        self.record(finished)
+    }
+
+    /// Gives outcomes to the transport; the error is what it says against them, where that is about
+    /// what they are.
+    fn offer(&mut self, finished: &[Finished]) -> Option<Result<Vec<TaskId>, String>> {
+        self.persist(|transport| match transport.finish(finished) {
+            Err(error) if error.kind == Kind::Invalid => Ok(Err(error.to_string())),
+            result => result.map(Ok),
+        })
     }
 
     /// Repeats `call` until it succeeds; `None` when the host gave up.
@@ -329,6 +317,40 @@ impl Worker {
     fn reply(&self, reply: Reply) {
         // The host's loop is gone: its process is about to end.
         let _ = self.replies.send(reply);
+    }
+}
+
+/// What can be told in place of an outcome that the store refuses, best first: a failure in ASCII, then
+/// in short; submits that are refused make a dead letter.
+fn plainer(only: &Finished, refusal: &str) -> Vec<Finished> {
+    let outcomes = match &only.outcome {
+        Outcome::Dead(death) => {
+            vec![Outcome::Dead(in_ascii(death)), Outcome::Dead(in_short(death))]
+        }
+        Outcome::Retry { after, history } => [value_in_ascii(history), Value::Null]
+            .map(|history| Outcome::Retry { after: *after, history })
+            .into(),
+        Outcome::Done | Outcome::Released if only.submits.is_empty() => Vec::new(),
+        Outcome::Done | Outcome::Released => {
+            tracing::error!(
+                "what task {} asks to be submitted is refused, so it is now a dead letter: {refusal}",
+                only.task.0
+            );
+            vec![Outcome::Dead(Death {
+                reason: ascii(&format!("its submits were refused: {refusal}")),
+                details: json!({"kind": "refused", "text": ascii(refusal)}),
+            })]
+        }
+    };
+    let told = |outcome| Finished { outcome, submits: Vec::new(), ..*only };
+    outcomes.into_iter().map(told).collect()
+}
+
+fn in_short(death: &Death) -> Death {
+    const LONGEST: usize = 1000;
+    Death {
+        reason: excerpt(&ascii(&death.reason), LONGEST),
+        details: json!({"kind": death.details["kind"]}),
     }
 }
 
