@@ -131,6 +131,15 @@ impl Cluster {
         ))
     }
 
+    /// Whether the server lets this role copy a database as a whole.
+    pub(crate) fn may_copy(&mut self, name: &str) -> Result<bool, Error> {
+        self.finds(&format!(
+            "SELECT FROM pg_catalog.pg_database WHERE datname = {}
+                AND (datistemplate OR pg_catalog.pg_has_role(datdba, 'USAGE'))",
+            sql::text(name)
+        ))
+    }
+
     pub(crate) fn is_superuser(&mut self) -> Result<bool, Error> {
         self.finds("SELECT FROM pg_catalog.pg_roles WHERE rolname = current_user AND rolsuper")
     }

@@ -32,7 +32,7 @@ pub(crate) fn database(
     }
     // The server copies nothing from one encoding to another.
     let is_utf8 = cluster.is_utf8(source.database())?;
-    if is_utf8 && !cluster.is_in_use(source.database())? {
+    if is_utf8 && cluster.may_copy(source.database())? && !cluster.is_in_use(source.database())? {
         let copied = cluster.create(name, Some(source.database()));
         // Somebody may have come in the meantime.
         if copied.is_ok() || !cluster.is_in_use(source.database())? {

@@ -237,9 +237,7 @@ impl Field {
         put: &mut dyn FnMut(Cell<'_>),
     ) -> Result<(), Error> {
         let was = self
-            .versions
-            .get(version)
-            .or_else(|| self.versions.get(""))
+            .kind_in(version)
             .ok_or_else(|| Error::new("Unknown InstrumentVersion encountered"))?;
         let value = value.read_as(was);
         match &self.kind {
@@ -255,6 +253,15 @@ impl Field {
             Kind::Simple(ty) => put(value.cell(*ty)?),
         }
         Ok(())
+    }
+
+    fn kind_in(&self, version: &str) -> Option<&Kind> {
+        self.versions.get(version).or_else(|| self.versions.get(""))
+    }
+
+    /// Whether assessments of that version may have it.
+    pub(super) fn has_version(&self, version: &str) -> bool {
+        self.kind_in(version).is_some()
     }
 
     /// Puts the cells of its columns where there is no value.

@@ -66,7 +66,8 @@ fn text(cell: &Cell) -> Option<&str> {
     }
 }
 
-/// The UIDs of all instruments that have a version.
+/// The UIDs of all instruments that have a version, of disabled ones too: the marts that the original
+/// built have them.
 pub(super) fn all(app: &mut Session) -> Result<Vec<String>, Error> {
     let query = "SELECT uid FROM instrument AS i WHERE EXISTS (
         SELECT 1 FROM instrumentversion AS v WHERE v.instrument_id = i.id) ORDER BY uid";

@@ -407,9 +407,16 @@ impl<'a> Source<'a> {
     ) -> Result<(), Error> {
         for (place, field) in fields {
             let value = place.iter().fold(record, |value, step| value.at(step)).at("value");
-            field
-                .put(Raw::of_json(value), self.version, &mut |cell| out.cell(&cell))
-                .map_err(|error| error.guard("While loading field:", &field.id))?;
+            let mut put = |cell: Cell<'_>| out.cell(&cell);
+            let written = match value {
+                // Of another version.
+                Json::Null if !field.has_version(self.version) => {
+                    field.put_nothing(&mut put);
+                    Ok(())
+                }
+                value => field.put(Raw::of_json(value), self.version, &mut put),
+            };
+            written.map_err(|error| error.guard("While loading field:", &field.id))?;
         }
         out.end();
         Ok(())

@@ -332,3 +332,37 @@ fn integers_that_no_column_can_hold_are_told() {
     let error = made.unwrap_err();
     assert!(error.starts_with(text), "{error}");
 }
+
+/// Lists and matrices that grew from one version to the next.
+#[test]
+fn parts_that_only_one_version_has_are_null_in_the_other() {
+    let list = |fields: Value| json!({"base": "recordList", "record": fields});
+    let matrix =
+        |columns: Value| json!({"base": "matrix", "rows": [{"id": "r"}], "columns": columns});
+    let text = |id: &str| json!({"id": id, "type": "text"});
+    let set = json!({"id": "e", "type": {
+        "base": "enumerationSet", "enumerations": {"one": {}, "two": {}}}});
+    let Some(app) = app(json!({"assessments": [{"instrument": "odd", "selector": ALL}]})) else {
+        return;
+    };
+    let record = |fields: Value, columns: Value| json!([{"id": "l", "type": list(fields)}, {"id": "m", "type": matrix(columns)}]);
+    instrument(
+        &app,
+        &[
+            record(json!([text("s")]), json!([text("c")])),
+            record(json!([text("s"), text("n"), set]), json!([text("c"), text("d")])),
+        ],
+    );
+    let first = r#"{"l": {"value": [{"s": {"value": "old"}}]},
+        "m": {"value": {"r": {"c": {"value": "x"}}}}}"#;
+    let second = r#"{"l": {"value": [{"s": {"value": "new"}, "n": {"value": "y"},
+        "e": {"value": ["two"]}}]},
+        "m": {"value": {"r": {"c": {"value": "x"}, "d": {"value": "z"}}}}}"#;
+    assess(&app, "a", 1, first);
+    assess(&app, "b", 2, second);
+    let mart = app.made("odd").name;
+    let list = "SELECT concat_ws(' ', s, coalesce(n, '-'), e_one, e_two) FROM odd_l ORDER BY id";
+    assert_eq!(told(&app, &mart, list), ["old - f f", "new y f t"]);
+    let matrix = "SELECT concat_ws(' ', r_c, coalesce(r_d, '-')) FROM odd_m ORDER BY id";
+    assert_eq!(told(&app, &mart, matrix), ["x -", "x z"]);
+}

@@ -177,6 +177,33 @@ fn a_database_that_another_role_uses_is_copied() {
     assert_eq!(people, reader.query_one(count, &[]).unwrap().get::<_, i64>(0));
 }
 
+/// Which the server copies for its owner alone.
+#[test]
+fn a_database_of_another_role_is_copied() {
+    let definitions =
+        json!({"definitions": [{"id": "copy", "base": {"type": "copy", "target": "source"}}]});
+    let Some(mut app) = App::with(&definitions, json!({})) else { return };
+    let mut client = app.client(APPLICATION);
+    client.batch_execute("CREATE DATABASE source").unwrap();
+    app.client("source")
+        .batch_execute(
+            "CREATE ROLE maker LOGIN CREATEDB; CREATE TABLE t AS SELECT 42 AS a;
+             GRANT SELECT ON t TO maker",
+        )
+        .unwrap();
+    let rights = "GRANT ALL ON ALL TABLES IN SCHEMA public TO maker;
+        GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO maker";
+    client.batch_execute(rights).unwrap();
+    let address = format!("pgsql://maker@127.0.0.1:{}/{APPLICATION}", app.server.port());
+    app.settings.database = Address::parse(&address).unwrap();
+    app.settings.hosting = app.settings.database.clone();
+    let (log, made) = app.create(json!({"owner": "test", "definition": "copy"}));
+    let name = made.unwrap_or_else(|error| panic!("{error}")).name;
+    let row = app.client(&name).query_one("SELECT a FROM t", &[]).unwrap();
+    assert_eq!(row.get::<_, i32>(0), 42);
+    assert!(log.iter().any(|line| line == "Owners and rights stay behind"), "{log:?}");
+}
+
 /// Whether somebody is in the source at that moment makes no difference.
 #[test]
 fn a_copy_has_owners_rights_and_collation_in_use_or_not() {
