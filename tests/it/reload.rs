@@ -596,6 +596,19 @@ fn the_copy_that_a_process_runs_is_kept() {
     assert!(refused.starts_with("error: queue crash: crash_worker of libcrash.so "), "{refused}");
     assert!(refused.contains(" cannot start: "), "{refused}");
     host.wait_output("cannot start: ");
+    // Said again it is no more than it was, whether or not it is about something else.
+    env.rex_host(&["reload"]).fails(1);
+    plugins::chameleon()
+        .workers("crash", &["crash_worker", "another_worker"])
+        .act("refuse to start")
+        .install(&env.path("plugins/libcrash.so"));
+    age_copies(&env);
+    env.rex_host(&["reload"]).fails(1);
+    let processes = || {
+        let status = env.rex_host(&["status", "--json"]).json_lines().remove(0);
+        status["queues"][0]["processes"].as_array().map_or(0, Vec::len)
+    };
+    wait_for("one that serves and one that tries", || processes() == 2);
     let mut status = String::new();
     wait_for("a process that waits to be started again", || {
         status = env.rex_host(&["status"]).ok();

@@ -280,7 +280,8 @@ impl Work<'_> {
         if missing == Missing::AllAndRights {
             self.log("Owners and rights stay behind");
         }
-        copy::restore(source, &self.cluster.address(&self.name), missing)
+        copy::restore(source, &self.cluster.address(&self.name), missing)?;
+        purge::refer_once(self.cluster, &self.name)
     }
 
     /// Makes the database; what is missing in it.

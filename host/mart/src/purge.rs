@@ -106,8 +106,12 @@ pub(crate) fn remove(
                 &mart.name
             }
         };
-        if cluster.exists(name)? && release(inventory, cluster, mart, name)? <= 0 {
-            cluster.drop(name)?;
+        if cluster.exists(name)? {
+            // Nobody refers to one that is not made yet, whatever it is a copy of.
+            let is_free = mart.claim.is_some() || release(inventory, cluster, mart, name)? <= 0;
+            if is_free {
+                cluster.drop(name)?;
+            }
         }
     }
     inventory.remove(mart.id)
@@ -157,6 +161,15 @@ fn release(
     let ended = guarded(session.end(left.is_ok()));
     let left = left?;
     ended.map(|()| left)
+}
+
+/// Of a copy there is one reference, however many there are of what it was made from.
+pub(crate) fn refer_once(cluster: &mut Cluster, name: &str) -> Result<(), Error> {
+    let mut session = cluster::session(&cluster.address(name))?;
+    if is_counted(&mut session)? {
+        guarded(session.sql_change("UPDATE rc.rc SET value = 1 WHERE value <> 1"))?;
+    }
+    Ok(())
 }
 
 /// Refuses a database that others refer to, beside the mart whose it is.

@@ -56,6 +56,7 @@ impl Host {
                 self.step(seat, SlotEvent::Ready, now);
                 let replaced = self.slots.get_mut(&seat).map(|seat| {
                     seat.last_death = None;
+                    seat.provisional = false;
                     std::mem::take(&mut seat.replaces)
                 });
                 for old in replaced.into_iter().flatten() {

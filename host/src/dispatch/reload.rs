@@ -114,9 +114,12 @@ impl Host {
             (fresh.adopt)(used.flat_map(|plan| plan.plugin_hashes().cloned()).collect());
         }
         lines.extend(fresh.warnings);
-        let starting: BTreeSet<SlotId> = self.slots.range(first_new..).map(|(id, _)| *id).collect();
+        // Those of an earlier reload, too, that have not come so far.
+        let starts = |id: SlotId, seat: &Seat| id >= first_new || seat.provisional;
+        let starting = self.slots.iter().filter(|(id, seat)| starts(**id, seat));
+        let starting: BTreeSet<SlotId> = starting.map(|(id, _)| *id).collect();
         match reply {
-            Some(reply) if !starting.is_empty() => {
+            Some(reply) if !check_only && !starting.is_empty() => {
                 self.adopted.push(Adopted { reply, lines, starting, failed: BTreeMap::new() });
             }
             reply => answer(reply, Ok(lines)),
@@ -205,10 +208,14 @@ impl Host {
         let same_lines = self.plan.filter == plan.filter;
         for (name, new) in &plan.queues {
             let seats = self.live_seats(name);
+            let replaced = seats.iter().filter_map(|id| self.slots.get(id));
+            let replaced: BTreeSet<SlotId> =
+                replaced.flat_map(|seat| seat.replaces.iter().copied()).collect();
+            let mut latest = seats.iter().filter(|id| !replaced.contains(id));
             let unchanged = same_lines
-                && seats.len() == new.processes as usize
+                && latest.clone().count() == new.processes as usize
                 && self.queues.get(name).is_some_and(|queue| !queue.retired)
-                && seats.iter().all(|id| self.slots.get(id).is_some_and(|s| *s.plan == **new));
+                && latest.all(|id| self.slots.get(id).is_some_and(|s| *s.plan == **new));
             if !unchanged {
                 self.replace(name, new, seats, now);
             }
@@ -224,8 +231,22 @@ impl Host {
         self.reschedule = true;
     }
 
-    /// New slots for a queue; each old one ends when a new one serves.
-    fn replace(&mut self, name: &QueueName, plan: &Arc<QueuePlan>, old: Vec<SlotId>, now: Instant) {
+    /// New slots for a queue; each old one ends when a new one serves, those that have not come so far
+    /// at once.
+    fn replace(
+        &mut self,
+        name: &QueueName,
+        plan: &Arc<QueuePlan>,
+        seats: Vec<SlotId>,
+        now: Instant,
+    ) {
+        let is_provisional = |id: &SlotId| self.slots.get(id).is_some_and(|seat| seat.provisional);
+        let (superseded, old): (Vec<SlotId>, Vec<SlotId>) =
+            seats.into_iter().partition(is_provisional);
+        for seat in superseded {
+            self.step(seat, SlotEvent::Stop { deadline: None, empty: false }, now);
+        }
+        let provisional = !old.is_empty();
         let queue = self.queues.entry(name.clone()).or_default();
         queue.retired = false;
         queue.limiter = plan.rate.map(|rate| {
@@ -248,6 +269,7 @@ impl Host {
                 process: None,
                 last_death: None,
                 replaces,
+                provisional,
             };
             self.slots.insert(id, seat);
         }

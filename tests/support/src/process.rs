@@ -175,7 +175,7 @@ impl Running {
     #[track_caller]
     pub fn start(mut command: Command) -> Running {
         let text = describe(&command);
-        obeys_ctrl_c(&mut command);
+        obeys_the_terminal(&mut command);
         let (mut from, to) = std::io::pipe().expect("a pipe can be made");
         let also_to = to.try_clone().expect("a pipe can be cloned");
         let child = command
@@ -321,12 +321,15 @@ impl Drop for Running {
     }
 }
 
-/// Who runs the tests in the background of a script has them, and what they start, ignore Ctrl-C.
+/// Who runs the tests in the background of a script, or by `nohup`, has them, and what they start,
+/// ignore what a terminal says.
 #[expect(unsafe_code, reason = "what runs between fork and exec")]
-fn obeys_ctrl_c(command: &mut Command) {
+fn obeys_the_terminal(command: &mut Command) {
     let default = || {
-        // SAFETY: signal takes two integers and may be called there.
-        unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+        for signal in [libc::SIGINT, libc::SIGHUP] {
+            // SAFETY: signal takes two integers and may be called there.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
         Ok(())
     };
     // SAFETY: the function makes one system call and uses no memory.

@@ -381,3 +381,29 @@ fn a_database_that_was_there_before_is_not_dropped_for_one_that_took_its_name() 
     assert_eq!(names, [format!("{name}_old"), "fixed_mart".to_owned()]);
     assert!(app.is_sound());
 }
+
+/// What counts them is copied with the rest.
+#[test]
+fn a_copy_has_one_reference_however_many_its_source_has() {
+    let definitions = json!({"definitions": [
+        {"id": "copy", "base": {"type": "copy", "target": "source"}},
+        {"id": "fails", "base": {"type": "copy", "target": "source"},
+            "post_deploy_scripts": [{"type": "sql", "script": "SELECT 1 / 0"}]},
+        {"id": "fixed", "base": {"type": "copy", "target": "source", "fixed_name": "fixed_mart"}},
+    ]});
+    let Some(app) = App::with(&definitions, json!({})) else { return };
+    run(&mut app.client("postgres"), "CREATE DATABASE source");
+    let counted = "CREATE SCHEMA rc; CREATE TABLE rc.rc AS SELECT 3 AS value";
+    run(&mut app.client("source"), counted);
+    let (_, made) = app.create(json!({"owner": "test", "definition": "fails"}));
+    assert!(made.is_err());
+    assert_eq!(app.databases(), ["source"]);
+    let made = app.made("copy");
+    assert!(app.purge(&made));
+    app.made("fixed");
+    let made = app.made("fixed");
+    assert!(app.purge(&made));
+    assert_eq!(app.databases(), ["source"]);
+    let row = app.client("source").query_one("SELECT value FROM rc.rc", &[]).unwrap();
+    assert_eq!(row.get::<_, i32>(0), 3);
+}
