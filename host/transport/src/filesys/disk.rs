@@ -2,9 +2,9 @@
 //! with them in words.
 
 use std::error::Error as _;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -113,16 +113,47 @@ pub(super) fn write_new(
     Ok(file)
 }
 
-/// Replaces a file as a whole.
+/// Replaces a file as a whole; it stays as readable as it was to whoever it belongs to.
 pub(super) fn replace(
     place: &Place,
     path: &Path,
     part: &Path,
     bytes: &[u8],
 ) -> Result<(), TransportError> {
-    write_new(place, part, bytes, true)?;
-    rename(part, path)?;
+    let file = write_new(place, part, bytes, true)?;
+    let kept = match fs::metadata(path) {
+        Ok(before) => keep_owner(&file, &before),
+        Err(error) if is_missing(&error) => Ok(()),
+        Err(error) => Err(error),
+    };
+    match kept {
+        // Who may write into it and not give it away does as the original: a crash may tear it.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            let written = OpenOptions::new().write(true).open(path).and_then(|mut file| {
+                file.write_all(bytes)?;
+                file.set_len(bytes.len() as u64)?;
+                file.sync_all()
+            });
+            written.map_err(failed(path))?;
+            remove(part)?;
+        }
+        kept => {
+            kept.map_err(failed(path))?;
+            rename(part, path)?;
+        }
+    }
     path.parent().map_or(Ok(()), sync_directory)
+}
+
+fn keep_owner(file: &File, before: &Metadata) -> io::Result<()> {
+    let now = file.metadata()?;
+    if (now.uid(), now.gid()) != (before.uid(), before.gid()) {
+        std::os::unix::fs::fchown(file, Some(before.uid()), Some(before.gid()))?;
+    }
+    if now.mode() != before.mode() {
+        file.set_permissions(before.permissions())?;
+    }
+    Ok(())
 }
 
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), TransportError> {

@@ -603,11 +603,17 @@ struct Dated {
     is_ours: bool,
 }
 
+/// What is dated later than nanoseconds can tell, in the year 2262, is dated then; there is room for the
+/// ids of a billion such.
+const LATEST: i64 = i64::MAX - (1 << 40);
+
 /// Ids are nanoseconds, their last ten bits the queue's, so that queues do not give the same.
 fn id_of(path: &Path, name: &QueueName) -> Result<Option<Dated>, TransportError> {
     match fs::metadata(path) {
         Ok(found) => {
-            let nanos = found.mtime().saturating_mul(1_000_000_000) + found.mtime_nsec();
+            let nanos = found.mtime().checked_mul(1_000_000_000);
+            let nanos = nanos.and_then(|nanos| nanos.checked_add(found.mtime_nsec()));
+            let nanos = nanos.unwrap_or(if found.mtime() < 0 { 0 } else { LATEST });
             let id = TaskId(nanos & !1023 | bits(name));
             Ok(Some(Dated { id, is_ours: id.0 == nanos }))
         }
@@ -626,7 +632,7 @@ fn set_id(path: &Path, id: TaskId) -> Result<(), TransportError> {
 
 /// The first id of this queue after a moment.
 pub(super) fn next_id(after: i64, name: &QueueName) -> TaskId {
-    TaskId(((after & !1023) + 1024) | bits(name))
+    TaskId((after & !1023).saturating_add(1024) & !1023 | bits(name))
 }
 
 fn bits(name: &QueueName) -> i64 {

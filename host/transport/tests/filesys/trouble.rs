@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::ops::RangeInclusive;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -46,6 +46,28 @@ fn the_originals_layout() {
     wide.submit(&[task("bar", 1)]).unwrap();
     assert_eq!(mode(&store.path().join("bar")), 0o740);
     assert_eq!(mode(&store.path().join("bar/1")), 0o640);
+}
+
+/// An application that only submits must be able to go on.
+#[test]
+fn the_originals_files_stay_whose_they_are() {
+    let store = tempfile::tempdir().unwrap();
+    let mut host = owner(&uri(store.path(), ""));
+    host.submit(&[task("foo", 1), task("foo", 2)]).unwrap();
+    let path = store.path().join("foo/.index");
+    let file = File::open(&path).unwrap();
+    file.set_permissions(PermissionsExt::from_mode(0o664)).unwrap();
+    // Who is not root has nobody to give it to.
+    let nobody = rustix::process::geteuid().is_root().then_some(65534);
+    std::os::unix::fs::fchown(&file, nobody, nobody).unwrap();
+    let before = file.metadata().unwrap();
+    let claim = host.claim(&queue("foo"), &Want::tasks(2)).unwrap().unwrap();
+    host.finish(&all_done(&claim)).unwrap();
+    host.submit(&[task("foo", 3)]).unwrap();
+    let after = fs::metadata(&path).unwrap();
+    assert_eq!(index(store.path()), "1,1");
+    assert_eq!((after.uid(), after.gid()), (before.uid(), before.gid()));
+    assert_eq!(after.mode() & 0o777, 0o664);
 }
 
 #[test]
@@ -383,7 +405,7 @@ fn tasks_of_one_moment_have_ids_of_their_own() {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
     // No moment that our own tasks of this queue have.
     let moment = SystemTime::UNIX_EPOCH + Duration::from_nanos((now as u64) & !1023);
-    let put = |numbers: RangeInclusive<u32>| {
+    let put = |numbers: RangeInclusive<u32>, moment: SystemTime| {
         for n in numbers.clone() {
             fs::write(foo.join(n.to_string()), format!("{{\"payload\": {{\"n\": {n}}}}}")).unwrap();
             File::options()
@@ -395,7 +417,7 @@ fn tasks_of_one_moment_have_ids_of_their_own() {
         }
         fs::write(foo.join(".index"), format!("{},{}", numbers.start(), numbers.end())).unwrap();
     };
-    put(1..=5);
+    put(1..=5, moment);
     let mut ids = Vec::new();
     let mut take = |most: usize| {
         let claim = host.claim(&queue("foo"), &Want::tasks(most)).unwrap().unwrap();
@@ -405,8 +427,12 @@ fn tasks_of_one_moment_have_ids_of_their_own() {
     take(1);
     let second = take(3);
     take(1);
-    put(1..=2);
+    put(1..=2, moment);
     take(2);
+    // The year 2400 is beyond what nanoseconds can tell.
+    put(1..=3, SystemTime::UNIX_EPOCH + Duration::from_secs(430 * 365 * 86400));
+    take(2);
+    take(1);
     assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
     host.finish(&[finished(&second, 0, Outcome::Released)]).unwrap();
     let again = host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();

@@ -55,6 +55,20 @@ fn a_crash_of_the_server_loses_nothing() {
     });
 }
 
+/// It is there, and will answer.
+#[test]
+fn a_server_that_is_at_a_script_is_waited_for() {
+    let Some(server) = Redis::start() else { return };
+    server.command(&["CONFIG", "SET", "lua-time-limit", "1"]);
+    std::thread::scope(|scope| {
+        scope.spawn(|| server.command(&["EVAL", "while true do end", "0"]));
+        wait_for("the script", || server.command(&["PING"]).contains("BUSY"));
+        let error = fails(&server.uri());
+        server.command(&["SCRIPT", "KILL"]);
+        assert_eq!((error.kind, error.hint), (Kind::Unreachable, None), "{}", error.text);
+    });
+}
+
 #[test]
 fn a_queue_without_rights_costs_no_other() {
     let Some(server) = Redis::start() else { return };
