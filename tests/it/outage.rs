@@ -2,6 +2,7 @@
 //! reports of them afterwards does not count.
 
 use std::io::Write;
+use std::path::Path;
 
 use rex_test_support::env::Env;
 use rex_test_support::net::Network;
@@ -96,5 +97,31 @@ fn an_idle_host_ends_without_its_database() {
     server.stop(true);
     host.wait_output("the queue store is away");
     host.signal(libc::SIGTERM);
+    host.wait_ok();
+}
+
+#[test]
+fn a_queue_file_that_is_taken_away_is_said_to_be() {
+    let env = crashing::env();
+    let host = crashing::start(&env, &json!({"crash": {}}), &[]);
+    host.wait_output("Starting; queue=crash");
+    let (state, aside) = (env.path("work/.rex-host"), env.path("aside"));
+    std::fs::create_dir(&aside).expect("ours");
+    let bring = |from: &Path, to: &Path| {
+        for name in ["queue.db", "queue.db-wal", "queue.db-shm"] {
+            std::fs::rename(from.join(name), to.join(name)).expect("it is there");
+        }
+    };
+    bring(&state, &aside);
+    let record = env.path("record");
+    let task = |n: i64| json!({"how": "ok", "n": n, "record": record}).to_string();
+    env.rex_host(&["submit", "crash", &task(1)]).ok();
+    host.wait_output("it was removed, or another one is in its place");
+    // Put back, it is worked again.
+    bring(&aside, &state);
+    env.rex_host(&["submit", "crash", &task(2)]).ok();
+    wait_for("the task", || recorded(&record).get(&2) == Some(&(1, 1)));
+    assert_eq!(recorded(&record).get(&1), None);
+    env.rex_host(&["stop"]).ok();
     host.wait_ok();
 }

@@ -45,6 +45,8 @@ const BUSY: Duration = Duration::from_secs(10);
 /// A queue in a SQLite file.
 pub struct Sqlite {
     path: PathBuf,
+    /// Which file that was when it was opened.
+    inode: (u64, u64),
     db: Connection,
     wake: WakeFiles,
     /// Who claims here; `None` from the start or after `close`.
@@ -82,9 +84,11 @@ impl Sqlite {
         let db = connect(&path, busy)?;
         // What lies beside the file is beside the one that SQLite has opened, whatever links lead to it.
         let path = path.canonicalize().unwrap_or(path);
+        let inode = inode(&path)?;
         let wake = WakeFiles::beside(&path);
         let mut queue = Sqlite {
             path,
+            inode,
             db,
             wake,
             owner_id: options.owner.as_ref().map(|owner| owner.id.clone()),
@@ -102,10 +106,21 @@ impl Sqlite {
 
     /// A transaction that writes; waits for other writers up to the lock timeout.
     fn write(&mut self) -> Result<Transaction<'_>, TransportError> {
+        self.check_place()?;
         let path = &self.path;
         self.db
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|error| failure::say(path, error))
+    }
+
+    /// Refuses a file that has no name any more: nobody else sees what is written there.
+    fn check_place(&self) -> Result<(), TransportError> {
+        if inode(&self.path).is_ok_and(|inode| inode == self.inode) {
+            return Ok(());
+        }
+        let text = "it was removed, or another one is in its place";
+        Err(failure::text(&self.path, text)
+            .with_hint("put it back, or restart the host to work with what is there now"))
     }
 
     fn say(&self) -> impl Fn(rusqlite::Error) -> TransportError + use<> {
@@ -228,14 +243,18 @@ impl Transport for Sqlite {
     }
 
     fn identity(&mut self) -> Result<String, TransportError> {
-        let file = self.path.metadata();
-        let file = file.map_err(|error| failure::text(&self.path, &error.to_string()))?;
-        Ok(format!("sqlite {} {}", file.dev(), file.ino()))
+        let (device, number) = inode(&self.path)?;
+        Ok(format!("sqlite {device} {number}"))
     }
 
     fn label(&self) -> String {
         format!("sqlite:{}", self.path.display())
     }
+}
+
+fn inode(path: &Path) -> Result<(u64, u64), TransportError> {
+    let file = path.metadata().map_err(|error| failure::text(path, &error.to_string()))?;
+    Ok((file.dev(), file.ino()))
 }
 
 fn connect(path: &Path, lock_timeout: Duration) -> Result<Connection, TransportError> {

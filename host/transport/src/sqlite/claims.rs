@@ -18,6 +18,7 @@ impl Sqlite {
         queue: &QueueName,
         want: &Want,
     ) -> Result<Option<Claim>, TransportError> {
+        self.check_place()?;
         let owner = self.owner()?;
         if self.doubt
             && let Some(claim) = self.find_unreturned(owner, queue, want)?

@@ -85,6 +85,7 @@ impl Sqlite {
         const OTHERS: &str = "SELECT no, id FROM owners WHERE no <> ?1";
         /// `?1` this owner.
         const LISTED: &str = "SELECT EXISTS (SELECT 1 FROM owners WHERE no = ?1)";
+        self.check_place()?;
         let say = self.say();
         if let Some(me) = &mut self.owner {
             me.file.beat();
