@@ -68,6 +68,33 @@ fn facts_are_deployed_once() {
 }
 
 #[test]
+fn new_tables_are_audited_where_others_are() {
+    let (env, database) = (Env::new(), Database::new());
+    let audit = "CREATE SCHEMA audit; COMMENT ON SCHEMA audit IS 'version: 2.11.0'; \
+                 CREATE FUNCTION audit.audit() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'";
+    database.connect().batch_execute(audit).expect("it is SQL");
+    write(&env, "deploy.yaml", FACTS);
+    write(&env, "school.csv", "code,name\nart,School of Art\n");
+    let uri = database.uri();
+    let deploy =
+        |more: &[&str]| env.rex_host(&[&["deploy", "deploy.yaml", "-d", &uri], more].concat());
+    let audited = || -> i64 {
+        let sql = "SELECT count(*) FROM pg_trigger WHERE tgname = 'audit'";
+        database.connect().query_one(sql, &[]).expect("it can be asked").get(0)
+    };
+    let dry = deploy(&["--dry-run"]).ok();
+    for table in ["school", "department"] {
+        let trigger =
+            format!("CREATE TRIGGER \"audit\" AFTER INSERT OR UPDATE OR DELETE ON \"{table}\" ");
+        assert!(dry.contains(&trigger), "{dry}");
+    }
+    assert_eq!(audited(), 0);
+    deploy(&[]).ok();
+    assert_eq!(audited(), 2);
+    assert_eq!(deploy(&[]).ok(), "nothing to change\n");
+}
+
+#[test]
 fn the_database_may_be_that_of_a_project() {
     let (env, database) = (Env::new(), Database::new());
     write(&env, "one.yaml", "- { table: one }\n");

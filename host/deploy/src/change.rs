@@ -438,6 +438,16 @@ impl Deployer<'_> {
         Ok(())
     }
 
+    /// The trigger that tells the schema `audit` of each row that changes. It goes where its table
+    /// goes, so the image does without it.
+    pub(crate) fn create_audit_trigger(&mut self, table: TableId) -> Result<(), Error> {
+        let owner = sql::name(&self.table(table)?.name);
+        self.change(&format!(
+            "CREATE TRIGGER \"audit\" AFTER INSERT OR UPDATE OR DELETE ON {owner} FOR EACH ROW \
+             EXECUTE PROCEDURE \"audit\".\"audit\"();"
+        ))
+    }
+
     pub(crate) fn rename_trigger(
         &mut self,
         table: TableId,

@@ -70,7 +70,7 @@ SELECT json_build_object(
                                  ORDER BY g.tgname), '[]')
         FROM pg_catalog.pg_trigger g
         JOIN pg_catalog.pg_proc f ON f.oid = g.tgfoid
-        WHERE g.tgrelid = c.oid AND NOT g.tgisinternal)
+        WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND f.pronamespace = c.relnamespace)
     ) ORDER BY c.relname), '[]')
     FROM pg_catalog.pg_class c, public
     WHERE c.relnamespace = public.oid AND c.relkind = 'r'
@@ -87,7 +87,11 @@ SELECT json_build_object(
                              ORDER BY f.proname), '[]')
     FROM pg_catalog.pg_proc f, public
     WHERE f.pronamespace = public.oid AND f.pronargs = 0
-      AND f.prorettype = 'pg_catalog.trigger'::regtype)
+      AND f.prorettype = 'pg_catalog.trigger'::regtype),
+  'audited', EXISTS (
+    SELECT FROM pg_catalog.pg_namespace n
+    WHERE n.nspname = 'audit'
+      AND obj_description(n.oid, 'pg_namespace') = 'version: 2.11.0')
 )::text";
 
 pub(crate) type TableId = i64;
@@ -100,6 +104,8 @@ pub(crate) struct Image {
     pub(crate) enums: BTreeMap<EnumId, Enum>,
     /// Sources by name, of trigger functions.
     pub(crate) functions: BTreeMap<String, String>,
+    /// Whether new tables are to be audited: by the version of the schema `audit` that facts know.
+    pub(crate) audited: bool,
     /// Ids of what is made here are negative.
     next_id: i64,
 }
@@ -118,6 +124,7 @@ pub(crate) struct Table {
     pub(crate) links: Vec<ForeignKey>,
     /// Without those of constraints.
     pub(crate) indexes: Vec<Index>,
+    /// Those that run functions of the schema, so not that of an audit.
     pub(crate) triggers: Vec<Trigger>,
 }
 
@@ -206,6 +213,7 @@ struct Document {
     tables: Vec<Table>,
     enums: Vec<Enum>,
     functions: Vec<Function>,
+    audited: bool,
 }
 
 #[derive(Deserialize)]
@@ -222,6 +230,7 @@ impl Image {
             tables: document.tables.into_iter().map(|table| (table.id, table)).collect(),
             enums: document.enums.into_iter().map(|found| (found.id, found)).collect(),
             functions: document.functions.into_iter().map(|f| (f.name, f.source)).collect(),
+            audited: document.audited,
             next_id: -1,
         })
     }

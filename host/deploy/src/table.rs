@@ -123,6 +123,9 @@ fn build(
     d.create_sequence(At { table, column: id }, &mangle(&[label], Some("seq")))?;
     let name = mangle(&[label], Some("uk"));
     d.create_key(table, Key { name, columns: vec![id], primary: false, comment: None })?;
+    if d.image()?.audited {
+        d.create_audit_trigger(table)?;
+    }
     remember(d, table, label, title)
 }
 

@@ -188,3 +188,64 @@ fn a_column_that_moves_keeps_its_indexes() {
     assert!(driver.run(facts).contains("UPDATE \"t\" SET \"?\" = \"a\""));
     assert_eq!(driver.text(indexes), before);
 }
+
+const AUDIT: &str = "
+CREATE SCHEMA audit;
+COMMENT ON SCHEMA audit IS 'version: 2.11.0';
+CREATE TABLE audit.log (entry text);
+CREATE FUNCTION audit.audit() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO audit.log VALUES (TG_OP || ' ' || TG_TABLE_NAME);
+    RETURN NULL;
+END
+$$;
+";
+
+/// Triggers by table, without those of identities.
+const AUDITED: &str = "
+SELECT coalesce(string_agg(tgrelid::regclass || ' ' || tgname, ', ' ORDER BY tgrelid::regclass::text), '')
+FROM pg_trigger WHERE NOT tgisinternal AND tgname NOT LIKE '%pk'";
+
+#[test]
+fn new_tables_are_audited_where_others_are() {
+    let mut driver = Driver::new("table_audited");
+    driver.run("{ table: before }");
+    driver.sql(AUDIT);
+    let made = driver.run("[{ table: before }, { table: individual, title: Somebody }]");
+    assert!(made.starts_with("CREATE TABLE \"individual\""), "{made}");
+    let trigger = "CREATE TRIGGER \"audit\" AFTER INSERT OR UPDATE OR DELETE ON \"individual\" \
+                   FOR EACH ROW EXECUTE PROCEDURE \"audit\".\"audit\"();";
+    assert!(made.lines().any(|line| line == trigger), "{made}");
+    assert_eq!(driver.text(AUDITED), "individual audit");
+    assert_eq!(driver.run("[{ table: before }, { table: individual, title: Somebody }]"), "");
+
+    // Rows of facts are audited, too, and so are those that the structure changes.
+    driver.run(MEASURE);
+    driver.run("[{ column: individual.code, type: text }, { identity: [individual.code] }]");
+    driver.run("{ data: { code: one }, of: individual }");
+    driver.run("{ data: { code: one }, of: individual, present: false }");
+    let log = "SELECT string_agg(entry, ', ') FROM audit.log";
+    assert_eq!(driver.text(log), "INSERT individual, DELETE individual");
+
+    // The trigger goes with its table, and is not taken for that of an identity.
+    driver.run("[{ table: assessment, was: measure }, { table: visit, present: false }]");
+    assert_eq!(driver.text(AUDITED), "assessment audit, individual audit");
+    driver.sql(
+        "ALTER TABLE individual RENAME CONSTRAINT individual_pk TO audit;
+         CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+    );
+    driver.run("{ table: person, was: individual }");
+    driver.run("{ identity: [person.code: random] }");
+    assert_eq!(driver.text(AUDITED), "assessment audit, person audit");
+    driver.run("{ table: person, present: false }");
+    driver.sql("DROP FUNCTION audit()");
+    driver.run("{ table: assessment, present: false }");
+    assert_eq!(driver.text(AUDITED), "");
+
+    // Another version is nobody's.
+    driver.sql("COMMENT ON SCHEMA audit IS 'version: 3'");
+    driver.run("{ table: later }");
+    driver.sql("DROP SCHEMA audit CASCADE");
+    driver.run("{ table: latest }");
+    assert_eq!(driver.text(AUDITED), "");
+}
