@@ -165,7 +165,7 @@ fn convert(
     goal: &ColumnGoal,
 ) -> Result<(), Error> {
     if !old.casts_to(&goal.ty) {
-        let (from, to) = (old.domain(), goal.ty.domain());
+        let (from, to) = (old.title(), goal.ty.title());
         let message = format!("Cannot convert column of type {from} to {to}:");
         return Err(Error::with(message, label));
     }

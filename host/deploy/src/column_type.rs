@@ -31,21 +31,26 @@ pub(crate) struct Plain {
 }
 
 const PLAIN: &[Plain] = &[
-    Plain { name: "boolean", sql: "bool", casts: &["integer", "text"] },
-    Plain { name: "integer", sql: "int8", casts: &["boolean", "decimal", "float", "text"] },
+    Plain { name: "boolean", sql: "bool", casts: &["integer", "integer-int4", "text"] },
+    Plain {
+        name: "integer",
+        sql: "int8",
+        casts: &["boolean", "integer-int4", "decimal", "float", "text"],
+    },
     Plain {
         name: "integer-int4",
         sql: "int4",
         casts: &["boolean", "integer", "decimal", "float", "text"],
     },
-    Plain { name: "decimal", sql: "numeric", casts: &["integer", "float", "text"] },
-    Plain { name: "float", sql: "float8", casts: &["integer", "decimal", "text"] },
+    Plain { name: "decimal", sql: "numeric", casts: &["integer", "integer-int4", "float", "text"] },
+    Plain { name: "float", sql: "float8", casts: &["integer", "integer-int4", "decimal", "text"] },
     Plain {
         name: "text",
         sql: "text",
         casts: &[
             "boolean",
             "integer",
+            "integer-int4",
             "decimal",
             "float",
             "date",
@@ -96,6 +101,14 @@ impl ColumnType {
                 "json" | "json-json" => Domain::Json,
                 _ => Domain::Text,
             },
+        }
+    }
+
+    /// What errors call it: as facts do, where types share a domain.
+    pub(crate) fn title(&self) -> String {
+        match self {
+            ColumnType::Enum(_) => self.domain().to_string(),
+            ColumnType::Plain(plain) => plain.name.to_owned(),
         }
     }
 

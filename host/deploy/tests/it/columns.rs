@@ -215,6 +215,88 @@ fn a_column_is_converted_with_its_values() {
     assert!(converted.contains("DROP TRIGGER \"address_pk\""), "{converted}");
 }
 
+const NUMBERS: &[&str] = &["integer", "integer-int4", "decimal", "float"];
+
+/// What the values of a type can become; of the types of one row each can become each other.
+const CONVERSIONS: &[(&[&str], &[&str])] = &[
+    (&["boolean"], &["integer-int4", "text"]),
+    (NUMBERS, NUMBERS),
+    (NUMBERS, &["text"]),
+    (&["integer-int4"], &["boolean"]),
+    (
+        &["text"],
+        &[
+            "boolean",
+            "integer",
+            "integer-int4",
+            "decimal",
+            "float",
+            "date",
+            "time",
+            "datetime",
+            "json",
+            "json-json",
+            "[x, y]",
+        ],
+    ),
+    (&["date"], &["text", "datetime"]),
+    (&["time"], &["text"]),
+    (&["datetime"], &["text", "date", "time"]),
+    (&["json", "json-json"], &["text", "json", "json-json"]),
+    (&["[x, y]"], &["text"]),
+];
+
+/// What the original tries and the server refuses.
+const REFUSED: &[(&str, &str)] = &[("boolean", "integer"), ("integer", "boolean")];
+
+#[test]
+fn every_type_becomes_what_it_can() {
+    let mut driver = Driver::new("column_conversions");
+    let types = CONVERSIONS.iter().find(|(from, _)| *from == ["text"]).unwrap().1;
+    let types: Vec<&str> = types.iter().copied().chain(["text"]).collect();
+    for from in &types {
+        for to in types.iter().filter(|to| *to != from) {
+            let was = format!("[{{ table: t }}, {{ column: t.c, type: {from}, required: false }}]");
+            driver.run(&was);
+            let fact = format!("{{ column: t.c, type: {to}, required: false }}");
+            let can = |(of, into): &(&[&str], &[&str])| of.contains(from) && into.contains(to);
+            if CONVERSIONS.iter().any(can) {
+                assert!(driver.run(&fact).contains(" USING "), "{from} to {to}");
+            } else if REFUSED.contains(&(from, to)) {
+                assert!(driver.fail(&fact).contains("cannot cast type "), "{from} to {to}");
+            } else {
+                let name = |ty: &str| match ty {
+                    "[x, y]" => "enum('x', 'y')".to_owned(),
+                    plain => plain.to_owned(),
+                };
+                let text = driver.fail(&fact);
+                let (from, to) = (name(from), name(to));
+                let said = format!("Cannot convert column of type {from} to {to}:\n    c\n");
+                assert!(text.starts_with(&said), "{text}");
+            }
+            driver.run("{ table: t, present: false }");
+        }
+    }
+
+    driver.run(
+        "
+        - { table: n, with: [{ column: code, type: text }, { identity: [code] },
+                             { column: size, type: integer, default: 5 }] }
+        - { data: { code: '7', size: 2147483647 }, of: n }
+        ",
+    );
+    let converted = driver.run("{ column: n.size, type: integer-int4, default: 5 }");
+    assert!(converted.contains("SET DATA TYPE \"int4\" USING \"size\"::\"int4\""), "{converted}");
+    assert!(converted.ends_with("SET DEFAULT 5;"), "{converted}");
+    driver.run("{ column: n.code, type: integer-int4 }");
+    assert_eq!(driver.value("SELECT code + size / 2147483647 FROM n"), Value::Integer(8));
+    driver
+        .run("[{ column: n.size, type: integer }, { data: { code: 7, size: 2147483648 }, of: n }]");
+    let text = driver.fail("{ column: n.size, type: integer-int4 }");
+    assert!(text.starts_with("Got an error from the database driver:\n    "), "{text}");
+    assert!(text.contains("integer out of range"), "{text}");
+}
+
 #[test]
 fn every_type_has_its_default() {
     let mut driver = Driver::new("column_types");
