@@ -32,6 +32,33 @@ fn a_plugin_adds_commands_to_both_spellings() {
 }
 
 #[test]
+fn help_of_a_command_is_what_the_command_says_of_itself() {
+    let env = Env::new();
+    for name in ["demo-noisy-task", "mart-create"] {
+        let help = env.rex_host(&["help", name]);
+        assert_eq!(help.status.code(), Some(0), "{help}");
+        assert_eq!(help.stdout, env.rex_host(&[name, "--help"]).ok());
+    }
+    let ours = env.rex_host(&["help", "queue", "list"]).ok();
+    assert_eq!(ours, env.rex_host(&["queue", "list", "--help"]).ok());
+    assert_eq!(env.rex_host(&["help"]).ok(), env.rex_host(&["--help"]).ok());
+    let of = |usage: &str, name: &str| {
+        format!(
+            "error: unrecognized subcommand '{name}'\n\nUsage: rex-host {usage}\n\n\
+             For more information, try '--help'.\n"
+        )
+    };
+    let text = env.rex_host(&["help", "qeue"]).fails(2);
+    assert_eq!(text, of("<COMMAND>", "qeue"));
+    let text = env.rex_host(&["help", "queue", "demo-noisy-task"]).fails(2);
+    assert_eq!(text, of("queue <COMMAND>", "demo-noisy-task"));
+    env.set("REX_PLUGINS", env.path("none").display().to_string());
+    let text = env.rex_host(&["help", "demo-noisy-task"]).fails(2);
+    let note = text.strip_prefix(&of("<COMMAND>", "demo-noisy-task")).expect("it is clap's");
+    assert!(note.starts_with("note: the plugin directory ") && note.contains("does not exist"));
+}
+
+#[test]
 fn a_command_that_takes_no_arguments_is_given_none() {
     let env = Env::new();
     for (word, text) in [

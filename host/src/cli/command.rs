@@ -36,6 +36,9 @@ pub(crate) const SUBCOMMAND: &str = "command-process";
 
 const QUIET: &str = "quiet";
 
+/// The argument that asks a command for its help.
+pub(crate) const HELP: &str = "--help";
+
 /// This binary, whatever has happened to its file since it was started.
 const PROGRAM: &str = "/proc/self/exe";
 
@@ -78,7 +81,7 @@ pub(crate) fn run(
         Err(why) => return Ok(Outcome::Unknown(why)),
     };
     let sole = matches!(arguments, [word] if word == "-h");
-    if sole || arguments.iter().take_while(|word| *word != "--").any(|word| word == "--help") {
+    if sole || arguments.iter().take_while(|word| *word != "--").any(|word| word == HELP) {
         let text = help(&entry, spelling);
         return match io::stdout().lock().write_all(text.as_bytes()) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

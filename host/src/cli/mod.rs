@@ -138,11 +138,17 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn native(arguments: Vec<OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
-        Ok(cli) => cli,
-        Err(error) => return Output::usage(&error),
-    };
     let mut output = Output::new();
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            return match topic(&arguments) {
+                Some(name) => help_of_plugin(name, &error, &mut output)
+                    .unwrap_or_else(|failure| output.fail(&failure.plain())),
+                None => Output::usage(&error),
+            };
+        }
+    };
     let runs = matches!(cli.command, Command::Run(_));
     match obey(cli.command, &mut output) {
         Ok(code) => code,
@@ -212,6 +218,28 @@ fn obey(command: Command, output: &mut Output) -> Result<ExitCode, Failure> {
     }
 }
 
+/// The name after `help`, if it is none of ours.
+fn topic(arguments: &[OsString]) -> Option<&OsString> {
+    let [_, help, name, ..] = arguments else { return None };
+    let is_ours = Cli::command().find_subcommand(name).is_some();
+    (help == "help" && !is_ours).then_some(name)
+}
+
+/// The help of a plugin's command; `error` is what clap, which knows none of those, has said.
+fn help_of_plugin(
+    name: &OsStr,
+    error: &clap::Error,
+    output: &mut Output,
+) -> Result<ExitCode, Failure> {
+    let environment = Environment::read()?;
+    let place = Common::default().place(&environment)?;
+    let asked = [command::HELP.into()];
+    match command::run(&place, &environment, &name.to_string_lossy(), &asked, Spelling::Native)? {
+        Outcome::Ran(code) => Ok(ExitCode::from(code)),
+        Outcome::Unknown(notes) => Ok(refuse(error, &notes, output)),
+    }
+}
+
 /// A name that is none of ours: a plugin's command, or a slip.
 fn of_plugin(
     words: &[OsString],
@@ -221,15 +249,19 @@ fn of_plugin(
     let place = Common::default().place(environment)?;
     let (name, arguments) = words.split_first().ok_or_else(|| Failure::new("no command"))?;
     let name = name.to_string_lossy();
-    let notes = match command::run(&place, environment, &name, arguments, Spelling::Native)? {
-        Outcome::Ran(code) => return Ok(ExitCode::from(code)),
-        Outcome::Unknown(notes) => notes,
-    };
-    let code = Output::usage(&unknown(&name));
+    match command::run(&place, environment, &name, arguments, Spelling::Native)? {
+        Outcome::Ran(code) => Ok(ExitCode::from(code)),
+        Outcome::Unknown(notes) => Ok(refuse(&unknown(&name), &notes, output)),
+    }
+}
+
+/// Nobody has the command; the notes tell why some plugins were not asked.
+fn refuse(error: &clap::Error, notes: &[String], output: &mut Output) -> ExitCode {
+    let code = Output::usage(error);
     for note in notes {
         output.remark(format_args!("note: {note}"));
     }
-    Ok(code)
+    code
 }
 
 /// As clap says it where no other commands are allowed for.
