@@ -180,23 +180,28 @@ pub(crate) fn attach(host: Box<dyn Host>) {
     // A second host would be a second load of the same library, which dlopen answers with the
     // first one: the first link stays.
     if HOST.set(host).is_ok() {
-        let default_hook = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            if GUARDED.get() {
-                let failure = describe_panic(info.payload(), info.location());
-                if ENDS_THE_PROCESS.contains(&failure.text.as_str())
-                    && let Some(cause) = PANIC.take()
-                {
-                    // Nobody will ask for it: it is among the last lines of a crash.
-                    let place = cause.place.as_deref().unwrap_or("an unknown place");
-                    let _ = writeln!(std::io::stderr(), "{}\nat {place}", cause.traceback());
-                }
-                PANIC.set(Some(failure));
-            } else {
-                default_hook(info);
-            }
-        }));
+        keep_panics();
     }
+}
+
+/// Has panics of workers be kept for [`guard`], which sees only their payload.
+fn keep_panics() {
+    let default_hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if GUARDED.get() {
+            let failure = describe_panic(info.payload(), info.location());
+            if ENDS_THE_PROCESS.contains(&failure.text.as_str())
+                && let Some(cause) = PANIC.take()
+            {
+                // Nobody will ask for it: it is among the last lines of a crash.
+                let place = cause.place.as_deref().unwrap_or("an unknown place");
+                let _ = writeln!(std::io::stderr(), "{}\nat {place}", cause.traceback());
+            }
+            PANIC.set(Some(failure));
+        } else {
+            default_hook(info);
+        }
+    }));
 }
 
 /// Runs an operation; nothing panics out of it.
@@ -341,13 +346,19 @@ fn context<'a>(host: &'a dyn Host, start: &'a Start, header: &TaskHeader) -> Con
 
 /// Runs a worker's code: errors and panics both come out as failures.
 pub(crate) fn guard(work: impl FnOnce() -> Result<()>) -> Result<(), Failure> {
+    // One that an earlier call has caught itself is nothing of this one.
+    PANIC.set(None);
     GUARDED.set(true);
     let result = catch_unwind(AssertUnwindSafe(work));
     GUARDED.set(false);
     match result {
         Ok(result) => result.map_err(crate::Error::into_failure),
         Err(payload) => {
-            let failure = PANIC.take().unwrap_or_else(|| describe_panic(&*payload, None));
+            // What is handed on by `resume_unwind` passes no hook: the last panic that did is
+            // another one, unless it says the same.
+            let text = panic_text(&*payload);
+            let kept = PANIC.take().filter(|failure| failure.text == text);
+            let failure = kept.unwrap_or_else(|| describe_panic(&*payload, None));
             // Dropping a panic's payload may panic again; leaking it cannot.
             std::mem::forget(payload);
             Err(failure)
@@ -355,21 +366,25 @@ pub(crate) fn guard(work: impl FnOnce() -> Result<()>) -> Result<(), Failure> {
     }
 }
 
-fn describe_panic(payload: &dyn Any, location: Option<&std::panic::Location<'_>>) -> Failure {
-    let text = payload
+fn panic_text(payload: &dyn Any) -> String {
+    payload
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())
         .or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without a message".to_owned());
+        .unwrap_or_else(|| "a panic without a message".to_owned())
+}
+
+/// A panic; one without a place is over, and where this is asked is not where it was.
+fn describe_panic(payload: &dyn Any, location: Option<&std::panic::Location<'_>>) -> Failure {
     let mut frames: Vec<String> = Vec::new();
     if let Some(place) = location {
         frames.push(format!("File \"{}\", line {}", place.file(), place.line()));
+        frames.extend(backtrace_lines(&Backtrace::force_capture().to_string()));
     }
-    frames.extend(backtrace_lines(&Backtrace::force_capture().to_string()));
     Failure {
         panicked: true,
         class: "Panic".to_owned(),
-        text,
+        text: panic_text(payload),
         place: location.map(|place| format!("{}:{}", place.file(), place.line())),
         frames,
         again: ops::Again::default(),
@@ -451,3 +466,62 @@ fn answer(output: &mut Buffer, value: &impl serde::Serialize) -> u32 {
 
 /// The level that lets everything through, for [`testing`](crate::testing).
 pub(crate) const ALL: Level = Level::Debug;
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{catch_unwind, panic_any, resume_unwind};
+    use std::sync::Once;
+
+    use super::{Failure, guard, keep_panics};
+    use crate::Result;
+
+    fn failure(work: impl FnOnce() -> Result<()>) -> Failure {
+        static KEPT: Once = Once::new();
+        KEPT.call_once(keep_panics);
+        guard(work).unwrap_err()
+    }
+
+    fn catches() {
+        let _ = catch_unwind(|| panic!("the caught one"));
+    }
+
+    #[test]
+    fn a_panic_that_was_caught_is_not_that_of_a_later_call() {
+        let (text, line) = ("the caught one", line!() + 1);
+        let told = failure(|| panic!("{text}"));
+        assert_eq!((told.text.as_str(), told.place), (text, Some(format!("{}:{line}", file!()))));
+
+        // What both calls say is the same, but nothing of the second one passed the hook.
+        guard(|| {
+            catches();
+            Ok(())
+        })
+        .unwrap();
+        let told = failure(|| resume_unwind(Box::new(text)));
+        assert_eq!((told.text.as_str(), told.place), (text, None));
+        assert_eq!(told.frames, [""; 0]);
+    }
+
+    #[test]
+    fn a_panic_that_was_caught_is_not_a_later_one_of_its_call() {
+        let told = failure(|| {
+            catches();
+            resume_unwind(Box::new("the resumed one"))
+        });
+        assert_eq!((told.text.as_str(), told.place), ("the resumed one", None));
+        assert_eq!(told.frames, [""; 0]);
+        assert!(told.panicked);
+    }
+
+    #[test]
+    fn a_panic_that_is_handed_on_keeps_its_place() {
+        let line = line!() + 2;
+        let told = failure(|| {
+            let caught = catch_unwind(|| panic!("number {}", 1)).unwrap_err();
+            resume_unwind(caught)
+        });
+        assert_eq!(told.text, "number 1");
+        assert_eq!(told.place, Some(format!("{}:{line}", file!())));
+        assert!(failure(|| panic_any(1)).place.is_some());
+    }
+}

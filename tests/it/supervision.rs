@@ -609,6 +609,19 @@ fn output_is_passed_on_whole_and_capped() {
     assert!(output.contains("490000") || output.contains("dropped"), "{output}");
 }
 
+/// A library that catches a panic, and one that hands one on, past every hook.
+#[test]
+fn a_task_fails_for_its_own_panic() {
+    let env = crashing::env();
+    let tasks = [r#"{"how": "caught_panic"}"#, r#"{"how": "resumed_panic"}"#];
+    Store::Embedded.submit(&env, "crash", &tasks);
+    crashing::start(&env, &json!({"crash": {}}), &["--halt-when-empty"]).wait_ok();
+    let letters = dead_letters(&env);
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0]["reason"], "Panic: handed on, on purpose");
+    assert!(!letters[0].to_string().contains("caught on purpose"), "{letters:?}");
+}
+
 /// Many of them stand in the pipe when it is read.
 #[test]
 fn tasks_that_print_little_lose_nothing_to_the_limit() {

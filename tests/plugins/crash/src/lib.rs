@@ -70,6 +70,11 @@ fn act(how: &str, payload: &Payload, ctx: &Context) -> Result<()> {
             return Err(Error::new("told to stop"));
         }
         "panic" => panic!("panicked on purpose"),
+        // As libraries do.
+        "caught_panic" => {
+            let _ = std::panic::catch_unwind(|| panic!("caught on purpose"));
+        }
+        "resumed_panic" => std::panic::resume_unwind(Box::new("handed on, on purpose")),
         "panic_thread" => {
             let thread = std::thread::spawn(|| panic!("panicked on purpose in a thread"));
             if thread.join().is_err() {
