@@ -118,7 +118,7 @@ impl Context<'_> {
         P: TryInto<Payload>,
         P::Error: Into<Error>,
     {
-        let payload: Payload = payload.try_into().map_err(Into::into)?;
+        let payload = payload_from(payload)?;
         self.call_host(ops::HOST_SUBMIT, &Submit { queue: None, payload: payload.to_json() })?;
         self.debug(format_args!("Requeued payload: {payload}"));
         Ok(())
@@ -134,7 +134,7 @@ impl Context<'_> {
         P: TryInto<Payload>,
         P::Error: Into<Error>,
     {
-        let payload: Payload = payload.try_into().map_err(Into::into)?;
+        let payload = payload_from(payload)?;
         let request = Submit { queue: Some(queue.to_owned()), payload: payload.to_json() };
         self.call_host(ops::HOST_SUBMIT, &request)
     }
@@ -178,6 +178,65 @@ impl Context<'_> {
                 ),
             )),
             _ => Err(Error::of("Refused", String::from_utf8_lossy(&output).into_owned())),
+        }
+    }
+}
+
+/// A `match`: as a function's name `Into::into` is called by the library, which would be the place.
+#[track_caller]
+fn payload_from<P>(payload: P) -> Result<Payload>
+where
+    P: TryInto<Payload>,
+    P::Error: Into<Error>,
+{
+    match payload.try_into() {
+        Ok(payload) => Ok(payload),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::{Context, Payload, Result, Worker, testing};
+
+    /// Asks for what is refused, in one line.
+    struct Asks(fn(&Context) -> Result<()>);
+
+    impl Worker for Asks {
+        fn process(&mut self, _: &Payload, ctx: &Context) -> Result<()> {
+            (self.0)(ctx)
+        }
+    }
+
+    impl Default for Asks {
+        fn default() -> Asks {
+            Asks(|_| Ok(()))
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_where_it_was_asked_for() {
+        let line = line!() + 2;
+        let asks: [fn(&Context) -> Result<()>; 4] = [
+            |ctx| ctx.requeue(json!([1, 2])),
+            |ctx| ctx.submit("other", json!([1, 2])),
+            |ctx| ctx.call_host(u32::MAX, &1),
+            |ctx| ctx.call_host(crate::ops::HOST_LOG, &Mute),
+        ];
+        for (ask, line) in asks.into_iter().zip(line..) {
+            let failure = testing::run(&mut Asks(ask), json!({})).result.unwrap_err();
+            assert_eq!(failure.place, Some(format!("{}:{line}", file!())), "{failure:?}");
+        }
+    }
+
+    /// Has no JSON.
+    struct Mute;
+
+    impl serde::Serialize for Mute {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> std::result::Result<S::Ok, S::Error> {
+            Err(serde::ser::Error::custom("there is none"))
         }
     }
 }

@@ -10,7 +10,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A failed task: a class, a text, the place that raised it and the chain of causes.
 ///
-/// Every standard error converts with `?`, which records the line of the `?`. It does not itself
+/// Every standard error converts with `?`, which records the line of the `?`. Where a function's name
+/// is handed on, as in `map_err(Error::new)`, the library calls it and is the place that is recorded;
+/// a closure, `map_err(|error| Error::new(error))`, has the line of the author. It does not itself
 /// implement `std::error::Error`, as is the custom for such catch-all types, because the two
 /// conversions would overlap.
 pub struct Error {

@@ -1,9 +1,11 @@
 //! A task's payload: a JSON object.
 
+use std::cell::Cell;
 use std::fmt;
 use std::ops::Deref;
 
 use serde::de::DeserializeOwned;
+use serde::de::value::MapDeserializer;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
@@ -54,9 +56,39 @@ impl Payload {
     /// The whole payload as a type of the author's.
     ///
     /// # Errors
-    /// When a field is missing or of another type; the text names it.
+    /// When a field is missing or of another type. The text names it; of one that lies in others
+    /// the outermost, and none where serde reads the fields into something else first (`flatten`,
+    /// `untagged`).
+    #[track_caller]
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T> {
-        Ok(serde_json::from_value(Value::Object(self.map.clone()))?)
+        match serde_json::from_value(Value::Object(self.map.clone())) {
+            Ok(value) => Ok(value),
+            // No closure: the error's place is that of the caller.
+            Err(error) => {
+                let text = error.to_string();
+                Err(Error::of(
+                    "BadPayload",
+                    match self.culprit::<T>(&text) {
+                        Some(field) => format!("field `{field}`: {text}"),
+                        None => text,
+                    },
+                ))
+            }
+        }
+    }
+
+    /// The field that was being read when reading a `T` failed with this text.
+    fn culprit<T: DeserializeOwned>(&self, text: &str) -> Option<&str> {
+        let (mut fields, read) = (self.map.iter(), Cell::new(None));
+        let fields = std::iter::from_fn(|| {
+            let next = fields.next();
+            read.set(next.map(|(name, _)| name.as_str()));
+            next.map(|(name, value)| (name.as_str(), value))
+        });
+        // It reads all kinds of types as maps: one for which that is wrong fails with another text.
+        let again = T::deserialize(MapDeserializer::<_, serde_json::Error>::new(fields));
+        let same = again.is_err_and(|error| error.to_string() == text);
+        read.get().filter(|field| same && !text.contains(&format!("field `{field}`")))
     }
 
     /// A field that must be a string.
@@ -148,6 +180,12 @@ impl TryFrom<Value> for Payload {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::fmt::Debug;
+
+    use serde::Deserialize;
+    use serde::de::DeserializeOwned;
+
     use super::Payload;
 
     #[test]
@@ -168,5 +206,61 @@ mod tests {
             let place = format!("({}:{line}:", file!());
             assert!(format!("{error:?}").contains(&place), "{error:?}");
         }
+        let line = line!() + 1;
+        let error = payload.parse::<BTreeMap<String, bool>>().unwrap_err();
+        assert!(format!("{error:?}").contains(&format!("({}:{line}:", file!())), "{error:?}");
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only read")]
+    struct Order {
+        name: String,
+        count: Option<u8>,
+        #[serde(default)]
+        inner: Inner,
+    }
+
+    #[derive(Debug, Default, Deserialize)]
+    #[expect(dead_code, reason = "only read")]
+    struct Inner {
+        age: i64,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[expect(dead_code, reason = "only read")]
+    struct Wrapped(BTreeMap<String, i64>);
+
+    #[track_caller]
+    fn refused<T: DeserializeOwned + Debug>(text: &str, reason: &str) {
+        let payload = Payload::from_json(text).unwrap();
+        let error = payload.parse::<T>().unwrap_err();
+        assert_eq!(error.to_string(), reason);
+    }
+
+    #[test]
+    fn what_cannot_be_parsed_is_named() {
+        refused::<BTreeMap<String, i64>>(
+            r#"{"a": 1, "how": "parse", "z": 2}"#,
+            "field `how`: invalid type: string \"parse\", expected i64",
+        );
+        let order = refused::<Order>;
+        order(
+            r#"{"name": "x", "count": 256, "inner": {"age": 1}}"#,
+            "field `count`: invalid value: integer `256`, expected u8",
+        );
+        order(
+            r#"{"name": "x", "inner": {"age": "1"}}"#,
+            "field `inner`: invalid type: string \"1\", expected i64",
+        );
+        order(r#"{"name": "x", "inner": {}}"#, "field `inner`: missing field `age`");
+        order(r#"{"count": 1}"#, "missing field `name`");
+        order(
+            r#"{"name": "x", "more": 1}"#,
+            "unknown field `more`, expected one of `name`, `count`, `inner`",
+        );
+        // Read in another way, about which nothing can be said.
+        refused::<Wrapped>(r#"{"a": "x"}"#, "invalid type: string \"x\", expected i64");
+        refused::<Vec<i64>>(r#"{"a": 1}"#, "invalid type: map, expected a sequence");
     }
 }
