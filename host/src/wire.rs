@@ -112,6 +112,8 @@ pub enum Answer {
     Log {
         /// The task in hand; 0 between tasks.
         seq: u64,
+        /// Whether the plugin says it, and not the worker process about it.
+        plugin: bool,
         level: Level,
         logger: String,
         text: String,

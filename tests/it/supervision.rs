@@ -609,6 +609,33 @@ fn output_is_passed_on_whole_and_capped() {
     assert!(output.contains("490000") || output.contains("dropped"), "{output}");
 }
 
+/// What is written for long holds up what comes after it, and costs it nothing.
+#[test]
+fn what_is_logged_is_capped_and_costs_no_neighbour() {
+    let env = crashing::env();
+    let log = |bytes: usize, records: usize| {
+        json!({"how": "log", "bytes": bytes, "records": records}).to_string()
+    };
+    let (one, many) = (log(40 << 20, 1), log(99, 1000));
+    let print = r#"{"how": "print", "lines": 20}"#;
+    let tasks = [print, &one, print, &many, &log(100_000, 1), print];
+    Store::Embedded.submit(&env, "crash", &tasks);
+    let more = ["--halt-when-empty", "--set", "asynctask_output_limit=60000"];
+    let output = crashing::start(&env, &json!({"crash": {}}), &more).wait_ok();
+    let count = |text: &str| output.lines().filter(|line| *line == text).count();
+    assert_eq!(count(&"x".repeat(99)), 60);
+    assert_eq!(count("DEBUG:CrashWorker:Processing complete"), 6);
+    let kept = |line: &str| line.strip_prefix("INFO:CrashWorker:y").map(str::len);
+    assert_eq!(output.lines().filter_map(kept).filter(|length| *length == 98).count(), 606);
+    let cut = |text: &str| output.lines().filter(|line| line.ends_with(text)).count();
+    assert_eq!(cut(&format!("y... ({} more bytes)", (40 << 20) - 60_000)), 1);
+    assert_eq!(cut("y... (40000 more bytes)"), 1);
+    let told = "bytes that the task logged were dropped; see asynctask_output_limit";
+    assert_eq!(count(&format!("WARNING:CrashWorker:39000 of 99000 {told}")), 1);
+    assert_eq!(cut(told), 3);
+    assert!(!output.contains("nobody read them"), "nothing else is dropped");
+}
+
 /// A library that catches a panic, and one that hands one on, past every hook.
 #[test]
 fn a_task_fails_for_its_own_panic() {

@@ -64,17 +64,21 @@ impl Host {
                 }
             }
             Answer::Unfit(reason) => running.unfit = Some(reason),
-            Answer::Log { seq, level, logger, text } => {
+            Answer::Log { seq, plugin, level, logger, text } => {
                 running.printing(seq);
                 if level >= Level::Error {
                     running.remember(text.as_bytes());
                 }
-                if let Some(jobs) = self.setup.jobs.as_ref().filter(|_| running.plan.runs_jobs())
-                    && let Some(task) = running.held.task(seq)
-                {
-                    jobs.desk.log(task, format!("{level}:{logger}:{text}\n"));
+                let limit = self.plan.output_limit;
+                if let Some(text) = running.account_for_record(seq, plugin, &text, limit) {
+                    if let Some(jobs) =
+                        self.setup.jobs.as_ref().filter(|_| running.plan.runs_jobs())
+                        && let Some(task) = running.held.task(seq)
+                    {
+                        jobs.desk.log(task, format!("{level}:{logger}:{text}\n"));
+                    }
+                    log::emit(level, &logger, &text);
                 }
-                log::emit(level, &logger, &text);
             }
             Answer::Submit { seq, queue: target, payload } => {
                 let target = target.map_or(Ok(queue.clone()), |name| QueueName::parse(&name));

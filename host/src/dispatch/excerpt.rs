@@ -11,11 +11,18 @@ const LONGEST_LINE: usize = 4 << 10;
 
 /// The beginning of a text, and how much more there is.
 pub fn excerpt(text: &str, most: usize) -> String {
-    if text.len() <= most {
-        return text.to_owned();
+    match beyond(text, most) {
+        0 => text.to_owned(),
+        more => format!("{}... ({more} more bytes)", &text[..text.len() - more]),
     }
-    let end = (0..=most).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    format!("{}... ({} more bytes)", &text[..end], text.len() - end)
+}
+
+/// How many bytes of a text are left out when so many are kept: no character is torn.
+pub fn beyond(text: &str, most: usize) -> usize {
+    if text.len() <= most {
+        return 0;
+    }
+    text.len() - (0..=most).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0)
 }
 
 /// A failure with its texts cut.

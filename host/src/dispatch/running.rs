@@ -14,7 +14,7 @@ use serde::Serialize;
 
 pub(super) use self::limits::Passed;
 use self::limits::TaskClock;
-use self::output::Printed;
+use self::output::{Logged, Printed};
 pub(super) use self::silence::SILENT;
 use self::silence::Silence;
 use super::SlotId;
@@ -52,6 +52,7 @@ pub(super) struct Running {
     /// The task that printed them, as far as it has said so.
     printer: u64,
     printed: Printed,
+    logged: Logged,
     clock: Option<TaskClock>,
     /// The task that was cancelled, and when it is killed.
     cancelled: Option<(u64, Instant)>,
@@ -93,6 +94,7 @@ impl Running {
             said: None,
             printer: 0,
             printed: Printed::default(),
+            logged: Logged::default(),
             clock: None,
             cancelled: None,
             limited_until: None,

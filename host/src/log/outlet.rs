@@ -4,7 +4,8 @@
 //! A reader that stops reading (a terminal on hold, a stuck log collector) fills the store of what
 //! is to be written; [`Outlet::is_full`] then tells the supervisor to leave prints in the workers'
 //! pipes, which slows the workers down to what is read. One that reads nothing any more holds nobody
-//! up: what comes then is kept up to a second bound, and beyond that dropped and counted.
+//! up: what comes then is kept up to a second bound, and beyond that dropped and counted. As long as it
+//! reads nothing is dropped: what is on the way when workers are to wait is kept, however much it is.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -17,7 +18,7 @@ use rustix::io::Errno;
 
 /// Bytes from which on workers are to wait.
 const HIGH: usize = 1 << 20;
-/// Bytes that are kept at most.
+/// Bytes that are kept for a reader who has stopped reading.
 const MOST: usize = 16 << 20;
 /// Bytes that are written at once: few, so that a slow reader is seen to read.
 const CHUNK: usize = 4 << 10;
@@ -69,12 +70,30 @@ pub(super) enum End {
 }
 
 impl State {
+    fn new() -> State {
+        State {
+            texts: VecDeque::new(),
+            taken: 0,
+            written: 0,
+            moved: Instant::now(),
+            dropped: 0,
+            has_thread: false,
+            released: false,
+            end: End::Patient,
+        }
+    }
+
     fn bytes(&self) -> u64 {
         self.taken - self.written
     }
 
     fn is_stuck(&self, patience: Duration) -> bool {
         self.bytes() > 0 && self.moved.elapsed() >= patience
+    }
+
+    /// Whether nothing more is kept.
+    fn is_overfull(&self) -> bool {
+        self.bytes() > MOST as u64 && self.is_stuck(STUCK)
     }
 }
 
@@ -96,27 +115,14 @@ impl Stream {
 impl Outlet {
     pub(super) fn new() -> Outlet {
         let (wake, woken) = crossbeam_channel::bounded(1);
-        let state = State {
-            texts: VecDeque::new(),
-            taken: 0,
-            written: 0,
-            moved: Instant::now(),
-            dropped: 0,
-            has_thread: false,
-            released: false,
-            end: End::Patient,
-        };
-        Outlet {
-            shared: Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), wake }),
-            woken,
-        }
+        let state = Mutex::new(State::new());
+        Outlet { shared: Arc::new(Shared { state, changed: Condvar::new(), wake }), woken }
     }
 
     /// Puts whole lines in line.
     pub(super) fn write(&self, stream: Stream, text: &[u8]) {
         let mut state = self.lock();
-        // One text may be of any size.
-        if state.bytes() > MOST as u64 {
+        if state.is_overfull() {
             state.dropped += text.len();
             return;
         }
@@ -270,4 +276,23 @@ fn put(stream: Stream, mut text: &[u8]) -> Result<(), Errno> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::{MOST, STUCK, State};
+
+    #[test]
+    fn only_what_nobody_has_read_for_long_is_dropped() {
+        let mut state = State::new();
+        state.taken = 3 * MOST as u64;
+        assert!(!state.is_overfull(), "it is being written");
+        let Some(long_ago) = Instant::now().checked_sub(STUCK) else { return };
+        state.moved = long_ago;
+        assert!(state.is_overfull(), "nobody reads");
+        state.written = 2 * MOST as u64;
+        assert!(!state.is_overfull(), "there is room");
+    }
 }

@@ -124,6 +124,10 @@ impl Link {
 
     /// Sends a log line of the worker's logger, after what was printed so far.
     pub(super) fn log(&self, level: Level, text: &str) -> io::Result<()> {
+        self.record(false, level, text.to_owned())
+    }
+
+    fn record(&self, plugin: bool, level: Level, text: String) -> io::Result<()> {
         let Some(role) = self.role.get() else { return Ok(()) };
         let speaker = lock(&self.speaker).clone();
         let (logger, from) = speaker.unwrap_or_else(|| (role.logger.clone(), role.level));
@@ -131,7 +135,7 @@ impl Link {
             return Ok(());
         }
         let seq = self.task.load(Ordering::Acquire);
-        self.send_in_order(Answer::Log { seq, level, logger, text: text.to_owned() })
+        self.send_in_order(Answer::Log { seq, plugin, level, logger, text })
     }
 
     /// Sends an answer that prints need not wait for.
@@ -208,7 +212,7 @@ impl abi::Host for Link {
         let result = match op {
             ops::HOST_LOG => serde_json::from_slice::<ops::Log>(input)
                 .map_err(|error| error.to_string())
-                .and_then(|log| self.log(log.level, &log.text).map_err(|e| e.to_string())),
+                .and_then(|log| self.record(true, log.level, log.text).map_err(|e| e.to_string())),
             ops::HOST_SUBMIT => self.submit(input),
             ops::HOST_UPDATE_FACET => self.update_facet(input),
             ops::HOST_PROGRESS => self.report(input),

@@ -1,14 +1,18 @@
-//! What a worker process prints: how much is passed on, and the last lines for a crash report.
+//! What a worker process prints and logs: how much is passed on, and the last lines for a crash report.
 
 use rex_plugin_api::Level;
 
 use super::Running;
+use crate::dispatch::excerpt::{beyond, excerpt};
 use crate::log;
 
 /// Lines of output that are kept for a crash report.
 const LAST_LINES: usize = 20;
 /// Bytes of one such line.
 const LAST_LINE_LENGTH: usize = 500;
+
+/// Bytes of one record of the log: everything that is said later waits until it is written.
+const LONGEST_RECORD: usize = 1 << 20;
 
 /// Bytes that may be read long after they were printed: what both pipes hold, and the reader of them.
 const ON_THE_WAY: usize = 256 * 1024;
@@ -49,7 +53,55 @@ impl Printed {
     }
 }
 
+/// How much of what a task logs is passed on: as much as it may print. Records say whose they are.
+#[derive(Default)]
+pub(super) struct Logged {
+    /// 0: none is in hand.
+    task: u64,
+    bytes: usize,
+    dropped: usize,
+}
+
+impl Logged {
+    /// What of a record is passed on: of one that is too long the beginning.
+    fn take(&mut self, text: &str, limit: usize) -> Option<String> {
+        let left = limit.saturating_sub(self.bytes).min(LONGEST_RECORD);
+        self.bytes += text.len();
+        self.dropped += beyond(text, left);
+        (left > 0 || text.is_empty()).then(|| excerpt(text, left))
+    }
+}
+
 impl Running {
+    /// What is passed on of a record; what is beyond the limit of the task is counted as dropped.
+    pub(in crate::dispatch) fn account_for_record(
+        &mut self,
+        seq: u64,
+        plugin: bool,
+        text: &str,
+        limit: usize,
+    ) -> Option<String> {
+        if self.logged.task != seq {
+            self.report_dropped_records();
+            self.logged = Logged { task: seq, ..Logged::default() };
+        }
+        match plugin {
+            true => self.logged.take(text, limit),
+            false => Some(excerpt(text, LONGEST_RECORD)),
+        }
+    }
+
+    fn report_dropped_records(&mut self) {
+        let dropped = std::mem::take(&mut self.logged.dropped);
+        if dropped > 0 {
+            let text = format!(
+                "{dropped} of {} bytes that the task logged were dropped; see asynctask_output_limit",
+                self.logged.bytes
+            );
+            log::emit(Level::Warning, &self.plan.logger, &text);
+        }
+    }
+
     /// How many of the printed bytes are passed on; the rest is counted as dropped. `started`: the task
     /// that had been started last when they were read.
     pub(in crate::dispatch) fn account_for_output(
@@ -59,7 +111,7 @@ impl Running {
         limit: usize,
     ) -> usize {
         if self.printed.task != Some(started) {
-            self.report_dropped_output();
+            self.report_dropped_prints();
             self.printed.started(started, limit);
         }
         self.remember(text);
@@ -67,6 +119,11 @@ impl Running {
     }
 
     pub(in crate::dispatch) fn report_dropped_output(&mut self) {
+        self.report_dropped_records();
+        self.report_dropped_prints();
+    }
+
+    fn report_dropped_prints(&mut self) {
         let dropped = std::mem::take(&mut self.printed.dropped);
         if dropped > 0 {
             log::emit(
@@ -109,7 +166,7 @@ impl Running {
 
 #[cfg(test)]
 mod tests {
-    use super::{ON_THE_WAY, Printed};
+    use super::{LONGEST_RECORD, Logged, ON_THE_WAY, Printed};
 
     const LINE: &[u8] = b"123456789\n";
 
@@ -123,6 +180,24 @@ mod tests {
         assert_eq!((printed.bytes, printed.dropped), (52, 22));
         printed.started(2, 35);
         assert_eq!(printed.take(&LINE.repeat(4)), 30, "the next one begins anew");
+    }
+
+    #[test]
+    fn one_task_logs_up_to_the_limit() {
+        let mut logged = Logged::default();
+        let mut take = |text: &str| logged.take(text, 9);
+        assert_eq!(take("12345").as_deref(), Some("12345"));
+        assert_eq!(take("123\u{e9}5").as_deref(), Some("123... (3 more bytes)"));
+        assert_eq!(take("1"), None);
+        assert_eq!((logged.bytes, logged.dropped), (12, 4));
+        assert_eq!(Logged::default().take("1", 0), None);
+    }
+
+    #[test]
+    fn one_record_is_cut_whatever_the_limit() {
+        let (mut logged, text) = (Logged::default(), "x".repeat(LONGEST_RECORD));
+        assert_eq!(logged.take(&format!("{text}12"), 1 << 30), Some(text + "... (2 more bytes)"));
+        assert_eq!(logged.take("next", 1 << 30).as_deref(), Some("next"));
     }
 
     #[test]

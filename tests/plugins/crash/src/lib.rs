@@ -137,6 +137,12 @@ fn act(how: &str, payload: &Payload, ctx: &Context) -> Result<()> {
         "sleep" => hang(),
         "memory" => eat(),
         "print" => print_lines(payload.integer("lines")?),
+        "log" => {
+            let text = "y".repeat(usize::try_from(payload.integer("bytes")?)?);
+            for _ in 0..payload.integer("records")? {
+                ctx.info(&text);
+            }
+        }
         "stderr" => {
             eprintln!("{}", payload.text("text")?);
             std::process::abort();
