@@ -1,6 +1,7 @@
 //! A database in the terms of facts: tables with their columns, links and identities, read from
 //! what the server tells. For who describes or fills a database that facts have made.
 
+use rex_htsql::domain::Domain;
 use rex_yaml::Error;
 
 use crate::comment::Comment;
@@ -38,6 +39,18 @@ pub enum FieldKind {
     Enum(Vec<String>),
     /// To the table of this label.
     Link(String),
+}
+
+impl FieldKind {
+    /// What its values are; of links, and where facts have no name for the type, texts.
+    pub fn domain(&self) -> Domain {
+        let ty = match self {
+            FieldKind::Column(name) => ColumnType::named(name).ok(),
+            FieldKind::Enum(labels) => Some(ColumnType::Enum(labels.clone())),
+            FieldKind::Link(_) => None,
+        };
+        ty.map_or(Domain::Text, |ty| ty.domain())
+    }
 }
 
 impl TableShape {

@@ -2,11 +2,10 @@
 //! PostgreSQL write some values differently, so that it is values that are compared.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use rex_db::Session;
 use rex_deploy::{FieldKind, TableShape, sql};
-use rex_htsql::domain::{Domain, EnumType};
+use rex_htsql::domain::Domain;
 use rex_htsql::{Value as Cell, literal};
 use rex_yaml::Error;
 
@@ -34,23 +33,9 @@ struct Label {
 
 impl Label {
     fn of(column: String, kind: &FieldKind) -> Label {
-        let domain = match kind {
-            FieldKind::Enum(labels) => Domain::Enum(Arc::new(EnumType {
-                schema: String::new(),
-                name: String::new(),
-                labels: labels.clone(),
-            })),
-            FieldKind::Column(name) => match name.as_str() {
-                "boolean" => Domain::Boolean,
-                "integer" | "integer-int4" => Domain::Integer,
-                "decimal" => Domain::Decimal,
-                "float" => Domain::Float,
-                "date" => Domain::Date,
-                "time" => Domain::Time,
-                "datetime" => Domain::DateTime,
-                _ => Domain::Text,
-            },
-            FieldKind::Link(_) => Domain::Text,
+        let domain = match kind.domain() {
+            Domain::Json => Domain::Text,
+            domain => domain,
         };
         // Whatever type the server has for it.
         let column = if domain == Domain::Text { format!("{column}::text") } else { column };
