@@ -6,10 +6,12 @@
 //! although a queue refuses a message of it.
 //! The driver is asynchronous; its runtime lives inside and nobody outside sees it.
 
+mod look;
+
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use amqprs::callbacks::ChannelCallback;
 use amqprs::channel::{
@@ -23,17 +25,13 @@ use amqprs::{Ack, BasicProperties, Cancel, CloseChannel, Nack, Return};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use super::message::{self, QUEUES, WAKE, declaration};
+pub(super) use self::look::look;
+use super::message::{QUEUES, WAKE, declaration};
 use super::{alone, failure};
 use crate::{Kind, QueueName, TransportError, Uri};
 
 /// A broker that says nothing for so long is gone.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-/// A look at a long queue takes a while.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(600);
-/// How long a queue may take to put back what was looked at.
-const BACK_TIMEOUT: Duration = Duration::from_secs(5);
-const BACK_BETWEEN: Duration = Duration::from_millis(10);
 /// Messages that one consumption takes at most; the broker sends 200 before it waits for the reader.
 const PREFETCH: u64 = 200;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -593,56 +591,6 @@ impl Link {
         self.wait(self.plain()?.basic_cancel(BasicCancelArguments::new(consumer))).map(|_| ())
     }
 
-    /// Shows the first messages of a queue that is there: see [`look`].
-    pub(super) fn look(&self, queue: &str, limit: u64) -> Result<Vec<Seen>, Error> {
-        let (Some(runtime), open) = (&self.runtime, self.open()?) else { return Err(closed()) };
-        let before = self.count(queue)?;
-        let channel = runtime.block_on(open.connection.open_channel(None))?;
-        runtime.block_on(channel.register_callback(Ear::plain(&self.reason)))?;
-        let got = runtime.block_on(within(LOOK_TIMEOUT, get(&channel, queue, limit)))?;
-        // Of many acknowledgements a quorum queue takes some only after the channel's end, which drops
-        // them: their messages would be there twice.
-        if let [only] = &got[..] {
-            self.renew(&channel, queue, only)?;
-        }
-        runtime.block_on(within(LOOK_TIMEOUT, channel.close()))?;
-        if !got.is_empty() {
-            self.wait_for_all(queue, before)?;
-        }
-        Ok(got.into_iter().map(|got| (got.properties, got.body)).collect())
-    }
-
-    /// A quorum queue answers before it has put back what was looked at: waits until it counts as many
-    /// messages as before, unless others take some. Ours are classic.
-    fn wait_for_all(&self, queue: &str, before: (u64, u64)) -> Result<(), Error> {
-        let Ok(name) = QueueName::parse(queue) else { return Ok(()) };
-        let begun = Instant::now();
-        let mut now = before;
-        // Old consumers stay, and hosts show themselves before they take.
-        while before.1 == 0 && now.1 == 0 && begun.elapsed() < BACK_TIMEOUT {
-            now = self.count(queue)?;
-            if now.0 >= before.0 || self.count(&message::busy(&name))?.1 > 0 {
-                break;
-            }
-            std::thread::sleep(BACK_BETWEEN);
-        }
-        Ok(())
-    }
-
-    /// Where the broker counts how often it has given a message, because it drops what it has given too
-    /// often (quorum queues), one that was given before is replaced by its like: who looks at the oldest
-    /// again and again costs no task.
-    fn renew(&self, channel: &Channel, queue: &str, got: &Got) -> Result<(), Error> {
-        let Some(properties) = message::uncounted(&got.properties) else { return Ok(()) };
-        let place = Place::Queue(queue.to_owned());
-        let mut fates = Vec::new();
-        self.publish(&[Outgoing { place, properties, body: got.body.clone() }], &mut fates)?;
-        match fates[..] {
-            [Fate::Taken] => self.wait(channel.basic_ack(BasicAckArguments::new(got.tag, false))),
-            _ => Ok(()),
-        }
-    }
-
     /// Ends the connection in good order if the broker answers soon.
     pub(super) fn close(self) {
         if let (Some(runtime), Some(open)) = (&self.runtime, &self.open) {
@@ -682,26 +630,6 @@ pub(super) async fn ask<T>(
             Ok(Ok(answer))
         }
     }
-}
-
-/// Gets the first messages of a queue of ours that is there and puts them back by closing the channel they
-/// came over: the broker does that in one step and, with classic queues, answers when it is done. What is put back by
-/// `basic.nack` comes back one by one, and counts are answered in between.
-pub(super) async fn look(channel: Channel, queue: &str, limit: u64) -> Result<Vec<Seen>, Error> {
-    let got = get(&channel, queue, limit).await?;
-    channel.close().await?;
-    Ok(got.into_iter().map(|got| (got.properties, got.body)).collect())
-}
-
-/// The first messages of a queue that is there, not acknowledged.
-async fn get(channel: &Channel, queue: &str, limit: u64) -> Result<Vec<Got>, Error> {
-    let mut all = Vec::new();
-    while (all.len() as u64) < limit {
-        let got = channel.basic_get(BasicGetArguments::new(queue)).await?;
-        let Some((got, properties, body)) = got else { break };
-        all.push(Got { tag: got.delivery_tag(), properties, body });
-    }
-    Ok(all)
 }
 
 fn closed() -> Error {
