@@ -219,3 +219,37 @@ fn jobs_inserted_at_once_have_codes_of_their_own() {
     let nothing = env.rex_host(&["deploy", "--project", "rex.asynctask", "-d", &uri]);
     assert!(nothing.stderr.starts_with("Nothing to deploy.\n"), "{nothing}");
 }
+
+/// A schema of the role's own name comes first in the path; a database may have another isolation.
+#[test]
+fn what_others_have_set_changes_no_deployment() {
+    let (env, database) = (Env::new(), Database::new());
+    let mut client = database.connect();
+    let name = database.name();
+    client
+        .batch_execute(&format!(
+            "ALTER DATABASE {name} SET default_transaction_isolation = 'serializable';
+             CREATE SCHEMA rex; CREATE TABLE rex.foo (id serial UNIQUE, c text PRIMARY KEY);
+             INSERT INTO rex.foo (c) VALUES ('mine')"
+        ))
+        .expect("ours");
+    env.write(
+        "work/facts.yaml",
+        "- {table: foo, with: [{column: c, type: text}, {identity: [c]}]}
+- {of: foo, data: \"c\\nnew\"}
+- {of: foo, data: \"c\\nmine\", present: false}
+- {table: bar, with: [{column: f, type: float}, {identity: [f]}]}
+- {of: bar, data: \"f\\n-0.0\"}
+",
+    );
+    let args = ["deploy", "facts.yaml", "-d", &database.uri()];
+    let all: Vec<_> = (0..4).map(|_| env.start(&args)).collect();
+    let said: Vec<String> = all.into_iter().map(|one| one.wait_ok()).collect();
+    let unchanged = said.iter().filter(|said| said.ends_with("nothing to change\n")).count();
+    assert_eq!(unchanged, 3, "{said:?}");
+    let rows = |table: &str| -> Vec<String> {
+        let rows = database.connect().query(&format!("SELECT c FROM {table}"), &[]);
+        rows.expect("it is there").iter().map(|row| row.get(0)).collect()
+    };
+    assert_eq!((rows("public.foo"), rows("rex.foo")), (vec!["new".into()], vec!["mine".into()]));
+}

@@ -197,12 +197,14 @@ fn who_waits_for_a_job_connects_again() {
     wait_for("the job", || !shop.statuses().is_empty());
     shop.wait_status(1, "started");
     let following = start(&["job", "logs", "1", "--follow"]);
-    // It is connected once it looks for more than the job.
-    wait_for("two who look", || {
-        let looking =
-            "SELECT count(*) FROM pg_stat_activity WHERE query ~ '^\\s*SELECT (id, code|piece)'";
-        shop.client().query_one(looking, &[]).expect("it can be asked").get::<_, i64>(0) == 2
-    });
+    let looking = |what: &str| -> i64 {
+        let query =
+            format!("SELECT count(*) FROM pg_stat_activity WHERE query ~ '^\\s*SELECT {what}'");
+        shop.client().query_one(&query, &[]).expect("it can be asked").get(0)
+    };
+    // It waits for a server once it looks for more than the job.
+    wait_for("who follows", || looking("piece") == 1);
+    wait_for("two who look", || looking("(id, code|piece)") == 2);
     server.stop(true);
     for one in [&waiting, &following] {
         one.wait_output("; trying again");

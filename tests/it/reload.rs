@@ -658,3 +658,23 @@ fn a_reload_forgets_no_task_starts() {
     assert_eq!(recorded(&record).get(&2), None, "{output}");
     stop(&env, host);
 }
+
+#[test]
+fn a_new_queue_that_cannot_start_is_told_each_time() {
+    let env = Env::new();
+    settings(&env, &[FOO]);
+    let host = start(&env, &[]);
+    plugins::chameleon()
+        .workers("mute", &["mute_worker"])
+        .act("refuse to start")
+        .install(&env.path("plugins/mute.so"));
+    settings(&env, &[FOO, "mute: mute_worker"]);
+    for _ in 0..2 {
+        let refused = env.rex_host(&["reload"]).fails(1);
+        assert!(refused.starts_with("error: queue mute: mute_worker of mute.so "), "{refused}");
+    }
+    settings(&env, &[FOO]);
+    let left = env.rex_host(&["reload"]).ok();
+    assert_eq!(left, "queue mute: is left\n");
+    stop(&env, host);
+}

@@ -1,4 +1,4 @@
-//! Databases that are made.
+//! Databases that are made, and sessions on them for deployment.
 
 use rex_db::Session;
 use rex_htsql::Error;
@@ -25,4 +25,17 @@ pub fn create_database(
         template.map_or(String::new(), |from| format!(" TEMPLATE = {}", sql::name(from)));
     let name = sql::name(name);
     session.sql_change(&format!("CREATE DATABASE {name} WITH ENCODING = 'UTF-8'{template};"))
+}
+
+/// Prepares a session for facts, before its transaction begins, whatever its database or role has set:
+/// names are those of the schema `public`, and who has waited for another deployment sees what that did.
+///
+/// # Errors
+/// The server's text.
+pub fn prepare(session: &mut Session) -> Result<(), Error> {
+    let set = "SELECT
+        pg_catalog.set_config('search_path', pg_catalog.concat_ws(', ', 'public',
+            nullif(pg_catalog.current_setting('search_path'), '')), FALSE),
+        pg_catalog.set_config('default_transaction_isolation', 'read committed', FALSE)";
+    session.sql_rows(set).map(|_| ())
 }

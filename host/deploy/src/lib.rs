@@ -38,7 +38,7 @@ mod spec;
 pub mod sql;
 mod table;
 
-pub use database::create_database;
+pub use database::{create_database, prepare};
 pub use deployer::Deployer;
 pub use fact::Facts;
 pub use shape::{FieldKind, FieldShape, TableShape};

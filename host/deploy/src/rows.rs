@@ -64,6 +64,8 @@ impl TableRows {
 fn key_text(value: &Value) -> String {
     match value {
         Value::Decimal(text) => trimmed(text).to_owned(),
+        // Zero is not below itself, and so no other key.
+        Value::Float(number) if *number == 0.0 => key_text(&Value::Integer(0)),
         other => literal::plain_text(&Domain::Text, other).unwrap_or_default(),
     }
 }

@@ -305,6 +305,7 @@ impl Work<'_> {
         let Some(facts) = &self.creation.definition.deploy else { return Ok(()) };
         self.begin(1, "Deploying structures...")?;
         let mut session = cluster::session(&self.cluster.address(&self.name))?;
+        guarded(rex_deploy::prepare(&mut session))?;
         session.begin();
         let deployed = Deployer::new(&mut session).deploy(facts);
         let ended = guarded(session.end(deployed.is_ok()));

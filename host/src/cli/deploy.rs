@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use rex_db::{Address, Config, Session};
-use rex_deploy::{Deployer, Facts, create_database};
+use rex_deploy::{Deployer, Facts, create_database, prepare};
 use rex_htsql::Naming;
 use serde_json::json;
 
@@ -47,8 +47,7 @@ pub(crate) fn deploy(
         output.remark("Nothing to deploy.");
     }
     let mut session = session(&address)?;
-    session.begin();
-    if let Err(error) = session.sql_rows(LOCK) {
+    if let Err(error) = prepare(&mut session) {
         if !is_absent(&address) {
             return Err(failed(error));
         }
@@ -64,8 +63,10 @@ pub(crate) fn deploy(
         {
             return Err(failed(error));
         }
-        session.sql_rows(LOCK).map_err(failed)?;
+        prepare(&mut session).map_err(failed)?;
     }
+    session.begin();
+    session.sql_rows(LOCK).map_err(failed)?;
     output.remark(format_args!("Deploying application database to {address}."));
     let mut deployer = Deployer::new(&mut session);
     for (name, facts) in &parts {

@@ -7,7 +7,7 @@ use rex_transport::{NewTask, Payload, QueueName};
 
 use super::Host;
 use super::death::Verdict;
-use super::excerpt::shortened;
+use super::excerpt::{LONGEST_LINE, excerpt, shortened};
 use super::held::Fault;
 use super::running::{Running, Said};
 use crate::supervisor::slot::Event as SlotEvent;
@@ -56,14 +56,14 @@ impl Host {
                 self.step(seat, SlotEvent::Ready, now);
                 let replaced = self.slots.get_mut(&seat).map(|seat| {
                     seat.last_death = None;
-                    seat.provisional = false;
+                    seat.has_served = true;
                     std::mem::take(&mut seat.replaces)
                 });
                 for old in replaced.into_iter().flatten() {
                     self.step(old, SlotEvent::Stop { deadline: None, empty: false }, now);
                 }
             }
-            Answer::Unfit(reason) => running.unfit = Some(reason),
+            Answer::Unfit(reason) => running.unfit = Some(excerpt(&reason, LONGEST_LINE)),
             Answer::Log { seq, plugin, level, logger, text } => {
                 running.printing(seq);
                 if level >= Level::Error {

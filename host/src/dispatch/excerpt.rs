@@ -7,7 +7,7 @@ use rex_plugin_api::ops::Failure;
 const LONGEST: usize = 64 << 10;
 
 /// Bytes of a line: a name, a place, a frame.
-const LONGEST_LINE: usize = 4 << 10;
+pub const LONGEST_LINE: usize = 4 << 10;
 
 /// The beginning of a text, and how much more there is.
 pub fn excerpt(text: &str, most: usize) -> String {

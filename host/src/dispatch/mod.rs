@@ -198,8 +198,8 @@ struct Seat {
     last_death: Option<String>,
     /// Slots of an older generation that end when this one serves.
     replaces: Vec<SlotId>,
-    /// It was made by a reload and has not served yet; what served before goes on.
-    provisional: bool,
+    /// Whether a process of it was ready once.
+    has_served: bool,
 }
 
 /// One queue that is worked.

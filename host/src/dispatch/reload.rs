@@ -38,7 +38,7 @@ pub(super) struct Wanted {
 pub(super) struct Adopted {
     reply: Sender<Answer>,
     lines: Vec<String>,
-    starting: BTreeSet<SlotId>,
+    starting: BTreeMap<SlotId, QueueName>,
     /// Why a queue's new processes cannot.
     failed: BTreeMap<QueueName, String>,
 }
@@ -105,7 +105,6 @@ impl Host {
         if lines.is_empty() {
             lines.push("nothing has changed".to_owned());
         }
-        let first_new = SlotId(self.next_slot);
         if !check_only {
             lines.iter().for_each(|line| tracing::info!("reload: {line}"));
             self.apply(fresh.plan, Instant::now());
@@ -115,9 +114,13 @@ impl Host {
         }
         lines.extend(fresh.warnings);
         // Those of an earlier reload, too, that have not come so far.
-        let starts = |id: SlotId, seat: &Seat| id >= first_new || seat.provisional;
-        let starting = self.slots.iter().filter(|(id, seat)| starts(**id, seat));
-        let starting: BTreeSet<SlotId> = starting.map(|(id, _)| *id).collect();
+        let live: Vec<SlotId> =
+            self.plan.queues.keys().flat_map(|name| self.live_seats(name)).collect();
+        let starting = live.into_iter().filter_map(|id| {
+            let seat = self.slots.get(&id).filter(|seat| !seat.has_served)?;
+            Some((id, seat.plan.queue.clone()))
+        });
+        let starting: BTreeMap<SlotId, QueueName> = starting.collect();
         match reply {
             Some(reply) if !check_only && !starting.is_empty() => {
                 self.adopted.push(Adopted { reply, lines, starting, failed: BTreeMap::new() });
@@ -130,17 +133,24 @@ impl Host {
     pub(super) fn answer_reloads(&mut self) {
         let Host { adopted, slots, .. } = self;
         adopted.retain_mut(|Adopted { reply, lines, starting, failed }| {
-            starting.retain(|id| {
-                let Some(seat) = slots.get(id) else { return false };
-                let is_starting = matches!(seat.slot, Slot::Waiting { .. } | Slot::Starting { .. });
-                if let Some(cause) = seat.last_death.as_ref().filter(|_| is_starting) {
+            starting.retain(|id, queue| {
+                let seat = slots.get(id).filter(|seat| {
+                    seat.has_served || !matches!(seat.slot, Slot::Stopping { .. } | Slot::Halted)
+                });
+                let Some(seat) = seat else {
+                    let text = format!("queue {queue}: it was to end before it served");
+                    failed.entry(queue.clone()).or_insert(text);
+                    return false;
+                };
+                let is_waiting = !seat.has_served;
+                if let Some(cause) = seat.last_death.as_ref().filter(|_| is_waiting) {
                     let QueuePlan { queue, worker, plugin, .. } = &*seat.plan;
                     let (file, hash) = (&plugin.name, plugin.short_hash());
                     let text = format!("queue {queue}: {worker} of {file} {hash} {cause}");
                     failed.entry(queue.clone()).or_insert(text);
                     return false;
                 }
-                is_starting
+                is_waiting
             });
             if !starting.is_empty() {
                 return true;
@@ -240,13 +250,16 @@ impl Host {
         seats: Vec<SlotId>,
         now: Instant,
     ) {
-        let is_provisional = |id: &SlotId| self.slots.get(id).is_some_and(|seat| seat.provisional);
-        let (superseded, old): (Vec<SlotId>, Vec<SlotId>) =
-            seats.into_iter().partition(is_provisional);
+        let seat = |id: &SlotId| self.slots.get(id);
+        let some_serve = seats.iter().filter_map(seat).any(|seat| seat.has_served);
+        let has_failed = |id: &SlotId| {
+            let unserved = seat(id).filter(|seat| !seat.has_served);
+            unserved.is_some_and(|seat| some_serve || seat.last_death.is_some())
+        };
+        let (superseded, old): (Vec<SlotId>, Vec<SlotId>) = seats.into_iter().partition(has_failed);
         for seat in superseded {
             self.step(seat, SlotEvent::Stop { deadline: None, empty: false }, now);
         }
-        let provisional = !old.is_empty();
         let queue = self.queues.entry(name.clone()).or_default();
         queue.retired = false;
         queue.limiter = plan.rate.map(|rate| {
@@ -269,7 +282,7 @@ impl Host {
                 process: None,
                 last_death: None,
                 replaces,
-                provisional,
+                has_served: false,
             };
             self.slots.insert(id, seat);
         }

@@ -557,7 +557,9 @@ fn refusal(error: rex_htsql::Error) -> Refusal {
 fn session(address: &Address) -> Result<Session, String> {
     let (address, gateways) = (address.clone(), Vec::new());
     let config = Config { address, naming: Naming::Rex, gateways, statement_timeout: None };
-    Session::new(config).map_err(|error| error.to_string())
+    let mut session = Session::new(config).map_err(|error| error.to_string())?;
+    rex_deploy::prepare(&mut session).map_err(|error| error.to_string())?;
+    Ok(session)
 }
 
 /// Of a table or a field, as HTSQL writes it.

@@ -178,7 +178,9 @@ impl<'a> Builder<'a> {
         known.identifiable |= child.identifiable;
         known.description = known.description.take().or(child.description);
         for (place, field) in child.fields {
-            match known.fields.iter_mut().find(|(_, other)| other.id == field.id) {
+            // Cells of a matrix may be called alike: left, eye_colour and left_eye, colour.
+            let mut all = known.fields.iter_mut();
+            match all.find(|(at, other)| *at == place && other.id == field.id) {
                 Some((_, other)) => other.merge(field)?,
                 None => known.fields.push((place, field)),
             }

@@ -45,9 +45,21 @@ impl Amqp {
             Ok(messages) => messages,
             Err(reason) => {
                 self.refusing.insert(queue.clone());
+                // Who lists queues is told of it.
+                let _entered = self.enter(link, queue)?;
                 return Ok(Err(reason));
             }
         };
+        if let Err(reason) = self.enter(link, queue)? {
+            return Ok(Err(reason));
+        }
+        self.refusing.remove(queue);
+        self.declared.insert(queue.clone());
+        Ok(Ok(messages))
+    }
+
+    /// Enters a queue's name where it is not yet; or what is said against that.
+    fn enter(&mut self, link: &Link, queue: &QueueName) -> Result<Result<(), String>, Error> {
         if !self.entries(link, false)?.contains_key(queue) {
             let entry = self.ours(QUEUES.to_owned(), message::entry(queue, None));
             if let Err(reason) = self.send_one(link, entry)? {
@@ -55,9 +67,7 @@ impl Amqp {
             }
             link.tell(queue)?;
         }
-        self.refusing.remove(queue);
-        self.declared.insert(queue.clone());
-        Ok(Ok(messages))
+        Ok(Ok(()))
     }
 
     /// What is due: of ours, and of the queue itself.

@@ -90,8 +90,29 @@ pub(super) fn make_directory(place: &Place, path: &Path) -> Result<(), Transport
     check(place)?;
     // Who may write into it must be able to enter it.
     let mode = place.file_mode | 0o100;
-    DirBuilder::new().recursive(true).mode(mode).create(path).map_err(failed(path))?;
-    path.parent().map_or(Ok(()), sync_directory)
+    if let Some(parent) = path.parent() {
+        make_directory(place, parent)?;
+        match DirBuilder::new().mode(mode).create(path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => {}
+            made => made
+                .and_then(|()| give_to_owner(&File::open(path)?, parent))
+                .map_err(failed(path))?,
+        }
+        sync_directory(parent)?;
+    }
+    Ok(())
+}
+
+/// What root makes in a directory of somebody else's is his, who could not use it otherwise.
+pub(super) fn give_to_owner(made: &File, directory: &Path) -> io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let owner = fs::metadata(directory)?;
+    match owner.uid() {
+        0 => Ok(()),
+        uid => std::os::unix::fs::fchown(made, Some(uid), Some(owner.gid())),
+    }
 }
 
 /// Writes a new file, or leaves none, and syncs it unless many follow, which [`sync_all`] does together.
@@ -104,7 +125,10 @@ pub(super) fn write_new(
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(place.file_mode);
     let mut file = options.open(path).map_err(failed(path))?;
-    let written = file.write_all(bytes).and_then(|()| if sync { file.sync_all() } else { Ok(()) });
+    let given = path.parent().map_or(Ok(()), |directory| give_to_owner(&file, directory));
+    let written = given
+        .and_then(|()| file.write_all(bytes))
+        .and_then(|()| if sync { file.sync_all() } else { Ok(()) });
     written.map_err(|error| {
         // A part of it would only keep the disk full.
         let _removed = fs::remove_file(path);
@@ -200,6 +224,9 @@ pub(super) fn lock(place: &Place, path: &Path) -> Result<File, TransportError> {
     loop {
         // Some lock libraries remove the file when they are done with it.
         if let Some(file) = try_lock(path, 0o644).map_err(failed(path))? {
+            if let Some(directory) = path.parent() {
+                give_to_owner(&file, directory).map_err(failed(path))?;
+            }
             return Ok(file);
         }
         if place.lock_timeout.is_some_and(|timeout| begun.elapsed() >= timeout) {

@@ -426,7 +426,11 @@ impl<'a> Queue<'a> {
         disk::remove(&self.mark())?;
         let given = given(&self.ours);
         let file = File::options().create(true).write(true).truncate(false).open(&given);
-        file.and_then(|file| file.set_modified(time(last.id))).map_err(disk::failed(&given))
+        let dated = file.and_then(|file| {
+            disk::give_to_owner(&file, &self.ours)?;
+            file.set_modified(time(last.id))
+        });
+        dated.map_err(disk::failed(&given))
     }
 
     /// Puts claimed tasks into their old places.

@@ -70,6 +70,40 @@ fn the_originals_files_stay_whose_they_are() {
     assert_eq!(after.mode() & 0o777, 0o664);
 }
 
+/// An administrator's commands take nothing away from whose it is.
+#[test]
+fn what_root_makes_is_whose_the_directory_is() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let store = tempfile::tempdir().unwrap();
+    std::os::unix::fs::chown(store.path(), Some(65534), Some(65534)).unwrap();
+    let mut root = owner(&uri(store.path(), ""));
+    root.submit(&[task("foo", 1), task("foo", 2)]).unwrap();
+    let claim = root.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
+    let death = Death { reason: "it failed".to_owned(), details: json!({}) };
+    root.finish(&[finished(&claim, 0, Outcome::Dead(death))]).unwrap();
+    let letters = root.dead_letters(&DeadQuery::default()).unwrap();
+    assert_eq!(root.revive(&[letters[0].letter]).unwrap(), 1);
+    root.pause(&queue("foo"), true).unwrap();
+    let mut directories = vec![store.path().to_owned()];
+    let mut found = 0;
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).unwrap().flatten() {
+            let metadata = entry.metadata().unwrap();
+            // What one host has of its own.
+            if !entry.path().starts_with(store.path().join(".rex/owners")) {
+                assert_eq!((metadata.uid(), metadata.gid()), (65534, 65534), "{entry:?}");
+            }
+            found += 1;
+            if metadata.is_dir() {
+                directories.push(entry.path());
+            }
+        }
+    }
+    assert!(found > 8, "{found}");
+}
+
 #[test]
 fn what_the_original_has_left() {
     let store = tempfile::tempdir().unwrap();

@@ -151,7 +151,8 @@ fn tasks_for_tomorrow_are_not_read() {
     }
     drop(host);
     let read = read(&database, "rex_tasks_due", &mut database.connect());
-    assert!(read < 1000, "{read} entries read");
+    // All of them now and then, not each time.
+    assert!(read < 10_000, "{read} entries read");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::QueueName;
 /// A look at a long queue takes a while.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long a queue may take to put back what was looked at.
-const BACK_TIMEOUT: Duration = Duration::from_secs(5);
+const BACK_TIMEOUT: Duration = Duration::from_secs(15);
 const BACK_BETWEEN: Duration = Duration::from_millis(10);
 
 impl Link {
