@@ -249,6 +249,9 @@ impl<'a> Builder<'a> {
                 rest.push(field);
             }
         }
+        // These tables have a link to the first one, which is called so.
+        let link = [self.assessment.name.clone()];
+        name_columns(rest.iter_mut().collect(), &link);
         let mut tables = Tables {
             name: self.assessment.name.clone(),
             kind: relationship.kind,

@@ -366,3 +366,35 @@ fn parts_that_only_one_version_has_are_null_in_the_other() {
     let matrix = "SELECT concat_ws(' ', r_c, coalesce(r_d, '-')) FROM odd_m ORDER BY id";
     assert_eq!(told(&app, &mart, matrix), ["x -", "x z"]);
 }
+
+/// Rows and columns of a matrix make names that others make, too.
+#[test]
+fn cells_of_one_name_are_told_apart() {
+    let Some(app) = app(json!({"assessments": [{"instrument": "odd", "selector": ALL}]})) else {
+        return;
+    };
+    let record = |row: &str, column: &str| {
+        json!([{"id": "m", "type": {"base": "matrix", "rows": [{"id": row}],
+            "columns": [{"id": column, "type": "text"}]}}])
+    };
+    instrument(&app, &[record("left", "eye_colour"), record("left_eye", "colour")]);
+    assess(&app, "a", 1, r#"{"m": {"value": {"left": {"eye_colour": {"value": "green"}}}}}"#);
+    assess(&app, "b", 2, r#"{"m": {"value": {"left_eye": {"colour": {"value": "blue"}}}}}"#);
+    let mart = app.made("odd").name;
+    let cells =
+        "SELECT concat_ws(' ', left_eye_colour_1, left_eye_colour_2) FROM odd_m ORDER BY id";
+    assert_eq!(told(&app, &mart, cells), ["green", "blue"]);
+}
+
+#[test]
+fn a_field_that_is_called_as_its_assessment_may_overflow() {
+    let definition = json!({"id": "odd", "assessments": [{"instrument": "odd", "selector": ALL}]});
+    let settings = json!({"mart_max_columns": 4});
+    let Some(app) = App::with(&json!({"definitions": [definition]}), settings) else { return };
+    let text = |id: &str| json!({"id": id, "type": "text"});
+    instrument(&app, &[json!([text("a"), text("b"), text("c"), text("odd")])]);
+    assess(&app, "a", 1, r#"{"c": {"value": "x"}, "odd": {"value": "y"}}"#);
+    let mart = app.made("odd").name;
+    let rest = "SELECT concat_ws(' ', c, odd_src) FROM odd_2";
+    assert_eq!(told(&app, &mart, rest), ["x y"]);
+}
