@@ -118,7 +118,7 @@ impl Host {
                 }
             }
             Answer::Finished { seq } => {
-                running.report_dropped_output();
+                running.report_dropped_output(seq);
                 let _theirs = running.take_last_lines();
                 let (finished, elapsed) = running.held.finish(seq, now);
                 running.done += finished.len() as u64;

@@ -22,7 +22,7 @@ impl Host {
     pub(super) fn on_exit(&mut self, process: ProcessId, goodbye: bool, now: Instant) {
         let Some(mut running) = self.processes.remove(&process) else { return };
         let exit = reap(&running.process, goodbye);
-        running.report_dropped_output();
+        running.report_dropped_output(u64::MAX);
         let Some(seat) = running.seat else { return self.standby_died(&running, now) };
         let progress = running.process.page.read();
         let worked = running.done > 0 || progress.finished > 0;

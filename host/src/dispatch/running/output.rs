@@ -118,8 +118,11 @@ impl Running {
         self.printed.take(text)
     }
 
-    pub(in crate::dispatch) fn report_dropped_output(&mut self) {
-        self.report_dropped_records();
+    /// Tells what was dropped of tasks up to this one: the next may be logging already.
+    pub(in crate::dispatch) fn report_dropped_output(&mut self, up_to: u64) {
+        if self.logged.task <= up_to {
+            self.report_dropped_records();
+        }
         self.report_dropped_prints();
     }
 
