@@ -48,6 +48,23 @@ impl App {
     }
 }
 
+impl App {
+    /// Gives a mart the fixed name, but dies when the databases have theirs and the inventory not.
+    fn take_name_and_die(&self, made: &Mart) {
+        let name = &made.name;
+        let renames = format!(
+            "ALTER DATABASE fixed_mart RENAME TO {name}_old; ALTER DATABASE {name} RENAME TO fixed_mart"
+        );
+        renames.split(';').for_each(|sql| run(&mut self.client("postgres"), sql));
+        let building = format!(
+            "UPDATE rexmart_building SET claim = '{name}', final_name = 'fixed_mart'
+             WHERE rexmart_inventory__id = (SELECT id FROM rexmart_inventory WHERE name = '{name}');
+             UPDATE rexmart_inventory SET status = 'processing' WHERE name = '{name}'"
+        );
+        run(&mut self.client(APPLICATION), &building);
+    }
+}
+
 fn run(client: &mut Client, sql: &str) {
     client.batch_execute(sql).unwrap();
 }
@@ -209,17 +226,7 @@ fn the_previous_mart_of_a_name_is_purged_and_not_the_one_that_has_it() {
     let Some(app) = app() else { return };
     let previous = app.made("fixed");
     let made = app.made("plain");
-    let name = &made.name;
-    let renames = format!(
-        "ALTER DATABASE fixed_mart RENAME TO {name}_old; ALTER DATABASE {name} RENAME TO fixed_mart"
-    );
-    renames.split(';').for_each(|sql| run(&mut app.client("postgres"), sql));
-    let building = format!(
-        "UPDATE rexmart_building SET claim = '{name}', final_name = 'fixed_mart'
-         WHERE rexmart_inventory__id = (SELECT id FROM rexmart_inventory WHERE name = '{name}');
-         UPDATE rexmart_inventory SET status = 'processing' WHERE name = '{name}'"
-    );
-    run(&mut app.client(APPLICATION), &building);
+    app.take_name_and_die(&made);
     assert!(app.purge(&previous));
     assert_eq!(app.databases(), ["fixed_mart"]);
     assert!(rex_mart::tidy(&app.settings).unwrap());
@@ -365,20 +372,10 @@ fn a_database_that_was_there_before_is_not_dropped_for_one_that_took_its_name() 
     run(&mut app.client("postgres"), "CREATE DATABASE fixed_mart");
     app.made("there");
     let made = app.made("plain");
-    let name = &made.name;
-    let renames = format!(
-        "ALTER DATABASE fixed_mart RENAME TO {name}_old; ALTER DATABASE {name} RENAME TO fixed_mart"
-    );
-    renames.split(';').for_each(|sql| run(&mut app.client("postgres"), sql));
-    let building = format!(
-        "UPDATE rexmart_building SET claim = '{name}', final_name = 'fixed_mart'
-         WHERE rexmart_inventory__id = (SELECT id FROM rexmart_inventory WHERE name = '{name}');
-         UPDATE rexmart_inventory SET status = 'processing' WHERE name = '{name}'"
-    );
-    run(&mut app.client(APPLICATION), &building);
+    app.take_name_and_die(&made);
     assert!(rex_mart::tidy(&app.settings).unwrap());
     let names: Vec<String> = app.inventory().into_iter().map(|mart| mart.name).collect();
-    assert_eq!(names, [format!("{name}_old"), "fixed_mart".to_owned()]);
+    assert_eq!(names, [format!("{}_old", made.name), "fixed_mart".to_owned()]);
     assert!(app.is_sound());
 }
 
