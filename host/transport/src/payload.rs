@@ -135,15 +135,18 @@ impl Payload {
     /// # Errors
     /// What a submitter of the same text would have been told.
     pub fn check(&self) -> Result<(), PayloadError> {
+        // Asked of each task: it was read once.
+        if self.form == Form::Object {
+            return Ok(());
+        }
         Err(match (&self.form, json::stored(&self.text)) {
-            (Form::Object, _) => return Ok(()),
             (Form::Bytes(_), _) => PayloadError::NotUtf8(quoted(&self.text)),
             (Form::NoTask(bytes), _) if std::str::from_utf8(bytes).is_err() => {
                 PayloadError::NotUtf8(quoted(&self.text))
             }
             (_, Err(refused)) => why(&refused, &self.text),
             (Form::NoTask(_), Ok(_)) => PayloadError::NoTask(quoted(&self.text)),
-            (Form::Other, Ok(_)) => PayloadError::NotObject(shown(self.text.trim())),
+            (Form::Object | Form::Other, Ok(_)) => PayloadError::NotObject(shown(self.text.trim())),
         })
     }
 
