@@ -122,6 +122,14 @@ fn a_queue_file_that_is_taken_away_is_said_to_be() {
     env.rex_host(&["submit", "crash", &task(2)]).ok();
     wait_for("the task", || recorded(&record).get(&2) == Some(&(1, 1)));
     assert_eq!(recorded(&record).get(&1), None);
+
+    // What cannot even be looked at is not said to be gone.
+    let (queue, kept, circle) = (state.join("queue.db"), aside.join("kept"), aside.join("circle"));
+    std::fs::hard_link(&queue, &kept).expect("ours");
+    std::os::unix::fs::symlink(&queue, &circle).expect("ours");
+    std::fs::rename(&circle, &queue).expect("ours");
+    host.wait_output("Too many levels of symbolic links");
+    std::fs::rename(&kept, &queue).expect("ours");
     env.rex_host(&["stop"]).ok();
     host.wait_ok();
 }

@@ -3,10 +3,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::thread::JoinHandle;
 
 use rex_test_support::env::{Env, dist, target_dir};
 use rex_test_support::plugins;
-use rex_test_support::process::{Process, Running, descendants, wait_for};
+use rex_test_support::process::{Done, Process, Running, descendants, wait_for};
 use serde_json::{Value, json};
 
 use crate::crashing::{self, recorded, wait_started};
@@ -365,6 +366,12 @@ fn a_reload_tells_what_it_brings_into_force_and_refuses_what_it_cannot() {
     }
     with(errors_only);
     assert_eq!(env.rex_host(&["reload"]).ok(), "nothing has changed\n", "all or nothing");
+    for (globals, told) in
+        [("quiet: true", "logging: new settings\n"), ("", "logging: new settings\n")]
+    {
+        env.write("work/rex.yaml", &format!("{globals}\n"));
+        assert_eq!(env.rex_host(&["reload"]).ok(), told);
+    }
     env.write("work/rex.yaml", "state: elsewhere\n");
     let text = env.rex_host(&["reload", "--state", ".rex-host"]).fails(1);
     assert!(text.contains("state has changed: stop the host"), "{text}");
@@ -676,5 +683,82 @@ fn a_new_queue_that_cannot_start_is_told_each_time() {
     settings(&env, &[FOO]);
     let left = env.rex_host(&["reload"]).ok();
     assert_eq!(left, "queue mute: is left\n");
+    stop(&env, host);
+}
+
+#[test]
+fn processes_that_never_served_did_not_come() {
+    let env = Env::new();
+    settings(&env, &[FOO]);
+    let host = start(&env, &[]);
+    plugins::chameleon()
+        .workers("slow", &["slow_worker"])
+        .act(&format!("start after {}", env.path("go").display()))
+        .install(&env.path("plugins/slow.so"));
+    let launched = "Launching slow_worker to work on queue slow";
+    let never = "error: queue slow: it was to end before it served\n";
+    let fails = |asked: JoinHandle<Done>| {
+        let said = asked.join().expect("it ended").fails(1);
+        assert!(said.starts_with(never), "{said}");
+    };
+    let reload = |times: usize| {
+        settings(&env, &[FOO, "slow: slow_worker"]);
+        let command = env.command("rex-host", &["reload"]);
+        let asked = std::thread::spawn(move || rex_test_support::process::run(command, ""));
+        host.wait_output_times(launched, times);
+        asked
+    };
+    let superseded = reload(1);
+    settings(&env, &[FOO]);
+    assert_eq!(env.rex_host(&["reload"]).ok(), "queue slow: is left\n");
+    fails(superseded);
+
+    let stopped = reload(2);
+    env.rex_host(&["stop"]).ok();
+    fails(stopped);
+    host.wait_ok();
+}
+
+#[test]
+fn what_keeps_a_worker_from_starting_is_told_in_short() {
+    let env = Env::new();
+    settings(&env, &[FOO]);
+    let host = start(&env, &[]);
+    plugins::chameleon()
+        .workers("wordy", &["wordy_worker"])
+        .act("refuse at length")
+        .install(&env.path("plugins/wordy.so"));
+    settings(&env, &[FOO, "wordy: wordy_worker"]);
+    let refused = env.rex_host(&["reload"]).fails(1);
+    assert!(refused.contains("cannot start: Exception: zzz"), "{refused}");
+    let status = env.rex_host(&["status"]).ok();
+    for said in [refused, status] {
+        assert!(said.len() < 10_000, "{} bytes", said.len());
+    }
+    settings(&env, &[FOO]);
+    env.rex_host(&["reload"]).ok();
+    stop(&env, host);
+}
+
+#[test]
+fn another_project_in_the_configuration_file_reaches_the_processes() {
+    let env = Env::new();
+    settings(&env, &[FOO]);
+    env.write("work/other/settings.yaml", &format!("asynctask_workers:\n  {FOO}\n"));
+    let plugins = env.plugins(&["demo_foo"]).display().to_string();
+    env.write("work/rex.yaml", "project: ./app/\n");
+    let host = env.start(&["run", "--require", "rex.asynctask", "--plugins", &plugins]);
+    host.wait_output("INFO:FooWorker:Starting; queue=foo");
+    let project = || {
+        let pid = worker_pid(&env, "foo");
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).expect("it runs");
+        let mut variables = environment.split(|byte| *byte == 0);
+        let found = variables.find_map(|variable| variable.strip_prefix(b"REX_PROJECT="));
+        String::from_utf8_lossy(found.expect("it has one")).into_owned()
+    };
+    assert_eq!(project(), "./app/");
+    env.write("work/rex.yaml", "project: ./other/\n");
+    assert_eq!(env.rex_host(&["reload"]).ok(), "queue foo: new settings\n");
+    assert_eq!(project(), "./other/");
     stop(&env, host);
 }

@@ -127,8 +127,8 @@ pub(crate) fn reload(
             }
             output.finish()?;
             Err(Failure::new(failed.join("; ")).hint(
-                "the host goes on trying to start it; what it was to take over from serves on \
-                 meanwhile, see `rex-host status`; all else is reloaded",
+                "where a process cannot start, what it was to take over from serves on while the host \
+                 tries again: see `rex-host status`; all else is reloaded",
             ))
         }
         Answer::Refused { reason } => Err(Failure::new(reason).hint("nothing was changed")),

@@ -35,8 +35,8 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Environment and configuration file as they are now.
-    fn globals(&self) -> Result<Globals, Failure> {
+    /// The place with environment and configuration file as they are now.
+    fn place(&self) -> Result<Place, Failure> {
         let old = &self.place.globals;
         let new = Globals::read(&self.place.sources)
             .map_err(|error| Failure::from(error).configuration())?;
@@ -47,14 +47,14 @@ impl Reader {
         ];
         match fixed.iter().find(|(_, has_changed)| *has_changed) {
             Some((name, _)) => Err(Failure::new(only_at_start(name)).configuration()),
-            None => Ok(new),
+            None => Ok(Place { globals: new, ..self.place.clone() }),
         }
     }
 
     pub(super) fn plan(&self, catalog: &Catalog) -> Result<(Plan, Settings), Failure> {
         let bad = |error: settings::Error| Failure::from(error).configuration();
-        let globals = self.globals()?;
-        let application = Application::load(&self.place.sources, &globals).map_err(bad)?;
+        let place = self.place()?;
+        let application = Application::load(&place.sources, &place.globals).map_err(bad)?;
         let mut workers: Vec<String> =
             catalog.worker_names().into_iter().map(str::to_owned).collect();
         if application.includes(settings::JOBS) {
@@ -80,7 +80,11 @@ impl Reader {
             let plan = Arc::new(only.plan(&queues, payload_limit, catalog)?);
             queues = IndexMap::from([(only.queue.clone(), plan)]);
         }
-        self.tell(&mut queues, catalog)?;
+        let environment: Arc<[_]> = place.environment().into();
+        for plan in queues.values_mut() {
+            Arc::make_mut(plan).environment = Arc::clone(&environment);
+        }
+        tell(&place, &mut queues, catalog)?;
         let plan = Plan {
             queues,
             schedules,
@@ -101,33 +105,11 @@ impl Reader {
                     .iter()
                     .filter_map(|(name, own)| Some((name.clone(), level((*own)?))))
                     .collect(),
-                quiet: self.quiet,
+                quiet: self.quiet || place.globals.quiet,
                 additions: !self.original,
             },
         };
         Ok((plan, settings))
-    }
-
-    /// Tells the queues of the application whose workers or executors must know it.
-    fn tell(
-        &self,
-        queues: &mut IndexMap<QueueName, Arc<QueuePlan>>,
-        catalog: &Catalog,
-    ) -> Result<(), Failure> {
-        let must_know = |plan: &QueuePlan| {
-            let worker = catalog.worker(&plan.worker).filter(|_| plan.duty.is_none());
-            worker.is_some_and(|(_, worker)| worker.application)
-                || plan.executors.iter().any(|executor| executor.application)
-        };
-        let mut told = queues.values_mut().filter(|plan| must_know(plan)).peekable();
-        if told.peek().is_none() {
-            return Ok(());
-        }
-        let text = self.place.told().map_err(Failure::configuration)?;
-        for plan in told {
-            Arc::make_mut(plan).application.clone_from(&text);
-        }
-        Ok(())
     }
 }
 
@@ -164,6 +146,28 @@ impl Only {
             None => other,
         })
     }
+}
+
+/// Tells the queues of the application whose workers or executors must know it.
+fn tell(
+    place: &Place,
+    queues: &mut IndexMap<QueueName, Arc<QueuePlan>>,
+    catalog: &Catalog,
+) -> Result<(), Failure> {
+    let must_know = |plan: &QueuePlan| {
+        let worker = catalog.worker(&plan.worker).filter(|_| plan.duty.is_none());
+        worker.is_some_and(|(_, worker)| worker.application)
+            || plan.executors.iter().any(|executor| executor.application)
+    };
+    let mut told = queues.values_mut().filter(|plan| must_know(plan)).peekable();
+    if told.peek().is_none() {
+        return Ok(());
+    }
+    let text = place.told().map_err(Failure::configuration)?;
+    for plan in told {
+        Arc::make_mut(plan).application.clone_from(&text);
+    }
+    Ok(())
 }
 
 fn schedules(settings: &Settings) -> Result<Schedules, Failure> {
@@ -236,6 +240,7 @@ fn queue_plan(
         payload_limit,
         settings: serde_json::Value::Object(settings.settings.clone()).to_string(),
         application: String::new(),
+        environment: [].into(),
     })
 }
 

@@ -128,7 +128,7 @@ pub(crate) fn serve(place: Place, request: &Request) -> Result<Counts, Failure> 
         warn_of(plugin);
     }
     let (original, only) = (request.original, request.only.clone());
-    let reader = Reader { place, finder, quiet, original, only };
+    let reader = Reader { place, finder, quiet: request.quiet, original, only };
     let (plan, settings) = reader.plan(&catalog)?;
     console.set_filter(plan.filter.clone());
     if plan.queues.is_empty() {
@@ -182,7 +182,6 @@ pub(crate) fn serve(place: Place, request: &Request) -> Result<Counts, Failure> 
         changes,
         label,
         instance: place.state.instance.clone(),
-        environment: place.environment(),
     };
     let counts = dispatch::run(setup, plan, signals, transport)
         .map_err(|error| Failure::new("the host cannot run").because(&error))?;

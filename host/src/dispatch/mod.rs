@@ -29,7 +29,6 @@ mod status;
 pub mod store;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ffi::OsString;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -75,9 +74,6 @@ pub struct Setup {
     /// For `status`: where tasks come from.
     pub label: String,
     pub instance: String,
-    /// What workers' processes find in their environment on top of the host's: a worker may start
-    /// rex-host itself.
-    pub environment: Vec<(&'static str, OsString)>,
 }
 
 /// The loop's side of jobs.
@@ -119,7 +115,7 @@ pub fn run(
     let (poller, events) = Poller::start(signals, move || gate.is_full())?;
     let (replanned, plans) = crossbeam_channel::unbounded();
     let mut host = Host {
-        spawner: Spawner::new(setup.environment.clone()),
+        spawner: Spawner::default(),
         policy: Policy { start_timeout: START_TIMEOUT, jitter: 0.0 },
         setup,
         plan: plan.clone(),

@@ -1,5 +1,6 @@
 //! What the host is to do: settings and plugins, resolved against each other once.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,6 +107,9 @@ pub struct QueuePlan {
     pub settings: String,
     /// The text of an `Application`, for a worker or executors that must know it; else empty.
     pub application: String,
+    /// What its processes find in their environment on top of the host's: a worker may start rex-host
+    /// itself.
+    pub environment: Arc<[(&'static str, OsString)]>,
 }
 
 /// When a process is exchanged for a new one, between tasks.

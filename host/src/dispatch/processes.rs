@@ -213,7 +213,7 @@ impl Host {
         plan: &Arc<QueuePlan>,
     ) -> io::Result<ProcessId> {
         let title = seat.map_or("standby", |_| plan.queue.as_str());
-        let (process, ends) = self.spawner.spawn(title)?;
+        let (process, ends) = self.spawner.spawn(title, &plan.environment)?;
         let socket = ends.socket.try_clone()?;
         let (id, nonce) = (process.id, process.nonce);
         self.poller.watch(id, process.pid, nonce, ends);

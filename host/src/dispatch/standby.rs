@@ -13,8 +13,8 @@ use crate::supervisor::{ProcessId, Slot};
 const RETRY: Duration = Duration::from_secs(10);
 
 impl Host {
-    /// A standby that can become a worker of `plan`, which only has to be of the same build and
-    /// under the same limits.
+    /// A standby that can become a worker of `plan`, which only has to be of the same build, under the
+    /// same limits and in the same environment.
     pub(super) fn take_standby(&self, plan: &QueuePlan) -> Option<ProcessId> {
         let fits = |running: &&Running| running.seat.is_none() && serves(running, plan);
         self.processes.values().find(fits).map(|running| running.process.id)
@@ -60,5 +60,8 @@ impl Host {
 }
 
 fn serves(running: &Running, plan: &QueuePlan) -> bool {
-    running.plan.plugin == plan.plugin && running.plan.memory_limit == plan.memory_limit
+    let standby = &running.plan;
+    standby.plugin == plan.plugin
+        && standby.memory_limit == plan.memory_limit
+        && standby.environment == plan.environment
 }

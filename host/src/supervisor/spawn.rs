@@ -36,7 +36,6 @@ const PROGRAM: &str = "/proc/self/exe";
 #[derive(Default)]
 pub struct Spawner {
     last: u64,
-    environment: Vec<(&'static str, OsString)>,
 }
 
 /// A process that was started; dropping it leaves it alone.
@@ -74,16 +73,16 @@ impl HeldUp {
 }
 
 impl Spawner {
-    /// `environment` is added to that of this process.
-    pub fn new(environment: Vec<(&'static str, OsString)>) -> Spawner {
-        Spawner { last: 0, environment }
-    }
-
-    /// Starts a worker process; it waits for its first frame.
+    /// Starts a worker process; it waits for its first frame. `environment` is added to that of this
+    /// process.
     ///
     /// # Errors
     /// When the kernel has no processes, descriptors or memory left, or `/proc` is not mounted.
-    pub fn spawn(&mut self, queue: &str) -> io::Result<(Process, Ends)> {
+    pub fn spawn(
+        &mut self,
+        queue: &str,
+        environment: &[(&'static str, OsString)],
+    ) -> io::Result<(Process, Ends)> {
         let (ours, theirs) = UnixStream::pair()?;
         let (page, page_fd) = Page::create()?;
         let (page, held_up) = (Arc::new(page), Arc::new(HeldUp::default()));
@@ -98,7 +97,7 @@ impl Spawner {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(child_stdout)
             .stderr(child_stderr)
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .process_group(0)
             .spawn()?;
         let pid = Pid::from_child(&child);

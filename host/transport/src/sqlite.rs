@@ -21,6 +21,7 @@ mod wake;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -84,7 +85,7 @@ impl Sqlite {
         let db = connect(&path, busy)?;
         // What lies beside the file is beside the one that SQLite has opened, whatever links lead to it.
         let path = path.canonicalize().unwrap_or(path);
-        let inode = inode(&path)?;
+        let inode = inode(&path).map_err(|error| failure::text(&path, &error.to_string()))?;
         let wake = WakeFiles::beside(&path);
         let mut queue = Sqlite {
             path,
@@ -115,10 +116,11 @@ impl Sqlite {
 
     /// Refuses a file that has no name any more: nobody else sees what is written there.
     fn check_place(&self) -> Result<(), TransportError> {
-        if inode(&self.path).is_ok_and(|inode| inode == self.inode) {
-            return Ok(());
-        }
-        let text = "it was removed, or another one is in its place";
+        let text = match inode(&self.path) {
+            Ok(inode) if inode == self.inode => return Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => &error.to_string(),
+            _ => "it was removed, or another one is in its place",
+        };
         Err(failure::text(&self.path, text)
             .with_hint("put it back, or restart the host to work with what is there now"))
     }
@@ -243,7 +245,9 @@ impl Transport for Sqlite {
     }
 
     fn identity(&mut self) -> Result<String, TransportError> {
-        let (device, number) = inode(&self.path)?;
+        let path = &self.path;
+        let (device, number) =
+            inode(path).map_err(|error| failure::text(path, &error.to_string()))?;
         Ok(format!("sqlite {device} {number}"))
     }
 
@@ -252,8 +256,8 @@ impl Transport for Sqlite {
     }
 }
 
-fn inode(path: &Path) -> Result<(u64, u64), TransportError> {
-    let file = path.metadata().map_err(|error| failure::text(path, &error.to_string()))?;
+fn inode(path: &Path) -> io::Result<(u64, u64)> {
+    let file = path.metadata()?;
     Ok((file.dev(), file.ino()))
 }
 

@@ -34,6 +34,8 @@ fn read(slot: &'static [u8]) -> &'static str {
     text.trim_end_matches('\0').split_once(':').expect("the marker is still there").1
 }
 
+const START_AFTER: &str = "start after ";
+
 #[derive(Default)]
 struct Chameleon;
 
@@ -41,7 +43,13 @@ impl Worker for Chameleon {
     fn start(&mut self, _: &Context) -> Result<()> {
         match read(&ACT) {
             "refuse to start" => Err(Error::new("it does not want to")),
-            _ => Ok(()),
+            "refuse at length" => Err(Error::new("z".repeat(3_000_000))),
+            act => {
+                if let Some(file) = act.strip_prefix(START_AFTER) {
+                    wait_for(Path::new(file));
+                }
+                Ok(())
+            }
         }
     }
 
@@ -78,7 +86,8 @@ static CONSTRUCTOR: extern "C" fn() = act;
 
 extern "C" fn act() {
     match read(&ACT) {
-        "" | "refuse to start" => {}
+        "" | "refuse to start" | "refuse at length" => {}
+        act if act.starts_with(START_AFTER) => {}
         "abort" => std::process::abort(),
         // SAFETY: not safe at all: nothing is mapped there, which is the point.
         "segfault" => unsafe { black_box(16 as *mut u8).write_volatile(1) },
