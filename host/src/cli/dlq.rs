@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use rex_transport::{DeadLetter, DeadQuery, LetterId, Timestamp, Transport};
+use rex_transport::{DeadLetter, DeadQuery, LetterId, Timestamp, Transport, TransportError};
 use serde_json::{Value, json};
 
 use super::Environment;
@@ -266,11 +266,12 @@ impl Choice {
                 chosen && may(letter)
             });
             let ids: Vec<LetterId> = letters.iter().map(|letter| letter.letter).collect();
-            count += match done {
-                _ if self.dry_run => ids.len() as u64,
-                "retried" => transport.revive(&ids)?,
-                _ => transport.discard(&ids)?,
+            let changed = match done {
+                _ if self.dry_run => Ok(ids.len() as u64),
+                "retried" => transport.revive(&ids),
+                _ => transport.discard(&ids),
             };
+            count += changed.map_err(|error| cut_off(error, count, done))?;
             for letter in &letters {
                 if self.json {
                     output.json(&json!({
@@ -297,6 +298,20 @@ impl Choice {
         }
         Ok(count)
     }
+}
+
+/// What is said when the store fails among many letters.
+fn cut_off(error: TransportError, count: u64, done: &str) -> Failure {
+    let failure = Failure::from(error);
+    if count == 0 {
+        return failure;
+    }
+    let so_far = format!("{} {done} before", tasks(count));
+    let hint = match &failure.hint {
+        Some(hint) => format!("{hint}; {so_far}"),
+        None => so_far,
+    };
+    failure.hint(hint)
 }
 
 /// The builds of plugins that retried tasks would meet.

@@ -16,8 +16,8 @@ pub struct Proxy {
 struct Shared {
     cut: AtomicBool,
     streams: Mutex<Vec<TcpStream>>,
-    /// What neither end may say.
-    last_word: Mutex<Option<Vec<u8>>>,
+    /// What neither end may say so many times.
+    last_word: Mutex<Option<(Vec<u8>, usize)>>,
 }
 
 impl Shared {
@@ -37,9 +37,12 @@ impl Shared {
     }
 
     fn listen(&self, chunk: &[u8]) {
-        let mut word = self.last_word.lock().unwrap_or_else(PoisonError::into_inner);
-        if word.as_ref().is_some_and(|word| chunk.windows(word.len()).any(|part| part == word)) {
-            *word = None;
+        let mut last_word = self.last_word.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((word, times)) = last_word.as_mut() else { return };
+        *times =
+            times.saturating_sub(chunk.windows(word.len()).filter(|part| part == word).count());
+        if *times == 0 {
+            *last_word = None;
             self.cut.store(true, Ordering::SeqCst);
             self.cut();
         }
@@ -101,7 +104,13 @@ impl Proxy {
 
     /// As [`Proxy::cut`], when a client or the server says `word`, of which the other end hears nothing.
     pub fn cut_before(&self, word: &[u8]) {
-        *self.shared.last_word.lock().unwrap_or_else(PoisonError::into_inner) = Some(word.to_vec());
+        self.cut_before_nth(1, word);
+    }
+
+    /// As [`Proxy::cut_before`], when it is said for the `nth` time.
+    pub fn cut_before_nth(&self, nth: usize, word: &[u8]) {
+        let mut last_word = self.shared.last_word.lock().unwrap_or_else(PoisonError::into_inner);
+        *last_word = Some((word.to_vec(), nth));
     }
 
     pub fn restore(&self) {

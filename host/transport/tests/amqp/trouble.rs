@@ -15,9 +15,10 @@ use rex_test_support::amqp::{RabbitMq, fresh};
 use rex_test_support::proxy::Proxy;
 use rex_transport::contract::{all_done, fails, finished, numbers, owner, queue, task, wait_for};
 use rex_transport::{
-    Attributes, DeadQuery, Death, Due, Kind, NewTask, Options, Outcome, Uri, Wake, Want, open,
+    Attributes, DeadQuery, Death, Due, Finished, Kind, LetterId, NewTask, Options, Outcome,
+    Payload, Uri, Wake, Want, open,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[test]
 fn the_originals_words() {
@@ -256,6 +257,43 @@ fn what_was_settled_and_is_retried_is_another_task() {
 }
 
 #[test]
+fn a_retry_of_dead_letters_that_is_cut_off_leaves_few_twice() {
+    let Some(uri) = fresh(0) else { return };
+    let address = uri.split('@').nth(1).unwrap().split('/').next().unwrap();
+    let proxy = Proxy::to(address);
+    let through = uri.replace(address, proxy.address());
+    let mut host = owner(&Uri::parse(&uri).unwrap());
+    let (name, all) = (queue("foo"), 1..=120);
+    host.submit(&all.clone().map(|n| task("foo", n)).collect::<Vec<_>>()).unwrap();
+    let claim = host.claim(&name, &Want::tasks(200)).unwrap().unwrap();
+    let dead = || Outcome::Dead(Death { reason: "x".to_owned(), details: json!({}) });
+    let batch: Vec<Finished> =
+        (0..claim.tasks.len()).map(|at| finished(&claim, at, dead())).collect();
+    assert_eq!(host.finish(&batch).unwrap(), []);
+    let letters = host.dead_letters(&DeadQuery::default()).unwrap();
+    assert_eq!(letters.len(), 120);
+
+    let mut operator = open(&Uri::parse(&through).unwrap(), &Options::default()).unwrap();
+    // tx.commit, which comes first when the letters are read, then after each batch.
+    proxy.cut_before_nth(3, &[0, 90, 0, 20]);
+    let letters: Vec<LetterId> = letters.iter().map(|letter| letter.letter).collect();
+    operator.revive(&letters).unwrap_err();
+    let mut left = Vec::new();
+    wait_for("what is given back", || {
+        left = host.dead_letters(&DeadQuery::default()).unwrap();
+        left.len() as u64 + host.poll(&name).unwrap() >= 120
+    });
+    let waiting = host.claim(&name, &Want::tasks(200)).unwrap().unwrap();
+    let read = |payload: &Payload| serde_json::from_str::<Value>(payload.as_str()).unwrap();
+    let number = |payload: &Payload| read(payload)["n"].as_u64().unwrap();
+    let left: BTreeSet<u64> = left.iter().map(|letter| number(&letter.payload)).collect();
+    let waiting: BTreeSet<u64> = waiting.tasks.iter().map(|task| number(&task.payload)).collect();
+    assert_eq!(left.union(&waiting).copied().collect::<Vec<_>>(), all.collect::<Vec<_>>());
+    let twice = left.intersection(&waiting).count();
+    assert!((1..=50).contains(&twice), "{twice}");
+}
+
+#[test]
 fn a_crash_of_the_broker_loses_nothing() {
     let Some(mut broker) = RabbitMq::start() else { return };
     let uri = Uri::parse(&broker.uri).unwrap();
@@ -397,6 +435,11 @@ fn a_queue_that_is_refused_costs_no_other() {
         finished
     };
     assert_eq!(host.finish(&submits("bar")).unwrap_err().kind, Kind::Invalid);
+    let mut reader = open(&Uri::parse(&text).unwrap(), &Options::default()).unwrap();
+    let queues = reader.queues().unwrap();
+    assert_eq!(queues.iter().map(|status| status.queue.as_str()).collect::<Vec<_>>(), ["foo"]);
+    let left_out = reader.left_out();
+    assert!(left_out[&queue("bar")].contains("PRECONDITION_FAILED"), "named though never made");
     assert_eq!(host.poll(&queue("foo")).unwrap(), 1, "the first is held still");
     assert_eq!(host.finish(&submits("foo")).unwrap(), [], "and finished");
     assert_eq!(numbers(&host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap()), [2, 3]);
