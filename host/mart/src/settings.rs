@@ -1,6 +1,6 @@
 //! The settings that marts depend on, as an application has them.
 
-use rex_db::Address;
+use rex_db::{Address, is_postgresql};
 use rex_yaml::Error;
 use serde_json::{Map, Value};
 
@@ -78,7 +78,7 @@ fn hosting_server(uri: &str) -> Result<Address, Error> {
 /// `other`: what is said of other systems.
 fn postgresql(uri: &str, other: &str) -> Result<Address, Error> {
     let scheme = uri.split(':').next().unwrap_or_default();
-    if !["pgsql", "postgresql", "postgres"].contains(&scheme) {
+    if !is_postgresql(scheme) {
         return Err(Error::new(other));
     }
     Address::parse(uri).map_err(|error| Error::new(error.to_string()))

@@ -12,6 +12,6 @@ mod tls;
 
 pub use address::{Address, BadAddress};
 pub use attempts::{Attempt, Attempts, ConnectError};
-pub use params::Params;
+pub use params::{Params, is_postgresql};
 pub use pooler::{POOLED, is_pooled, pooled};
 pub use tls::{Protection, TlsFiles, cause};

@@ -51,6 +51,11 @@ impl Params {
     }
 }
 
+/// Whether a URI's scheme means PostgreSQL: the original's name, and what the world calls it.
+pub fn is_postgresql(scheme: &str) -> bool {
+    matches!(scheme, "pgsql" | "postgresql" | "postgres")
+}
+
 /// Whether the text before a colon looks like a scheme; a `key=value` string has `=` before it.
 fn is_scheme(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '+')
@@ -58,7 +63,7 @@ fn is_scheme(text: &str) -> bool {
 
 /// `//user:password@host:port/database?name=value&…`, or `database` alone.
 fn parse_url(scheme: &str, rest: &str) -> Result<Params, BadAddress> {
-    if !matches!(scheme, "postgresql" | "postgres" | "pgsql") {
+    if !is_postgresql(scheme) {
         return Err(BadAddress::Scheme(scheme.to_owned()));
     }
     let mut params = Params::default();

@@ -28,7 +28,9 @@ pub(crate) fn migrate(
     if args.print {
         let scheme = settings.transport.as_deref().map(Uri::parse).transpose()?;
         match scheme.as_ref().map(Uri::scheme) {
-            Some("pgsql" | "postgresql" | "postgres") => output.line(pgsql::script().trim_end())?,
+            Some(scheme) if rex_db::is_postgresql(scheme) => {
+                output.line(pgsql::script().trim_end())?;
+            }
             other => {
                 let kind = other.unwrap_or("sqlite");
                 let text = format!("a queue of kind {kind} needs no preparation");

@@ -366,7 +366,7 @@ fn check_gateways(value: &Value) -> Result<(), Error> {
 /// `other`: what is said of other systems.
 fn check_postgresql(uri: &str, other: &str) -> Result<(), Error> {
     let scheme = uri.split(':').next().unwrap_or_default();
-    if !["pgsql", "postgresql", "postgres"].contains(&scheme) {
+    if !rex_db::is_postgresql(scheme) {
         return Err(Error::new(other));
     }
     rex_db::Address::parse(uri).map(|_| ()).map_err(|error| Error::new(error.to_string()))

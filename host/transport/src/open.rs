@@ -49,8 +49,7 @@ impl Default for Options {
 /// store has to say.
 pub fn open(uri: &Uri, options: &Options) -> Result<Box<dyn Transport>, TransportError> {
     match uri.scheme() {
-        // The original's name, and what the world calls it.
-        "pgsql" | "postgresql" | "postgres" => Ok(Box::new(pgsql::Pgsql::open(uri, options)?)),
+        scheme if rex_pg::is_postgresql(scheme) => Ok(Box::new(pgsql::Pgsql::open(uri, options)?)),
         "sqlite" => Ok(Box::new(sqlite::Sqlite::open(uri, options)?)),
         "redis" => Ok(Box::new(redis::Redis::open(uri, options)?)),
         "amqp" => Ok(Box::new(amqp::Amqp::open(uri, options)?)),
