@@ -4,7 +4,7 @@
 
 use rex_test_support::env::Env;
 use rex_test_support::plugins;
-use rex_test_support::process::wait_for;
+use rex_test_support::process::{run, wait_for};
 use rex_test_support::server::load_sql;
 use serde_json::{Value, json};
 
@@ -586,6 +586,55 @@ fn an_administrator_makes_the_tables() {
     }
     let refused = env.rex_host(&["migrate", "--print"]).fails(1);
     assert!(refused.contains("needs no preparation"), "{refused}");
+}
+
+#[test]
+fn what_waits_in_the_table_of_the_first_release_is_moved_whole() {
+    for by_script in [false, true] {
+        let (env, store) = (Env::new(), Store::pgsql());
+        let Store::Pgsql(database) = &store else { return };
+        let mut producer = database.connect();
+        producer
+            .batch_execute(
+                "CREATE TABLE public.asynctask_queue (
+                     id bigserial PRIMARY KEY, queue_name text, payload json, date_submitted timestamp
+                 );
+                 INSERT INTO public.asynctask_queue (queue_name, payload)
+                 SELECT 'bar', '{}' FROM generate_series(1, 20);
+                 ALTER DATABASE CURRENT SET default_transaction_isolation = 'repeatable read'"
+                    .replace("CURRENT", database.name())
+                    .as_str(),
+            )
+            .expect("the old table");
+        // A producer is at it.
+        producer
+            .batch_execute(
+                "BEGIN; INSERT INTO public.asynctask_queue (queue_name, payload) VALUES ('bar', '{}')",
+            )
+            .expect("a row");
+        let (script, uri) = (env.path("migrate.sql"), database.uri());
+        env.write("migrate.sql", &command(&env, &store, &["migrate", "--print"]).ok());
+        let more = store.args();
+        let migrate = env.command("rex-host", &["migrate", &more[0], &more[1]]);
+        let mover = std::thread::spawn(move || match by_script {
+            true => load_sql(&uri, &script).expect("it runs through"),
+            false => drop(run(migrate, "").ok()),
+        });
+        let mut admin = database.connect();
+        let waits = "SELECT count(*) FROM pg_locks
+            WHERE relation = 'public.asynctask_queue'::regclass AND NOT granted";
+        wait_for("the producer to be waited for", || {
+            let waiting: i64 = admin.query_one(waits, &[]).expect("a look").get(0);
+            waiting == 1 || mover.is_finished()
+        });
+        producer.batch_execute("COMMIT").expect("it may go on");
+        mover.join().expect("it is moved");
+        let there = "SELECT count(*) FROM asynctask.asynctask_queue";
+        let count: i64 = producer.query_one(there, &[]).expect("a look").get(0);
+        assert_eq!(count, 21, "by script: {by_script}");
+        let listed = command(&env, &store, &["queue", "list", "--json"]).json_lines();
+        assert_eq!(listed[0]["waiting"], 21);
+    }
 }
 
 /// What the README promises to applications: `rex_submit` in their own transaction.

@@ -420,6 +420,7 @@ fn two_plugins_with_the_same_worker_are_refused() {
     let copy = env.path("plugins/other_foo.so");
     // Another build of the same workers, so that it is not just the same file twice.
     let mut bytes = std::fs::read(dist().join("plugins/demo_foo.so")).expect("it is there");
+    let first = env.path("plugins/a_foo.so");
     bytes.extend_from_slice(b"another build");
     std::fs::write(&copy, bytes).expect("ours");
     rex_test_support::env::set_mode(&copy, 0o644);
@@ -429,7 +430,25 @@ fn two_plugins_with_the_same_worker_are_refused() {
     }
     Store::Embedded.submit(&env, "foo", &[r#"{"foo": 7}"#]);
     host.wait_output("FOO processed: {'foo': 7}");
+    std::fs::rename(&copy, &first).expect("ours");
+    // Commands and who works beside the host go by what it has in service, also when it has ended.
+    let plugins = env.path("plugins").display().to_string();
+    let listed = || env.rex_host(&["plugin", "list", "--json", "--plugins", &plugins]).json_lines();
+    let is_served = |file: &str| {
+        let path = env.path("plugins").join(file).display().to_string();
+        let found = listed().into_iter().find(|line| line["file"] == *path).expect("it is listed");
+        found["refused"].is_null()
+    };
+    let follows = || {
+        assert!(is_served("demo_foo.so") && !is_served("a_foo.so"), "{:?}", listed());
+        let work = ["work", "beside", "--worker", "demo_foo_worker", "--plugins", &plugins];
+        let said = env.rex_host(&work);
+        assert!(said.stdout.contains("a_foo.so is refused: exports the worker"), "{said}");
+        said.ok();
+    };
+    follows();
     stop(&env, host);
+    follows();
 }
 
 #[test]

@@ -25,7 +25,7 @@ use super::place::{Common, OPTIONS, Place};
 use super::{Environment, rex};
 use crate::plugins::catalog::MOST_LOOKS;
 use crate::plugins::source::Source;
-use crate::plugins::{Finder, PluginFile, Reason, load, shown};
+use crate::plugins::{PluginFile, Reason, load, shown};
 use crate::supervisor::exit::signal_name;
 use crate::worker::leash;
 
@@ -140,7 +140,7 @@ type Found = (PluginFile, CommandEntry, File);
 
 /// What has a command; or why there may be none.
 fn find(place: &Place, name: &str) -> Result<Result<Found, Vec<String>>, Failure> {
-    let finder = Finder::new(&place.exe);
+    let finder = place.finder();
     let mut looks = 0;
     loop {
         looks += 1;
@@ -273,7 +273,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Names and hints of all commands; plugins that are of no use have none.
 pub(crate) fn list(place: &Place) -> Vec<(String, String)> {
-    let mut finder = Finder::new(&place.exe);
+    let mut finder = place.finder();
     finder.prober = finder.prober.limit(PATIENCE);
     let plugins = finder.discover(&place.plugins, None).map(|catalog| catalog.plugins);
     let commands = plugins.unwrap_or_default().into_iter().flat_map(|file| file.manifest.commands);

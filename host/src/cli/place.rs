@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::Environment;
 use super::failure::Failure;
 use super::output;
+use crate::plugins::Finder;
 use crate::settings::{self, Application, Globals, Settings, Sources};
 use crate::state::State;
 
@@ -159,6 +160,8 @@ pub(crate) struct Place {
     pub(crate) sources: Sources,
     pub(crate) globals: Globals,
     pub(crate) state: State,
+    /// The host that is meant: another instance only where one works beside it.
+    pub(crate) host: State,
     pub(crate) plugins: PathBuf,
     pub(crate) exe: PathBuf,
 }
@@ -181,8 +184,10 @@ impl Place {
         let home = environment.exe.parent().and_then(Path::parent);
         let beside = home.map_or_else(|| PathBuf::from("plugins"), |home| home.join("plugins"));
         let plugins = globals.plugins.clone().unwrap_or(beside);
+        let state = State::new(&environment.cwd.join(state), &instance)?;
         Ok(Place {
-            state: State::new(&environment.cwd.join(state), &instance)?,
+            host: state.clone(),
+            state,
             plugins: environment.cwd.join(plugins),
             exe: environment.exe.clone(),
             sources,
@@ -192,12 +197,21 @@ impl Place {
 
     /// The global settings that a program which is started by this one should find as this one did.
     pub(crate) fn environment(&self) -> Vec<(&'static str, OsString)> {
-        let globals = &self.globals;
-        let mut variables = vec![("REX_PLUGINS", self.plugins.clone().into_os_string())];
+        let (globals, host) = (&self.globals, &self.host);
+        let mut variables = vec![
+            ("REX_PLUGINS", self.plugins.clone().into_os_string()),
+            ("REX_STATE", host.dir.clone().into_os_string()),
+            ("REX_NAME", host.instance.clone().into()),
+        ];
         variables
             .extend(globals.settings.clone().map(|dir| ("REX_SETTINGS", dir.into_os_string())));
         variables.extend(globals.project.clone().map(|name| ("REX_PROJECT", name.into())));
         variables
+    }
+
+    /// What looks for plugins, and takes those that the host has in service.
+    pub(crate) fn finder(&self) -> Finder {
+        Finder::new(&self.exe).as_in(&self.host.own_dir())
     }
 
     /// Settings for commands that run no workers.

@@ -71,7 +71,7 @@ fn list(
     output: &mut Output,
 ) -> Result<ExitCode, Failure> {
     let place = Place::find(common.sources(environment), environment)?;
-    let catalog = Finder::new(&place.exe).discover(&place.plugins, None).map_err(|error| {
+    let catalog = place.finder().discover(&place.plugins, None).map_err(|error| {
         let failure = Failure::new(error.to_string());
         match error.hint() {
             Some(hint) => failure.hint(hint),

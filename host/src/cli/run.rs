@@ -19,7 +19,7 @@ use crate::dispatch::plan::Plan;
 use crate::dispatch::{self, Counts, Jobs, Setup};
 use crate::jobs::{Book, Desk, JobTransport, Means, Table};
 use crate::log::{Console, Filter, Format, MASTER};
-use crate::plugins::{Finder, shown, watch};
+use crate::plugins::{shown, watch};
 use crate::settings::Settings;
 use crate::supervisor::Signals;
 
@@ -107,7 +107,8 @@ pub(crate) fn serve(place: Place, request: &Request) -> Result<Counts, Failure> 
 
     // First, so that a second host of this name neither looks at plugins nor says anything of them.
     let _lock = place.state.lock()?;
-    let finder = Finder::new(&place.exe)
+    let finder = place
+        .finder()
         .with_copies(&place.state.own_dir())
         .map_err(|error| directory_failure(&error))?;
     // Before the first look, so that no change falls between.

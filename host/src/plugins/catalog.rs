@@ -11,7 +11,7 @@ use std::thread;
 
 use rex_plugin_api::ops::{ExecutorEntry, Manifest, WorkerEntry};
 
-use super::copies::{Copies, NotKept};
+use super::copies::{self, Copies, NotKept};
 use super::manifest::{self, HostApi};
 use super::permissions::Trust;
 use super::probe::Prober;
@@ -177,6 +177,8 @@ pub struct Finder {
     pub trust: Trust,
     pub api: HostApi,
     copies: Option<Copies>,
+    /// The state directory of the instance whose choice counts.
+    instance: Option<PathBuf>,
 }
 
 impl Finder {
@@ -187,7 +189,14 @@ impl Finder {
             trust: Trust::of_host(exe),
             api: HostApi::THIS,
             copies: None,
+            instance: None,
         }
+    }
+
+    /// Settles quarrels as the host does whose state directory this is: what it has in service stays.
+    pub fn as_in(mut self, state: &Path) -> Finder {
+        self.instance = Some(state.to_owned());
+        self
     }
 
     /// Loads nothing but copies that are kept in the state directory, as a host must. Without them,
@@ -205,6 +214,7 @@ impl Finder {
             checked.map_err(|reason| DirError::UntrustedState(state.to_owned(), reason))?;
         }
         self.copies = Some(copies);
+        self.instance.get_or_insert_with(|| state.to_owned());
         Ok(self)
     }
 
@@ -248,13 +258,13 @@ impl Finder {
     }
 
     fn in_service(&self, previous: Option<&Catalog>) -> InService {
-        match (previous, &self.copies) {
+        match (previous, &self.instance) {
             (Some(catalog), _) => InService {
                 hashes: catalog.plugins.iter().map(|plugin| plugin.hash.clone()).collect(),
                 paths: catalog.plugins.iter().map(|plugin| plugin.path.clone()).collect(),
             },
-            (None, Some(copies)) => {
-                InService { hashes: copies.in_service(), paths: HashSet::new() }
+            (None, Some(state)) => {
+                InService { hashes: copies::in_service(state), paths: HashSet::new() }
             }
             (None, None) => InService::default(),
         }

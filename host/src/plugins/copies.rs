@@ -17,6 +17,9 @@ use super::source::{Source, hash_of};
 
 const TEMPORARY: &str = ".tmp";
 
+/// Of the state directory of an instance.
+const DIRECTORY: &str = "plugins";
+
 /// Holds the hashes of the plugins that were in service last, a line each.
 const IN_SERVICE: &str = "in-service";
 
@@ -64,7 +67,7 @@ impl Copies {
     /// # Errors
     /// When it cannot be created.
     pub fn open(state: &Path) -> io::Result<Copies> {
-        let dir = state.join("plugins");
+        let dir = state.join(DIRECTORY);
         DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
         Ok(Copies { dir })
     }
@@ -114,12 +117,6 @@ impl Copies {
         note.rename(&self.dir.join(IN_SERVICE))
     }
 
-    /// The hashes of the plugins that were in service last; none, before the first start.
-    pub fn in_service(&self) -> HashSet<String> {
-        let note = fs::read_to_string(self.dir.join(IN_SERVICE)).unwrap_or_default();
-        note.lines().filter(|line| is_hash(line)).map(str::to_owned).collect()
-    }
-
     /// Removes the copies whose hash is not in `keep`: those that no generation runs and no dead
     /// letter names. One that was asked for within the last minute stays. Returns how many went.
     ///
@@ -141,6 +138,13 @@ impl Copies {
         }
         Ok(removed)
     }
+}
+
+/// The hashes of the plugins that were in service last, by the state directory of an instance; none,
+/// before its first start.
+pub fn in_service(state: &Path) -> HashSet<String> {
+    let note = fs::read_to_string(state.join(DIRECTORY).join(IN_SERVICE)).unwrap_or_default();
+    note.lines().filter(|line| is_hash(line)).map(str::to_owned).collect()
 }
 
 /// Disks lie and administrators tidy up: a copy is what its name says, or it is made anew.

@@ -54,7 +54,6 @@ BEGIN
     END IF;
 END
 $schema$;
-COMMENT ON SCHEMA asynctask IS 'version: 1';
 CREATE TABLE IF NOT EXISTS asynctask.asynctask_queue (
     id bigserial PRIMARY KEY,
     queue_name text NOT NULL,
@@ -63,6 +62,26 @@ CREATE TABLE IF NOT EXISTS asynctask.asynctask_queue (
 );
 CREATE INDEX IF NOT EXISTS idx_asynctask_queue_name
     ON asynctask.asynctask_queue (queue_name);";
+
+/// Takes the schema over, which the original leaves alone once it has any comment: what waits in the
+/// table of its first release is moved. The ids are new, the order is kept. Who is just putting tasks
+/// in is waited for, as the statement after the lock sees what was committed before.
+const TAKE_OVER: &str = "
+DO $over$
+BEGIN
+    IF obj_description('asynctask'::regnamespace, 'pg_namespace') IS NULL THEN
+        IF to_regclass('public.asynctask_queue') IS NOT NULL THEN
+            LOCK TABLE public.asynctask_queue IN ACCESS EXCLUSIVE MODE;
+            INSERT INTO asynctask.asynctask_queue (queue_name, payload, date_submitted)
+            SELECT queue_name, payload, date_submitted
+            FROM public.asynctask_queue
+            ORDER BY id;
+            DROP TABLE public.asynctask_queue;
+        END IF;
+        COMMENT ON SCHEMA asynctask IS 'version: 1';
+    END IF;
+END
+$over$;";
 
 const MIGRATIONS: &str = "
 CREATE TABLE IF NOT EXISTS asynctask.rex_migrations (
@@ -80,9 +99,10 @@ pub fn script() -> String {
     let mut script = format!(
         "-- One at a time.\nDO $alone$\nBEGIN\n    WHILE NOT pg_try_advisory_lock({alone}) LOOP\n        \
          COMMIT;\n        PERFORM pg_sleep(0.1);\n        COMMIT;\n    END LOOP;\nEND\n$alone$;\n\n\
-         BEGIN;\nSELECT pg_advisory_xact_lock({}, {key});\n{}\n{}\n",
+         BEGIN ISOLATION LEVEL READ COMMITTED;\nSELECT pg_advisory_xact_lock({}, {key});\n{}\n{}\n{}\n",
         super::address::MASTER_LOCK,
         CREATE.trim(),
+        TAKE_OVER.trim(),
         MIGRATIONS.trim()
     );
     for (number, (name, statements)) in (1..).zip(&STEPS) {
@@ -106,13 +126,6 @@ fn original(session: &mut Session) -> Result<(), Trouble> {
 SELECT oid IS NOT NULL, obj_description(oid, 'pg_namespace'),
     to_regclass('public.asynctask_queue') IS NOT NULL
 FROM (SELECT to_regnamespace('asynctask')::oid AS oid) AS schema";
-    /// The ids are new, the order is kept.
-    const MOVE: &str = "
-INSERT INTO asynctask.asynctask_queue (queue_name, payload, date_submitted)
-SELECT queue_name, payload, date_submitted
-FROM public.asynctask_queue
-ORDER BY id;
-DROP TABLE public.asynctask_queue;";
     let look = session.one(LOOK, &[])?;
     let (there, comment): (bool, Option<String>) = (look.get(0), look.get(1));
     // The original leaves a schema with any comment alone.
@@ -122,9 +135,8 @@ DROP TABLE public.asynctask_queue;";
     session.run(CREATE)?;
     if look.get(2) {
         tracing::info!("Moving the tasks of public.asynctask_queue to asynctask.asynctask_queue");
-        session.run(MOVE)?;
     }
-    Ok(())
+    session.run(TAKE_OVER)
 }
 
 fn ours(session: &mut Session) -> Result<(), Trouble> {
