@@ -7,8 +7,8 @@ use rex_htsql::Value;
 use rex_htsql::domain::{Domain, EnumType};
 use rex_htsql::literal;
 use rex_yaml::Error;
-use serde_json::Value as Json;
 
+use crate::given::Given;
 use crate::json;
 use crate::sql;
 
@@ -140,30 +140,40 @@ impl ColumnType {
     }
 
     /// A default as a fact gives it, to the text by which it is remembered.
-    pub(crate) fn default_text(&self, value: &Json) -> Result<String, Error> {
+    pub(crate) fn default_text(&self, value: &Given) -> Result<String, Error> {
         let domain = self.domain();
         let ill_typed = || {
-            let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let shown = match value {
+                Given::Text(text) => text.clone(),
+                other => serde_json::to_string(other).unwrap_or_default(),
+            };
             Error::with("Got ill-typed default value:", shown)
         };
         let read = |text: &str| {
             let value = literal::parse(&domain, text).ok()?;
             literal::plain_text(&domain, &value)
         };
+        let document = |document: &Given| match document.is_beyond_doubles() {
+            true => Err(ill_typed()),
+            false => Ok(json::indented(document)),
+        };
         match (&domain, value) {
-            (Domain::Json, Json::String(text)) => match serde_json::from_str(text) {
-                Ok(document) => Ok(json::indented(&document)),
+            (Domain::Json, Given::Text(text)) => match Given::json(text) {
+                Ok(read) => document(&read),
                 Err(_) => Ok(text.clone()),
             },
-            (Domain::Json, document) => Ok(json::indented(document)),
-            (_, Json::String(text)) => match self.moment() {
+            (Domain::Json, given) => document(given),
+            (_, Given::Text(text)) => match self.moment() {
                 Some((word, _)) if word == text => Ok(text.clone()),
                 _ => read(text).ok_or_else(ill_typed),
             },
-            (Domain::Boolean, Json::Bool(value)) => Ok(value.to_string()),
-            (Domain::Integer, Json::Number(number)) if !number.is_f64() => Ok(number.to_string()),
-            (Domain::Decimal | Domain::Float, Json::Number(number)) => {
+            (Domain::Boolean, Given::Boolean(value)) => Ok(value.to_string()),
+            (Domain::Integer, Given::Number(number)) if !number.is_f64() => Ok(number.to_string()),
+            (Domain::Decimal | Domain::Float, Given::Number(number)) => {
                 read(&number.to_string()).ok_or_else(ill_typed)
+            }
+            (Domain::Decimal | Domain::Float, Given::Long(digits)) => {
+                read(digits).ok_or_else(ill_typed)
             }
             _ => Err(ill_typed()),
         }
@@ -176,7 +186,7 @@ impl ColumnType {
             return sql.to_owned();
         }
         if domain == Domain::Json {
-            let document = serde_json::from_str(text).unwrap_or_else(|_| Json::from(text));
+            let document = Given::json(text).unwrap_or_else(|_| Given::Text(text.to_owned()));
             return sql::text(&json::spaced(&document));
         }
         match literal::parse(&domain, text) {

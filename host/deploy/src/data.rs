@@ -5,13 +5,13 @@ use std::path::Path;
 
 use rex_htsql::domain::{Domain, OpaqueType};
 use rex_htsql::{Value, literal};
-use rex_yaml::validate::Val;
-use rex_yaml::{Error, Loader, repr};
-use serde_json::{Map, Value as Json};
+use rex_yaml::validate::{Input, Val};
+use rex_yaml::{Error, Loader};
 
 use crate::column_type::value_sql;
 use crate::deployer::{At, Deployer};
 use crate::fact::{DataFact, DataSource};
+use crate::given::{Given, Members, sorted};
 use crate::image::TableId;
 use crate::rows::{find, load, same, selection};
 use crate::{column, csv, identity, json, link, sql, table};
@@ -260,20 +260,22 @@ impl Reader<'_> {
             Some("csv") => self.csv(&read()?, Some(path)),
             Some("json") => {
                 let text = read()?;
-                let parsed = serde_json::from_str::<Json>(&text)
+                let parsed = Given::json(&text)
                     .map_err(|error| Error::with("Discovered ill-formed JSON:", error));
-                let records = parsed
-                    .and_then(|value| shape().value(&value))
+                let given = parsed
+                    .and_then(|given| shape().value(&given.outline()).map(|_| given))
                     .map_err(|error| error.guard("While parsing JSON data:", path.display()))?;
-                self.records(&objects(records), Some(path))
+                self.records(&given.records(), Some(path))
             }
             Some("yaml") => {
                 let base = path.parent().unwrap_or(Path::new(""));
-                let records = Loader::new(base)
+                let given = Loader::new(base)
                     .file(path)
-                    .and_then(|node| shape().node(&node))
+                    .and_then(|node| {
+                        shape().node(&node).and_then(|_| Given::of(Input::Node(&node)))
+                    })
                     .map_err(|error| error.guard("While parsing YAML data:", path.display()))?;
-                self.records(&objects(records), Some(path))
+                self.records(&given.records(), Some(path))
             }
             _ => Err(Error::with("Failed to recognize file format:", path.display())),
         }
@@ -286,7 +288,7 @@ impl Reader<'_> {
             let cells = line
                 .fields
                 .iter()
-                .map(|cell| Some(Json::from(cell.as_str())).filter(|_| !cell.is_empty()));
+                .map(|cell| Some(Given::Text(cell.clone())).filter(|_| !cell.is_empty()));
             self.record(&head.fields, &cells.collect::<Vec<_>>()).map_err(|error| {
                 let place = match path {
                     Some(path) => format!("\"{}\", line #{}", path.display(), line.number),
@@ -298,21 +300,15 @@ impl Reader<'_> {
         rows.iter().enumerate().map(row).collect()
     }
 
-    fn records(
-        &self,
-        records: &[Map<String, Json>],
-        path: Option<&Path>,
-    ) -> Result<Vec<Record>, Error> {
-        let one = |(index, record): (usize, &Map<String, Json>)| {
-            let mut members: Vec<(&String, &Json)> = record.iter().collect();
-            members.sort_by_key(|(name, _)| *name);
-            let labels: Vec<String> = members.iter().map(|(name, _)| (*name).clone()).collect();
-            let cells: Vec<Option<Json>> =
-                members.iter().map(|(_, value)| Some((*value).clone())).collect();
+    fn records(&self, records: &[Members], path: Option<&Path>) -> Result<Vec<Record>, Error> {
+        let one = |(index, record): (usize, &Members)| {
+            let members = sorted(record).into_iter();
+            let (labels, cells): (Vec<String>, Vec<Option<Given>>) =
+                members.map(|(name, value)| (name.to_owned(), Some(value.clone()))).unzip();
             self.record(&labels, &cells).map_err(|error| {
                 let place = match path {
                     Some(path) => format!("\"{}\"", path.display()),
-                    None => repr(&Json::Object(record.clone())),
+                    None => Given::Object(record.clone()).repr(),
                 };
                 error.guard(format!("While parsing row #{}:", index + 1), place)
             })
@@ -321,7 +317,7 @@ impl Reader<'_> {
     }
 
     /// One row: cells by label; `None` where nothing is said.
-    fn record(&self, labels: &[String], cells: &[Option<Json>]) -> Result<Record, Error> {
+    fn record(&self, labels: &[String], cells: &[Option<Given>]) -> Result<Record, Error> {
         let mut places: Vec<Option<usize>> = vec![None; self.fields.len()];
         for (index, label) in labels.iter().enumerate() {
             let found = self.fields.iter().position(|field| field.label == *label);
@@ -360,48 +356,42 @@ impl Reader<'_> {
     }
 }
 
-fn objects(records: Json) -> Vec<Map<String, Json>> {
-    match records {
-        Json::Object(record) => vec![record],
-        Json::Array(records) => {
-            let object = |record| match record {
-                Json::Object(record) => Some(record),
-                _ => None,
-            };
-            records.into_iter().filter_map(object).collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
 /// A value as it is given, in the domain of its field.
-fn value(domain: &Domain, given: &Json) -> Result<Value, String> {
-    let unfit = || Err(repr(given));
+fn value(domain: &Domain, given: &Given) -> Result<Value, String> {
+    let unfit = || Err(given.repr());
     match (domain, given) {
-        (_, Json::Null) => Ok(Value::Null),
+        (_, Given::Null) => Ok(Value::Null),
         // No text of PostgreSQL has that.
-        (_, Json::String(text)) if text.contains('\0') => unfit(),
-        // A number that no double holds is refused: what PostgreSQL makes of it is not what is given.
-        (Domain::Json, Json::String(text)) => serde_json::from_str(text)
-            .map(|document| Value::Json(json::indented(&document)))
-            .map_err(|error| format!("invalid JSON literal: {error}")),
-        (Domain::Json, document) => Ok(Value::Json(json::indented(document))),
-        (_, Json::String(text)) => literal::parse(domain, text),
-        (Domain::Boolean, Json::Bool(value)) => Ok(Value::Boolean(*value)),
-        (Domain::Integer, Json::Number(number)) => match number.as_i64() {
+        (_, Given::Text(text)) if text.contains('\0') => unfit(),
+        (Domain::Json, Given::Text(text)) => Given::json(text)
+            .map_err(|error| format!("invalid JSON literal: {error}"))
+            .and_then(|read| document(&read)),
+        (Domain::Json, given) => document(given),
+        (_, Given::Text(text)) => literal::parse(domain, text),
+        (Domain::Boolean, Given::Boolean(value)) => Ok(Value::Boolean(*value)),
+        (Domain::Integer, Given::Number(number)) => match number.as_i64() {
             Some(number) => Ok(Value::Integer(number)),
             None => unfit(),
         },
-        (Domain::Float | Domain::Decimal, Json::Number(number)) => {
+        (Domain::Float | Domain::Decimal, Given::Number(number)) => {
             literal::parse(domain, &number.to_string())
         }
-        (Domain::Identity(labels), Json::Array(items)) if items.len() == labels.len() => {
+        (Domain::Float | Domain::Decimal, Given::Long(digits)) => literal::parse(domain, digits),
+        (Domain::Identity(labels), Given::List(items)) if items.len() == labels.len() => {
             let values = labels.iter().zip(items).map(|(label, item)| match value(label, item)? {
-                Value::Null => Err(repr(given)),
+                Value::Null => unfit(),
                 value => Ok(value),
             });
             values.collect::<Result<_, _>>().map(Value::Identity)
         }
         _ => unfit(),
+    }
+}
+
+/// A number that no double comes near is refused: other programs could not read it back.
+fn document(given: &Given) -> Result<Value, String> {
+    match given.is_beyond_doubles() {
+        true => Err("invalid JSON literal: number out of range".to_owned()),
+        false => Ok(Value::Json(json::indented(given))),
     }
 }

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use rex_htsql::syn::{self, Syn, tree};
 use rex_yaml::validate::Input;
 use rex_yaml::{Error, Loader, Node};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::column_type::ColumnType;
+use crate::given::{Given, Members};
 use crate::spec::{self, Spec};
 
 /// Facts in the order in which they are deployed.
@@ -106,7 +107,7 @@ pub(crate) struct DataFact {
 pub(crate) enum DataSource {
     File(PathBuf),
     Csv(String),
-    Records(Vec<Map<String, Value>>),
+    Records(Vec<Members>),
 }
 
 #[derive(Debug)]
@@ -307,7 +308,7 @@ fn column(spec: &Spec) -> Result<ColumnFact, Error> {
         }
         Some(name) => ColumnType::named(name.as_str().unwrap_or_default())?,
     };
-    let default = match spec.given("default") {
+    let default = match spec.default.as_ref().filter(|value| !value.is_null()) {
         Some(value) => Some(ty.default_text(value)?),
         None => None,
     };
@@ -407,11 +408,7 @@ fn data(spec: &Spec, base: &Path) -> Result<DataFact, Error> {
             DataSource::File(path)
         }
         Some(Value::String(text)) => DataSource::Csv(text.clone()),
-        Some(Value::Object(record)) => DataSource::Records(vec![record.clone()]),
-        Some(Value::Array(records)) => {
-            DataSource::Records(records.iter().filter_map(Value::as_object).cloned().collect())
-        }
-        _ => DataSource::Records(Vec::new()),
+        _ => DataSource::Records(spec.data.clone().map_or_else(Vec::new, Given::records)),
     };
     let table = table.ok_or_else(|| Error::new("Got missing table name"))?;
     Ok(DataFact { table, source, is_present: is_present(spec) })

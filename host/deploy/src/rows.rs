@@ -10,6 +10,7 @@ use rex_yaml::Error;
 use crate::column;
 use crate::column_type::value_sql;
 use crate::deployer::Deployer;
+use crate::given::Given;
 use crate::image::{ColumnId, TableId};
 use crate::sql;
 
@@ -80,7 +81,7 @@ pub(crate) fn same(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Decimal(one), Value::Decimal(other)) => trimmed(one) == trimmed(other),
         (Value::Json(one), Value::Json(other)) => {
-            let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
+            let read = |text: &str| Given::json(text).ok();
             one == other || read(one).is_some_and(|value| Some(value) == read(other))
         }
         (one, other) => one == other,

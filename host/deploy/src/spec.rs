@@ -6,6 +6,7 @@ use rex_yaml::{Error, Kind, Node};
 use serde_json::{Map, Value};
 
 use crate::column_type;
+use crate::given::Given;
 
 /// A fact whose shape is right.
 #[derive(Debug, Clone)]
@@ -15,6 +16,10 @@ pub(crate) struct Spec {
     /// Where it stands, or what it says where it stands nowhere.
     pub(crate) place: String,
     pub(crate) fields: Map<String, Value>,
+    /// What stands under `data`, as it was written: `fields` has it sorted, and its numbers rounded.
+    pub(crate) data: Option<Given>,
+    /// Likewise.
+    pub(crate) default: Option<Given>,
     /// The facts under `with`.
     pub(crate) with: Vec<Spec>,
 }
@@ -79,14 +84,12 @@ fn spec(input: Input<'_>) -> Result<Spec, Error> {
         let variants = KEYS.iter().map(|key| (Test::Field(key), Val::Any)).collect();
         let shape = Val::Union(Union { variants, default: None }).read(input)?;
         let key = KEYS.iter().find(|key| shape.get(**key).is_some()).copied().unwrap_or_default();
-        let Value::Object(mut fields) = Val::record(entries(key)).read(input)? else {
+        let Value::Object(fields) = Val::record(entries(key)).read(input)? else {
             return Err(Error::new("Expected a mapping"));
         };
-        // Validated records are sorted; errors show them as they were written.
-        if let Some(data) = shape.get("data").filter(|data| !data.is_string()) {
-            fields.insert("data".to_owned(), data.clone());
-        }
-        let with = match nested(input) {
+        let given = |name| child(input, name).map(Given::of).transpose();
+        let (data, default) = (given("data")?, given("default")?);
+        let with = match child(input, "with") {
             Some(with) => {
                 specs(with).map_err(|error| error.guard("While validating field:", "with"))?
             }
@@ -96,7 +99,7 @@ fn spec(input: Input<'_>) -> Result<Spec, Error> {
             Input::Node(node) => node.mark.to_string(),
             Input::Value(value) => value.to_string(),
         };
-        Ok(Spec { key, place, fields, with })
+        Ok(Spec { key, place, fields, data, default, with })
     };
     match input {
         Input::Node(node) => read().map_err(|error| node.arrive(error)),
@@ -104,14 +107,14 @@ fn spec(input: Input<'_>) -> Result<Spec, Error> {
     }
 }
 
-/// What stands under `with`.
-fn nested(input: Input<'_>) -> Option<Input<'_>> {
+/// What stands under a name.
+fn child<'i>(input: Input<'i>, name: &str) -> Option<Input<'i>> {
     match input {
-        Input::Value(value) => value.get("with").map(Input::Value),
+        Input::Value(value) => value.get(name).map(Input::Value),
         Input::Node(node) => match &node.kind {
             Kind::Map(pairs) => pairs
                 .iter()
-                .find(|(key, _)| matches!(&key.kind, Kind::Scalar(text, _) if text == "with"))
+                .find(|(key, _)| matches!(&key.kind, Kind::Scalar(text, _) if text == name))
                 .map(|(_, value)| Input::Node(value)),
             _ => None,
         },

@@ -4,6 +4,7 @@
 
 mod error;
 mod node;
+pub mod number;
 pub mod validate;
 
 pub use error::Error;

@@ -326,3 +326,26 @@ fn every_type_has_its_default() {
         driver.run("{table: t, present: false}");
     }
 }
+
+#[test]
+fn defaults_keep_their_digits() {
+    let mut driver = Driver::new("column_digits");
+    driver.run("{table: t}");
+    for number in
+        ["12345678901234567890123", "12345678901234567890124", "-0.1234567890123456789012345"]
+    {
+        for (ty, default, path) in [
+            ("decimal", number.to_owned(), "d::text"),
+            ("json", format!("{{a: {number}}}"), "d ->> 'a'"),
+            ("json-json", format!("'{{\"a\": {number}}}'"), "d ->> 'a'"),
+        ] {
+            driver.run(&format!("{{column: t.d, type: {ty}, default: {default}}}"));
+            driver.sql("INSERT INTO t DEFAULT VALUES");
+            let found = driver.text(&format!("SELECT {path} FROM t"));
+            assert_eq!(found, number, "{ty}");
+            driver.sql("DELETE FROM t");
+            driver.run("{column: t.d, present: false}");
+        }
+        driver.run(&format!("{{column: t.d, type: decimal, default: {number}}}"));
+    }
+}

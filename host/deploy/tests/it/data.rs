@@ -325,6 +325,90 @@ fn rows_come_from_files() {
 }
 
 #[test]
+fn numbers_keep_their_digits() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut driver = Driver::within("data_digits", folder.path());
+    driver.run(
+        "
+- table: big
+  with:
+  - { column: k, type: text }
+  - { identity: [k] }
+  - { column: d, type: decimal, required: false }
+  - { column: j, type: json, required: false }
+  - { column: t, type: json-json, required: false }
+",
+    );
+    let whole = "98765432109876543210987";
+    for number in [
+        whole,
+        "98765432109876543210988",
+        "-18446744073709551617",
+        "0.1234567890123456789012345",
+        "-123456789.123456789123456789",
+    ] {
+        let json = format!("{{\"a\": [{number}]}}");
+        for (kind, text) in [
+            ("inline", String::new()),
+            (
+                "json",
+                format!("[{{\"k\": \"json\", \"d\": {number}, \"j\": {json}, \"t\": {json}}}]"),
+            ),
+            ("yaml", format!("{{k: yaml, d: {number}, j: {json}, t: {json}}}")),
+            ("csv", format!("k,d,j,t\ncsv,{number},{json},{json}\n")),
+        ] {
+            std::fs::write(folder.path().join(format!("big.{kind}")), text).unwrap();
+            let done = driver.run(&match kind {
+                "inline" => {
+                    format!("{{of: big, data: {{k: inline, d: {number}, j: {json}, t: {json}}}}}")
+                }
+                kind => format!("{{data: ./big.{kind}}}"),
+            });
+            assert!(!done.is_empty(), "{kind} {number}");
+            let found = driver.text(&format!(
+                "SELECT concat_ws(' ', d, j #>> '{{a,0}}', t #>> '{{a,0}}') FROM big WHERE k = '{kind}'"
+            ));
+            assert_eq!(found, [number; 3].join(" "), "{kind}");
+        }
+    }
+    // However they are written.
+    driver.run(&format!(
+        "{{of: big, data: {{k: inline, d: +98_765432109876543210987, j: {whole}.0}}}}"
+    ));
+    assert_eq!(
+        driver.text("SELECT d || ' ' || j::text FROM big WHERE k = 'inline'"),
+        format!("{whole} {whole}.0")
+    );
+    let again = format!("{{of: big, data: {{k: inline, d: 0x14EA15B5A63F1E5FC5EB, j: {whole}}}}}");
+    assert_eq!(driver.run(&again), "");
+    // A name is no number, and keeps them, too.
+    driver.run(&format!("{{of: big, data: {{k: inline, j: {{{whole}: 1}}}}}}"));
+    assert_eq!(driver.text("SELECT jsonb_object_keys(j) FROM big WHERE k = 'inline'"), whole);
+    // Beyond what other programs can read back from JSON, but no more than a decimal.
+    driver.run("{of: big, data: {k: inline, d: 1.0e+400}}");
+    assert_eq!(driver.text("SELECT length(d::text)::text FROM big WHERE k = 'inline'"), "401");
+    for document in ["[1.0e+400]", "{a: 1.0e-20000}"] {
+        let error = driver.fail(&format!("{{of: big, data: {{k: inline, j: {document}}}}}"));
+        assert!(error.contains("out of range") || error.contains("overflow"), "{error}");
+    }
+    let error = driver.fail(&format!("{{of: big, data: {{k: {whole}}}}}"));
+    let text = format!("Discovered invalid input:\n    {whole}\nWhile converting field:\n    k\n");
+    assert!(error.starts_with(&text), "{error}");
+    assert!(error.contains(&format!("{{'k': {whole}}}")), "{error}");
+}
+
+#[test]
+fn records_may_be_texts_of_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut driver = Driver::within("data_texts", folder.path());
+    driver.run(SCHEMA);
+    let path = folder.path().join("family.json");
+    std::fs::write(path, r#"["{\"code\": \"1\"}", {"code": "2", "code": "3"}]"#).unwrap();
+    driver.run("{data: ./family.json}");
+    assert_eq!(driver.text("SELECT string_agg(code, ' ' ORDER BY code) FROM family"), "1 3");
+}
+
+#[test]
 fn rows_of_a_large_table_are_found_one_by_one() {
     let mut driver = driver("data_large");
     driver.sql(

@@ -82,13 +82,24 @@ impl Node {
     fn object(&self, pairs: &[(Node, Node)]) -> Result<Map<String, Value>, Error> {
         let mut object = Map::new();
         for (key, node) in pairs {
-            let name = key_text(&key.key(self)?);
+            let name = key.name(self)?;
             if object.contains_key(&name) {
                 return Err(self.duplicate(key));
             }
             object.insert(name, node.value()?);
         }
         Ok(object)
+    }
+
+    /// What this node is called as a key of `map` in plain data.
+    ///
+    /// # Errors
+    /// It is no scalar.
+    pub fn name(&self, map: &Node) -> Result<String, Error> {
+        match &self.kind {
+            Kind::Scalar(_, Scalar::Long(digits)) => Ok(digits.clone()),
+            _ => Ok(key_text(&self.key(map)?)),
+        }
     }
 
     /// This node as a key of `map`.

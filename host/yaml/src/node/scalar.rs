@@ -3,6 +3,8 @@
 
 use serde_json::{Number, Value};
 
+use crate::number;
+
 /// What a scalar was read as.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Scalar {
@@ -12,6 +14,9 @@ pub enum Scalar {
     Bool(bool),
     Int(Number),
     Float(f64),
+    /// A number of which these hold only one that is near it, with all its digits and as JSON writes
+    /// it. As plain data it is that near one.
+    Long(String),
     /// A date or a date with time, still as text.
     Timestamp,
     Str,
@@ -26,7 +31,7 @@ impl Scalar {
             "true" | "True" | "TRUE" => Scalar::Bool(true),
             "false" | "False" | "FALSE" => Scalar::Bool(false),
             _ => int(text)
-                .or_else(|| float(text).map(Scalar::Float))
+                .or_else(|| float(text))
                 .or_else(|| is_timestamp(text).then_some(Scalar::Timestamp))
                 .unwrap_or(Scalar::Str),
         }
@@ -41,8 +46,9 @@ impl Scalar {
             ("null", Scalar::Null | Scalar::Empty)
             | ("bool", Scalar::Bool(_))
             | ("int", Scalar::Int(_))
-            | ("float", Scalar::Float(_))
+            | ("float", Scalar::Float(_) | Scalar::Long(_))
             | ("timestamp", Scalar::Timestamp) => Some(plain),
+            ("int", Scalar::Long(digits)) => is_whole(digits).then_some(plain),
             ("float", Scalar::Int(number)) => number.as_f64().map(Scalar::Float),
             _ => None,
         }
@@ -54,13 +60,20 @@ impl Scalar {
             Scalar::Empty | Scalar::Null => Value::Null,
             Scalar::Bool(b) => Value::Bool(*b),
             Scalar::Int(number) => Value::Number(number.clone()),
-            Scalar::Float(x) => match Number::from_f64(*x) {
-                Some(number) => Value::Number(number),
-                None => Value::String(text.to_owned()),
-            },
+            Scalar::Float(x) => near(*x, text),
+            Scalar::Long(digits) => near(digits.parse().unwrap_or(f64::INFINITY), text),
             Scalar::Timestamp | Scalar::Str => Value::String(text.to_owned()),
         }
     }
+}
+
+/// A double as plain data; there is no number for one that is not finite.
+fn near(x: f64, text: &str) -> Value {
+    Number::from_f64(x).map_or_else(|| Value::String(text.to_owned()), Value::Number)
+}
+
+fn is_whole(digits: &str) -> bool {
+    !digits.contains(['.', 'e', 'E'])
 }
 
 fn sign(text: &str) -> (bool, &str) {
@@ -89,23 +102,53 @@ fn int(text: &str) -> Option<Scalar> {
     if digits.is_empty() {
         return None;
     }
-    match i128::from_str_radix(&digits, radix).ok().map(|n| if negative { -n } else { n }) {
-        Some(n) => match (i64::try_from(n), u64::try_from(n)) {
-            (Ok(n), _) => Some(Scalar::Int(n.into())),
-            (_, Ok(n)) => Some(Scalar::Int(n.into())),
-            _ => Some(Scalar::Float(n as f64)),
-        },
-        // Wider than any number we hold: close enough to be refused by whoever reads it.
-        None => digits.parse().ok().map(|x: f64| Scalar::Float(if negative { -x } else { x })),
+    if let Ok(n) = i128::from_str_radix(&digits, radix).map(|n| if negative { -n } else { n }) {
+        match (i64::try_from(n), u64::try_from(n)) {
+            (Ok(n), _) => return Some(Scalar::Int(n.into())),
+            (_, Ok(n)) => return Some(Scalar::Int(n.into())),
+            _ => {}
+        }
     }
+    let digits = if radix == 10 { digits } else { decimal(&digits, radix)? };
+    let sign = if negative { "-" } else { "" };
+    Some(Scalar::Long(format!("{sign}{digits}")))
 }
 
-fn float(text: &str) -> Option<f64> {
+/// What has more digits than this in another base than ten is taken for text: each of them costs as
+/// much as there are.
+const MAX_DIGITS: usize = 4096;
+
+/// An integer of another base, in base ten.
+fn decimal(digits: &str, radix: u32) -> Option<String> {
+    /// What a limb holds less than.
+    const LIMB: u64 = 1_000_000_000;
+    let digits = digits.trim_start_matches('0');
+    if digits.len() > MAX_DIGITS {
+        return None;
+    }
+    // The lowest limb comes first.
+    let mut limbs = vec![0_u64];
+    for digit in digits.chars() {
+        let mut carry = u64::from(digit.to_digit(radix)?);
+        for limb in &mut limbs {
+            carry += *limb * u64::from(radix);
+            *limb = carry % LIMB;
+            carry /= LIMB;
+        }
+        if carry > 0 {
+            limbs.push(carry);
+        }
+    }
+    let text: String = limbs.iter().rev().map(|limb| format!("{limb:09}")).collect();
+    Some(text.trim_start_matches('0').to_owned())
+}
+
+fn float(text: &str) -> Option<Scalar> {
     let (negative, rest) = sign(text);
-    let apply = |x: f64| if negative { -x } else { x };
+    let infinite = if negative { f64::NEG_INFINITY } else { f64::INFINITY };
     match rest {
-        ".inf" | ".Inf" | ".INF" => return Some(apply(f64::INFINITY)),
-        ".nan" | ".NaN" | ".NAN" if rest == text => return Some(f64::NAN),
+        ".inf" | ".Inf" | ".INF" => return Some(Scalar::Float(infinite)),
+        ".nan" | ".NaN" | ".NAN" if rest == text => return Some(Scalar::Float(f64::NAN)),
         _ => {}
     }
     let (mantissa, exponent) = match rest.find(['e', 'E']) {
@@ -127,7 +170,19 @@ fn float(text: &str) -> Option<f64> {
             return None;
         }
     }
-    rest.replace('_', "").parse().ok().map(apply)
+    let whole = whole.replace('_', "");
+    let whole = whole.trim_start_matches('0');
+    let written = format!(
+        "{}{}.{}{}",
+        if negative { "-" } else { "" },
+        if whole.is_empty() { "0" } else { whole },
+        if has_digit(fraction) { fraction.replace('_', "") } else { "0".to_owned() },
+        exponent.map_or_else(String::new, |exponent| format!("e{exponent}")),
+    );
+    match number::exact(&written).and_then(|number| number.as_f64()) {
+        Some(x) => Some(Scalar::Float(x)),
+        None => Some(Scalar::Long(written)),
+    }
 }
 
 /// `YYYY-MM-DD`, or a date, `T` or blanks, a time with optional fraction and zone.
@@ -186,6 +241,7 @@ mod tests {
             ("0x", json!("0x")),
             ("18446744073709551615", json!(u64::MAX)),
             ("99999999999999999999", json!(1e20)),
+            ("1.0e+400", json!("1.0e+400")),
             ("1.5", json!(1.5)),
             ("-.5", json!(-0.5)),
             ("5.", json!(5.0)),
@@ -205,6 +261,32 @@ mod tests {
     }
 
     #[test]
+    fn long_numbers_keep_their_digits() {
+        for (text, expect) in [
+            ("99999999999999999999", "99999999999999999999"),
+            ("-98_765432109876543210987", "-98765432109876543210987"),
+            ("0x1_0000000000000000", "18446744073709551616"),
+            (
+                "-0x10000000000000000000000000000000000",
+                "-87112285931760246646623899502532662132736",
+            ),
+            ("02000000000000000000000", "18446744073709551616"),
+            ("0.1234567890123456789012345", "0.1234567890123456789012345"),
+            ("-00_1.234567890123456789_01", "-1.23456789012345678901"),
+            (".12345678901234567890", "0.12345678901234567890"),
+            ("1234567890123456789012.", "1234567890123456789012.0"),
+            ("1.23456789012345678901E+3", "1.23456789012345678901e+3"),
+            ("1.0e+400", "1.0e+400"),
+        ] {
+            assert_eq!(Scalar::plain(text), Scalar::Long(expect.to_owned()), "{text}");
+        }
+        let hex = |count: usize| format!("0x{}", "f".repeat(count));
+        let longest = Scalar::plain(&hex(MAX_DIGITS));
+        assert!(matches!(&longest, Scalar::Long(digits) if digits.len() == 4933), "{longest:?}");
+        assert_eq!(Scalar::plain(&hex(MAX_DIGITS + 1)), Scalar::Str);
+    }
+
+    #[test]
     fn dates_are_told_from_text() {
         for text in ["2017-05-22", "2017-05-22T12:34:56", "2017-5-2 1:02:03.5 +01:00"] {
             assert_eq!(Scalar::plain(text), Scalar::Timestamp, "{text}");
@@ -218,6 +300,11 @@ mod tests {
     fn core_tags_force_a_reading() {
         assert_eq!(Scalar::tagged("str", "10"), Some(Scalar::Str));
         assert_eq!(Scalar::tagged("float", "10"), Some(Scalar::Float(10.0)));
+        let digits = "99999999999999999999";
+        for tag in ["int", "float"] {
+            assert_eq!(Scalar::tagged(tag, digits), Some(Scalar::Long(digits.to_owned())));
+        }
+        assert_eq!(Scalar::tagged("int", "0.12345678901234567890"), None);
         assert_eq!(Scalar::tagged("int", "x"), None);
         assert_eq!(Scalar::tagged("binary", "x"), None);
     }

@@ -31,6 +31,10 @@ fn documents_become_plain_data() {
     );
     check("a: &x {b: 1}\nc: *x\n", json!({"a": {"b": 1}, "c": {"b": 1}}));
     check("{1: a, true: b}", json!({"1": "a", "true": "b"}));
+    check(
+        "{98765432109876543210987: a, 98765432109876543210988: b}",
+        json!({"98765432109876543210987": "a", "98765432109876543210988": "b"}),
+    );
     check("!!str 10", json!("10"));
     check("! 10", json!("10"));
     check("|\n  two\n  lines\n", json!("two\nlines\n"));

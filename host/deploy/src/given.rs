@@ -1,0 +1,255 @@
+//! What facts give: plain data whose numbers keep their digits, since PostgreSQL holds more of them
+//! than 64 bits or a double do.
+
+use std::collections::BTreeMap;
+
+use rex_yaml::validate::Input;
+use rex_yaml::{Error, Kind, Node, Scalar, number};
+use serde::de;
+use serde::ser::{Error as _, Serialize, SerializeMap, Serializer};
+use serde_json::value::RawValue;
+use serde_json::{Number, Value};
+
+/// A value as it is given.
+#[derive(Debug, Clone)]
+pub(crate) enum Given {
+    Null,
+    Boolean(bool),
+    Number(Number),
+    /// A number that is not quite any of those, as JSON writes it.
+    Long(String),
+    Text(String),
+    List(Vec<Given>),
+    /// Every name is there once.
+    Object(Members),
+}
+
+pub(crate) type Members = Vec<(String, Given)>;
+
+/// As deep as JSON may be elsewhere.
+const MAX_DEPTH: usize = 128;
+
+impl Given {
+    /// Reads a text of JSON.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(crate) fn json(text: &str) -> Result<Given, serde_json::Error> {
+        raw(serde_json::from_str(text)?, 0)
+    }
+
+    /// # Errors
+    /// What data cannot hold: a key that is no scalar.
+    pub(crate) fn of(input: Input<'_>) -> Result<Given, Error> {
+        match input {
+            Input::Node(node) => of_node(node),
+            Input::Value(value) => Ok(of_value(value)),
+        }
+    }
+
+    pub(crate) fn is_null(&self) -> bool {
+        matches!(self, Given::Null)
+    }
+
+    /// The record or the records: a text may hold one as JSON, and nothing is one without members.
+    pub(crate) fn records(self) -> Vec<Members> {
+        match self {
+            Given::Null => vec![Vec::new()],
+            Given::Object(record) => vec![record],
+            Given::List(items) => items.into_iter().flat_map(Given::records).collect(),
+            Given::Text(text) => Given::json(&text).map(Given::records).unwrap_or_default(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// As plain data that has the same shape: long numbers are texts.
+    pub(crate) fn outline(&self) -> Value {
+        match self {
+            Given::Null => Value::Null,
+            Given::Boolean(truth) => Value::Bool(*truth),
+            Given::Number(number) => Value::Number(number.clone()),
+            Given::Long(text) | Given::Text(text) => Value::String(text.clone()),
+            Given::List(items) => items.iter().map(Given::outline).collect(),
+            Given::Object(members) => {
+                let outline = |(name, value): &(String, Given)| (name.clone(), value.outline());
+                Value::Object(members.iter().map(outline).collect())
+            }
+        }
+    }
+
+    /// As Python shows it.
+    pub(crate) fn repr(&self) -> String {
+        match self {
+            Given::Long(digits) => digits.clone(),
+            Given::List(items) => {
+                format!("[{}]", items.iter().map(Given::repr).collect::<Vec<_>>().join(", "))
+            }
+            Given::Object(members) => {
+                let member = |(name, value): &(String, Given)| {
+                    format!("{}: {}", rex_yaml::repr(&Value::from(name.as_str())), value.repr())
+                };
+                format!("{{{}}}", members.iter().map(member).collect::<Vec<_>>().join(", "))
+            }
+            other => rex_yaml::repr(&other.outline()),
+        }
+    }
+
+    /// Whether a number is in it that no double comes near: whoever reads JSON into doubles cannot
+    /// read that.
+    pub(crate) fn is_beyond_doubles(&self) -> bool {
+        match self {
+            Given::Long(digits) => !digits.parse::<f64>().is_ok_and(f64::is_finite),
+            Given::List(items) => items.iter().any(Given::is_beyond_doubles),
+            Given::Object(members) => members.iter().any(|(_, value)| value.is_beyond_doubles()),
+            _ => false,
+        }
+    }
+
+    /// The text of a number.
+    fn digits(&self) -> Option<String> {
+        match self {
+            Given::Number(number) => Some(number.to_string()),
+            Given::Long(digits) => Some(digits.clone()),
+            _ => None,
+        }
+    }
+}
+
+/// By name.
+pub(crate) fn sorted(members: &[(String, Given)]) -> Vec<(&str, &Given)> {
+    let mut members: Vec<(&str, &Given)> =
+        members.iter().map(|(name, value)| (name.as_str(), value)).collect();
+    members.sort_by_key(|(name, _)| *name);
+    members
+}
+
+/// Numbers are the same that have the same value, however they are written.
+impl PartialEq for Given {
+    fn eq(&self, other: &Given) -> bool {
+        match (self, other) {
+            (Given::Null, Given::Null) => true,
+            (Given::Boolean(one), Given::Boolean(other)) => one == other,
+            (Given::Text(one), Given::Text(other)) => one == other,
+            (Given::List(one), Given::List(other)) => one == other,
+            (Given::Object(one), Given::Object(other)) => sorted(one) == sorted(other),
+            (one, other) => match (one.digits(), other.digits()) {
+                (Some(one), Some(other)) => number::equal(&one, &other),
+                _ => false,
+            },
+        }
+    }
+}
+
+/// As the original writes it: members sorted by name.
+impl Serialize for Given {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Given::Null => serializer.serialize_unit(),
+            Given::Boolean(truth) => serializer.serialize_bool(*truth),
+            Given::Number(number) => number.serialize(serializer),
+            Given::Long(digits) => {
+                let raw = RawValue::from_string(digits.clone()).map_err(S::Error::custom)?;
+                raw.serialize(serializer)
+            }
+            Given::Text(text) => serializer.serialize_str(text),
+            Given::List(items) => serializer.collect_seq(items),
+            Given::Object(members) => {
+                let mut map = serializer.serialize_map(Some(members.len()))?;
+                for (name, value) in sorted(members) {
+                    map.serialize_entry(name, value)?;
+                }
+                map.end()
+            }
+        }
+    }
+}
+
+fn of_node(node: &Node) -> Result<Given, Error> {
+    match &node.kind {
+        Kind::Scalar(_, Scalar::Long(digits)) => Ok(Given::Long(digits.clone())),
+        Kind::Scalar(..) => Ok(of_value(&node.value()?)),
+        Kind::Seq(items) => items.iter().map(of_node).collect::<Result<_, _>>().map(Given::List),
+        Kind::Map(pairs) => {
+            let member = |(key, value): &(Node, Node)| Ok((key.name(node)?, of_node(value)?));
+            pairs.iter().map(member).collect::<Result<_, _>>().map(Given::Object)
+        }
+    }
+}
+
+fn of_value(value: &Value) -> Given {
+    match value {
+        Value::Null => Given::Null,
+        Value::Bool(truth) => Given::Boolean(*truth),
+        Value::Number(number) => Given::Number(number.clone()),
+        Value::String(text) => Given::Text(text.clone()),
+        Value::Array(items) => Given::List(items.iter().map(of_value).collect()),
+        Value::Object(members) => {
+            let member = |(name, value): (&String, &Value)| (name.clone(), of_value(value));
+            Given::Object(members.iter().map(member).collect())
+        }
+    }
+}
+
+/// Of a name that comes twice the last value counts.
+fn raw(raw_value: &RawValue, depth: usize) -> Result<Given, serde_json::Error> {
+    let text = raw_value.get();
+    match text.bytes().next() {
+        Some(b'[' | b'{') if depth == MAX_DEPTH => {
+            Err(de::Error::custom("recursion limit exceeded"))
+        }
+        Some(b'[') => {
+            let items: Vec<&RawValue> = serde_json::from_str(text)?;
+            let items = items.into_iter().map(|item| raw(item, depth + 1));
+            items.collect::<Result<_, _>>().map(Given::List)
+        }
+        Some(b'{') => {
+            let members: BTreeMap<String, &RawValue> = serde_json::from_str(text)?;
+            let members =
+                members.into_iter().map(|(name, value)| Ok((name, raw(value, depth + 1)?)));
+            members.collect::<Result<_, _>>().map(Given::Object)
+        }
+        Some(b'-' | b'0'..=b'9') => Ok(match number::exact(text) {
+            Some(number) => Given::Number(number),
+            None => Given::Long(text.to_owned()),
+        }),
+        _ => serde_json::from_str(text).map(|value: Value| of_value(&value)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(text: &str) -> Given {
+        Given::json(text).unwrap()
+    }
+
+    #[test]
+    fn json_is_read_and_written_with_all_digits() {
+        let text = r#"{"b": [98765432109876543210987, 0.1234567890123456789012345, 1e400, 1.50], "a": "x"}"#;
+        let written =
+            r#"{"a":"x","b":[98765432109876543210987,0.1234567890123456789012345,1e400,1.5]}"#;
+        assert_eq!(serde_json::to_string(&json(text)).unwrap(), written);
+        assert!(json(text).is_beyond_doubles());
+        assert_eq!(
+            json("[98765432109876543210987, 'x']".replace('\'', "\"").as_str()).repr(),
+            "[98765432109876543210987, 'x']"
+        );
+        assert_eq!(json(r#"{"a": 1, "a": 2}"#).repr(), "{'a': 2}");
+        for text in ["", "[01]", "[1", "1 2", "\"\\ud800\"", "[-]", &"[".repeat(200)] {
+            assert!(Given::json(text).is_err(), "{text}");
+        }
+        let deep = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(Given::json(&deep(MAX_DEPTH)).is_ok());
+        assert!(Given::json(&deep(MAX_DEPTH + 1)).is_err());
+    }
+
+    #[test]
+    fn what_is_the_same() {
+        assert_eq!(json(r#"{"a": 1, "b": [1e2, null]}"#), json(r#"{"b": [100, null], "a": 1.0}"#));
+        assert_ne!(json("[98765432109876543210987]"), json("[98765432109876543210988]"));
+        assert_ne!(json(r#"{"a": 1}"#), json(r#"{"a": 1, "b": 1}"#));
+        assert_ne!(json("1"), json("\"1\""));
+        assert_ne!(json("1"), json("true"));
+    }
+}
