@@ -59,6 +59,7 @@ fn facts_are_deployed_once() {
     }
     assert_eq!(tables(), 2);
     assert_eq!(deploy(&[]).ok(), "nothing to change\n");
+    assert_eq!(deploy(&["--dry-run"]).ok(), "nothing to change\n");
     let json: serde_json::Value =
         serde_json::from_str(&deploy(&["--json"]).ok()).expect("it is JSON");
     assert_eq!(json, serde_json::json!({"changes": 0, "dry_run": false, "statements": []}));

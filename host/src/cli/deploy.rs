@@ -89,7 +89,7 @@ pub(crate) fn deploy(
             "dry_run": args.dry_run,
             "statements": statements,
         }))?;
-    } else if args.dry_run {
+    } else if args.dry_run && !statements.is_empty() {
         for statement in &statements {
             output.line(statement.trim_end())?;
         }
