@@ -45,5 +45,5 @@ pub use format::Printer;
 pub use item::{Item, LongList, More};
 pub use json_param::{from_json, from_typed_json};
 pub use product::Product;
-pub use rex_pg::{Address, BadAddress, POOLED, cause, is_pooled, is_postgresql, pooled};
+pub use rex_pg::{Address, BadAddress, POOLED, STAY, cause, is_pooled, is_postgresql, pooled};
 pub use session::{Config, Gateway, Nowhere, Session, Sink};

@@ -5,6 +5,7 @@
 
 mod address;
 mod attempts;
+mod idle;
 mod params;
 mod passfile;
 mod pooler;
@@ -12,6 +13,7 @@ mod tls;
 
 pub use address::{Address, BadAddress};
 pub use attempts::{Attempt, Attempts, ConnectError};
+pub use idle::STAY;
 pub use params::{Params, is_postgresql};
 pub use pooler::{POOLED, is_pooled, pooled};
 pub use tls::{Protection, TlsFiles, cause};

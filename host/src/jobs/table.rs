@@ -173,7 +173,9 @@ impl Table {
             "SET default_transaction_isolation = 'read committed';
             SET datestyle = 'ISO';
             SET idle_in_transaction_session_timeout = '10s';
+            {};
             {}",
+            rex_db::STAY,
             waiting(self.patience)
         );
         self.told = self.patience;

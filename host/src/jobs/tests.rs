@@ -8,6 +8,7 @@ use rex_htsql::Naming;
 use rex_test_support::env::repository;
 use rex_test_support::pg::Database;
 use rex_test_support::pooler::Pooler;
+use rex_test_support::process::wait_for;
 use rex_test_support::server::Server;
 use rex_transport::TaskId;
 
@@ -204,6 +205,32 @@ fn limits_count_what_is_queued_and_started() {
     let refusal = || rex_transport::TransportError::new(rex_transport::Kind::Refused, "full");
     assert!(jobs.table().queue_new(&rules, |_| Err(refusal())).is_err());
     assert_eq!(jobs.status(code), "new");
+}
+
+#[test]
+fn sessions_that_wait_are_not_ended() {
+    let jobs = Jobs::new();
+    let mut admin = jobs.0.connect();
+    let limit = format!("ALTER DATABASE {} SET idle_session_timeout = '1s'", jobs.0.name());
+    admin.batch_execute(&limit).unwrap();
+    let mut table = jobs.table();
+    assert!(table.row(1).unwrap().is_none());
+    let _listening = super::watch::listen(&jobs.address()).unwrap();
+    let mut others = || -> Vec<i32> {
+        let others = "SELECT pid FROM pg_stat_activity
+            WHERE datname = current_database() AND pid <> pg_backend_pid()
+                AND backend_type = 'client backend'
+            ORDER BY pid";
+        admin.query(others, &[]).unwrap().iter().map(|row| row.get(0)).collect()
+    };
+    // What has deployed the table is on its way out.
+    wait_for("two sessions", || others().len() == 2);
+    let before = others();
+    // One that waits no longer than they do, and is ended.
+    let witness = jobs.0.connect();
+    wait_for("the end of another", || others().iter().all(|pid| before.contains(pid)));
+    assert_eq!(others(), before);
+    drop(witness);
 }
 
 #[test]

@@ -40,9 +40,10 @@ pub(super) fn start(address: Address, desk: Desk) -> std::io::Result<()> {
     Ok(())
 }
 
-fn listen(address: &Address) -> Result<Client, table::TableError> {
+pub(super) fn listen(address: &Address) -> Result<Client, table::TableError> {
     let mut client = table::connect(address)?;
-    client.batch_execute("LISTEN rex_job").map_err(|error| table::say(&error, address))?;
+    let listen = format!("{}; LISTEN rex_job", rex_db::STAY);
+    client.batch_execute(&listen).map_err(|error| table::say(&error, address))?;
     Ok(client)
 }
 

@@ -75,6 +75,7 @@ SELECT set_config('lock_timeout', $1, false),
         let timeout = format!("{}ms", lock_timeout.as_millis().max(1));
         let row =
             session.one(SETTINGS, &[&timeout]).map_err(|trouble| trouble.say(&address.label))?;
+        session.run(rex_pg::STAY).map_err(|trouble| trouble.say(&address.label))?;
         if claims {
             session.run(BY_INDEX).map_err(|trouble| trouble.say(&address.label))?;
         }

@@ -46,8 +46,10 @@ fn listen(
             let _ = wake.send(Wake::Queue(queue));
         }
     })?;
-    line.wait(|client| client.batch_execute("LISTEN rex_asynctask"))
-        .map_err(|error| super::Trouble::from(error).say(&address.label))?;
+    for sql in [rex_pg::STAY, "LISTEN rex_asynctask"] {
+        line.wait(|client| client.batch_execute(sql))
+            .map_err(|error| super::Trouble::from(error).say(&address.label))?;
+    }
     Ok(line)
 }
 

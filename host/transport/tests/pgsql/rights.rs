@@ -1,6 +1,9 @@
 //! What works with which rights, and what is said where they are missing.
 
-use rex_transport::contract::{all_done, numbers, queue, task};
+use std::collections::BTreeSet;
+
+use postgres::Client;
+use rex_transport::contract::{all_done, numbers, queue, task, wait_for};
 use rex_transport::{DeadQuery, Kind, Options, Owner, Wake, Want, open};
 
 use super::{database, host, uri};
@@ -112,6 +115,35 @@ fn additions_can_be_switched_off() {
     let added = "SELECT (SELECT count(*) FROM pg_trigger WHERE tgname = 'rex_notify')
         + (SELECT count(*) FROM pg_class WHERE relname = 'rex_queue_order')";
     assert_eq!(database.connect().query_one(added, &[]).unwrap().get::<_, i64>(0), 0);
+}
+
+#[test]
+fn sessions_that_wait_are_not_ended() {
+    let Some(database) = database() else { return };
+    let mut admin = database.connect();
+    admin
+        .batch_execute(&format!(
+            "ALTER DATABASE {} SET idle_session_timeout = '1s'",
+            database.name()
+        ))
+        .unwrap();
+    let mut host = host(&uri(&database.uri()), "a");
+    let (wake, _woken) = crossbeam_channel::unbounded();
+    let _watch = host.watch(wake).unwrap();
+    host.submit(&[task("foo", 1)]).unwrap();
+    let ours = "SELECT pid FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()
+            AND backend_type = 'client backend'";
+    let pids = |admin: &mut Client| -> BTreeSet<i32> {
+        admin.query(ours, &[]).unwrap().iter().map(|row| row.get(0)).collect()
+    };
+    let before = pids(&mut admin);
+    assert!(before.len() >= 2, "{before:?}");
+    // One that waits no longer than they do, and is ended.
+    let witness = database.connect();
+    wait_for("the end of another", || pids(&mut admin).is_subset(&before));
+    drop(witness);
+    assert_eq!(pids(&mut admin), before);
 }
 
 #[test]
