@@ -637,6 +637,34 @@ fn what_waits_in_the_table_of_the_first_release_is_moved_whole() {
     }
 }
 
+/// A page of dead letters is bounded by what is in them: all of these at once would need more than
+/// the commands may have.
+#[test]
+fn dead_letters_of_large_payloads_fit_into_memory() {
+    let (env, store) = (Env::new(), Store::pgsql());
+    let Store::Pgsql(database) = &store else { return };
+    command(&env, &store, &["migrate"]).ok();
+    let fill = "INSERT INTO asynctask.rex_dead
+            (id, queue_name, payload, date_submitted, attempts, reason, details)
+        SELECT n, 'bar', json_build_object('n', n, 'text', repeat('abcdefé ', 500000)), now(), 1,
+            'Exception: no', '{}'
+        FROM generate_series(1, 50) AS n";
+    database.connect().batch_execute(fill).expect("letters");
+    let more = store.args();
+    let within = |args: &[&str]| {
+        let rex_host = env.command("rex-host", &[args, &[&more[0], &more[1]]].concat());
+        let mut limited = env.command("/bin/sh", &["-c", "ulimit -v 300000; exec \"$@\"", "sh"]);
+        limited.arg(rex_host.get_program()).args(rex_host.get_args());
+        run(limited, "").ok()
+    };
+    assert_eq!(within(&["dlq", "list", "--limit", "2"]).lines().count(), 3);
+    assert!(within(&["dlq", "show", "31"]).contains("Exception: no"));
+    assert_eq!(within(&["dlq", "retry", "31", "32", "--dry-run"]).lines().count(), 3);
+    assert_eq!(within(&["dlq", "retry", "31", "32"]), "2 tasks retried\n");
+    assert_eq!(within(&["dlq", "discard", "--queue", "bar"]), "48 tasks discarded\n");
+    assert_eq!(command(&env, &store, &["queue", "list", "--json"]).json_lines()[0]["waiting"], 2);
+}
+
 /// What the README promises to applications: `rex_submit` in their own transaction.
 #[test]
 fn an_application_submits_in_its_own_transaction() {

@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use rex_transport::{DeadLetter, DeadQuery, LetterId, Timestamp, Transport, TransportError};
+use rex_transport::{
+    DeadLetter, DeadQuery, LetterId, TaskId, Timestamp, Transport, TransportError,
+};
 use serde_json::{Value, json};
 
 use super::Environment;
@@ -112,6 +114,8 @@ fn since(text: &str) -> Result<Timestamp, String> {
 
 /// Letters read, or changed, at once.
 const PAGE: u64 = 500;
+/// Of their payloads and details; a letter more may be read.
+const PAGE_BYTES: usize = 16 << 20;
 
 pub(crate) fn dlq(
     command: DlqCommand,
@@ -124,7 +128,7 @@ pub(crate) fn dlq(
             let limit = limit.unwrap_or(if json { usize::MAX } else { 100 });
             let mut rows = Vec::new();
             let mut left = limit;
-            filter.each_page(&mut *transport, |_, letters| {
+            filter.each_page(&[], &mut *transport, |_, letters| {
                 for letter in letters.iter().take(left) {
                     if json {
                         output.json_with_payload(&everything(letter), letter.payload.as_str())?;
@@ -143,8 +147,8 @@ pub(crate) fn dlq(
         DlqCommand::Show { task, json, common } => {
             let mut transport = place::viewer(&common, &environment)?;
             let mut found = false;
-            Filter::none().each_page(&mut *transport, |_, letters| {
-                for letter in letters.iter().filter(|letter| letter.id.0 == task) {
+            Filter::none().each_page(&[task], &mut *transport, |_, letters| {
+                for letter in &letters {
                     found = true;
                     if json {
                         output.json_with_payload(&everything(letter), letter.payload.as_str())?;
@@ -216,18 +220,23 @@ impl Filter {
             && self.plugin_hash.as_deref().is_none_or(|start| hash.starts_with(start))
     }
 
-    /// Calls `work` with the letters that fit, a page at a time, until it says that this is enough.
+    /// Calls `work` with the letters that fit, of these tasks if any are named, a page at a time, until
+    /// it says that this is enough.
     fn each_page(
         &self,
+        tasks: &[i64],
         transport: &mut dyn Transport,
         mut work: impl FnMut(&mut dyn Transport, Vec<DeadLetter>) -> Result<bool, Failure>,
     ) -> Result<(), Failure> {
         let queue = self.queue.as_deref().map(parse_queue).transpose()?;
-        let mut query = DeadQuery { queue, after: None, limit: Some(PAGE) };
+        let tasks = tasks.iter().map(|task| TaskId(*task)).collect();
+        let (limit, bytes) = (Some(PAGE), Some(PAGE_BYTES));
+        let mut query = DeadQuery { queue, tasks, after: None, limit, bytes };
         loop {
             let mut letters = transport.dead_letters(&query)?;
             let Some(last) = letters.last().map(|letter| letter.letter) else { return Ok(()) };
-            let is_last = (letters.len() as u64) < PAGE;
+            let bytes: usize = letters.iter().map(DeadLetter::bytes).sum();
+            let is_last = (letters.len() as u64) < PAGE && bytes <= PAGE_BYTES / 2;
             query.after = Some(last);
             letters.retain(|letter| self.fits(letter));
             if !work(transport, letters)? || is_last {
@@ -251,19 +260,18 @@ impl Choice {
         let mut count = 0;
         // What dies from now on, perhaps what is retried here, is none of them.
         let mut newest = None;
-        self.filter.each_page(transport, |_, letters| {
+        self.filter.each_page(&self.tasks, transport, |_, letters| {
             newest = letters.last().map(|letter| letter.letter).or(newest);
             Ok(true)
         })?;
         output::left_out(transport);
-        self.filter.each_page(transport, |transport, mut letters| {
+        self.filter.each_page(&self.tasks, transport, |transport, mut letters| {
             let read = letters.len();
             letters.retain(|letter| newest.is_some_and(|newest| letter.letter <= newest));
             let is_last = letters.len() < read;
             letters.retain(|letter| {
-                let chosen = self.tasks.is_empty() || self.tasks.contains(&letter.id.0);
                 missing.remove(&letter.id.0);
-                chosen && may(letter)
+                may(letter)
             });
             let ids: Vec<LetterId> = letters.iter().map(|letter| letter.letter).collect();
             let changed = match done {

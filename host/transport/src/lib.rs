@@ -8,6 +8,7 @@ mod error;
 mod inotify;
 mod json;
 mod known;
+mod letters;
 mod name;
 mod network;
 mod open;

@@ -13,6 +13,7 @@ use crossbeam_channel::Sender;
 
 use serde_json::Value;
 
+use crate::letters::Letters;
 use crate::task::micros;
 use crate::transport::not_an_owner;
 use crate::{
@@ -206,12 +207,9 @@ impl Transport for LocalMem {
 
     fn dead_letters(&mut self, query: &DeadQuery) -> Result<Vec<DeadLetter>, TransportError> {
         let store = lock(&self.store);
-        let letters = store.dead.values().map(|dead| &dead.letter).filter(|letter| {
-            query.queue.as_ref().is_none_or(|queue| letter.queue == *queue)
-                && query.after.is_none_or(|after| letter.letter > after)
-        });
-        let limit = query.limit.and_then(|limit| usize::try_from(limit).ok());
-        Ok(letters.take(limit.unwrap_or(usize::MAX)).cloned().collect())
+        let mut letters = Letters::of(query);
+        store.dead.values().for_each(|dead| letters.offer(dead.letter.clone()));
+        Ok(letters.found())
     }
 
     fn revive(&mut self, letters: &[LetterId]) -> Result<u64, TransportError> {

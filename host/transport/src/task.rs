@@ -196,9 +196,21 @@ pub struct DeadLetter {
 pub struct DeadQuery {
     /// Of one queue, or of all.
     pub queue: Option<QueueName>,
+    /// Of these tasks, or of all where none is named.
+    pub tasks: Vec<TaskId>,
     /// Those after this one: a long list is read page by page.
     pub after: Option<LetterId>,
     pub limit: Option<u64>,
+    /// Not beyond the letter that brings a page to so many [`bytes`](DeadLetter::bytes), where a store
+    /// can end there: more than half as many, as each store counts them.
+    pub bytes: Option<usize>,
+}
+
+impl DeadLetter {
+    /// Of what has no fixed size: the payload, and what is known of the death.
+    pub fn bytes(&self) -> usize {
+        self.payload.len() + self.death.details.to_string().len()
+    }
 }
 
 /// One line of `queue list`.

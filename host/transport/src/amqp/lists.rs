@@ -12,6 +12,7 @@ use amqprs::error::Error;
 use super::link::{Fate, Link, Seen};
 use super::message::{self, Aside, Message, QUEUES};
 use super::{Amqp, alone};
+use crate::letters::Letters;
 use crate::{DeadLetter, DeadQuery, Kind, QueueName, QueueStatus, Timestamp, WaitingTask};
 
 /// The queues that were ever used, each with the steps of its delays.
@@ -234,7 +235,8 @@ impl Amqp {
             None => self.names(link)?,
         };
         // Where a page begins is known when all before it was seen.
-        let most = query.limit.filter(|_| query.after.is_none()).unwrap_or(u64::MAX);
+        let begins = query.after.is_none() && query.tasks.is_empty();
+        let most = query.limit.filter(|_| begins).unwrap_or(u64::MAX);
         let mut letters = Vec::new();
         for queue in names.into_iter().filter(|queue| message::too_long(queue).is_none()) {
             let name = message::dead(&queue);
@@ -245,11 +247,10 @@ impl Amqp {
             })?;
             letters.extend(seen.iter().filter_map(|(_, body)| message::read_letter(&queue, body)));
         }
-        letters.retain(|letter| query.after.is_none_or(|after| letter.letter > after));
         letters.sort_by_key(|letter: &DeadLetter| letter.letter);
-        letters
-            .truncate(query.limit.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX)));
-        Ok(letters)
+        let mut wanted = Letters::of(query);
+        letters.into_iter().for_each(|letter| wanted.offer(letter));
+        Ok(wanted.found())
     }
 
     /// Removes dead letters that died before a moment, but for those that somebody reads just now.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{Store, dead, finished, numbers, owner, queue, submit, task, task_ids, wait_for};
-use crate::{DeadQuery, Death, Outcome, Want};
+use crate::{DeadQuery, Death, Outcome, TaskId, Want};
 
 pub fn dead_letters_are_kept(store: &Store<'_>) {
     let Some((uri, _store)) = (store.fresh)() else { return };
@@ -37,6 +37,20 @@ pub fn dead_letters_are_kept(store: &Store<'_>) {
     let page = DeadQuery { after: Some(letters[0].letter), limit: Some(1), ..DeadQuery::default() };
     let page = host.dead_letters(&page).unwrap();
     assert_eq!(page.iter().map(|letter| letter.id).collect::<Vec<_>>(), [ids[2]]);
+    let mut ids_of = |query: DeadQuery| {
+        let letters = host.dead_letters(&query).unwrap();
+        letters.iter().map(|letter| letter.id).collect::<Vec<_>>()
+    };
+    let (some, plain) = (vec![ids[0], ids[2], TaskId(77)], DeadQuery::default);
+    assert_eq!(ids_of(DeadQuery { tasks: some.clone(), ..plain() }), [ids[2], ids[0]]);
+    let limit = Some(1);
+    assert_eq!(ids_of(DeadQuery { tasks: some.clone(), limit, ..plain() }), [ids[2]]);
+    assert_eq!(ids_of(DeadQuery { tasks: vec![ids[0]], limit, ..plain() }), [ids[0]]);
+    for (bytes, expected) in [(1, 1), (letters[0].bytes() * 2 / 3, 1), (1 << 20, 3)] {
+        assert_eq!(ids_of(DeadQuery { bytes: Some(bytes), ..plain() }).len(), expected, "{bytes}");
+    }
+    let after = Some(letters[0].letter);
+    assert_eq!(ids_of(DeadQuery { tasks: some, after, bytes: Some(1), ..plain() }), [ids[2]]);
     assert_eq!(Vec::from_iter(host.dead_details("build").unwrap()), ["1ab", "2é"]);
     assert_eq!(host.poll(&queue("foo")).unwrap(), 0);
     assert!(host.is_idle(&queue("foo")).unwrap(), "a dead letter holds nobody");

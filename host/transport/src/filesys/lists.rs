@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::claims::{self, Letter};
 use super::{Place, disk, index, queue};
+use crate::letters::Letters;
 use crate::{
     ClaimId, DeadLetter, DeadQuery, LetterId, Payload, QueueName, QueueStatus, TaskId, Timestamp,
     TransportError, WaitingTask,
@@ -216,10 +217,9 @@ pub(super) fn dead_letters(
     query: &DeadQuery,
     left_out: &mut LeftOut,
 ) -> Result<Vec<DeadLetter>, TransportError> {
-    let limit = query.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-    let mut letters = Vec::new();
+    let mut letters = Letters::of(query);
     for dead in dead(place, query.queue.as_ref(), left_out)? {
-        if letters.len() >= limit {
+        if letters.is_full() {
             break;
         }
         if query.after.is_none_or(|after| dead.letter > after) {
@@ -227,9 +227,9 @@ pub(super) fn dead_letters(
                 Err(error) if query.queue.is_none() && disk::is_of_the_place(&error) => {
                     left_out.insert(dead.queue, error);
                 }
-                letter => letters.extend(letter?),
+                letter => letter?.into_iter().for_each(|letter| letters.offer(letter)),
             }
         }
     }
-    Ok(letters)
+    Ok(letters.found())
 }

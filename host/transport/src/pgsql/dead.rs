@@ -10,18 +10,38 @@ use super::types::{JsonText, Micros, micros};
 use crate::{DeadLetter, DeadQuery, Death, LetterId, Payload, QueueName, TaskId};
 
 pub(super) fn list(session: &mut Session, query: &DeadQuery) -> Result<Vec<DeadLetter>, Trouble> {
-    /// `$1` queue or NULL for all, `$2` letter before the first, `$3` at most or NULL; the oldest
-    /// death first: letter, id, queue, payload, submitted, died, attempts, reason, details.
+    /// `$1` queue or NULL for all, `$2` letter before the first, `$3` at most or NULL, `$4` tasks or
+    /// NULL for all, `$5` bytes or NULL; the oldest death first: letter, id, queue, payload,
+    /// submitted, died, attempts, reason, details. Sizes are asked one by one: to know one is to read
+    /// the whole.
     const DEAD: &str = "
+WITH RECURSIVE page (letter, place, bytes) AS (
+    SELECT $2::bigint, 0::bigint, 0::bigint
+    UNION ALL
+    SELECT next.letter, page.place + 1, page.bytes + next.bytes
+    FROM page, LATERAL (
+        SELECT letter, octet_length(payload::text) + octet_length(details::text) AS bytes
+        FROM asynctask.rex_dead
+        WHERE ($1::text IS NULL OR queue_name = $1) AND ($4::bigint[] IS NULL OR id = ANY ($4))
+            AND letter > page.letter
+        ORDER BY letter
+        LIMIT 1
+    ) AS next
+    WHERE ($3::bigint IS NULL OR page.place < $3) AND ($5::bigint IS NULL OR page.bytes < $5)
+)
 SELECT letter, id, queue_name, payload, date_submitted::timestamptz, died, attempts, reason,
     details::text
-FROM asynctask.rex_dead
-WHERE ($1::text IS NULL OR queue_name = $1) AND letter > $2
-ORDER BY letter
-LIMIT $3";
+FROM page
+JOIN asynctask.rex_dead USING (letter)
+WHERE place > 0
+ORDER BY letter";
     let queue = query.queue.as_ref().map(QueueName::as_str);
     let after = query.after.map_or(0, |letter| letter.0);
-    let rows = session.rows(DEAD, &[&queue, &after, &query.limit.map(limited)])?;
+    let tasks: Vec<i64> = query.tasks.iter().map(|task| task.0).collect();
+    let tasks = Some(tasks).filter(|tasks| !tasks.is_empty());
+    let bytes = query.bytes.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
+    let limit = query.limit.map(limited);
+    let rows = session.rows(DEAD, &[&queue, &after, &limit, &tasks, &bytes])?;
     let letters = rows.iter().filter_map(|row| {
         let details: &str = row.get(8);
         Some(DeadLetter {

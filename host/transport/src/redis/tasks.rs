@@ -7,13 +7,15 @@ use redis::{Connection, RedisError, ScriptInvocation};
 
 use super::scripts::call;
 use super::{Redis, connect};
+use crate::letters::Letters;
 use crate::{
     ClaimedTask, DeadLetter, DeadQuery, Death, Due, LetterId, NewTask, Payload, QueueName,
     QueueStatus, Submitted, TaskId, Timestamp, TransportError, WaitingTask,
 };
 
 /// How many dead letters are read at once.
-const PAGE: usize = 1000;
+/// Dead letters that are read at once, however large they are.
+const LETTERS: usize = 16;
 
 impl Redis {
     pub(super) fn add(&mut self, tasks: &[NewTask]) -> Result<Vec<Submitted>, TransportError> {
@@ -197,15 +199,12 @@ impl Redis {
         &mut self,
         query: &DeadQuery,
     ) -> Result<Vec<DeadLetter>, TransportError> {
-        let limit = query.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-        let of = |letter: &DeadLetter| query.queue.as_ref().is_none_or(|q| letter.queue == *q);
-        let mut found = Vec::new();
+        let mut letters = Letters::of(query);
         self.read_dead(query.after, |letter| {
-            found.extend(Some(letter).filter(of));
-            found.len() < limit
+            letters.offer(letter);
+            !letters.is_full()
         })?;
-        found.truncate(limit);
-        Ok(found)
+        Ok(letters.found())
     }
 
     /// Reads dead letters in the order of death for as long as it is told to go on.
@@ -219,7 +218,7 @@ impl Redis {
             let mut numbers: Vec<i64> = redis::cmd("HKEYS").arg(&key).query(connection)?;
             numbers.retain(|number| after.is_none_or(|after| *number > after.0));
             numbers.sort_unstable();
-            for page in numbers.chunks(PAGE) {
+            for page in numbers.chunks(LETTERS) {
                 let rows: Vec<Option<Vec<u8>>> =
                     redis::cmd("HMGET").arg(&key).arg(page).query(connection)?;
                 for (number, row) in page.iter().zip(rows) {

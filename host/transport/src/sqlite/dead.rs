@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rusqlite::{OptionalExtension, params};
+use serde_json::Value;
 
 use super::Sqlite;
+use crate::letters::Letters;
 use crate::task::micros;
 use crate::{
     DeadLetter, DeadQuery, Death, LetterId, Payload, QueueName, TaskId, Timestamp, TransportError,
@@ -16,22 +18,25 @@ impl Sqlite {
         &mut self,
         query: &DeadQuery,
     ) -> Result<Vec<DeadLetter>, TransportError> {
-        /// `?1` queue or NULL for all, `?2` letter before the first, `?3` at most (-1: no limit); the
-        /// oldest death first: letter, id, queue, payload, submitted, died, attempts, reason,
-        /// details.
+        /// `?1` queue or NULL for all, `?2` letter before the first, `?3` at most (-1: no limit), `?4`
+        /// tasks as JSON; the oldest death first: letter, id, queue, payload, submitted, died,
+        /// attempts, reason, details.
         const DEAD: &str = "
 SELECT letter, id, queue, payload, submitted, died, attempts, reason, details
 FROM dead
 WHERE (?1 IS NULL OR queue = ?1) AND letter > ?2
+    AND (?4 = '[]' OR id IN (SELECT value FROM json_each(?4)))
 ORDER BY letter
 LIMIT ?3";
         let say = self.say();
         let queue = query.queue.as_ref().map(QueueName::as_str);
         let after = query.after.map_or(0, |letter| letter.0);
         let limit = query.limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
+        let tasks: Vec<i64> = query.tasks.iter().map(|task| task.0).collect();
+        let tasks = Value::from(tasks).to_string();
         let mut statement = self.db.prepare_cached(DEAD).map_err(&say)?;
         let rows = statement
-            .query_map(params![queue, after, limit], |row| {
+            .query_map(params![queue, after, limit, tasks], |row| {
                 let queue: String = row.get(2)?;
                 let Ok(queue) = QueueName::parse(&queue) else { return Ok(None) };
                 let details: String = row.get(8)?;
@@ -50,7 +55,16 @@ LIMIT ?3";
                 }))
             })
             .map_err(&say)?;
-        rows.filter_map(Result::transpose).collect::<Result<_, _>>().map_err(&say)
+        let mut letters = Letters::of(query);
+        for row in rows {
+            if let Some(letter) = row.map_err(&say)? {
+                letters.offer(letter);
+            }
+            if letters.is_full() {
+                break;
+            }
+        }
+        Ok(letters.found())
     }
 
     pub(super) fn list_dead_details(
