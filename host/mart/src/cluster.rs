@@ -11,6 +11,8 @@ pub(crate) struct Cluster {
     address: Address,
     /// Nobody else answers for it.
     is_own: bool,
+    /// What tells the server from all others, once it was asked for.
+    identifier: Option<Option<String>>,
 }
 
 /// A session on a database in which nothing has to be reached from elsewhere.
@@ -39,7 +41,7 @@ fn server<T>(result: Result<T, rex_htsql::Error>) -> Result<T, Error> {
 impl Cluster {
     pub(crate) fn open(address: &Address) -> Result<Cluster, Error> {
         let session = session(&address.with_database("postgres"))?;
-        Ok(Cluster { session, address: address.clone(), is_own: false })
+        Ok(Cluster { session, address: address.clone(), is_own: false, identifier: None })
     }
 
     /// Refuses a proxy that gives this connection to others, and with it what is claimed.
@@ -65,6 +67,38 @@ impl Cluster {
         let name = sql::text(name);
         let query = format!("SELECT TRUE FROM pg_catalog.pg_database WHERE datname = {name}");
         Ok(!server(self.session.sql_rows(&query))?.is_empty())
+    }
+
+    /// What tells the server from all others, also from one that has its address later; `None` where
+    /// this role may not know it.
+    pub(crate) fn identifier(&mut self) -> Result<Option<String>, Error> {
+        if let Some(identifier) = &self.identifier {
+            return Ok(identifier.clone());
+        }
+        let allowed = "SELECT FROM (SELECT) AS one WHERE pg_catalog.has_function_privilege(
+            pg_catalog.to_regprocedure('pg_catalog.pg_control_system()'), 'EXECUTE')";
+        let identifier = match self.finds(allowed)? {
+            true => {
+                let query = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()";
+                let rows = server(self.session.sql_rows(query))?;
+                match rows.first().and_then(|row| row.first()) {
+                    Some(Value::Text(identifier)) => Some(identifier.clone()),
+                    _ => None,
+                }
+            }
+            false => None,
+        };
+        Ok(self.identifier.insert(identifier).clone())
+    }
+
+    /// What tells a database from all others of its server, whatever they are called.
+    pub(crate) fn oid(&mut self, name: &str) -> Result<Option<i64>, Error> {
+        let name = sql::text(name);
+        let query = format!("SELECT oid::int8 FROM pg_catalog.pg_database WHERE datname = {name}");
+        match server(self.session.sql_rows(&query))?.first().and_then(|row| row.first()) {
+            Some(Value::Integer(oid)) => Ok(Some(*oid)),
+            _ => Ok(None),
+        }
     }
 
     /// What any transaction has done by now survives a crash of the server: what is committed is on

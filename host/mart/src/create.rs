@@ -20,7 +20,7 @@ use crate::purge::{self, Known};
 use crate::runlist::Entry;
 use crate::settings::Settings;
 use crate::stop::Stops;
-use crate::{moment, quota, script, stop};
+use crate::{moment, place, quota, script, stop};
 
 /// Is told a line, and the fraction of the work that lies behind.
 type Tell<'a> = dyn FnMut(&str, Option<f64>) + 'a;
@@ -126,7 +126,8 @@ impl<'a> Creation<'a> {
         let token = base.name_token.as_deref().unwrap_or_default();
         let prefix = &self.settings.name_prefix;
         let (definition, owner) = (&self.definition.id, &self.entry.owner);
-        let planned = Planned { definition, owner, started, existing: existing.is_some() };
+        let (is_existing, server) = (existing.is_some(), cluster.identifier()?);
+        let planned = Planned { definition, owner, started, existing: is_existing, server };
         inventory.add(&planned, |code| match existing {
             Some(target) => Ok(target.clone()),
             None => {
@@ -276,6 +277,9 @@ impl Work<'_> {
         let unclaimed = self.cluster.unclaim(&making);
         let missing = made?;
         unclaimed?;
+        if let Some(oid) = self.cluster.oid(&self.name)? {
+            self.inventory.set_database(self.id, oid)?;
+        }
         let Some(source) = source else { return Ok(()) };
         if missing == Missing::AllAndRights {
             self.log("Owners and rights stay behind");
@@ -381,7 +385,7 @@ impl Work<'_> {
         // Nobody purges it, or the previous one, before the inventory tells who has which name.
         let kept = self.inventory.hold(id, |inventory, mart| {
             mart.ok_or_else(purged)?;
-            let previous = inventory.hold_named(fixed)?;
+            let previous = place::of_name(cluster, inventory.hold_named(fixed)?, fixed)?;
             purge::refuse_existing(known, &previous, fixed)?;
             if !previous.is_empty() && cluster.exists(fixed)? {
                 pairs.insert(0, (fixed.as_str(), aside.as_str()));
@@ -398,7 +402,7 @@ impl Work<'_> {
 
     /// Refuses to take the name from a mart that may not be purged for it.
     fn check_previous(&mut self, fixed: &str) -> Result<(), Error> {
-        let marts = self.inventory.named(fixed)?;
+        let marts = place::of_name(self.cluster, self.inventory.named(fixed)?, fixed)?;
         match marts.as_slice() {
             [] => Ok(()),
             [mart] if mart.owner == self.creation.entry.owner => {

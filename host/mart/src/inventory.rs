@@ -1,6 +1,6 @@
 //! The inventory: which marts there are, in a table of the application's database, and beside it
-//! what the original's table has no column for: which marts are being made, and whose databases
-//! were there before.
+//! what the original's table has no column for: which marts are being made, whose databases were
+//! there before, and which database on which server a mart's is.
 
 use jiff::civil::DateTime;
 use rex_db::{Address, Session};
@@ -41,6 +41,9 @@ pub struct Mart {
     pub(crate) left_open: bool,
     /// The transaction of its database that takes back its reference, if one was begun.
     pub(crate) released: Option<String>,
+    /// The server that it was made on, and the number of its database there, as far as was noted.
+    pub(crate) server: Option<String>,
+    pub(crate) database_oid: Option<i64>,
 }
 
 impl Mart {
@@ -94,7 +97,7 @@ const ALONE: &str = "SELECT pg_catalog.pg_advisory_xact_lock(
 
 const COLUMNS: &str = "i.id, i.code, i.definition, i.owner, i.name, i.status::text, \
     i.date_creation_started::text, i.date_creation_completed::text, i.size, i.pinned, \
-    b.existing, b.claim, b.final_name, b.left_open, b.released";
+    b.existing, b.claim, b.final_name, b.left_open, b.released, b.server, b.database_oid";
 
 const TABLES: &str = "rexmart_inventory AS i LEFT JOIN rexmart_building AS b \
     ON b.rexmart_inventory__id = i.id";
@@ -106,6 +109,8 @@ pub(crate) struct Planned<'a> {
     pub(crate) started: DateTime,
     /// Its database was there before.
     pub(crate) existing: bool,
+    /// That it is made on, if that can be known.
+    pub(crate) server: Option<String>,
 }
 
 impl Inventory {
@@ -229,7 +234,7 @@ impl Inventory {
         planned: &Planned<'_>,
         name: impl FnOnce(i64) -> Result<String, Error>,
     ) -> Result<(i64, String), Error> {
-        let Planned { definition, owner, started, existing } = *planned;
+        let Planned { definition, owner, started, existing, .. } = *planned;
         let creating = |error: Error| error.remark("While creating inventory record");
         guarded(self.session.sql_rows(ALONE)).map_err(creating)?;
         let insert = format!(
@@ -247,10 +252,11 @@ impl Inventory {
         let name = name(*code)?;
         let naming = |error: Error| error.guard("While updating inventory name:", &name);
         let text = sql::text(&name);
+        let server = planned.server.as_deref().map_or_else(|| "NULL".to_owned(), sql::text);
         let update = format!(
             "UPDATE rexmart_inventory SET name = {text} WHERE id = {id};
-             INSERT INTO rexmart_building (rexmart_inventory__id, existing, claim)
-             VALUES ({id}, {existing}, {text});"
+             INSERT INTO rexmart_building (rexmart_inventory__id, existing, claim, server)
+             VALUES ({id}, {existing}, {text}, {server});"
         );
         guarded(self.session.sql_change(&update)).map_err(naming)?;
         Ok((*id, name))
@@ -268,6 +274,16 @@ impl Inventory {
         let updated = guarded(self.session.sql_rows(&update))
             .map_err(|error| error.guard("While updating inventory status:", status))?;
         if updated.is_empty() { Err(purged()) } else { Ok(()) }
+    }
+
+    /// The database of the mart is made; a crash may forget it as in [`Inventory::set_stage`].
+    pub(crate) fn set_database(&mut self, id: i64, oid: i64) -> Result<(), Error> {
+        let update = format!(
+            "UPDATE rexmart_building SET database_oid = {oid}
+             FROM (SELECT pg_catalog.set_config('synchronous_commit', 'off', TRUE)) AS quickly
+             WHERE rexmart_inventory__id = {id}"
+        );
+        guarded(self.session.sql_change(&update))
     }
 
     pub(crate) fn set_name(&mut self, id: i64, name: &str) -> Result<(), Error> {
@@ -379,9 +395,11 @@ fn status_is(status: &str) -> String {
 /// An error that says what helps where the tables are not there.
 fn deployed(error: Error) -> Error {
     let text = error.to_string();
-    let is_missing = ["rexmart_inventory", "rexmart_building"]
-        .iter()
-        .any(|table| text.contains(&format!("relation \"{table}\" does not exist")));
+    // Tables of an earlier build lack columns.
+    let is_missing =
+        ["relation \"rexmart_inventory\"", "relation \"rexmart_building\"", "column b.server"]
+            .iter()
+            .any(|missing| text.contains(&format!("{missing} does not exist")));
     match is_missing {
         true => error.guard("The tables of marts are made by:", "rex-host deploy --project NAME"),
         false => error,
@@ -417,5 +435,7 @@ fn mart(row: &[Value]) -> Option<Mart> {
         final_name: text(12),
         left_open: flag(13) == Some(true),
         released: text(14),
+        server: text(15),
+        database_oid: integer(16),
     })
 }

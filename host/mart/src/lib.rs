@@ -23,6 +23,7 @@ mod inventory;
 mod moment;
 mod name;
 mod parameter;
+mod place;
 mod processor;
 mod purge;
 mod quota;

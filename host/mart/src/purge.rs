@@ -9,6 +9,7 @@ use crate::cluster::{self, Cluster};
 use crate::definition::{BaseKind, Definitions};
 use crate::failure::guarded;
 use crate::inventory::{Inventory, Mart};
+use crate::place;
 use crate::settings::Settings;
 
 /// What tells whether a database was there before its mart.
@@ -73,10 +74,7 @@ pub fn purge(settings: &Settings, definitions: &Definitions, mart: &Mart) -> Res
 
 /// An error of the server of a mart, with what helps if that server is gone for good.
 fn forgettable(error: Error, code: i64) -> Error {
-    error.guard(
-        "If that server is gone for good, the Mart is forgotten by this in the application's database:",
-        format!("DELETE FROM rexmart_inventory WHERE code = {code};"),
-    )
+    error.guard(place::GONE, place::forgetting(code))
 }
 
 /// Removes a mart that is held.
@@ -87,6 +85,7 @@ pub(crate) fn remove(
     mart: &Mart,
 ) -> Result<(), Error> {
     if !known.is_existing(mart) {
+        place::refuse_elsewhere(cluster, mart)?;
         if let Some(claim) = &mart.claim {
             cluster.refuse_pooling()?;
             cluster.claim(&cluster::making(claim))?;
@@ -106,7 +105,7 @@ pub(crate) fn remove(
                 &mart.name
             }
         };
-        if cluster.exists(name)? {
+        if place::is_there(cluster, mart, name)? {
             // Nobody refers to one that is not made yet, whatever it is a copy of.
             let is_free = mart.claim.is_some() || release(inventory, cluster, mart, name)? <= 0;
             if is_free {
@@ -121,7 +120,9 @@ pub(crate) fn remove(
 /// say yet: whoever made it is gone.
 fn renamed<'a>(cluster: &mut Cluster, mart: &'a Mart) -> Result<Option<(&'a str, &'a str)>, Error> {
     let (Some(claim), Some(name)) = (&mart.claim, &mart.final_name) else { return Ok(None) };
-    let is_renamed = !cluster.exists(claim)? && cluster.exists(name)?;
+    let is_renamed = !place::is_elsewhere(cluster, mart)?
+        && !cluster.exists(claim)?
+        && place::is_own(cluster, mart, name)?;
     Ok(is_renamed.then_some((claim, name)))
 }
 
@@ -268,6 +269,10 @@ pub(crate) fn sweep(
     let (mut is_all, mut kept) = (true, None);
     for mart in inventory.building()? {
         let Some(claim) = &mart.claim else { continue };
+        // Who makes it, or does so no more, is known where it is made.
+        if place::is_elsewhere(cluster, &mart)? {
+            continue;
+        }
         if !cluster.is_abandoned(claim)? {
             is_all = false;
             continue;
@@ -299,7 +304,9 @@ pub(crate) fn succeed(
 ) -> Result<(), Error> {
     let heirs = |mart: &Mart| mart.id != id && mart.final_name.as_deref() == Some(name);
     for mart in inventory.building()?.into_iter().filter(heirs) {
-        if let Some(claim) = &mart.claim {
+        if let Some(claim) = &mart.claim
+            && !place::is_elsewhere(cluster, &mart)?
+        {
             cluster.claim(claim)?;
             settle(known, inventory, cluster, mart.id)?;
         }
@@ -343,7 +350,7 @@ pub(crate) fn replace(
     name: &str,
 ) -> Result<Option<Error>, Error> {
     let aside = aside(claim);
-    let mut previous = inventory.hold_named(name)?;
+    let mut previous = place::on(cluster, inventory.hold_named(name)?)?;
     previous.retain(|previous| previous.id != id);
     // Whoever has come to refer to it meanwhile keeps it.
     let kept = refuse_existing(known, &previous, name)

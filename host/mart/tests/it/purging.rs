@@ -3,8 +3,10 @@
 use std::thread;
 
 use postgres::Client;
+use rex_db::Address;
 use rex_mart::{Inventory, Mart, purge};
 use rex_test_support::process::wait_for;
+use rex_test_support::server::Server;
 use serde_json::json;
 
 use crate::support::{APPLICATION, App};
@@ -403,4 +405,153 @@ fn a_copy_has_one_reference_however_many_its_source_has() {
     assert_eq!(app.databases(), ["source"]);
     let row = app.client("source").query_one("SELECT value FROM rc.rc", &[]).unwrap();
     assert_eq!(row.get::<_, i32>(0), 3);
+}
+
+/// The text of an error about a mart's place, up to what helps.
+fn first_line(error: &str) -> &str {
+    error.lines().next().unwrap_or_default()
+}
+
+/// What helps, by the line that tells it.
+fn helps(error: &str, line: &str) -> String {
+    let mut lines = error.lines().skip_while(|said| !said.starts_with(line));
+    lines.nth(1).unwrap_or_else(|| panic!("{error}")).trim().to_owned()
+}
+
+const MADE_ELSEWHERE: &str =
+    "The Mart was made on another database server than Marts are made on now";
+
+impl App {
+    fn refusal(&self, mart: &Mart) -> String {
+        purge(&self.settings, &self.definitions, mart).unwrap_err().to_string()
+    }
+}
+
+/// The databases of the marts' names on another server, which marts are made on now, are not theirs.
+#[test]
+fn marts_of_another_server_stay_and_cost_no_database_here() {
+    let Some(mut app) = app() else { return };
+    let Some(other) = Server::start() else { return };
+    let fixed = app.made("fixed");
+    let one = app.made("one");
+    let there = app.settings.hosting.clone();
+    app.settings.hosting = Address::parse(&other.uri("postgres")).unwrap();
+    let names = || {
+        let query = "SELECT datname::text FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres'";
+        let rows = other.client("postgres").query(query, &[]).unwrap();
+        rows.iter().map(|row| row.get(0)).collect::<Vec<String>>()
+    };
+
+    // What is of another server is told, and what helps; the record stays, too.
+    assert_eq!(first_line(&app.refusal(&one)), MADE_ELSEWHERE);
+    run(&mut other.client("postgres"), "CREATE DATABASE fixed_mart");
+    run(&mut other.client("fixed_mart"), "CREATE TABLE precious AS SELECT 42");
+    assert_eq!(first_line(&app.refusal(&fixed)), MADE_ELSEWHERE);
+    let (_, made) = app.create(json!({"owner": "test", "definition": "fixed"}));
+    assert_eq!(first_line(&made.unwrap_err()), MADE_ELSEWHERE);
+    other.client("fixed_mart").query_one("SELECT * FROM precious", &[]).unwrap();
+    // Nor does a quota, or what cleans up.
+    let (log, made) = app.create(json!({"owner": "test", "definition": "one"}));
+    assert!(made.is_ok() && log.join("\n").contains(MADE_ELSEWHERE), "{log:?}");
+    run(
+        &mut app.client(APPLICATION),
+        "UPDATE rexmart_inventory SET status = 'processing' WHERE code = 2;
+         UPDATE rexmart_building SET claim = i.name, final_name = 'fixed_mart'
+         FROM rexmart_inventory AS i WHERE i.id = rexmart_inventory__id AND i.code = 2",
+    );
+    assert!(rex_mart::tidy(&app.settings).unwrap());
+    assert_eq!((names().len(), app.inventory().len(), app.databases().len()), (2, 3, 2));
+
+    // Where there is none of its name, another one is made, and each is purged on its own server.
+    run(&mut other.client("postgres"), "DROP DATABASE fixed_mart");
+    app.made("fixed");
+    let second = app.made("fixed");
+    assert_eq!(app.inventory().iter().filter(|mart| mart.name == "fixed_mart").count(), 2);
+    assert_eq!(first_line(&app.refusal(&fixed)), MADE_ELSEWHERE);
+    let here = std::mem::replace(&mut app.settings.hosting, there);
+    assert!(app.purge(&fixed));
+    assert_eq!(first_line(&app.refusal(&second)), MADE_ELSEWHERE);
+    assert!(rex_mart::tidy(&app.settings).unwrap());
+    assert!(app.databases().is_empty());
+    // A server that was upgraded is another one, until it is told.
+    app.settings.hosting = here;
+    let strange = "UPDATE rexmart_building SET server = '1', database_oid = 1";
+    run(&mut app.client(APPLICATION), strange);
+    let told = helps(&app.refusal(&second), "If it is the same server");
+    run(&mut app.client(APPLICATION), &told);
+    for mart in app.inventory() {
+        assert!(app.purge(&mart));
+    }
+    assert!(names().is_empty());
+}
+
+/// Somebody dropped the mart's database, and made one of its name.
+#[test]
+fn a_database_that_took_the_name_of_a_marts_is_not_its_own() {
+    let Some(app) = app() else { return };
+    let fixed = app.made("fixed");
+    run(&mut app.client("postgres"), "DROP DATABASE fixed_mart");
+    run(&mut app.client("postgres"), "CREATE DATABASE fixed_mart");
+    let text = "The database of this name is not the one that was made for the Mart:";
+    assert_eq!(first_line(&app.refusal(&fixed)), text);
+    let (_, made) = app.create(json!({"owner": "test", "definition": "fixed"}));
+    assert_eq!(first_line(&made.unwrap_err()), text);
+    assert_eq!(
+        (app.inventory(), app.databases()),
+        (vec![fixed.clone()], vec!["fixed_mart".into()])
+    );
+    // Nor when whoever gave the mart its name is gone.
+    run(
+        &mut app.client(APPLICATION),
+        "UPDATE rexmart_inventory SET status = 'processing', name = 'mart_1';
+         UPDATE rexmart_building SET claim = 'mart_1', final_name = 'fixed_mart'",
+    );
+    assert!(rex_mart::tidy(&app.settings).unwrap());
+    assert_eq!((app.inventory(), app.databases()), (vec![], vec!["fixed_mart".to_owned()]));
+    run(&mut app.client("postgres"), "DROP DATABASE fixed_mart");
+
+    // It is, if somebody says so; without a database only the record goes.
+    let fixed = app.made("fixed");
+    let told = "ALTER DATABASE fixed_mart RENAME TO lost; CREATE DATABASE fixed_mart TEMPLATE lost";
+    told.split(';').for_each(|sql| run(&mut app.client("postgres"), sql));
+    let error = app.refusal(&fixed);
+    let forgets = "DELETE FROM rexmart_inventory WHERE code = 1;";
+    assert_eq!(helps(&error, "If the Mart's own is gone"), forgets);
+    run(&mut app.client(APPLICATION), &helps(&error, "If it is the Mart's own"));
+    assert!(app.purge(&fixed));
+    assert_eq!(app.databases(), ["lost"]);
+    let fixed = app.made("fixed");
+    run(&mut app.client("postgres"), "DROP DATABASE fixed_mart");
+    assert!(app.purge(&fixed));
+    assert!(app.inventory().is_empty());
+}
+
+/// What earlier builds and the original have left says nothing of the place.
+#[test]
+fn a_mart_of_an_unknown_place_goes_by_its_name() {
+    let Some(app) = app() else { return };
+    let fixed = app.made("fixed");
+    let forgotten = "UPDATE rexmart_building SET server = NULL, database_oid = NULL";
+    run(&mut app.client(APPLICATION), forgotten);
+    let again = app.made("fixed");
+    assert_eq!((app.inventory().len(), app.purge(&fixed)), (1, false));
+    run(&mut app.client(APPLICATION), forgotten);
+    assert!(app.purge(&again));
+    assert!(app.inventory().is_empty() && app.databases().is_empty());
+}
+
+/// A role that may not ask which server it is makes marts, too.
+#[test]
+fn a_mart_is_made_where_the_server_is_not_told() {
+    let Some(mut app) = app() else { return };
+    run(
+        &mut app.client("postgres"),
+        "CREATE ROLE plain LOGIN CREATEDB; REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC",
+    );
+    app.settings.hosting =
+        Address::parse(&app.server.uri("postgres").replace("rex@", "plain@")).unwrap();
+    let fixed = app.made("fixed");
+    run(&mut app.client("postgres"), "ALTER DATABASE fixed_mart RENAME TO lost");
+    run(&mut app.client("postgres"), "CREATE DATABASE fixed_mart");
+    assert!(app.refusal(&fixed).starts_with("The database of this name"));
 }
