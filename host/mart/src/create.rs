@@ -339,13 +339,14 @@ impl Work<'_> {
         let settings = self.creation.settings;
         let mut app = cluster::session(&settings.database)?;
         let all = assessment::all(&mut app, self.creation.definition)?;
+        let mut taken = all.iter().map(|assessment| assessment.name.clone()).collect();
         for (n, assessment) in all.iter().enumerate() {
             let shown = format!("#{} ({})", n + 1, assessment.name);
             // One entry of a definition may stand for many.
             let done = 2 + n.min(self.creation.definition.assessments.len().saturating_sub(1));
             self.begin(done, &format!("Processing Assessment {shown}"))?;
             let open = || open(settings, &self.name);
-            Making { settings, parameters, open: &open, app: &mut app }
+            Making { settings, parameters, open: &open, app: &mut app, taken: &mut taken }
                 .make(assessment, described, &mut |line| (self.tell)(line, None))
                 .map_err(|error| error.guard("While processing Assessment:", shown))?;
         }
@@ -386,8 +387,9 @@ impl Work<'_> {
         let kept = self.inventory.hold(id, |inventory, mart| {
             mart.ok_or_else(purged)?;
             let previous = place::of_name(cluster, inventory.hold_named(fixed)?, fixed)?;
-            purge::refuse_existing(known, &previous, fixed)?;
-            if !previous.is_empty() && cluster.exists(fixed)? {
+            let is_there = cluster.exists(fixed)?;
+            purge::refuse_existing(known, &previous, fixed, is_there)?;
+            if !previous.is_empty() && is_there {
                 pairs.insert(0, (fixed.as_str(), aside.as_str()));
             }
             cluster.rename(&pairs)?;
@@ -406,7 +408,8 @@ impl Work<'_> {
         match marts.as_slice() {
             [] => Ok(()),
             [mart] if mart.owner == self.creation.entry.owner => {
-                purge::refuse_existing(self.creation.known(), &marts, fixed)?;
+                let is_there = self.cluster.exists(fixed)?;
+                purge::refuse_existing(self.creation.known(), &marts, fixed, is_there)?;
                 purge::refuse_shared(self.cluster, fixed)?;
                 self.log(&format!("Purging previous database named \"{fixed}\"..."));
                 Ok(())

@@ -71,6 +71,9 @@ impl Bound {
             (Value::Null, Some(ty)) => {
                 Ok(Param { domain: ty.domain(), value: rex_htsql::Value::Null })
             }
+            (Value::String(text), Some(DataType::Integer)) => {
+                rex_db::from_json(text).map_err(Error::new)
+            }
             (Value::String(text), Some(ty)) if ty != DataType::Text => {
                 let value = literal::parse(&ty.domain(), text).map_err(Error::new)?;
                 Ok(Param { domain: ty.domain(), value })
@@ -86,6 +89,8 @@ impl Bound {
     /// As a literal of SQL.
     fn sql(&self) -> Result<String, Error> {
         let quoted = |text: &str| rex_deploy::sql::text(text);
+        // What follows a minus sign could make a comment or an operator of it.
+        let number = |text: String| if text.starts_with('-') { format!(" {text}") } else { text };
         Ok(match (&self.value, self.ty) {
             (Value::Null, _) => "NULL".to_owned(),
             (Value::String(text), Some(DataType::Date)) => format!("{}::date", quoted(text)),
@@ -93,12 +98,9 @@ impl Bound {
             (Value::String(text), Some(DataType::DateTime)) => {
                 format!("{}::timestamp", quoted(text))
             }
+            (Value::String(text), Some(DataType::Integer)) => number(text.clone()),
             (Value::String(text), _) => quoted(text),
-            // What follows a minus sign could make a comment or an operator of it.
-            (Value::Number(number), _) => match number.to_string() {
-                text if text.starts_with('-') => format!(" {text}"),
-                text => text,
-            },
+            (Value::Number(digits), _) => number(digits.to_string()),
             (Value::Array(items), _) => {
                 let items: Result<Vec<String>, Error> = items
                     .iter()
@@ -137,6 +139,8 @@ impl Bound {
                 }
                 format!("datetime.{class}({})", numbers.join(", "))
             }
+            // One that no number of plain data can be.
+            (Value::String(digits), Some(DataType::Integer)) => digits.clone(),
             (value, _) => repr(value),
         }
     }

@@ -353,7 +353,7 @@ pub(crate) fn replace(
     let mut previous = place::on(cluster, inventory.hold_named(name)?)?;
     previous.retain(|previous| previous.id != id);
     // Whoever has come to refer to it meanwhile keeps it.
-    let kept = refuse_existing(known, &previous, name)
+    let kept = refuse_existing(known, &previous, name, cluster.exists(&aside)?)
         .and_then(|()| refuse_shared(cluster, &aside))
         .and_then(|()| cluster.drop(&aside))
         .err();
@@ -368,9 +368,14 @@ pub(crate) fn replace(
     Ok(kept.map(|error| error.guard("While purging Mart:", aside)))
 }
 
-/// Refuses to take a name from marts whose database was there before them.
-pub(crate) fn refuse_existing(known: Known<'_>, marts: &[Mart], name: &str) -> Result<(), Error> {
-    match marts.iter().any(|mart| known.is_existing(mart)) {
+/// Refuses to take a name from marts whose database was there before them, if it still is.
+pub(crate) fn refuse_existing(
+    known: Known<'_>,
+    marts: &[Mart],
+    name: &str,
+    is_there: bool,
+) -> Result<(), Error> {
+    match is_there && marts.iter().any(|mart| known.is_existing(mart)) {
         true => Err(Error::new(format!(
             "Cannot set name of Mart to \"{name}\" because the database of that name was there \
              before the Mart that uses it"

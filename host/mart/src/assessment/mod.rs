@@ -20,6 +20,8 @@ mod parent;
 mod select;
 mod table;
 
+use std::collections::BTreeSet;
+
 use rex_db::Session;
 use rex_deploy::{Deployer, Facts};
 use rex_yaml::Error;
@@ -65,6 +67,8 @@ pub(crate) struct Making<'a> {
     /// Opens the mart, with gateways.
     pub(crate) open: &'a (dyn Fn() -> Result<Session, Error> + Sync),
     pub(crate) app: &'a mut Session,
+    /// Names of tables that are, or are to be, of any assessment of the mart.
+    pub(crate) taken: &'a mut BTreeSet<String>,
 }
 
 impl Making<'_> {
@@ -106,7 +110,7 @@ impl Making<'_> {
         for uid in &assessment.instrument {
             builder.instrument(&instrument::read(self.app, self.settings, uid)?)?;
         }
-        let tables = builder.build(self.settings.max_columns)?;
+        let tables = builder.build(self.settings.max_columns, self.taken)?;
         let facts = Facts::value(&tables.facts(), std::path::Path::new(""))?;
         mart.begin();
         let deployed = Deployer::new(&mut mart).deploy(&facts);

@@ -33,10 +33,7 @@ struct Label {
 
 impl Label {
     fn of(column: String, kind: &FieldKind) -> Label {
-        let domain = match kind.domain() {
-            Domain::Json => Domain::Text,
-            domain => domain,
-        };
+        let domain = kind.domain();
         // Whatever type the server has for it.
         let column = if domain == Domain::Text { format!("{column}::text") } else { column };
         Label { column, domain }
@@ -44,11 +41,25 @@ impl Label {
 
     /// The text that stands for a value, however that is written; `None` where it is none of the column.
     fn text(&self, written: &str) -> Option<String> {
-        let value = literal::parse(&self.domain, written).ok()?;
+        let Ok(value) = literal::parse(&self.domain, written) else {
+            return limitless(&self.domain, written).map(str::to_owned);
+        };
         let text = literal::plain_text(&self.domain, &value)?;
         let is_padded = self.domain == Domain::Decimal && text.contains('.');
         let plain = || text.trim_end_matches('0').trim_end_matches('.').to_owned();
         Some(if is_padded { plain() } else { text })
+    }
+}
+
+/// What PostgreSQL has beside the values that HTSQL has literals of, as both read it.
+fn limitless(domain: &Domain, written: &str) -> Option<&'static str> {
+    let is_number = matches!(domain, Domain::Float | Domain::Decimal);
+    let is_moment = matches!(domain, Domain::Date | Domain::DateTime);
+    match written.trim().to_ascii_lowercase().as_str() {
+        "nan" if is_number => Some("NaN"),
+        "inf" | "infinity" if is_number || is_moment => Some("Infinity"),
+        "-inf" | "-infinity" if is_number || is_moment => Some("-Infinity"),
+        _ => None,
     }
 }
 

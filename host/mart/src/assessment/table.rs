@@ -204,8 +204,13 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Leaves out what is not wanted, adds metadata, and gives names.
-    pub(super) fn build(mut self, max_columns: usize) -> Result<Tables, Error> {
+    /// Leaves out what is not wanted, adds metadata, and gives names; those of tables differ from the
+    /// ones that are `taken`, and are from now on.
+    pub(super) fn build(
+        mut self,
+        max_columns: usize,
+        taken: &mut BTreeSet<String>,
+    ) -> Result<Tables, Error> {
         let is_kept = |identifiable: bool| match self.assessment.identifiable {
             Identifiable::Any => true,
             Identifiable::Only => identifiable,
@@ -238,12 +243,12 @@ impl<'a> Builder<'a> {
         let room = max_columns.saturating_sub(2 + relationship.parent.len() + early);
         let mut fields = Vec::new();
         let mut rest = Vec::new();
-        let mut taken = 0;
+        let mut placed = 0;
         for field in self.fields {
             if is_calculated(&field) {
                 fields.push(field);
-            } else if taken < room {
-                taken += 1;
+            } else if placed < room {
+                placed += 1;
                 fields.push(field);
             } else {
                 rest.push(field);
@@ -262,7 +267,7 @@ impl<'a> Builder<'a> {
             title: self.title,
             description: self.description,
         };
-        tables.name_children(rest, max_columns.saturating_sub(1).max(1));
+        tables.name_children(rest, max_columns.saturating_sub(1).max(1), taken);
         Ok(tables)
     }
 }
@@ -300,6 +305,17 @@ fn field(version: &Version, question: &Question, id: &str, wording: &str) -> Res
 fn stem(name: &str, length: usize) -> &str {
     let stem = name::cut(name, length);
     stem.strip_suffix('_').unwrap_or(stem)
+}
+
+/// A name for a table that no other one has, which is taken from now on.
+fn free(name: String, taken: &mut BTreeSet<String>) -> String {
+    let base = stem(&name, MAX_LENGTH - 3).to_owned();
+    let mut numbered = (1..).map(|n| format!("{base}_{n}"));
+    let mut name = name;
+    while !taken.insert(name.clone()) {
+        name = numbered.next().unwrap_or(name);
+    }
+    name
 }
 
 /// Gives the columns of a table names that differ from each other and from those that it has anyway.
@@ -360,7 +376,7 @@ fn name_choices(fields: &mut [&mut Field], reserved: &[String]) {
 
 impl Tables {
     /// Gives the other tables names, and those that do not fit into the primary one tables.
-    fn name_children(&mut self, mut rest: Vec<Field>, room: usize) {
+    fn name_children(&mut self, mut rest: Vec<Field>, room: usize, taken: &mut BTreeSet<String>) {
         let mut next = 2;
         let mut short = |name: String| {
             if name.len() <= MAX_LENGTH {
@@ -372,12 +388,16 @@ impl Tables {
         };
         for child in &mut self.children {
             let token = name::safe(&child.id).unwrap_or_else(|_| child.id.clone());
-            child.name = short(format!("{}_{token}", self.name));
+            child.name = free(short(format!("{}_{token}", self.name)), taken);
         }
         while !rest.is_empty() {
             let after = rest.split_off(room.min(rest.len()));
-            let name = format!("{}_{next}", self.name);
+            let mut name = format!("{}_{next}", self.name);
             next += 1;
+            while !taken.insert(name.clone()) {
+                name = format!("{}_{next}", self.name);
+                next += 1;
+            }
             self.overflow.push(Overflow { name, fields: std::mem::replace(&mut rest, after) });
         }
     }

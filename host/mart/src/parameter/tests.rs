@@ -32,6 +32,22 @@ fn what_is_asked_for_must_be_given_and_fit() {
 }
 
 #[test]
+fn integers_are_as_long_as_they_are() {
+    for (given, shown) in [
+        (json!("12345678901234567890"), "12345678901234567890"),
+        (json!(u64::MAX), "18446744073709551615"),
+        (json!(" -0_99999999999999999999999999999999999999999 "), &format!("-{}", "9".repeat(41))),
+        (json!("+9223372036854775808"), "9223372036854775808"),
+        (json!("-9223372036854775808"), "-9223372036854775808"),
+    ] {
+        let bound = bind(json!({"bar": given})).unwrap();
+        assert_eq!(bound.shown(), format!("foo='somefoo', bar={shown}"));
+        assert_eq!(bound.fill("%(bar)s").unwrap().trim(), shown);
+        assert!(bound.htsql().is_ok(), "{given}");
+    }
+}
+
+#[test]
 fn later_ones_win() {
     let plain = json!({"foo": "plain", "more": true});
     let mut all = bind(json!({"bar": 1})).unwrap().over(plain.as_object().unwrap());

@@ -262,8 +262,12 @@ fn entries(shape: &TableShape, made: &[TableShape], described: &Described) -> Ve
                 FieldKind::Column(name) if name == "integer-int4" => ("integer", None, Vec::new()),
                 FieldKind::Column(name) => (name.as_str(), None, Vec::new()),
             };
+            // Scripts make tables whose columns `a` and `a_id` have one label.
+            let is_link = link.is_some();
+            let mut others = shape.fields.iter().filter(|other| other.name != field.name);
+            let is_met = others.any(|other| [&other.label, &other.name].contains(&&field.label));
             Entry {
-                name: field.label.clone(),
+                name: if is_link && is_met { field.name.clone() } else { field.label.clone() },
                 title: known.title.or_else(|| field.title.clone()),
                 description: known.description,
                 source: known.source,

@@ -171,6 +171,45 @@ fn parents_of_any_identity_are_found() {
     }
 }
 
+/// HTSQL reads no literal of these values.
+#[test]
+fn parents_of_odd_values_are_found() {
+    let values = [
+        ("float", "Infinity"),
+        ("float", "-Infinity"),
+        ("float", "NaN"),
+        ("decimal", "NaN"),
+        ("date", "infinity"),
+        ("datetime", "-infinity"),
+        ("json", r#"{"b": [1, 2.50], "a": null}"#),
+        ("json", "[1, 2]"),
+    ];
+    let (mut deploy, mut assessments, mut script) = (Vec::new(), Vec::new(), String::new());
+    for (n, (ty, value)) in values.iter().enumerate() {
+        let name = format!("p{n}");
+        deploy.push(json!({"table": name, "with": [
+            {"column": "a", "type": ty}, {"identity": ["a"]}]}));
+        script.push_str(&format!("INSERT INTO {name} (a) VALUES ('{value}');"));
+        assessments.push(json!({
+            "name": format!("of_{name}"), "instrument": "odd",
+            "selector": format!("/{name}{{'odd' :as assessment_uid, id() :as {name}}}"),
+            "parental_relationship": {"type": "facet", "parent": name},
+        }));
+    }
+    let definition = json!({
+        "deploy": deploy, "assessments": assessments,
+        "post_deploy_scripts": [{"type": "sql", "script": script}],
+    });
+    let Some(app) = app(definition) else { return };
+    instrument(&app, &[json!([{"id": "f", "type": "text"}])]);
+    assess(&app, "odd", 1, PLAIN);
+    let mart = app.made("odd").name;
+    for (n, value) in values.iter().enumerate() {
+        let found = format!("SELECT f FROM of_p{n} JOIN p{n} ON p{n}.id = p{n}_id");
+        assert_eq!(told(&app, &mart, &found), ["x"], "{value:?}");
+    }
+}
+
 #[test]
 fn calculations_fill_the_columns_that_were_made_for_them() {
     let calculation = |name: &str, ty: &str, expression: &str| json!({"name": name, "type": ty, "expression": expression});
@@ -397,4 +436,30 @@ fn a_field_that_is_called_as_its_assessment_may_overflow() {
     let mart = app.made("odd").name;
     let rest = "SELECT concat_ws(' ', c, odd_src) FROM odd_2";
     assert_eq!(told(&app, &mart, rest), ["x y"]);
+}
+
+#[test]
+fn tables_of_one_name_are_told_apart() {
+    let assessment = |name: &str| json!({"name": name, "instrument": "odd", "selector": ALL});
+    let assessments = ["cl", "cl_x", "cl_2"].map(assessment);
+    let definition = json!({"id": "odd", "assessments": assessments});
+    let settings = json!({"mart_max_columns": 3});
+    let Some(app) = App::with(&json!({"definitions": [definition]}), settings) else { return };
+    let text = |id: &str| json!({"id": id, "type": "text"});
+    let list = |id: &str| json!({"id": id, "type": {"base": "recordList", "record": [text("s")]}});
+    instrument(&app, &[json!([list("x"), list("X"), text("a"), text("b")])]);
+    let values = r#"{"x": {"value": [{"s": {"value": "x"}}]}, "X": {"value": [{"s": {"value": "X"}}]},
+        "b": {"value": "b"}}"#;
+    assess(&app, "a", 1, values);
+    let mart = app.made("odd").name;
+    let tables = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace ORDER BY 1";
+    assert_eq!(
+        told(&app, &mart, tables),
+        [
+            "cl", "cl_2", "cl_2_2", "cl_2_x", "cl_2_x_1", "cl_3", "cl_x", "cl_x_1", "cl_x_2",
+            "cl_x_3", "cl_x_x", "cl_x_x_1"
+        ]
+    );
+    let parts = "SELECT concat(s.s, t.s) FROM cl_x_1 AS s, cl_x_2 AS t";
+    assert_eq!(told(&app, &mart, parts), ["xX"]);
 }

@@ -177,7 +177,8 @@ fn a_dictionary_of_tables_that_scripts_made() {
         CREATE TABLE many (id int PRIMARY KEY, p text REFERENCES um);
         CREATE TYPE \"k d\" AS ENUM ('v w');
         CREATE TABLE \"a b\" (id int UNIQUE, \"c d\" text PRIMARY KEY, \"o'k\" \"k d\");
-        CREATE TABLE \"über\" (id int UNIQUE, l int PRIMARY KEY REFERENCES \"a b\" (id))";
+        CREATE TABLE \"über\" (id int UNIQUE, l int PRIMARY KEY REFERENCES \"a b\" (id), z text,
+            z_id int REFERENCES \"a b\" (id))";
     let definition = json!({
         "id": "scripted", "post_deploy_scripts": [{"type": "sql", "script": script}],
         "processors": [{"id": "datadictionary"}],
@@ -198,8 +199,11 @@ fn a_dictionary_of_tables_that_scripts_made() {
             row("1", "c d", "text", None),
             row("1", "o'k", "enumeration", None),
             row("1", "über", "facet", Some("3")),
+            row("1", "über_via_z", "cross", Some("3")),
             row("2", "p", "link", None),
             row("3", "l", "link", Some("1")),
+            row("3", "z", "text", None),
+            row("3", "z_id", "link", Some("1")),
         ])
     );
     assert_eq!(table("datadictionary_enumeration"), json!([["2", "v w", null]]));

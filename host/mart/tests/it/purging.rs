@@ -367,6 +367,17 @@ fn a_fixed_name_is_not_taken_from_a_database_that_was_there_before() {
     refused();
 }
 
+#[test]
+fn a_fixed_name_is_taken_from_a_mart_whose_database_is_gone() {
+    let Some(app) = app() else { return };
+    let fixed = app.made("fixed");
+    app.made("there");
+    assert!(app.purge(&fixed));
+    assert_eq!((app.inventory().len(), app.databases().len()), (1, 0));
+    let made = app.made("fixed");
+    assert_eq!((app.inventory(), app.is_sound()), (vec![made], true));
+}
+
 /// Whoever took its name died before the inventory said so.
 #[test]
 fn a_database_that_was_there_before_is_not_dropped_for_one_that_took_its_name() {

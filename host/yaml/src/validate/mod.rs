@@ -28,7 +28,7 @@ pub enum Val {
     /// One of these words.
     Choice(Vec<String>),
     Bool,
-    /// An integer within inclusive bounds.
+    /// An integer within inclusive bounds; without any, one beyond 64 bits is the text of its digits.
     Int {
         min: Option<i64>,
         max: Option<i64>,

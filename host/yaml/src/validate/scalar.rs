@@ -53,6 +53,8 @@ pub(super) fn int(value: &Value, min: Option<i64>, max: Option<i64>) -> Checked 
         && max.is_none_or(|max| number <= i128::from(max));
     match i64::try_from(number) {
         Ok(number) if fits => Ok(number.into()),
+        // Python's have no end, and plain data has no such number.
+        Err(_) if min.is_none() && max.is_none() => Ok(digits(value).into()),
         _ => {
             let bound = |bound: Option<i64>| bound.map_or(String::new(), |n| n.to_string());
             let range = format!("[{}..{}]", bound(min), bound(max));
@@ -74,6 +76,15 @@ fn python_int(text: &str) -> Option<i128> {
     let negative = text.starts_with('-');
     let beyond = if negative { i128::MIN } else { i128::MAX };
     Some(text.replace('_', "").parse().unwrap_or(beyond))
+}
+
+/// The digits of an integer, as Python shows it.
+fn digits(value: &Value) -> String {
+    let text =
+        value.as_str().map_or_else(|| value.to_string(), |text| text.trim().replace('_', ""));
+    let digits = text.trim_start_matches(['-', '+']).trim_start_matches('0');
+    let sign = if text.starts_with('-') { "-" } else { "" };
+    format!("{sign}{digits}")
 }
 
 /// What Python's `float(text)` accepts.

@@ -95,6 +95,8 @@ fn integers() {
     }
     refused(&int, json!(true), "Expected an integer\nGot:\n    True");
     refused(&int, json!(1.5), "Expected an integer\nGot:\n    1.5");
+    value(&int, json!(u64::MAX), json!("18446744073709551615"));
+    value(&int, json!("-0_0_9223372036854775809"), json!("-9223372036854775809"));
     let range = Val::Int { min: Some(1), max: Some(10) };
     value(&range, json!(1), json!(1));
     value(&range, json!("10"), json!(10));

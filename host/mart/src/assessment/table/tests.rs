@@ -1,5 +1,7 @@
 //! Which tables fields become and how those are called, as the original has it.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::{Builder, Tables};
@@ -32,7 +34,7 @@ fn tables(more: Value, records: &[Value], limit: usize) -> Result<Tables, String
         let mut builder = Builder::new(&assessment, vec![selected]);
         builder.calculations()?;
         builder.instrument(&instrument(records, &calculations))?;
-        builder.build(limit)
+        builder.build(limit, &mut BTreeSet::new())
     };
     build().map_err(|error: rex_yaml::Error| error.to_string())
 }
@@ -238,7 +240,7 @@ fn custom_types_are_what_they_build_on() {
     builder_of.name = "demo".to_owned();
     let mut builder = Builder::new(&builder_of, Vec::new());
     builder.instrument(&Instrument { versions: vec![version] }).unwrap();
-    let facts = builder.build(1000).unwrap().facts();
+    let facts = builder.build(1000, &mut BTreeSet::new()).unwrap().facts();
     let types: Vec<&Value> =
         facts.as_array().unwrap().iter().skip(4).map(|fact| &fact["type"]).collect();
     assert_eq!(types, [&json!(["good", "bad"]), &json!(["none"])]);
