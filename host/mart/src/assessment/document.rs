@@ -18,8 +18,9 @@ pub(super) enum Json<'a> {
     Null,
     Boolean(bool),
     Integer(i64),
-    /// The digits of an integer that is beyond that.
+    /// The digits of a number that is beyond that, or beyond what a float can be.
     Long(Cow<'a, str>),
+    /// Python's JSON has infinite ones, and NaN.
     Float(f64),
     Text(Cow<'a, str>),
     List(Vec<Json<'a>>),
@@ -36,7 +37,17 @@ impl<'a> Json<'a> {
             true => serde_json::from_str(text).and_then(|raw| exact(raw, 0)),
             false => serde_json::from_str(text),
         };
-        read.map_err(|error| Error::new(error.to_string()))
+        read.or_else(|error| limitless(text).ok_or_else(|| Error::new(error.to_string())))
+    }
+
+    /// Whether there is a number in it that JSON has not.
+    pub(super) fn is_limitless(&self) -> bool {
+        match self {
+            Json::Float(number) => !number.is_finite(),
+            Json::List(items) => items.iter().any(Json::is_limitless),
+            Json::Object(members) => members.iter().any(|(_, value)| value.is_limitless()),
+            _ => false,
+        }
     }
 
     /// What is under a name; null where nothing is.
@@ -105,7 +116,7 @@ fn once<'m, 'a>(members: &'m [(Cow<'a, str>, Json<'a>)]) -> Vec<(&'m str, &'m Js
     found
 }
 
-/// As the text of a document.
+/// As the text of a document, as Python writes it.
 impl fmt::Display for Json<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -113,6 +124,10 @@ impl fmt::Display for Json<'_> {
             Json::Boolean(truth) => write!(f, "{truth}"),
             Json::Integer(number) => write!(f, "{number}"),
             Json::Long(digits) => f.write_str(digits),
+            Json::Float(number) if number.is_nan() => f.write_str("NaN"),
+            Json::Float(number) if number.is_infinite() => {
+                f.write_str(if *number > 0.0 { "Infinity" } else { "-Infinity" })
+            }
             Json::Float(number) => write!(f, "{}", Value::from(*number)),
             Json::Text(text) => write!(f, "{}", Value::from(&**text)),
             Json::List(items) => {
@@ -176,10 +191,76 @@ fn exact(raw: &RawValue, depth: usize) -> Result<Json<'_>, serde_json::Error> {
             let is_whole = text.bytes().all(is_number);
             match text.parse::<i64>() {
                 Err(_) if is_whole => Ok(Json::Long(Cow::Borrowed(text))),
-                _ => serde_json::from_str(text),
+                _ => serde_json::from_str(text).or_else(|error| match text.parse::<f64>() {
+                    Ok(_) => Ok(Json::Long(Cow::Borrowed(text))),
+                    Err(_) => Err(error),
+                }),
             }
         }
         _ => serde_json::from_str(text),
+    }
+}
+
+/// What Python writes for numbers that JSON has not.
+const LIMITLESS: [&str; 3] = ["NaN", "Infinity", "-Infinity"];
+
+/// Begins the texts that stand for these meanwhile; nothing that is written has this character.
+const MARK: char = '\u{10FFFF}';
+
+/// Reads a document as Python does, which JSON proper is not; `None` where it is no such one either.
+fn limitless(text: &str) -> Option<Json<'static>> {
+    if text.contains(MARK) {
+        return None;
+    }
+    let marked = marked(text);
+    let raw: &RawValue = serde_json::from_str(&marked).ok()?;
+    exact(raw, 0).ok()?.into_owned().unmarked()
+}
+
+/// A document with texts in place of what JSON has not.
+fn marked(text: &str) -> String {
+    let mut marked = String::with_capacity(text.len() + 16);
+    let mut rest = text;
+    let mut is_text = false;
+    while let Some(c) = rest.chars().next() {
+        let word = LIMITLESS.iter().find(|word| !is_text && rest.starts_with(**word));
+        let (taken, after) = match word {
+            Some(word) => rest.split_at(word.len()),
+            // What follows a backslash ends no text.
+            None if is_text && c == '\\' => {
+                rest.split_at(1 + rest.chars().nth(1).map_or(0, char::len_utf8))
+            }
+            None => rest.split_at(c.len_utf8()),
+        };
+        match word {
+            Some(word) => marked.extend(["\"", MARK.encode_utf8(&mut [0; 4]), word, "\""]),
+            None => marked.push_str(taken),
+        }
+        is_text ^= c == '"';
+        rest = after;
+    }
+    marked
+}
+
+impl Json<'static> {
+    /// With the numbers that texts stand for; `None` where one is a name.
+    fn unmarked(self) -> Option<Json<'static>> {
+        Some(match self {
+            Json::Text(text) => match text.strip_prefix(MARK) {
+                Some(word) => Json::Float(word.parse().ok()?),
+                None => Json::Text(text),
+            },
+            Json::List(items) => {
+                Json::List(items.into_iter().map(Json::unmarked).collect::<Option<_>>()?)
+            }
+            Json::Object(members) => {
+                let unmarked = |(name, value): (Cow<'static, str>, Json<'static>)| {
+                    Some((name, value.unmarked()?)).filter(|(name, _)| !name.starts_with(MARK))
+                };
+                Json::Object(members.into_iter().map(unmarked).collect::<Option<_>>()?)
+            }
+            other => other,
+        })
     }
 }
 

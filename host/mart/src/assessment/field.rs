@@ -249,6 +249,7 @@ impl Field {
                 }
             }
             Kind::Enumeration(labels) => put(enumeration(labels, &value)?),
+            Kind::Json if value.is_limitless() => return Err(refused("json\"", &value)),
             Kind::Json => put(Cell::Text(value.json().into())),
             Kind::Simple(ty) => put(value.cell(*ty)?),
         }
@@ -334,7 +335,7 @@ pub(super) enum Raw<'a> {
     Null,
     Boolean(bool),
     Integer(i64),
-    /// The digits of an integer that is beyond that.
+    /// The digits of a number that is beyond that, or beyond what a float can be.
     Long(Cow<'a, str>),
     Float(f64),
     /// Digits.
@@ -424,7 +425,8 @@ impl<'a> Raw<'a> {
             Raw::Null => return None,
             Raw::Boolean(truth) => if *truth { "TRUE" } else { "FALSE" }.into(),
             Raw::Other(value) => repr_json(&value.to_string()).into(),
-            Raw::Float(number) => repr(&json!(number)).into(),
+            Raw::Float(number) => float_repr(*number).into(),
+            Raw::Long(text) if text.contains(['e', 'E']) => repr_json(text).into(),
             Raw::Integer(number) => number.to_string().into(),
             Raw::Long(text)
             | Raw::Decimal(text)
@@ -469,6 +471,15 @@ impl<'a> Raw<'a> {
         }
     }
 
+    /// Whether PostgreSQL has no document of it.
+    fn is_limitless(&self) -> bool {
+        match self {
+            Raw::Float(number) => !number.is_finite(),
+            Raw::Other(value) => value.is_limitless(),
+            _ => false,
+        }
+    }
+
     /// As a document.
     fn json(&self) -> String {
         match self {
@@ -492,8 +503,8 @@ impl<'a> Raw<'a> {
             Raw::Null => "None".to_owned(),
             Raw::Boolean(truth) => repr(&json!(truth)),
             Raw::Integer(number) => number.to_string(),
-            Raw::Long(digits) => digits.to_string(),
-            Raw::Float(number) => repr(&json!(number)),
+            Raw::Long(digits) => repr_json(digits),
+            Raw::Float(number) => float_repr(*number),
             Raw::Decimal(text) => format!("Decimal('{text}')"),
             Raw::Text(text) => repr(&json!(text)),
             Raw::Date(text) => crate::parameter::repr_typed(&json!(text), DataType::Date),
@@ -501,6 +512,14 @@ impl<'a> Raw<'a> {
             Raw::DateTime(text) => crate::parameter::repr_typed(&json!(text), DataType::DateTime),
             Raw::Other(value) => repr_json(&value.to_string()),
         }
+    }
+}
+
+/// As Python shows it.
+fn float_repr(number: f64) -> String {
+    match number.is_finite() {
+        true => repr(&json!(number)),
+        false => number.to_string().to_lowercase(),
     }
 }
 

@@ -463,3 +463,30 @@ fn tables_of_one_name_are_told_apart() {
     let parts = "SELECT concat(s.s, t.s) FROM cl_x_1 AS s, cl_x_2 AS t";
     assert_eq!(told(&app, &mart, parts), ["xX"]);
 }
+
+/// Python's JSON has them.
+#[test]
+fn numbers_may_be_without_limit() {
+    let definition = json!({"assessments": [{"name": "t", "instrument": "odd", "selector": ALL}]});
+    let Some(app) = app(definition) else { return };
+    let field = |id: &str, ty: &str| json!({"id": id, "type": ty});
+    let fields = [("a", "float"), ("b", "float"), ("c", "text"), ("d", "boolean"), ("e", "json")];
+    instrument(&app, &[json!(fields.map(|(id, ty)| field(id, ty)))]);
+    assess(
+        &app,
+        "odd",
+        1,
+        r#"{"a": {"value": NaN}, "b": {"value": -1e400}, "c": {"value": [Infinity, 1e400, "NaN"]},
+            "d": {"value": NaN}, "e": {"value": {"x": 1e400}}}"#,
+    );
+    let mart = app.made("odd").name;
+    let row = "SELECT concat_ws('|', a, b, c, d, e = '{\"x\": 1e400}') FROM t";
+    assert_eq!(told(&app, &mart, row), ["NaN|-Infinity|[inf, inf, 'NaN']|t|t"]);
+
+    assess(&app, "worse", 1, r#"{"e": {"value": [NaN]}}"#);
+    let (_, made) = app.create(json!({"owner": "test", "definition": "odd"}));
+    let text = "Cannot cast value to type \"json\": [nan]\nWhile loading field:\n    e\n\
+                While loading Assessment:\n    worse\n";
+    let error = made.unwrap_err();
+    assert!(error.starts_with(text), "{error}");
+}

@@ -16,6 +16,22 @@ fn documents_are_read_as_they_were_written() {
     }
 }
 
+/// As Python's `json` reads and writes them.
+#[test]
+fn numbers_may_be_without_limit() {
+    let text = r#"{"a":[NaN,-Infinity,1e400,"NaN \\\" Infinity","\\",Infinity],"b":-1E999}"#;
+    let json = Json::read(text).unwrap();
+    assert_eq!(json.to_string(), text);
+    assert!(json.is_limitless() && !json.at("b").is_limitless());
+    assert!(matches!(json.at("a").items()[0], Json::Float(number) if number.is_nan()));
+    assert_eq!(*json.at("b"), Json::Long("-1E999".into()));
+    for text in
+        ["{NaN: 1}", "{\"a\": nan}", "[NaNNaN]", "[Inf]", "[-NaN]", "\"NaN", "[\u{10FFFF}NaN]"]
+    {
+        assert!(Json::read(text).is_err(), "{text}");
+    }
+}
+
 #[test]
 fn numbers_keep_their_digits() {
     for text in [
