@@ -63,6 +63,23 @@ fn limitless(domain: &Domain, written: &str) -> Option<&'static str> {
     }
 }
 
+/// The labels of an identity that is written as a text.
+fn written(text: &str, count: usize) -> Vec<String> {
+    let split = || text.split('.').map(str::to_owned).collect();
+    // Scripts make texts of labels that HTSQL would quote.
+    if !text.contains('\'') {
+        return split();
+    }
+    let domain = Domain::Identity(vec![Domain::Text; count].into());
+    let label = |label: Cell| if let Cell::Text(label) = label { Some(label) } else { None };
+    match literal::parse(&domain, text) {
+        Ok(Cell::Identity(labels)) => {
+            labels.into_iter().map(label).collect::<Option<_>>().unwrap_or_else(split)
+        }
+        _ => split(),
+    }
+}
+
 impl Parent {
     pub(super) fn of(
         link: &str,
@@ -82,7 +99,7 @@ impl Parent {
             (Some(labels), _) => Some(labels.clone()),
             (None, Raw::Null) => None,
             (None, Raw::Text(text)) if self.labels.len() == 1 => Some(vec![text.to_string()]),
-            (None, Raw::Text(text)) => Some(text.split('.').map(str::to_owned).collect()),
+            (None, Raw::Text(text)) => Some(written(text, self.labels.len())),
             (None, raw) => raw.as_text().map(|text| vec![text.into_owned()]),
         }
     }

@@ -140,6 +140,12 @@ fn parents_of_any_identity_are_found() {
         "selector": "/every{'odd' :as assessment_uid, id() :as every}",
         "parental_relationship": {"type": "branch", "parent": "every"},
     }));
+    // Its text, where labels are quoted.
+    assessments.push(json!({
+        "name": "of_string", "instrument": "odd",
+        "selector": "/every{'odd' :as assessment_uid, string(id()) :as every}",
+        "parental_relationship": {"type": "branch", "parent": "every"},
+    }));
     // A text that is another one's value.
     assessments.push(json!({
         "name": "of_written", "instrument": "odd",
@@ -169,6 +175,8 @@ fn parents_of_any_identity_are_found() {
         let query = format!("SELECT count(*) FROM of_{name} JOIN {name} ON {name}.id = {name}_id");
         assert_eq!(mart.query_one(&query, &[]).unwrap().get::<_, i64>(0), 1, "{name}");
     }
+    let same = "SELECT s.every_id = e.every_id FROM of_string AS s, of_every AS e";
+    assert_eq!(told(&app, &made.name, same), ["true"]);
 }
 
 /// HTSQL reads no literal of these values.

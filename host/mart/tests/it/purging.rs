@@ -9,7 +9,7 @@ use rex_test_support::process::wait_for;
 use rex_test_support::server::Server;
 use serde_json::json;
 
-use crate::support::{APPLICATION, App};
+use crate::support::{APPLICATION, App, deploy};
 
 /// The lock of whoever gives a mart this name.
 const FIXED: &str = "SELECT pg_advisory_lock(hashtextextended('rex mart fixed_mart', 7))";
@@ -549,6 +549,16 @@ fn a_mart_of_an_unknown_place_goes_by_its_name() {
     run(&mut app.client(APPLICATION), forgotten);
     assert!(app.purge(&again));
     assert!(app.inventory().is_empty() && app.databases().is_empty());
+
+    // The tables of an earlier build want to be deployed again.
+    let earlier = "ALTER TABLE rexmart_building DROP COLUMN server, DROP COLUMN database_oid";
+    run(&mut app.client(APPLICATION), earlier);
+    let (_, made) = app.create(json!({"owner": "test", "definition": "plain"}));
+    let helps = "The tables of marts are made by:\n    rex-host deploy --project NAME";
+    let error = made.unwrap_err();
+    assert!(error.contains(helps), "{error}");
+    deploy(&app.settings.database, &["rex.job", "rex.mart"]);
+    assert_eq!(app.made("plain").code, 1);
 }
 
 /// A role that may not ask which server it is makes marts, too.

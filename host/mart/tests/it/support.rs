@@ -32,7 +32,7 @@ pub(crate) struct App {
 }
 
 /// Makes the database agree with the facts of our projects.
-fn deploy(address: &Address, names: &[&str]) {
+pub(crate) fn deploy(address: &Address, names: &[&str]) {
     let config = Config {
         address: address.clone(),
         naming: Naming::Rex,
