@@ -245,6 +245,10 @@ fn dead_letters_are_shown_filtered_retried_and_discarded() {
         let missing = command(env, store, &["dlq", "show", "987654"]).fails(1);
         assert!(missing.contains("no dead letter of task 987654"), "{missing}");
 
+        // What a variable that is not set makes of an option.
+        for option in ["--error", "--plugin-hash", "--worker"] {
+            command(env, store, &["dlq", "discard", option, ""]).fails(2);
+        }
         let dry = command(env, store, &["dlq", "retry", "--error", "no such", "--dry-run"]).ok();
         assert!(dry.contains("2 tasks would be retried"), "{dry}");
         assert_eq!(letters(env, store).len(), 3);

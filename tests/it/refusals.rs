@@ -121,7 +121,7 @@ fn a_death_that_cannot_be_told_at_all_is_told_in_short() {
             "create function refuse() returns trigger language plpgsql as $$
                  begin raise exception 'too much'; end $$;
              create trigger refuse before insert on asynctask.rex_dead
-                 for each row when (new.details ? 'worker') execute function refuse()",
+                 for each row when (new.details ? 'attempts') execute function refuse()",
         )
         .expect("the table was made by the submit");
     let output = start(&env, &database, &["crash", "bar"], &["--halt-when-empty"]).wait_ok();
@@ -132,7 +132,14 @@ fn a_death_that_cannot_be_told_at_all_is_told_in_short() {
     assert_eq!(letters.len(), 1, "{letters:?}");
     let reason = letters[0]["reason"].as_str().expect("a text");
     assert!(reason.starts_with("Exception: xxx") && reason.len() < 1100, "{reason}");
-    assert_eq!(letters[0]["details"], json!({"kind": "error"}));
+    let details = &letters[0]["details"];
+    let transport = format!("asynctask_transport={}", database.uri());
+    let short = (&details["kind"], &details["worker"], &details["shortened"]);
+    assert_eq!(short, (&json!("error"), &json!("crash_worker"), &json!(true)));
+    assert!(details["plugin_hash"].is_string() && details["text"].is_null(), "{details}");
+    assert_eq!(details["quarantined"], false, "{details}");
+    assert!(output.contains("is kept in short, as the store refuses more: "), "{output}");
+    env.rex_host(&["dlq", "show", &letters[0]["id"].to_string(), "--set", &transport]).ok();
 
     // Where it can be told, not all of a text of any length is kept.
     database.connect().batch_execute("drop trigger refuse on asynctask.rex_dead").expect("ours");

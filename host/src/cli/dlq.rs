@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::NonEmptyStringValueParser;
 use rex_transport::{
     DeadLetter, DeadQuery, LetterId, TaskId, Timestamp, Transport, TransportError,
 };
@@ -70,16 +71,16 @@ pub(crate) struct Filter {
     #[arg(long, value_name = "QUEUE")]
     queue: Option<String>,
     /// Only of this worker
-    #[arg(long, value_name = "WORKER")]
+    #[arg(long, value_name = "WORKER", value_parser = NonEmptyStringValueParser::new())]
     worker: Option<String>,
     /// Only those that died since: a time, or how long ago (90, 15m, 2h, 3d)
     #[arg(long, value_name = "TIME", value_parser = since)]
     since: Option<Timestamp>,
     /// Only those whose reason or error text has this in it
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     error: Option<String>,
     /// Only those of the build whose hash begins so
-    #[arg(long, value_name = "HASH")]
+    #[arg(long, value_name = "HASH", value_parser = NonEmptyStringValueParser::new())]
     plugin_hash: Option<String>,
 }
 

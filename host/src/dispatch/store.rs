@@ -13,7 +13,7 @@ use rex_transport::{
     Claim, ClaimId, Death, Finished, Kind, Outcome, QueueName, TaskId, Transport, TransportError,
     Want,
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::excerpt::excerpt;
 /// What the host's loop asks of the store.
@@ -260,6 +260,7 @@ impl Worker {
         for plainer in finished.iter().flat_map(|only| plainer(only, &refusal)) {
             let plainer = vec![plainer];
             if let Ok(lost) = self.offer(&plainer)? {
+                tell_shortened(&plainer, &refusal);
                 self.keep_held(plainer);
                 return Some(lost);
             }
@@ -325,7 +326,9 @@ impl Worker {
 fn plainer(only: &Finished, refusal: &str) -> Vec<Finished> {
     let outcomes = match &only.outcome {
         Outcome::Dead(death) => {
-            vec![Outcome::Dead(in_ascii(death)), Outcome::Dead(in_short(death))]
+            let bare = Value::Object(Map::new());
+            let (ascii, short) = (in_ascii(death), in_short(death, short_facts(&death.details)));
+            [ascii, short, in_short(death, bare)].map(Outcome::Dead).into()
         }
         Outcome::Retry { after, history } => [value_in_ascii(history), Value::Null]
             .map(|history| Outcome::Retry { after: *after, history })
@@ -346,12 +349,35 @@ fn plainer(only: &Finished, refusal: &str) -> Vec<Finished> {
     outcomes.into_iter().map(told).collect()
 }
 
-fn in_short(death: &Death) -> Death {
-    const LONGEST: usize = 1000;
-    Death {
-        reason: excerpt(&ascii(&death.reason), LONGEST),
-        details: json!({"kind": death.details["kind"]}),
+fn tell_shortened(told: &[Finished], refusal: &str) {
+    for Finished { task, outcome, .. } in told {
+        if matches!(outcome, Outcome::Dead(death) if death.details["shortened"] == true) {
+            tracing::error!(
+                "the dead letter of task {} is kept in short, as the store refuses more: {refusal}",
+                task.0
+            );
+        }
     }
+}
+
+/// Its kind and these facts.
+fn in_short(death: &Death, mut facts: Value) -> Death {
+    const LONGEST: usize = 1000;
+    facts["kind"] = death.details["kind"].clone();
+    facts["shortened"] = true.into();
+    Death { reason: excerpt(&ascii(&death.reason), LONGEST), details: facts }
+}
+
+/// What names worker and build, and all else that is as short.
+fn short_facts(details: &Value) -> Value {
+    const LONGEST: usize = 200;
+    let is_short = |fact: &Value| match fact {
+        Value::String(text) => text.is_ascii() && text.len() <= LONGEST && !text.contains('\0'),
+        Value::Array(_) | Value::Object(_) => false,
+        _ => true,
+    };
+    let facts = details.as_object().into_iter().flatten().filter(|(_, fact)| is_short(fact));
+    Value::Object(facts.map(|(name, fact)| (name.clone(), fact.clone())).collect())
 }
 
 /// A death in letters that every database can keep, whatever its encoding.
