@@ -43,6 +43,8 @@ CREATE TABLE IF NOT EXISTS rex_job_run (
     -- Somebody asked for its end: it is killed after so many seconds.
     cancel_grace float8
 );
+-- How often the job was retried by hand: a task that is there for an earlier run does not count.
+ALTER TABLE rex_job_run ADD COLUMN IF NOT EXISTS retries int4 NOT NULL DEFAULT 0;
 
 -- What a job logged and printed, in pieces.
 CREATE TABLE IF NOT EXISTS rex_job_log (

@@ -17,6 +17,8 @@ pub struct Deployer<'s> {
     session: &'s mut Session,
     image: Option<Image>,
     pub(crate) rows: Rows,
+    /// Links that got another label with their target, by the former one: facts may know them by that.
+    pub(crate) followed: Vec<(TableId, String, ColumnId)>,
     is_locked: bool,
     statements: Vec<String>,
     depth: usize,
@@ -37,6 +39,7 @@ impl<'s> Deployer<'s> {
             session,
             image: None,
             rows: Rows::default(),
+            followed: Vec::new(),
             is_locked: false,
             statements: Vec::new(),
             depth: 0,
@@ -84,6 +87,7 @@ impl<'s> Deployer<'s> {
     pub fn refresh(&mut self) {
         self.image = None;
         self.rows.clear();
+        self.followed.clear();
     }
 
     fn fact(&mut self, fact: &Fact) -> Result<(), Error> {

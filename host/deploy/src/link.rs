@@ -46,6 +46,10 @@ pub(crate) fn deploy(d: &mut Deployer<'_>, fact: &LinkFact) -> Result<(), Error>
         return found.map_or(Ok(()), |at| erase(d, at));
     };
     let target = table::need(d, &goal.target)?;
+    let found = match found {
+        Some(at) => Some(at),
+        None => followed(d, table, &goal.was)?,
+    };
     let at = match found {
         Some(at) => {
             modify(d, at, &fact.label, target, goal)?;
@@ -54,6 +58,15 @@ pub(crate) fn deploy(d: &mut Deployer<'_>, fact: &LinkFact) -> Result<(), Error>
         None => build(d, table, &fact.label, target, goal)?,
     };
     table::move_after(d, at, &goal.after)
+}
+
+/// The link that had one of these labels until its target was renamed.
+fn followed(d: &mut Deployer<'_>, table: TableId, was: &[String]) -> Result<Option<At>, Error> {
+    let is_former =
+        |(owner, label, _): &&(TableId, String, _)| *owner == table && was.contains(label);
+    let Some((_, _, column)) = d.followed.iter().rev().find(is_former) else { return Ok(None) };
+    let column = *column;
+    Ok(d.table(table)?.link(column).is_some().then_some(At { table, column }))
 }
 
 /// A row could never be the first one of its table.
@@ -220,6 +233,7 @@ pub(crate) fn target_renamed(
     if label_of(&column) != old {
         return Ok(());
     }
+    d.followed.push((at.table, old.to_owned(), at.column));
     let comment = Comment::read(column.comment.as_deref());
     let owner = table::label(d, at.table)?;
     d.rename_column(at, &mangle(&[new], Some("id")))?;

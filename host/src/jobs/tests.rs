@@ -12,7 +12,7 @@ use rex_test_support::process::wait_for;
 use rex_test_support::server::Server;
 use rex_transport::TaskId;
 
-use super::table::{Cancelled, Ending, NewJob, Start};
+use super::table::{Cancelled, Ending, NewJob, Start, TaskOf};
 use super::{Rules, Table};
 
 /// The project's table, in a database of its own.
@@ -65,8 +65,8 @@ impl Jobs {
     /// The codes that are queued by one look.
     fn queue(&self, rules: &Rules) -> Vec<i64> {
         let mut queued = Vec::new();
-        let done = self.table().queue_new(rules, |codes| {
-            queued.extend_from_slice(codes);
+        let done = self.table().queue_new(rules, |jobs| {
+            queued.extend(jobs.iter().map(|job| job.code));
             Ok(())
         });
         let done = done.unwrap().unwrap();
@@ -75,10 +75,15 @@ impl Jobs {
     }
 }
 
+/// What a task is there for, of a job that nobody has retried.
+fn first(code: i64) -> TaskOf {
+    TaskOf { code, retries: 0 }
+}
+
 /// Starts a job; its row.
 #[track_caller]
 fn run(host: &mut Table, code: i64, task: i64) -> i32 {
-    match host.start(code, TaskId(task), &[], |_| false).unwrap() {
+    match host.start(first(code), TaskId(task), &[], |_| false).unwrap() {
         Start::Run { id, .. } => id,
         other => panic!("{other:?}"),
     }
@@ -86,7 +91,7 @@ fn run(host: &mut Table, code: i64, task: i64) -> i32 {
 
 #[track_caller]
 fn skips(host: &mut Table, code: i64, task: i64, expected: &str) {
-    match host.start(code, TaskId(task), &[], |_| true).unwrap() {
+    match host.start(first(code), TaskId(task), &[], |_| true).unwrap() {
         Start::Skip(why) => assert_eq!(why, expected),
         other => panic!("{other:?}"),
     }
@@ -106,7 +111,35 @@ fn the_outcome_of_a_host_that_was_thought_dead_does_not_count() {
     one.end(id, TaskId(7), &Ending::Completed, Duration::ZERO).unwrap();
     assert_eq!(jobs.status(code), "failed no luck");
     skips(&mut one, code, 7, "failed already");
-    assert!(matches!(one.start(99, TaskId(7), &[], |_| false).unwrap(), Start::Missing));
+    assert!(matches!(one.start(first(99), TaskId(7), &[], |_| false).unwrap(), Start::Missing));
+}
+
+/// It waits for its next attempt while the job is cancelled and retried.
+#[test]
+fn a_task_of_an_earlier_run_does_not_work_a_job_that_was_retried() {
+    let jobs = Jobs::new();
+    let mut host = jobs.host();
+    let code = jobs.insert("a");
+    let id = run(&mut host, code, 7);
+    host.end(id, TaskId(7), &Ending::Queued, Duration::ZERO).unwrap();
+    jobs.table().cancel(code, Duration::ZERO).unwrap();
+    assert_eq!(jobs.table().retry(code, false).unwrap(), Ok(()));
+    skips(&mut host, code, 7, "retried since");
+    let mut queued = Vec::new();
+    let rules = Rules { queues: 1, limits: Vec::new(), max_age: None };
+    let queue = |jobs: &[TaskOf]| {
+        queued.extend_from_slice(jobs);
+        Ok(())
+    };
+    jobs.table().queue_new(&rules, queue).unwrap();
+    assert_eq!(queued, [TaskOf { code, retries: 1 }]);
+    skips(&mut host, code, 7, "retried since");
+    for _ in 0..2 {
+        let start = host.start(queued[0], TaskId(8), &[], |_| false).unwrap();
+        assert!(matches!(start, Start::Run { .. }), "{start:?}");
+        host.end(id, TaskId(8), &Ending::Queued, Duration::ZERO).unwrap();
+        skips(&mut host, code, 7, "retried since");
+    }
 }
 
 #[test]
@@ -120,7 +153,7 @@ fn a_second_task_runs_a_job_only_when_the_host_of_the_first_is_dead() {
     drop(one);
     // The server notices a moment later.
     rex_test_support::process::wait_for("the job is taken over", || {
-        matches!(two.start(code, TaskId(8), &[], |_| false).unwrap(), Start::Run { .. })
+        matches!(two.start(first(code), TaskId(8), &[], |_| false).unwrap(), Start::Run { .. })
     });
     let id = jobs.table().row(code).unwrap().unwrap().id;
     two.end(id, TaskId(8), &Ending::Completed, Duration::ZERO).unwrap();

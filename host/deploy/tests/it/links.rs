@@ -130,6 +130,38 @@ CREATE INDEX "sample_individual_fk" ON "sample" ("individual_id");
     assert_eq!(driver.run("{ link: measure.subject, present: false }"), "");
 }
 
+/// The table's own `was` has renamed the link before.
+#[test]
+fn a_link_keeps_its_values_when_its_target_is_renamed_with_it() {
+    let mut driver = Driver::new("link_followed");
+    driver.run(
+        "
+- table: aa
+  with: [{ column: code, type: text }, { identity: [code] }]
+- table: bb
+  with: [{ column: c, type: text }, { identity: [c] }, { link: aa, required: false }]
+- { of: aa, data: { code: x } }
+- { of: bb, data: { c: one, aa: x } }
+",
+    );
+    let facts = "
+- { table: a2, was: aa }
+- { link: bb.par, was: aa, to: a2, required: false }
+";
+    driver.run(facts);
+    assert_eq!(
+        driver.text("SELECT code FROM bb JOIN a2 ON a2.id = bb.par_id WHERE c = 'one'"),
+        "x"
+    );
+    let columns = "SELECT string_agg(column_name, ' ' ORDER BY column_name)
+        FROM information_schema.columns WHERE table_name = 'bb'";
+    assert_eq!(driver.text(columns), "c id par_id");
+    assert_eq!(driver.run(facts), "");
+    // Only as what it was.
+    driver.run("[{ table: a3, was: a2 }, { link: bb.aa, to: a3, required: false }]");
+    assert_eq!(driver.text(columns), "aa_id c id par_id");
+}
+
 #[test]
 fn a_link_has_a_default_that_exists() {
     let mut driver = Driver::new("link_default");

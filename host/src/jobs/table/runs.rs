@@ -19,6 +19,15 @@ pub enum Ending {
     Queued,
 }
 
+/// What a task of the queue is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TaskOf {
+    /// The job's.
+    pub code: i64,
+    /// How often it had been retried by hand when the task was made.
+    pub retries: i32,
+}
+
 /// What the table says of a job that is about to be run.
 #[derive(Debug)]
 pub enum Start {
@@ -39,7 +48,7 @@ impl Table {
     /// nobody has counted against the `limits` of types, because its queuer died or there was none.
     pub fn start(
         &mut self,
-        code: i64,
+        job: TaskOf,
         task: TaskId,
         limits: &[(String, u32)],
         here: impl Fn(i32) -> bool,
@@ -49,10 +58,10 @@ impl Table {
             let mut transaction = client.transaction()?;
             let found = transaction.query_opt(
                 "SELECT job.id, type, owner, title, payload::text, status::text, run.task, run.host,
-                    status = 'started' AND cancel_grace IS NOT NULL
+                    status = 'started' AND cancel_grace IS NOT NULL, coalesce(retries, 0)
                 FROM job LEFT JOIN rex_job_run AS run ON run.job_id = job.id
                 WHERE code = $1 FOR NO KEY UPDATE OF job",
-                &[&code],
+                &[&job.code],
             )?;
             let Some(row) = found else { return Ok(Start::Missing) };
             let id: i32 = row.get(0);
@@ -61,6 +70,7 @@ impl Table {
             match (status.as_str(), run) {
                 ("completed", _) => return Ok(Start::Skip("completed already")),
                 ("failed", _) => return Ok(Start::Skip("failed already")),
+                _ if job.retries < row.get(9) => return Ok(Start::Skip("retried since")),
                 ("started", Some((other, by))) if other != task.0 => {
                     let alive = match by == host {
                         true => here(id),

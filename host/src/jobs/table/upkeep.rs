@@ -1,10 +1,11 @@
 //! What the workers `job_queuer` and `job_cleanup` do: queue what is new, delete what is old.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use rex_transport::TransportError;
 
-use super::{Table, TableError};
+use super::{Table, TableError, TaskOf};
 use crate::jobs::Rules;
 
 /// What became of a look for new jobs.
@@ -34,7 +35,7 @@ impl Table {
     pub fn queue_new(
         &mut self,
         rules: &Rules,
-        mut submit: impl FnMut(&[i64]) -> Result<(), TransportError>,
+        mut submit: impl FnMut(&[TaskOf]) -> Result<(), TransportError>,
     ) -> Result<Option<Queued>, NotQueued> {
         let (types, limits): (Vec<&str>, Vec<i64>) =
             rules.limits.iter().map(|(name, limit)| (name.as_str(), i64::from(*limit))).unzip();
@@ -54,7 +55,16 @@ impl Table {
             if codes.is_empty() {
                 return Ok(Some(Queued { count: 0, locked: next("")? }));
             }
-            refused = submit(&codes);
+            let retried = "SELECT code::int8, retries FROM job JOIN rex_job_run ON job_id = id
+                WHERE code = ANY ($1) AND retries > 0";
+            let rows = transaction.query(retried, &[&codes])?;
+            let retried: HashMap<i64, i32> =
+                rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+            let task = |code: &i64| TaskOf {
+                code: *code,
+                retries: retried.get(code).copied().unwrap_or_default(),
+            };
+            refused = submit(&codes.iter().map(task).collect::<Vec<_>>());
             if refused.is_ok() {
                 let queued = "UPDATE job SET status = 'queued' WHERE code = ANY ($1)";
                 transaction.execute(queued, &[&codes])?;
