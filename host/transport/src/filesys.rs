@@ -141,7 +141,7 @@ impl FileSys {
         let mut count = 0;
         for dead in lists::dead(&self.place, None, &mut LeftOut::new())? {
             if chosen(dead.letter) {
-                match disk::remove(&dead.path) {
+                match disk::remove(&self.place, &dead.path) {
                     Err(error) if disk::is_of_the_place(&error) => {
                         refused.insert(dead.queue, error);
                     }

@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -22,16 +22,23 @@ pub(crate) struct OwnerFile {
     file: File,
 }
 
+/// What is no file must not keep anybody waiting either.
+#[expect(clippy::cast_possible_wrap, reason = "they are few bits")]
+const NO_LINK: i32 = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits() as i32;
+
 /// How long to try for an owner's lock: a rescuer holds it for a moment.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 impl OwnerFile {
     /// Makes and locks the file; `WouldBlock` when a living owner holds it.
-    pub(crate) fn create(path: PathBuf) -> io::Result<OwnerFile> {
+    pub(crate) fn create(
+        path: PathBuf,
+        open: impl Fn(&Path) -> io::Result<File>,
+    ) -> io::Result<OwnerFile> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             // Rescuers remove the files of the dead.
-            if let Some(file) = try_lock(&path, 0o666)? {
+            if let Some(file) = try_lock(&path, || open(&path))? {
                 return Ok(OwnerFile { path, file });
             }
             if Instant::now() >= deadline {
@@ -115,7 +122,8 @@ impl Proof {
 
 /// `None` for an owner that may live.
 pub(crate) fn proof_of_death(path: &Path, timeout: Duration) -> Option<Proof> {
-    let file = match File::open(path) {
+    let opened = OpenOptions::new().read(true).custom_flags(NO_LINK).open(path);
+    let file = match opened {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Some(Proof::NoFile),
         Err(_) => return None,
@@ -134,17 +142,21 @@ pub(crate) fn proof_of_death(path: &Path, timeout: Duration) -> Option<Proof> {
     }
 }
 
-/// Locks a file that others may remove when they are done with it, and makes it if it is missing;
-/// `None` when somebody else has it locked.
-pub(crate) fn try_lock(path: &Path, mode: u32) -> io::Result<Option<File>> {
+/// Opens a file that may be made, and that is no link: the directory may be somebody else's.
+pub(crate) fn open_or_make(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o666);
+    options.custom_flags(NO_LINK).open(path)
+}
+
+/// Locks a file that others may remove when they are done with it; `None` when somebody else has it
+/// locked.
+pub(crate) fn try_lock(
+    path: &Path,
+    open: impl Fn() -> io::Result<File>,
+) -> io::Result<Option<File>> {
     loop {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(mode)
-            .open(path)?;
+        let file = open()?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) if is_at(&file, path) => return Ok(Some(file)),
             // It was removed between the two calls.
@@ -157,7 +169,7 @@ pub(crate) fn try_lock(path: &Path, mode: u32) -> io::Result<Option<File>> {
 
 /// Whether the file still is the one of that name.
 fn is_at(file: &File, path: &Path) -> bool {
-    match (file.metadata(), fs::metadata(path)) {
+    match (file.metadata(), fs::symlink_metadata(path)) {
         (Ok(file), Ok(named)) => file.ino() == named.ino() && file.dev() == named.dev(),
         _ => false,
     }
@@ -201,18 +213,18 @@ pub(crate) fn owner_id(name: &str) -> Option<String> {
 mod tests {
     use std::time::Duration;
 
-    use super::{OwnerFile, file_name, owner_id, proof_of_death};
+    use super::{OwnerFile, file_name, open_or_make, owner_id, proof_of_death};
 
     #[test]
     fn who_wakes_and_registers_again_is_not_buried() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("owner");
-        let stopped = OwnerFile::create(path.clone()).unwrap();
+        let stopped = OwnerFile::create(path.clone(), open_or_make).unwrap();
         stopped.beat();
         let proof = proof_of_death(&path, Duration::ZERO).expect("it is silent");
         stopped.remove();
         drop(stopped);
-        let woken = OwnerFile::create(path.clone()).unwrap();
+        let woken = OwnerFile::create(path.clone(), open_or_make).unwrap();
         proof.bury(&path);
         assert!(woken.is_in_place());
         woken.beat();
@@ -224,7 +236,7 @@ mod tests {
     fn who_wakes_between_judgement_and_fence_lives() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("owner");
-        let stopped = OwnerFile::create(path.clone()).unwrap();
+        let stopped = OwnerFile::create(path.clone(), open_or_make).unwrap();
         stopped.beat();
         let proof = proof_of_death(&path, Duration::ZERO).expect("it is silent");
         stopped.beat();

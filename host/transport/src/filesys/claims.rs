@@ -193,7 +193,7 @@ impl FileSys {
             queue.ripen()?;
             let mut directories = BTreeSet::new();
             for file in gone {
-                disk::remove(file)?;
+                disk::remove(&self.place, file)?;
                 directories.extend(file.parent());
             }
             for directory in directories {
@@ -241,7 +241,7 @@ impl FileSys {
         let letter = file.with_file_name(format!("{number:020}.{}.json", task.0));
         let part = queue.ours.join("part.letter");
         disk::write_new(&self.place, &part, text.as_bytes(), true)?;
-        disk::rename(&part, &letter)
+        disk::rename(&self.place, &part, &letter)
     }
 }
 
@@ -258,8 +258,8 @@ pub(super) fn end_burials(queue: &Queue<'_>, directory: &Path) -> Result<(), Tra
     disk::sync_directory(directory)?;
     let dead = queue.ours.join("dead");
     for (task, name) in letters {
-        disk::remove(&directory.join(task.0.to_string()))?;
-        disk::rename(&directory.join(&name), &dead.join(&name))?;
+        disk::remove(queue.place, &directory.join(task.0.to_string()))?;
+        disk::rename(queue.place, &directory.join(&name), &dead.join(&name))?;
     }
     disk::sync_directory(&dead)?;
     disk::sync_directory(directory)

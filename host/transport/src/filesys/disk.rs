@@ -1,13 +1,20 @@
 //! Files: made, written so that a crash leaves the old or the new one, locked, and what went wrong
 //! with them in words.
+//!
+//! Root works in directories of other users, who may put links to anything into them. So no file that
+//! is opened here may be a link, everything is changed below a directory that is held open, to which
+//! root follows no links inside the store, and given away is only what was made just now.
 
 use std::error::Error as _;
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::ffi::OsStr;
+use std::fs::{self, File, Metadata, Permissions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Component, Path};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Place;
@@ -26,6 +33,9 @@ pub(super) fn failed(path: &Path) -> impl Fn(io::Error) -> TransportError + '_ {
         let hint = match error.kind() {
             ErrorKind::PermissionDenied => Some("it must be readable and writable for this user"),
             ErrorKind::StorageFull => Some("free some space on its disk"),
+            _ if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
+                Some("links are not followed here, since anybody may have put them there")
+            }
             _ => None,
         };
         let said = TransportError::new(
@@ -70,48 +80,139 @@ pub(super) fn check(place: &Place) -> Result<(), TransportError> {
     Ok(())
 }
 
-/// Opens a file that anybody may have put there, to read it. What is no file may keep its reader
-/// waiting.
+/// The directory in which a file is or shall be, held open, and the file's name in it.
+fn held<'a>(place: &Place, path: &'a Path) -> io::Result<(OwnedFd, &'a OsStr)> {
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => Ok((hold(place, parent)?, name)),
+        _ => Err(Errno::INVAL.into()),
+    }
+}
+
+/// Opens a directory of the store. Who is not root can do no more by a link there than whoever made it.
+fn hold(place: &Place, path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let inside = path.strip_prefix(&place.root).ok();
+    let Some(inside) = inside.filter(|_| rustix::process::geteuid().is_root()) else {
+        return Ok(rustix::fs::openat(CWD, path, flags, Mode::empty())?);
+    };
+    let mut directory = rustix::fs::openat(CWD, &place.root, flags, Mode::empty())?;
+    for part in inside.components() {
+        let Component::Normal(name) = part else { return Err(Errno::INVAL.into()) };
+        let next = rustix::fs::openat(&directory, name, flags | OFlags::NOFOLLOW, Mode::empty());
+        directory = match next {
+            Err(Errno::NOTDIR) if is_link(&directory, name) => return Err(Errno::LOOP.into()),
+            next => next?,
+        };
+    }
+    Ok(directory)
+}
+
+fn is_link(directory: &OwnedFd, name: &OsStr) -> bool {
+    let found = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
+    found.is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Symlink)
+}
+
+/// What is no file must not keep anybody waiting.
+const SAFELY: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
+
+/// Opens a file that anybody may have put there, to read it.
 pub(super) fn open_task(path: &Path) -> io::Result<File> {
-    let found = fs::metadata(path)?;
+    let file = File::from(rustix::fs::open(path, OFlags::RDONLY | SAFELY, Mode::empty())?);
+    let found = file.metadata()?;
     match found.is_dir() || found.is_file() {
-        true => File::open(path),
+        true => Ok(file),
         false => Err(io::Error::other("it is no file")),
     }
+}
+
+/// Reads such a file.
+pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_task(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Opens such a file to write into it.
+pub(super) fn open_to_write(place: &Place, path: &Path) -> io::Result<File> {
+    let (directory, name) = held(place, path)?;
+    Ok(rustix::fs::openat(directory, name, OFlags::WRONLY | SAFELY, Mode::empty())?.into())
+}
+
+/// Opens a file to lock or to date it, and makes it if it is missing.
+pub(super) fn open_or_make(place: &Place, path: &Path, mode: u32) -> io::Result<File> {
+    let (directory, name) = held(place, path)?;
+    loop {
+        match rustix::fs::openat(&directory, name, OFlags::RDWR | SAFELY, Mode::empty()) {
+            Err(Errno::NOENT) => {}
+            file => return Ok(file?.into()),
+        }
+        match make(&directory, name, OFlags::RDWR, mode) {
+            // Somebody else has just made it.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            file => return file,
+        }
+    }
+}
+
+/// Makes a file that is not there.
+fn make(directory: &OwnedFd, name: &OsStr, access: OFlags, mode: u32) -> io::Result<File> {
+    let flags = access | OFlags::CREATE | OFlags::EXCL | SAFELY;
+    let file = rustix::fs::openat(directory, name, flags, Mode::from_raw_mode(mode))?;
+    give_to_owner(&file, directory)?;
+    Ok(file.into())
 }
 
 /// Makes a directory of the store and those above it, as far as they are missing; but never the
 /// store's own: where that is gone its disk may be, and what is written into its mount point would
 /// be hidden when it comes back.
 pub(super) fn make_directory(place: &Place, path: &Path) -> Result<(), TransportError> {
-    if path.is_dir() {
-        return Ok(());
+    match hold(place, path) {
+        Err(error) if is_missing(&error) || error.kind() == ErrorKind::NotADirectory => {}
+        held => return held.map(drop).map_err(failed(path)),
     }
     check(place)?;
-    // Who may write into it must be able to enter it.
-    let mode = place.file_mode | 0o100;
     if let Some(parent) = path.parent() {
         make_directory(place, parent)?;
-        match DirBuilder::new().mode(mode).create(path) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => {}
-            made => made
-                .and_then(|()| give_to_owner(&File::open(path)?, parent))
-                .map_err(failed(path))?,
-        }
+        make_one_directory(place, path).map_err(failed(path))?;
         sync_directory(parent)?;
     }
     Ok(())
 }
 
+fn make_one_directory(place: &Place, path: &Path) -> io::Result<()> {
+    let (parent, name) = held(place, path)?;
+    // Who may write into it must be able to enter it.
+    let mode = Mode::from_raw_mode(place.file_mode | 0o100);
+    match rustix::fs::mkdirat(&parent, name, mode) {
+        // Somebody else has just made it, if it is one.
+        Err(Errno::EXIST) => {
+            return match hold(place, path) {
+                Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
+                    Err(error)
+                }
+                held => held.map(drop).map_err(|_| Errno::EXIST.into()),
+            };
+        }
+        made => made?,
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | SAFELY;
+    let made = rustix::fs::openat(&parent, name, flags, Mode::empty())?;
+    // One that has something in it was put there instead.
+    let is_empty = Dir::read_from(&made)?
+        .filter_map(Result::ok)
+        .all(|entry| matches!(entry.file_name().to_bytes(), b"." | b".."));
+    if is_empty { give_to_owner(&made, &parent) } else { Ok(()) }
+}
+
 /// What root makes in a directory of somebody else's is his, who could not use it otherwise.
-pub(super) fn give_to_owner(made: &File, directory: &Path) -> io::Result<()> {
+fn give_to_owner(made: &OwnedFd, directory: &OwnedFd) -> io::Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    let owner = fs::metadata(directory)?;
-    match owner.uid() {
+    let owner = rustix::fs::fstat(directory)?;
+    match owner.st_uid {
         0 => Ok(()),
-        uid => std::os::unix::fs::fchown(made, Some(uid), Some(owner.gid())),
+        uid => std::os::unix::fs::fchown(made, Some(uid), Some(owner.st_gid)),
     }
 }
 
@@ -122,16 +223,23 @@ pub(super) fn write_new(
     bytes: &[u8],
     sync: bool,
 ) -> Result<File, TransportError> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(place.file_mode);
-    let mut file = options.open(path).map_err(failed(path))?;
-    let given = path.parent().map_or(Ok(()), |directory| give_to_owner(&file, directory));
-    let written = given
-        .and_then(|()| file.write_all(bytes))
-        .and_then(|()| if sync { file.sync_all() } else { Ok(()) });
+    let made = || {
+        let (directory, name) = held(place, path)?;
+        make(&directory, name, OFlags::WRONLY, place.file_mode)
+    };
+    let mut file = match made() {
+        // What is written into might be known elsewhere under another name.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            remove(place, path)?;
+            made()
+        }
+        file => file,
+    }
+    .map_err(failed(path))?;
+    let written = file.write_all(bytes).and_then(|()| if sync { file.sync_all() } else { Ok(()) });
     written.map_err(|error| {
         // A part of it would only keep the disk full.
-        let _removed = fs::remove_file(path);
+        let _removed = remove(place, path);
         failed(path)(error)
     })?;
     Ok(file)
@@ -145,7 +253,8 @@ pub(super) fn replace(
     bytes: &[u8],
 ) -> Result<(), TransportError> {
     let file = write_new(place, part, bytes, true)?;
-    let kept = match fs::metadata(path) {
+    let kept = match fs::symlink_metadata(path) {
+        Ok(before) if before.is_symlink() => Err(Errno::LOOP.into()),
         Ok(before) => keep_owner(&file, &before),
         Err(error) if is_missing(&error) => Ok(()),
         Err(error) => Err(error),
@@ -153,17 +262,17 @@ pub(super) fn replace(
     match kept {
         // Who may write into it and not give it away does as the original: a crash may tear it.
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            let written = OpenOptions::new().write(true).open(path).and_then(|mut file| {
+            let written = open_to_write(place, path).and_then(|mut file| {
                 file.write_all(bytes)?;
                 file.set_len(bytes.len() as u64)?;
                 file.sync_all()
             });
             written.map_err(failed(path))?;
-            remove(part)?;
+            remove(place, part)?;
         }
         kept => {
             kept.map_err(failed(path))?;
-            rename(part, path)?;
+            rename(place, part, path)?;
         }
     }
     path.parent().map_or(Ok(()), sync_directory)
@@ -175,18 +284,26 @@ fn keep_owner(file: &File, before: &Metadata) -> io::Result<()> {
         std::os::unix::fs::fchown(file, Some(before.uid()), Some(before.gid()))?;
     }
     if now.mode() != before.mode() {
-        file.set_permissions(before.permissions())?;
+        file.set_permissions(Permissions::from_mode(before.mode() & 0o777))?;
     }
     Ok(())
 }
 
-pub(super) fn rename(from: &Path, to: &Path) -> Result<(), TransportError> {
-    fs::rename(from, to).map_err(failed(from))
+pub(super) fn rename(place: &Place, from: &Path, to: &Path) -> Result<(), TransportError> {
+    let renamed = || {
+        let ((old, from), (new, to)) = (held(place, from)?, held(place, to)?);
+        Ok(rustix::fs::renameat(old, from, new, to)?)
+    };
+    renamed().map_err(failed(from))
 }
 
 /// Removes a file; whether there was one.
-pub(super) fn remove(path: &Path) -> Result<bool, TransportError> {
-    match fs::remove_file(path) {
+pub(super) fn remove(place: &Place, path: &Path) -> Result<bool, TransportError> {
+    let removed = || {
+        let (directory, name) = held(place, path)?;
+        Ok(rustix::fs::unlinkat(directory, name, AtFlags::empty())?)
+    };
+    match removed() {
         Ok(()) => Ok(true),
         Err(error) if is_missing(&error) => Ok(false),
         Err(error) => Err(failed(path)(error)),
@@ -194,7 +311,9 @@ pub(super) fn remove(path: &Path) -> Result<bool, TransportError> {
 }
 
 pub(super) fn sync_directory(path: &Path) -> Result<(), TransportError> {
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(failed(path))
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let synced = || Ok(rustix::fs::fsync(rustix::fs::open(path, flags, Mode::empty())?)?);
+    synced().map_err(failed(path))
 }
 
 /// Syncs everything on the file system of `path`.
@@ -223,10 +342,8 @@ pub(super) fn lock(place: &Place, path: &Path) -> Result<File, TransportError> {
     let mut wait = Duration::from_millis(1);
     loop {
         // Some lock libraries remove the file when they are done with it.
-        if let Some(file) = try_lock(path, 0o644).map_err(failed(path))? {
-            if let Some(directory) = path.parent() {
-                give_to_owner(&file, directory).map_err(failed(path))?;
-            }
+        let file = try_lock(path, || open_or_make(place, path, 0o644));
+        if let Some(file) = file.map_err(failed(path))? {
             return Ok(file);
         }
         if place.lock_timeout.is_some_and(|timeout| begun.elapsed() >= timeout) {

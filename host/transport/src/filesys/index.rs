@@ -4,7 +4,6 @@
 //! next has the lock.
 
 use std::fmt;
-use std::fs;
 use std::path::Path;
 
 use super::{Place, disk};
@@ -55,7 +54,7 @@ pub(super) fn guess(directory: &Path) -> Result<Vec<u64>, TransportError> {
 
 fn text(directory: &Path) -> Result<Vec<u8>, TransportError> {
     let path = directory.join(".index");
-    match fs::read(&path) {
+    match disk::read(&path) {
         Ok(text) => Ok(text),
         Err(error) if disk::is_missing(&error) => Ok(Vec::new()),
         Err(error) => Err(disk::failed(&path)(error)),

@@ -1,7 +1,6 @@
 //! Looks at what is there, without the lock: counts, tasks that wait, claims, dead letters.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -190,7 +189,7 @@ pub(super) fn dead(
 impl Dead {
     /// `None` for what is no letter, or was taken away since.
     pub(super) fn read(&self) -> Result<Option<DeadLetter>, TransportError> {
-        let text = match fs::read(&self.path) {
+        let text = match disk::read(&self.path) {
             Err(error) if disk::is_missing(&error) => return Ok(None),
             text => text.map_err(disk::failed(&self.path))?,
         };

@@ -43,7 +43,9 @@ impl FileSys {
         let directory = self.owners_directory();
         disk::make_directory(&self.place, &directory)?;
         let path = directory.join(&name);
-        let file = OwnerFile::create(path.clone()).map_err(|error| {
+        let file =
+            OwnerFile::create(path.clone(), |path| disk::open_or_make(&self.place, path, 0o666));
+        let file = file.map_err(|error| {
             if error.kind() == ErrorKind::WouldBlock {
                 let text = format!("An owner named \"{id}\" already works on these queues");
                 return TransportError::new(Kind::Config, text);
@@ -180,7 +182,7 @@ impl FileSys {
         for path in disk::names(&new)?.iter().map(|name| new.join(name)) {
             let age = fs::metadata(&path).and_then(|file| file.modified()).map(|at| at.elapsed());
             if age.is_ok_and(|age| age.is_ok_and(|age| age > ABANDONED)) {
-                disk::remove(&path)?;
+                disk::remove(&self.place, &path)?;
             }
         }
         Ok(())

@@ -33,7 +33,7 @@ fn given(ours: &Path) -> PathBuf {
 /// A queue whose lock is ours until this is dropped.
 pub(super) struct Queue<'a> {
     pub(super) name: QueueName,
-    place: &'a Place,
+    pub(super) place: &'a Place,
     directory: PathBuf,
     pub(super) ours: PathBuf,
     _lock: File,
@@ -137,7 +137,7 @@ pub(super) fn add(
                     end += 1;
                     queue.file(end)
                 };
-                disk::rename(path, &to)?;
+                disk::rename(queue.place, path, &to)?;
                 placed.push(to);
             }
             if delayed {
@@ -149,7 +149,7 @@ pub(super) fn add(
         if let Err(error) = put() {
             if queue.index().is_ok_and(|index| index == before) {
                 for path in placed {
-                    let _said_already = fs::remove_file(path);
+                    let _said_already = disk::remove(queue.place, &path);
                 }
             }
             return Err(error);
@@ -207,7 +207,7 @@ impl<'a> Queue<'a> {
         if queue.mark().exists() {
             queue.mend(&index::numbers(&queue.directory)?)?;
             queue.mend_revived()?;
-            disk::remove(&queue.mark())?;
+            disk::remove(place, &queue.mark())?;
         } else if index::read(&queue.directory)?.is_none() {
             queue.mend(&index::guess(&queue.directory)?)?;
         }
@@ -239,7 +239,7 @@ impl<'a> Queue<'a> {
         let task = content(file)?;
         let tried = Tried { attempt: task.attempt + 1, history: history.clone() };
         self.write_task(file, &task.payload, &tried)?;
-        disk::rename(file, &self.delayed(id, after(now_nanos(), wait))?)?;
+        disk::rename(self.place, file, &self.delayed(id, after(now_nanos(), wait))?)?;
         disk::sync_directory(&self.ours.join("delayed"))
     }
 
@@ -255,13 +255,13 @@ impl<'a> Queue<'a> {
             let history = letter.death.details["attempts"].clone();
             let file = self.reviving().join(dead.path.file_name().unwrap_or_default());
             self.write_task(&file, &letter.payload, &Tried { attempt: 1, history })?;
-            disk::remove(&dead.path)?;
+            disk::remove(self.place, &dead.path)?;
             back.push((letter.id, file));
         }
         disk::sync_directory(&self.ours.join("dead"))?;
         let count = back.len() as u64;
         self.put_back(back)?;
-        disk::remove(&self.mark())?;
+        disk::remove(self.place, &self.mark())?;
         Ok(count)
     }
 
@@ -277,7 +277,7 @@ impl<'a> Queue<'a> {
             let id = name.split('.').nth(1).and_then(|id| id.parse().ok()).map(TaskId);
             match id {
                 Some(id) if !self.ours.join("dead").join(&name).exists() => back.push((id, file)),
-                _ => drop(disk::remove(&file)?),
+                _ => drop(disk::remove(self.place, &file)?),
             }
         }
         disk::sync_directory(&self.ours.join("dead"))?;
@@ -311,7 +311,7 @@ impl<'a> Queue<'a> {
         if paused {
             disk::write_new(self.place, &self.paused(), b"", true)?;
         } else {
-            disk::remove(&self.paused())?;
+            disk::remove(self.place, &self.paused())?;
             // Written anew, so that whoever watches looks.
             self.write_index(self.index()?)?;
         }
@@ -334,7 +334,7 @@ impl<'a> Queue<'a> {
     /// Wakes who watches the queue.
     pub(super) fn tell(&self) {
         // Only a hint: without it the next poll finds what there is.
-        let _hint = File::options().write(true).open(self.directory.join(".index"));
+        let _hint = disk::open_to_write(self.place, &self.directory.join(".index"));
     }
 
     fn write_index(&self, index: Index) -> Result<(), TransportError> {
@@ -349,7 +349,7 @@ impl<'a> Queue<'a> {
         disk::write_new(self.place, &self.mark(), b"", false)?;
         disk::sync_directory(&self.ours)?;
         let value = steps()?;
-        disk::remove(&self.mark())?;
+        disk::remove(self.place, &self.mark())?;
         Ok(value)
     }
 
@@ -358,7 +358,7 @@ impl<'a> Queue<'a> {
         let first = numbers.first().copied().unwrap_or(1);
         for (number, from) in (first..).zip(numbers) {
             if number != *from {
-                disk::rename(&self.file(*from), &self.file(number))?;
+                disk::rename(self.place, &self.file(*from), &self.file(number))?;
             }
         }
         let len = u64::try_from(numbers.len()).unwrap_or(u64::MAX);
@@ -418,18 +418,15 @@ impl<'a> Queue<'a> {
         disk::write_new(self.place, &self.mark(), b"", false)?;
         disk::make_directory(self.place, claim)?;
         for task in tasks {
-            disk::rename(&self.file(task.number), &claim.join(task.id.0.to_string()))?;
+            disk::rename(self.place, &self.file(task.number), &claim.join(task.id.0.to_string()))?;
         }
         disk::sync_directory(claim)?;
         let rest = Index { start: last.number + 1, end };
         self.write_index(if rest.start > end { EMPTY } else { rest })?;
-        disk::remove(&self.mark())?;
+        disk::remove(self.place, &self.mark())?;
         let given = given(&self.ours);
-        let file = File::options().create(true).write(true).truncate(false).open(&given);
-        let dated = file.and_then(|file| {
-            disk::give_to_owner(&file, &self.ours)?;
-            file.set_modified(time(last.id))
-        });
+        let file = disk::open_or_make(self.place, &given, 0o666);
+        let dated = file.and_then(|file| file.set_modified(time(last.id)));
         dated.map_err(disk::failed(&given))
     }
 
@@ -438,7 +435,7 @@ impl<'a> Queue<'a> {
         let Some(youngest) = back.iter().map(|(id, _)| *id).max() else { return Ok(()) };
         self.change(|| {
             for (id, path) in &back {
-                set_id(path, *id)?;
+                set_id(self.place, path, *id)?;
             }
             let mut waits = self.index()?;
             let room = back.len() as u64;
@@ -461,7 +458,7 @@ impl<'a> Queue<'a> {
             for (number, (_, path)) in (start..).zip(&back) {
                 // A file moves to its own number or a lower one that is free by now.
                 if *path != self.file(number) {
-                    disk::rename(path, &self.file(number))?;
+                    disk::rename(self.place, path, &self.file(number))?;
                 }
             }
             self.write_index(Index::of(
@@ -477,7 +474,7 @@ impl<'a> Queue<'a> {
         let by = room + 1000;
         for number in (waits.start..=waits.end).rev() {
             if self.file(number).exists() {
-                disk::rename(&self.file(number), &self.file(number + by))?;
+                disk::rename(self.place, &self.file(number), &self.file(number + by))?;
             }
         }
         let shifted = Index { start: waits.start + by, end: waits.end + by };
@@ -490,10 +487,10 @@ impl<'a> Queue<'a> {
         let later = delayed(&self.ours)?;
         self.change(|| {
             for task in &later {
-                disk::remove(&task.path)?;
+                disk::remove(self.place, &task.path)?;
             }
             for task in &tasks {
-                disk::remove(&self.file(task.number))?;
+                disk::remove(self.place, &self.file(task.number))?;
             }
             self.write_index(EMPTY)
         })?;
@@ -576,9 +573,7 @@ pub(super) struct Content {
 /// Reads a task file. A payload of `null`, which the original takes for an empty queue, is `{}`; what
 /// is no such file becomes a dead letter that shows it.
 pub(super) fn content(path: &Path) -> Result<Content, TransportError> {
-    let mut bytes = Vec::new();
-    let read = disk::open_task(path).and_then(|mut file| file.read_to_end(&mut bytes));
-    read.map_err(disk::failed(path))?;
+    let bytes = disk::read(path).map_err(disk::failed(path))?;
     let read = std::str::from_utf8(&bytes).ok().and_then(|text| {
         let (payload, others) = json::first_member(text, "payload")?;
         let Others { rex } = serde_json::from_str(&others).ok()?;
@@ -627,8 +622,8 @@ fn id_of(path: &Path, name: &QueueName) -> Result<Option<Dated>, TransportError>
 }
 
 /// Gives a task its id for the next claim. Of somebody else's file it is what its time says.
-fn set_id(path: &Path, id: TaskId) -> Result<(), TransportError> {
-    match File::options().write(true).open(path).and_then(|file| file.set_modified(time(id))) {
+fn set_id(place: &Place, path: &Path, id: TaskId) -> Result<(), TransportError> {
+    match disk::open_to_write(place, path).and_then(|file| file.set_modified(time(id))) {
         Err(error) if error.kind() != ErrorKind::PermissionDenied => Err(disk::failed(path)(error)),
         _ => Ok(()),
     }

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::{Sqlite, failure};
 use crate::known::Known;
-use crate::owner_file::{OwnerFile, file_name, owner_id, proof_of_death};
+use crate::owner_file::{OwnerFile, file_name, open_or_make, owner_id, proof_of_death};
 use crate::transport::not_an_owner;
 use crate::{Kind, QueueName, TransportError};
 
@@ -44,7 +44,8 @@ impl Sqlite {
                 .with_hint("it holds one lock file for each host; make it writable for this user")
         };
         make_directory(&directory).map_err(complain)?;
-        let file = OwnerFile::create(directory.join(file_name(id))).map_err(|error| {
+        let path = directory.join(file_name(id));
+        let file = OwnerFile::create(path, open_or_make).map_err(|error| {
             if error.kind() == ErrorKind::WouldBlock {
                 return TransportError::new(
                     Kind::Config,

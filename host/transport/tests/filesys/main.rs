@@ -3,4 +3,5 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panic")]
 
 mod contract;
+mod root;
 mod trouble;

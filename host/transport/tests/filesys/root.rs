@@ -1,0 +1,172 @@
+//! Directories of other users in which root works: what they have put there gives them nothing of
+//! root's, and what root puts there is theirs.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+
+use rex_transport::contract::{all_done, numbers, owner, queue, task};
+use rex_transport::{Kind, Options, Owner, TransportError, Uri, Want, open};
+
+/// Whom the directories belong to.
+const NOBODY: u32 = 65534;
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+fn uri(store: &Path) -> Uri {
+    Uri::parse(&format!("filesys:{}", store.display())).unwrap()
+}
+
+/// A file and a directory of root's, and a store of somebody else's.
+struct Ground {
+    directory: tempfile::TempDir,
+}
+
+impl Ground {
+    fn new() -> Ground {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        let ground = Ground { directory };
+        fs::write(ground.victim(), "secret").unwrap();
+        fs::set_permissions(ground.victim(), PermissionsExt::from_mode(0o600)).unwrap();
+        fs::create_dir(ground.at("elsewhere")).unwrap();
+        ground.make("store");
+        ground
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn victim(&self) -> PathBuf {
+        self.at("victim")
+    }
+
+    /// A directory of theirs.
+    fn make(&self, name: &str) -> PathBuf {
+        let path = self.at(name);
+        fs::create_dir(&path).unwrap();
+        chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+        path
+    }
+
+    fn is_unharmed(&self) {
+        let found = fs::metadata(self.victim()).unwrap();
+        assert_eq!((found.uid(), found.mode() & 0o777), (0, 0o600));
+        assert_eq!(fs::read_to_string(self.victim()).unwrap(), "secret");
+        let elsewhere = self.at("elsewhere");
+        assert_eq!(fs::metadata(&elsewhere).unwrap().uid(), 0);
+        assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
+    }
+}
+
+fn refused<T>(result: Result<T, TransportError>) {
+    let error = result.err().expect("it is refused");
+    assert!(error.text.contains("[Errno 40] Too many levels of symbolic links: "), "{error}");
+    assert!(matches!(error.kind, Kind::Invalid | Kind::Refused), "{error:?}");
+}
+
+#[test]
+fn a_lock_that_is_a_link_is_refused() {
+    if !is_root() {
+        return;
+    }
+    let ground = Ground::new();
+    let foo = ground.make("store/foo");
+    symlink(ground.victim(), foo.join(".lock")).unwrap();
+    let mut root = owner(&uri(&ground.at("store")));
+    refused(root.submit(&[task("foo", 1)]));
+    root.submit(&[task("bar", 1)]).unwrap();
+    ground.is_unharmed();
+}
+
+#[test]
+fn a_file_that_is_a_link_is_not_written_through() {
+    if !is_root() {
+        return;
+    }
+    let ground = Ground::new();
+    let mut root = owner(&uri(&ground.at("store")));
+    root.submit(&[task("foo", 1)]).unwrap();
+    let ours = ground.at("store/.rex/queues/foo");
+    for name in ["paused", "index", "changing", "part.task"] {
+        symlink(ground.victim(), ours.join(name)).unwrap();
+    }
+    root.pause(&queue("foo"), true).unwrap();
+    let paused = fs::symlink_metadata(ours.join("paused")).unwrap();
+    assert!(paused.is_file() && paused.uid() == NOBODY, "a file of its own");
+    root.pause(&queue("foo"), false).unwrap();
+    root.submit(&[task("foo", 2)]).unwrap();
+    ground.is_unharmed();
+    symlink(ground.victim(), ours.join("given")).unwrap();
+    refused(root.claim(&queue("foo"), &Want::tasks(1)));
+    ground.is_unharmed();
+}
+
+/// As a dead letter its owner could read it.
+#[test]
+fn a_task_that_is_a_link_is_not_read() {
+    if !is_root() {
+        return;
+    }
+    let ground = Ground::new();
+    let foo = ground.make("store/foo");
+    symlink(ground.victim(), foo.join("1")).unwrap();
+    fs::write(foo.join(".index"), "1,1").unwrap();
+    let mut root = owner(&uri(&ground.at("store")));
+    refused(root.claim(&queue("foo"), &Want::tasks(1)));
+    refused(root.peek(&queue("foo"), 1));
+    ground.is_unharmed();
+}
+
+#[test]
+fn a_directory_that_is_a_link_is_not_entered() {
+    if !is_root() {
+        return;
+    }
+    for link in ["foo", ".rex/queues", ".rex/queues/foo", ".rex/new"] {
+        let ground = Ground::new();
+        let at = ground.at("store").join(link);
+        let mut root = owner(&uri(&ground.at("store")));
+        let _made_already = fs::create_dir_all(at.parent().unwrap());
+        let _made_already = fs::remove_dir(&at);
+        symlink(ground.at("elsewhere"), &at).unwrap();
+        refused(root.submit(&[task("foo", 1)]));
+        ground.is_unharmed();
+    }
+    let ground = Ground::new();
+    symlink(ground.at("elsewhere"), ground.at("store/.rex")).unwrap();
+    let options = Options { owner: Some(Owner { id: "root".to_owned() }), ..Options::default() };
+    refused(open(&uri(&ground.at("store")), &options));
+    ground.is_unharmed();
+}
+
+/// The store's own address is an administrator's.
+#[test]
+fn an_address_may_be_a_link() {
+    let ground = tempfile::tempdir().unwrap();
+    fs::create_dir(ground.path().join("store")).unwrap();
+    symlink("store", ground.path().join("link")).unwrap();
+    let mut host = owner(&uri(&ground.path().join("link")));
+    host.submit(&[task("foo", 1)]).unwrap();
+    let claim = host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
+    assert_eq!(numbers(&claim), [1]);
+    assert_eq!(host.finish(&all_done(&claim)).unwrap(), []);
+}
+
+/// What was there before root came may have been brought from anywhere.
+#[test]
+fn only_what_root_has_made_is_given_away() {
+    if !is_root() {
+        return;
+    }
+    let ground = Ground::new();
+    let foo = ground.make("store/foo");
+    fs::rename(ground.victim(), foo.join(".lock")).unwrap();
+    let mut root = owner(&uri(&ground.at("store")));
+    root.submit(&[task("foo", 1)]).unwrap();
+    assert_eq!(fs::metadata(foo.join(".lock")).unwrap().uid(), 0);
+    assert_eq!(fs::metadata(foo.join("1")).unwrap().uid(), NOBODY);
+}
