@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
-use crate::owner_file::OwnerFile;
+use crate::owner_file::{Judge, OwnerFile};
 use crate::ownership::SHORTEST_LEASE;
 use crate::{
     Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, LetterId, NewTask, Options,
@@ -59,6 +59,7 @@ pub struct FileSys {
     taken: Vec<ClaimId>,
     /// Whether a claim may have been made without having been returned.
     doubt: bool,
+    judge: Judge,
     /// Queues that cannot be used, of which that was said.
     unusable: BTreeSet<QueueName>,
     /// Queues that looks have left out, until `left_out` tells.
@@ -114,6 +115,7 @@ impl FileSys {
             limited: BTreeSet::new(),
             taken: Vec::new(),
             doubt: false,
+            judge: Judge::default(),
             unusable: BTreeSet::new(),
             left_out: BTreeMap::new(),
             owner_timeout: options.owner_timeout,

@@ -4,9 +4,10 @@
 //! owner that holds its lock but has not beaten for `owner_timeout` (stopped) is taken over too.
 //! Beats go into the locked file, unsynced: an idle host writes nothing to disk.
 
-use std::fs::{self, File, OpenOptions};
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,7 @@ impl OwnerFile {
         loop {
             // Rescuers remove the files of the dead.
             if let Some(file) = try_lock(&path, || open(&path))? {
+                let_all_look(&file);
                 return Ok(OwnerFile { path, file });
             }
             if Instant::now() >= deadline {
@@ -67,6 +69,16 @@ impl OwnerFile {
             // A file left behind is swept by the next owner.
             let _left = fs::remove_file(&self.path);
         }
+    }
+}
+
+/// Whoever may enter the directory must be able to see that the lock is free, whatever the umask.
+fn let_all_look(file: &File) {
+    const ALL: u32 = 0o444;
+    let mode = file.metadata().map_or(ALL, |found| found.mode() & 0o777);
+    if mode & ALL != ALL {
+        // Another user's file, which that user let be seen.
+        let _not_ours = file.set_permissions(Permissions::from_mode(mode | ALL));
     }
 }
 
@@ -120,25 +132,55 @@ impl Proof {
     }
 }
 
-/// `None` for an owner that may live.
-pub(crate) fn proof_of_death(path: &Path, timeout: Duration) -> Option<Proof> {
+/// `None` for an owner that may live, as may one whose file cannot be opened.
+pub(crate) fn proof_of_death(path: &Path, timeout: Duration) -> io::Result<Option<Proof>> {
     let opened = OpenOptions::new().read(true).custom_flags(NO_LINK).open(path);
     let file = match opened {
         Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Some(Proof::NoFile),
-        Err(_) => return None,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Some(Proof::NoFile)),
+        Err(error) => return Err(error),
     };
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    Ok(match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Some(Proof::Free(file)),
-        Err(Errno::WOULDBLOCK) => {
-            let sign = fs::read_to_string(path).ok()?;
-            let (its_machine, beaten) = sign.trim_end().split_once(' ')?;
-            let beaten = Duration::from_micros(beaten.parse().ok()?);
-            let here = machine()?;
-            let is_silent = here == its_machine && uptime().saturating_sub(beaten) > timeout;
-            is_silent.then_some(Proof::Silent { file, sign })
+        Err(Errno::WOULDBLOCK) => proof_of_silence(file, path, timeout),
+        Err(error) => return Err(error.into()),
+    })
+}
+
+fn proof_of_silence(file: File, path: &Path, timeout: Duration) -> Option<Proof> {
+    let sign = fs::read_to_string(path).ok()?;
+    let (its_machine, beaten) = sign.trim_end().split_once(' ')?;
+    let beaten = Duration::from_micros(beaten.parse().ok()?);
+    let here = machine()?;
+    let is_silent = here == its_machine && uptime().saturating_sub(beaten) > timeout;
+    is_silent.then_some(Proof::Silent { file, sign })
+}
+
+/// Judges owners, and says once of each of which it cannot be told whether it lives.
+#[derive(Default)]
+pub(crate) struct Judge {
+    untold: BTreeSet<PathBuf>,
+}
+
+impl Judge {
+    /// `None` for an owner that may live.
+    pub(crate) fn proof_of_death(&mut self, path: &Path, timeout: Duration) -> Option<Proof> {
+        match proof_of_death(path, timeout) {
+            Ok(proof) => {
+                self.untold.remove(path);
+                proof
+            }
+            Err(error) => {
+                if self.untold.insert(path.to_owned()) {
+                    tracing::warn!(
+                        "It cannot be told whether the host of {} lives, so its tasks are not \
+                         given back: {error}",
+                        path.display()
+                    );
+                }
+                None
+            }
         }
-        Err(_) => None,
     }
 }
 
@@ -213,7 +255,7 @@ pub(crate) fn owner_id(name: &str) -> Option<String> {
 mod tests {
     use std::time::Duration;
 
-    use super::{OwnerFile, file_name, open_or_make, owner_id, proof_of_death};
+    use super::{Judge, OwnerFile, file_name, open_or_make, owner_id};
 
     #[test]
     fn who_wakes_and_registers_again_is_not_buried() {
@@ -221,14 +263,15 @@ mod tests {
         let path = directory.path().join("owner");
         let stopped = OwnerFile::create(path.clone(), open_or_make).unwrap();
         stopped.beat();
-        let proof = proof_of_death(&path, Duration::ZERO).expect("it is silent");
+        let proof = Judge::default().proof_of_death(&path, Duration::ZERO).expect("it is silent");
         stopped.remove();
         drop(stopped);
         let woken = OwnerFile::create(path.clone(), open_or_make).unwrap();
         proof.bury(&path);
         assert!(woken.is_in_place());
         woken.beat();
-        proof_of_death(&path, Duration::ZERO).expect("it is silent").bury(&path);
+        let proof = Judge::default().proof_of_death(&path, Duration::ZERO).expect("it is silent");
+        proof.bury(&path);
         assert!(!woken.is_in_place());
     }
 
@@ -238,11 +281,11 @@ mod tests {
         let path = directory.path().join("owner");
         let stopped = OwnerFile::create(path.clone(), open_or_make).unwrap();
         stopped.beat();
-        let proof = proof_of_death(&path, Duration::ZERO).expect("it is silent");
+        let proof = Judge::default().proof_of_death(&path, Duration::ZERO).expect("it is silent");
         stopped.beat();
         assert!(!proof.fence(&path));
         assert!(stopped.is_in_place());
-        let proof = proof_of_death(&path, Duration::ZERO).expect("it is silent");
+        let proof = Judge::default().proof_of_death(&path, Duration::ZERO).expect("it is silent");
         assert!(proof.fence(&path));
         assert!(!stopped.is_in_place());
     }

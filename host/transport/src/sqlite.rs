@@ -30,6 +30,7 @@ use crossbeam_channel::Sender;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::known::Known;
+use crate::owner_file::Judge;
 use crate::ownership::SHORTEST_LEASE;
 use crate::{
     Attributes, Claim, ClaimId, DeadLetter, DeadQuery, Features, Finished, LetterId, NewTask,
@@ -53,6 +54,7 @@ pub struct Sqlite {
     /// Who claims here; `None` from the start or after `close`.
     owner_id: Option<String>,
     owner: Option<Registered>,
+    judge: Judge,
     /// Claims that `claim` has returned and that are not finished.
     known: Known,
     /// Claims that others took over, to be told.
@@ -94,6 +96,7 @@ impl Sqlite {
             wake,
             owner_id: options.owner.as_ref().map(|owner| owner.id.clone()),
             owner: None,
+            judge: Judge::default(),
             known: Known::default(),
             taken: Vec::new(),
             doubt: false,

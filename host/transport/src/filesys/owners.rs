@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::lists::LeftOut;
 use super::queue::Queue;
 use super::{FileSys, claims, disk, lists, queue};
-use crate::owner_file::{OwnerFile, file_name, proof_of_death};
+use crate::owner_file::{OwnerFile, file_name};
 use crate::transport::not_an_owner;
 use crate::{Kind, TransportError};
 
@@ -82,7 +82,8 @@ impl FileSys {
         let mut dead = Vec::new();
         for owner in others.iter().filter(|owner| me.as_ref() != Some(*owner)) {
             let path = self.owners_directory().join(owner);
-            if proof_of_death(&path, self.owner_timeout).is_some_and(|proof| proof.fence(&path)) {
+            let proof = self.judge.proof_of_death(&path, self.owner_timeout);
+            if proof.is_some_and(|proof| proof.fence(&path)) {
                 dead.push(owner);
             }
         }
@@ -154,7 +155,7 @@ impl FileSys {
     }
 
     /// Removes files of dead owners that hold nothing, and what killed producers never finished.
-    fn sweep(&self, me: &str, left_out: &mut LeftOut) -> Result<(), TransportError> {
+    fn sweep(&mut self, me: &str, left_out: &mut LeftOut) -> Result<(), TransportError> {
         let mut holders = Vec::new();
         lists::each(&self.place, left_out, |queue| {
             holders.extend(lists::claims(&self.place, queue)?.into_iter().map(|(_, o, _)| o));
@@ -166,7 +167,7 @@ impl FileSys {
                 continue;
             }
             let path = directory.join(&name);
-            if let Some(proof) = proof_of_death(&path, Duration::MAX) {
+            if let Some(proof) = self.judge.proof_of_death(&path, Duration::MAX) {
                 proof.bury(&path);
             }
         }

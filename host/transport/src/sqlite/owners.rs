@@ -116,14 +116,14 @@ impl Sqlite {
         let mut count = 0;
         for (no, id) in others {
             let path = self.owners_directory().join(file_name(&id));
-            if proof_of_death(&path, self.owner_timeout).is_none() {
+            if self.judge.proof_of_death(&path, self.owner_timeout).is_none() {
                 continue;
             }
             let owner_timeout = self.owner_timeout;
             let change = self.write()?;
             // Judged again: it may have been this owner that had the file locked, and it may live.
             // Held until its file is gone, so that nobody registers under that name meanwhile.
-            let Some(proof) = proof_of_death(&path, owner_timeout) else { continue };
+            let Ok(Some(proof)) = proof_of_death(&path, owner_timeout) else { continue };
             let back = give_back(&change, no).map_err(&say)?;
             change.commit().map_err(&say)?;
             proof.bury(&path);
@@ -149,7 +149,7 @@ impl Sqlite {
     }
 
     /// Removes files of owners that died before they were listed.
-    fn sweep(&self) {
+    fn sweep(&mut self) {
         /// `?1` id.
         const LISTED: &str = "SELECT EXISTS (SELECT 1 FROM owners WHERE id = ?1)";
         let Ok(files) = fs::read_dir(self.owners_directory()) else { return };
@@ -158,7 +158,7 @@ impl Sqlite {
             let id = file.file_name().to_str().and_then(owner_id);
             let listed = id
                 .is_none_or(|id| self.db.query_row(LISTED, [id], |row| row.get(0)).unwrap_or(true));
-            if !listed && let Some(proof) = proof_of_death(&path, Duration::MAX) {
+            if !listed && let Some(proof) = self.judge.proof_of_death(&path, Duration::MAX) {
                 proof.bury(&path);
             }
         }

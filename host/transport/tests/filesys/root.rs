@@ -1,12 +1,19 @@
 //! Directories of other users in which root works: what they have put there gives them nothing of
 //! root's, and what root puts there is theirs.
 
+use std::fmt::Debug;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 
 use rex_transport::contract::{all_done, numbers, owner, queue, task};
 use rex_transport::{Kind, Options, Owner, TransportError, Uri, Want, open};
+use tracing::field::Field;
+use tracing::{Event, Metadata, Subscriber, span};
 
 /// Whom the directories belong to.
 const NOBODY: u32 = 65534;
@@ -169,4 +176,96 @@ fn only_what_root_has_made_is_given_away() {
     root.submit(&[task("foo", 1)]).unwrap();
     assert_eq!(fs::metadata(foo.join(".lock")).unwrap().uid(), 0);
     assert_eq!(fs::metadata(foo.join("1")).unwrap().uid(), NOBODY);
+}
+
+/// As systems are hardened: nobody else may read what root makes. What it held comes back all the same.
+#[test]
+fn tasks_of_roots_killed_host_come_back() {
+    if !is_root() {
+        return;
+    }
+    let ground = Ground::new();
+    let store = ground.at("store");
+    let address = format!("filesys:{}", store.display());
+    owner(&uri(&store)).submit(&[task("foo", 1), task("foo", 2)]).unwrap();
+    let child = |name: &str, umask: &str, uid: u32| {
+        let mut child = Command::new("sh");
+        child.args(["-c", "umask $0; exec \"$@\"", umask]).arg(std::env::current_exe().unwrap());
+        child.args([name, "--exact", "--nocapture"]).uid(uid).gid(uid).stdout(Stdio::piped());
+        child
+    };
+    let mut doomed = child("contract::doomed_owner", "077", 0)
+        .env("REX_CONTRACT_DOOMED", &address)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(doomed.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("claimed 2")), "it claims");
+    doomed.kill().unwrap();
+    doomed.wait().unwrap();
+    for file in fs::read_dir(store.join(".rex/owners")).unwrap().flatten() {
+        assert_eq!(file.metadata().unwrap().mode() & 0o444, 0o444, "{file:?}");
+    }
+    let rescue = child("root::rescuer", "022", NOBODY).env(RESCUED, &address).output();
+    let rescue = String::from_utf8(rescue.unwrap().stdout).unwrap();
+    assert!(rescue.contains("rescued 2"), "{rescue}");
+}
+
+const RESCUED: &str = "REX_TEST_RESCUED";
+
+/// Not a test of its own: the other user's host.
+#[test]
+fn rescuer() {
+    let Ok(uri) = std::env::var(RESCUED) else { return };
+    let mut host = owner(&Uri::parse(&uri).unwrap());
+    println!("rescued {}", host.rescue().unwrap());
+}
+
+/// Lines that were logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Subscriber for Log {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let mut add = |_: &Field, value: &dyn Debug| {
+            self.0.lock().unwrap().push(format!("{value:?}"));
+        };
+        event.record(&mut add);
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// A link here; it might be a file of somebody else, which only its owner may read.
+#[test]
+fn a_host_of_which_nothing_can_be_told_is_said_once() {
+    let store = tempfile::tempdir().unwrap();
+    let mut silent = owner(&uri(store.path()));
+    silent.submit(&[task("foo", 1)]).unwrap();
+    silent.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
+    let mut files = fs::read_dir(store.path().join(".rex/owners")).unwrap();
+    let its = files.next().unwrap().unwrap().path();
+    drop(silent);
+    fs::remove_file(&its).unwrap();
+    symlink("elsewhere", &its).unwrap();
+    let log = Log::default();
+    tracing::subscriber::with_default(log.clone(), || {
+        let mut host = owner(&uri(store.path()));
+        assert_eq!((host.rescue().unwrap(), host.rescue().unwrap()), (0, 0));
+        let lines = log.0.lock().unwrap().join("\n");
+        let said = format!("the host of {} lives, so its tasks are not given back", its.display());
+        assert_eq!(lines.matches(&said).count(), 1, "{lines}");
+        fs::remove_file(&its).unwrap();
+        assert_eq!(host.rescue().unwrap(), 1);
+    });
 }
