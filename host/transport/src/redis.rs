@@ -40,7 +40,7 @@ use crate::{
     WaitingTask, Wake, Want, Watch,
 };
 use address::Address;
-use scripts::Scripts;
+use scripts::{Scripts, call};
 
 /// A store in Redis.
 pub struct Redis {
@@ -245,8 +245,8 @@ impl Transport for Redis {
     fn identity(&mut self) -> Result<String, TransportError> {
         let identity = format!("redis {}", random());
         let key = self.ours(&format!("mark:{identity}"));
-        self.with_connection(|_, connection| {
-            redis::cmd("SET").arg(key).arg("").arg("EX").arg(60).query::<()>(connection)
+        self.with_connection(|redis, connection| {
+            call(&redis.scripts.mark, &redis.address).arg(key).invoke::<()>(connection)
         })?;
         Ok(identity)
     }

@@ -3,6 +3,7 @@
 local owner, time = ARGV[3], now()
 local record = redis.call('HGET', R .. 'owners', owner)
 if record then
+  even_if_full()
   redis.call('HSET', R .. 'owners', owner, time .. ' ' .. string.match(record, ' (.*)$'))
 end
 local reply = { record and '1' or '0', time }

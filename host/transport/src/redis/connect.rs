@@ -70,7 +70,9 @@ pub(super) fn say(address: &Address, error: RedisError) -> TransportError {
         ("The Redis server refused:", Kind::Refused)
     };
     let hint = match error.code() {
-        Some("OOM") => Some("the server is at its maxmemory; give it more, or drain some queues"),
+        Some("OOM") => {
+            Some("the server is at its maxmemory: hosts work off what is there, or give it more")
+        }
         Some("MISCONF") => Some("the server cannot write its data to disk; see its log"),
         Some("READONLY") => Some("this server is a replica; connect to the primary"),
         _ if lacks_rights(&error) => {

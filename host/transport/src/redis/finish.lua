@@ -14,6 +14,7 @@ while at <= #ARGV do
   at = next
 end
 at = 4
+even_if_full()
 while at <= #ARGV do
   local claim, task, outcome, death, submits =
     ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 4])

@@ -11,20 +11,9 @@ impl Redis {
         schedule: &str,
         since: Timestamp,
     ) -> Result<Timestamp, TransportError> {
-        let key = self.ours("schedules");
-        self.with_connection(|_, connection| {
-            let (last,): (i64,) = redis::pipe()
-                .atomic()
-                .cmd("HSETNX")
-                .arg(&key)
-                .arg(schedule)
-                .arg(since.0)
-                .ignore()
-                .cmd("HGET")
-                .arg(&key)
-                .arg(schedule)
-                .query(connection)?;
-            Ok(Timestamp(last))
+        self.with_connection(|redis, connection| {
+            let mut last = call(&redis.scripts.last, &redis.address);
+            Ok(Timestamp(last.arg(schedule).arg(since.0).invoke(connection)?))
         })
     }
 

@@ -20,6 +20,8 @@ pub(super) struct Scripts {
     pub(super) beat: Script,
     pub(super) take_over: Script,
     pub(super) occasion: Script,
+    pub(super) last: Script,
+    pub(super) mark: Script,
 }
 
 impl Scripts {
@@ -39,6 +41,8 @@ impl Scripts {
             beat: script(include_str!("beat.lua")),
             take_over: script(include_str!("take_over.lua")),
             occasion: script(include_str!("occasion.lua")),
+            last: script(include_str!("last.lua")),
+            mark: script(include_str!("mark.lua")),
         }
     }
 }

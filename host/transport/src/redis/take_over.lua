@@ -2,4 +2,5 @@
 -- tasks wait again; -1 when it has given a sign of life.
 local record = redis.call('HGET', R .. 'owners', ARGV[3])
 if ARGV[4] ~= '' and record ~= ARGV[4] then return -1 end
+even_if_full()
 return end_owner(ARGV[3])

@@ -226,3 +226,63 @@ fn what_is_refused_changes_nothing() {
     assert_eq!(other.finish(&all_done(&again)).unwrap(), []);
     assert!(other.queues().unwrap().is_empty());
 }
+
+/// It takes no task more, and gives all that it has to whoever works them off.
+#[test]
+fn a_full_server_is_worked_off() {
+    let Some(server) = Redis::start() else { return };
+    let uri = Uri::parse(&server.uri()).unwrap();
+    let mut before = owner(&uri);
+    before.submit(&[task("foo", 1), task("foo", 2)]).unwrap();
+    let held = before.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
+    for n in 3..=6 {
+        server.command(&["rpush", "asynctask_foo", &format!("{{\"n\": {n}}}")]);
+    }
+    server.command(&["config", "set", "maxmemory", "1"]);
+    let error = before.submit(&[task("foo", 7)]).unwrap_err();
+    assert_eq!(error.kind, Kind::Refused);
+    assert!(error.text.contains("OOM"), "{error}");
+    assert!(error.hint.unwrap().contains("maxmemory"));
+    // One that lived before, and one that comes now.
+    assert_eq!(before.rescue().unwrap(), 0);
+    let mut host = owner(&uri);
+    assert_eq!(host.rescue().unwrap(), 0);
+    assert_eq!(host.queues().unwrap()[0].waiting, 5);
+    assert_eq!(host.peek(&queue("foo"), 9).unwrap().len(), 5);
+    let mark = host.identity().unwrap();
+    assert!(before.is(&mark).unwrap());
+    let since = Timestamp(5);
+    assert_eq!(host.last_occasion("nightly", since).unwrap(), since);
+    assert_eq!(host.last_occasion("nightly", Timestamp(9)).unwrap(), since);
+    assert_eq!(
+        host.record_occasion("nightly", Timestamp(9), &[task("foo", 8)]).unwrap_err().kind,
+        Kind::Refused
+    );
+    assert_eq!(host.last_occasion("nightly", Timestamp(9)).unwrap(), since, "it comes later");
+    // Every outcome is recorded, also of what old producers put in.
+    let mut done = all_done(&held);
+    done[0].submits = vec![task("bar", 1)];
+    assert_eq!(before.finish(&done).unwrap(), []);
+    let claim = host.claim(&queue("foo"), &Want::tasks(4)).unwrap().unwrap();
+    assert_eq!(numbers(&claim), [2, 3, 4, 5]);
+    let death = Death { reason: "why".to_owned(), details: json!({}) };
+    let retry = Outcome::Retry { after: Duration::ZERO, history: json!([1]) };
+    let outcomes = [Outcome::Done, Outcome::Dead(death), Outcome::Released, retry];
+    let outcomes: Vec<_> = outcomes
+        .into_iter()
+        .enumerate()
+        .map(|(at, outcome)| finished(&claim, at, outcome))
+        .collect();
+    assert_eq!(host.finish(&outcomes).unwrap(), []);
+    let letters = host.dead_letters(&DeadQuery::default()).unwrap();
+    assert_eq!(host.revive(&[letters[0].letter]).unwrap(), 1);
+    let claim = host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
+    assert_eq!(numbers(&claim), [3, 4, 5, 6]);
+    // A host that dies now is no obstacle either.
+    host.close().unwrap();
+    let claim = before.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
+    assert_eq!(numbers(&claim), [3, 4, 5, 6]);
+    assert_eq!(before.finish(&all_done(&claim)).unwrap(), []);
+    server.command(&["config", "set", "maxmemory", "0"]);
+    before.submit(&[task("foo", 9)]).unwrap();
+}
