@@ -9,7 +9,7 @@ use std::error::Error as _;
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Component, Path};
 use std::time::{Duration, Instant};
@@ -183,6 +183,7 @@ fn make_one_directory(place: &Place, path: &Path) -> io::Result<()> {
     let (parent, name) = held(place, path)?;
     // Who may write into it must be able to enter it.
     let mode = Mode::from_raw_mode(place.file_mode | 0o100);
+    let model = model(place, path)?;
     match rustix::fs::mkdirat(&parent, name, mode) {
         // Somebody else has just made it, if it is one.
         Err(Errno::EXIST) => {
@@ -201,11 +202,59 @@ fn make_one_directory(place: &Place, path: &Path) -> io::Result<()> {
     let is_empty = Dir::read_from(&made)?
         .filter_map(Result::ok)
         .all(|entry| matches!(entry.file_name().to_bytes(), b"." | b".."));
-    if is_empty { give_to_owner(&made, &parent) } else { Ok(()) }
+    if !is_empty {
+        return Ok(());
+    }
+    give_to_owner(&made, model.as_ref().unwrap_or(&parent))?;
+    match model {
+        Some(model) => open_as(&made, &model),
+        None => Ok(()),
+    }
+}
+
+/// Whose a directory of ours shall be and who may write into it, where that is not as above it: what
+/// queues share is for whoever may make one, and what is ours of a queue for whoever has the queue.
+fn model(place: &Place, path: &Path) -> io::Result<Option<OwnedFd>> {
+    let Ok(inside) = path.strip_prefix(place.ours()) else { return Ok(None) };
+    let parts: Vec<Component<'_>> = inside.components().collect();
+    let model = match parts[..] {
+        [] | [_] => place.root.clone(),
+        [queues, Component::Normal(name)] if queues.as_os_str() == "queues" => {
+            place.root.join(name)
+        }
+        _ => return Ok(None),
+    };
+    match hold(place, &model) {
+        Err(error) if is_missing(&error) => Ok(None),
+        held => held.map(Some),
+    }
+}
+
+/// Lets those write into a new directory who may write into another one besides its owner.
+fn open_as(made: &OwnedFd, model: &OwnedFd) -> io::Result<()> {
+    let (mode, model) = (rustix::fs::fstat(made)?.st_mode, rustix::fs::fstat(model)?.st_mode);
+    let mut wider = mode;
+    for (may_write, all) in [(0o020, 0o2070), (0o002, 0o1007)] {
+        if model & may_write != 0 {
+            wider |= model & all;
+        }
+    }
+    if wider != mode {
+        rustix::fs::fchmod(made, Mode::from_raw_mode(wider & 0o7777))?;
+    }
+    Ok(())
+}
+
+/// As what is made in `directory`, for a file that was made just now and is to be moved there.
+pub(super) fn give_for(place: &Place, made: &File, directory: &Path) -> io::Result<()> {
+    match rustix::process::geteuid().is_root() {
+        true => give_to_owner(made, &hold(place, directory)?),
+        false => Ok(()),
+    }
 }
 
 /// What root makes in a directory of somebody else's is his, who could not use it otherwise.
-fn give_to_owner(made: &OwnedFd, directory: &OwnedFd) -> io::Result<()> {
+fn give_to_owner(made: &impl AsFd, directory: &OwnedFd) -> io::Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }

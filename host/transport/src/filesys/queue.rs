@@ -124,7 +124,9 @@ pub(super) fn add(
                 last = id.0;
                 ids[at] = id;
                 let Staged { path, file } = tasks[at].1;
-                file.set_modified(time(id)).map_err(disk::failed(path))?;
+                disk::give_for(queue.place, file, &queue.directory)
+                    .and_then(|()| file.set_modified(time(id)))
+                    .map_err(disk::failed(path))?;
                 let due = match tasks[at].0.attributes.due {
                     Due::Now => 0,
                     Due::In(wait) => after(now, wait),

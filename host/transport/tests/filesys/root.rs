@@ -269,3 +269,55 @@ fn a_host_of_which_nothing_can_be_told_is_said_once() {
         assert_eq!(host.rescue().unwrap(), 1);
     });
 }
+
+/// Where everybody may make queues, hosts of all work beside each other, whoever comes first.
+#[test]
+fn what_root_makes_in_a_directory_for_all_is_for_all() {
+    if !is_root() {
+        return;
+    }
+    for (mode, gid) in [(0o1777, 0), (0o2770, NOBODY)] {
+        let ground = Ground::new();
+        let store = ground.at("open");
+        fs::create_dir(&store).unwrap();
+        chown(&store, Some(0), Some(gid)).unwrap();
+        fs::set_permissions(&store, PermissionsExt::from_mode(mode)).unwrap();
+        ground.make("open/foo");
+        let mut root = owner(&uri(&store));
+        root.submit(&[task("foo", 1), task("foo", 2)]).unwrap();
+        root.pause(&queue("foo"), true).unwrap();
+        let out = Command::new(std::env::current_exe().unwrap())
+            .args(["root::worker", "--exact", "--nocapture"])
+            .env(WORKED, format!("filesys:{}", store.display()))
+            .uid(NOBODY)
+            .gid(NOBODY)
+            .output()
+            .unwrap();
+        let worked = String::from_utf8_lossy(&out.stdout).into_owned();
+        assert!(
+            worked.contains("worked 2"),
+            "{mode:o}: {worked}{}",
+            String::from_utf8_lossy(&out.stderr)
+        );
+        assert_eq!(root.poll(&queue("foo")).unwrap(), 0);
+    }
+    // Elsewhere nobody else may look into it.
+    let ground = Ground::new();
+    owner(&uri(&ground.at("store"))).submit(&[task("foo", 1)]).unwrap();
+    let mode = |name: &str| fs::metadata(ground.at(name)).unwrap().mode() & 0o7777;
+    assert_eq!((mode("store/.rex"), mode("store/.rex/queues")), (0o700, 0o700));
+}
+
+const WORKED: &str = "REX_TEST_WORKED";
+
+/// Not a test of its own: the other user's host.
+#[test]
+fn worker() {
+    let Ok(uri) = std::env::var(WORKED) else { return };
+    let mut host = owner(&Uri::parse(&uri).unwrap());
+    host.pause(&queue("foo"), false).unwrap();
+    let claim = host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
+    assert_eq!(host.finish(&all_done(&claim)).unwrap(), []);
+    println!("worked {}", claim.tasks.len());
+    host.close().unwrap();
+}
