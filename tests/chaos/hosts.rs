@@ -12,9 +12,11 @@ pub(crate) const RESCUE_GRACE: Duration = Duration::from_secs(4);
 
 /// What a host logs of an outage.
 const AWAY: &str = "the queue store is away";
+const REFUSES: &str = "the queue store refuses this host";
 const BACK: &str = "the queue store is back after ";
 /// And where it waits for the store, before that is an outage.
 const SILENT: &str = "the queue store has not answered for ";
+const REFUSED: &str = "the queue store has refused this host for ";
 const ANSWERS: &str = "the queue store answers";
 
 /// A span of the machine's clock, in nanoseconds.
@@ -110,7 +112,8 @@ impl Host {
     /// Whether it has said that it cannot reach the store, and not that it can again.
     pub(crate) fn is_without_store(&self) -> bool {
         let output = self.running.output();
-        output.matches(AWAY).count() > output.matches(BACK).count()
+        output.matches(AWAY).count() + output.matches(REFUSES).count()
+            > output.matches(BACK).count()
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -193,7 +196,8 @@ fn read_log(mut life: Life, output: String) -> Life {
         if let Some(rest) = message.strip_prefix(BACK) {
             life.outages.push((before(rest), time()));
         }
-        if let Some(rest) = message.strip_prefix(SILENT) {
+        let silence = message.strip_prefix(SILENT).or_else(|| message.strip_prefix(REFUSED));
+        if let Some(rest) = silence {
             silent = Some(before(rest));
         }
         if message.starts_with(ANSWERS) {

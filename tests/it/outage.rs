@@ -7,6 +7,7 @@ use std::path::Path;
 use rex_test_support::env::Env;
 use rex_test_support::net::Network;
 use rex_test_support::process::{Running, wait_for};
+use rex_test_support::redis::Redis;
 use rex_test_support::server::Server;
 use serde_json::{Value, json};
 
@@ -132,4 +133,50 @@ fn a_queue_file_that_is_taken_away_is_said_to_be() {
     std::fs::rename(&kept, &queue).expect("ours");
     env.rex_host(&["stop"]).ok();
     host.wait_ok();
+}
+
+/// It answers, so it is not away.
+#[test]
+fn a_store_that_refuses_is_said_to_do_so() {
+    let Some(server) = Redis::start() else { return };
+    let env = crashing::env();
+    let store = format!("asynctask_transport={}", server.uri());
+    let host = crashing::start(&env, &json!({"crash": {}}), &["--set", &store]);
+    host.wait_output("Starting; queue=crash");
+    server.command(&["config", "set", "min-replicas-to-write", "1"]);
+    host.wait_output("the queue store refuses this host, its tasks are kept: ");
+    host.wait_output("the queue store has refused this host for ");
+    server.command(&["config", "set", "min-replicas-to-write", "0"]);
+    let output = host.wait_output("the queue store is back after ");
+    assert!(!output.contains("the queue store is away"), "{output}");
+    env.rex_host(&["stop"]).ok();
+    host.wait_ok();
+}
+
+/// A server at its maxmemory is worked off by hosts that run and by those that come.
+#[test]
+fn a_full_redis_is_worked_off() {
+    let Some(server) = Redis::start() else { return };
+    let env = crashing::env();
+    let uri = server.uri();
+    let store = format!("asynctask_transport={uri}");
+    for _ in 0..500 {
+        server.command(&["rpush", "asynctask_crash", "{\"how\": \"ok\"}"]);
+    }
+    server.command(&["config", "set", "maxmemory", "1"]);
+    let listed = env.rex_host(&["queue", "list", "--set", &store]).ok();
+    assert!(listed.contains("500"), "{listed}");
+    let payload = json!({"how": "ok"}).to_string();
+    let error = env.rex_host(&["submit", "crash", &payload, "--set", &store]).fails(1);
+    assert!(error.contains("OOM"), "{error}");
+    let aside = format!("filesys:{}", env.path("work").display());
+    env.rex_host(&["queue", "move", "--from", &uri, "--to", &aside, "crash"]).ok();
+    server.command(&["config", "set", "maxmemory", "0"]);
+    env.rex_host(&["queue", "move", "--from", &aside, "--to", &uri, "crash"]).ok();
+    server.command(&["config", "set", "maxmemory", "1"]);
+    let host = crashing::start(&env, &json!({"crash": {}}), &["--set", &store]);
+    wait_for("the tasks", || server.command(&["llen", "asynctask_crash"]) == "0");
+    env.rex_host(&["stop"]).ok();
+    let output = host.wait_ok();
+    assert!(!output.contains("OOM"), "{output}");
 }

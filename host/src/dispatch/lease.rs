@@ -69,8 +69,12 @@ impl Host {
         }
         self.lease.lapsed = true;
         let silent = now.saturating_duration_since(begun).as_secs_f64();
+        let (how, then) = match self.outbox.refused {
+            true => ("refused this host", "stops"),
+            false => ("not answered", "does"),
+        };
         tracing::info!(
-            "the queue store has not answered for {silent:.1} s: no tasks are started until it does"
+            "the queue store has {how} for {silent:.1} s: no tasks are started until it {then}"
         );
         self.recall_all();
     }

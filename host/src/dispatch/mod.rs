@@ -434,12 +434,15 @@ impl Host {
                 tracing::info!("tasks of a dead host are waiting again: {count}");
                 self.on_wake(&Wake::All);
             }
-            Reply::Down(reason) => {
+            Reply::Down { reason, refuses } => {
                 self.outbox.down = true;
-                tracing::error!("the queue store is away, its tasks are kept: {reason}");
+                self.outbox.refused = refuses;
+                let how = if refuses { "refuses this host" } else { "is away" };
+                tracing::error!("the queue store {how}, its tasks are kept: {reason}");
             }
             Reply::Up(outage) => {
                 self.outbox.down = false;
+                self.outbox.refused = false;
                 tracing::info!("the queue store is back after {:.1} s", outage.as_secs_f64());
             }
             Reply::Closed => self.phase = Phase::Closed,

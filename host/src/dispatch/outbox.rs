@@ -22,8 +22,10 @@ pub(super) struct Outbox {
     /// Outcomes that the store could not record yet, each for a reason of its own.
     pub(super) held: usize,
     closing: bool,
-    /// Whether the store is away.
+    /// Whether the store is away, or refuses what cannot be left.
     pub(super) down: bool,
+    /// Whether it is that it refuses.
+    pub(super) refused: bool,
     claims: usize,
 }
 
@@ -45,6 +47,7 @@ impl Outbox {
             held: 0,
             closing: false,
             down: false,
+            refused: false,
             claims: 0,
         }
     }

@@ -77,8 +77,11 @@ pub enum Reply {
     },
     /// Tasks of dead hosts are waiting again.
     Rescued(u64),
-    /// The store is away; said once an outage.
-    Down(String),
+    /// The store is away, or refuses what cannot be left; said once an outage.
+    Down {
+        reason: String,
+        refuses: bool,
+    },
     /// It is back.
     Up(Duration),
     Closed,
@@ -295,7 +298,8 @@ impl Worker {
                 Err(error) => {
                     if self.down.is_none() {
                         self.down = Some(Instant::now());
-                        self.reply(Reply::Down(error.to_string()));
+                        let refuses = error.kind != Kind::Unreachable;
+                        self.reply(Reply::Down { reason: error.to_string(), refuses });
                     }
                     // An error that is not worth a retry needs a person, and tasks must not be lost
                     // meanwhile: it is repeated all the same, only more slowly.
