@@ -641,6 +641,27 @@ fn what_waits_in_the_table_of_the_first_release_is_moved_whole() {
     }
 }
 
+/// As a database does that is far away, or whose disk is slow.
+#[test]
+fn a_store_that_takes_its_time_for_each_claim_gives_batches() {
+    let (env, store) = (crashing::env(), Store::pgsql());
+    let Store::Pgsql(database) = &store else { return };
+    command(&env, &store, &["migrate"]).ok();
+    let slow = "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM pg_sleep(0.03); RETURN NULL; END $$;
+        CREATE TRIGGER slow AFTER INSERT ON asynctask.rex_claims
+            FOR EACH STATEMENT EXECUTE FUNCTION wait();
+        INSERT INTO asynctask.asynctask_queue (queue_name, payload)
+        SELECT 'crash', '{\"how\": \"ok\"}' FROM generate_series(1, 20000)";
+    let mut admin = database.connect();
+    admin.batch_execute(slow).expect("ours");
+    work(&env, &store, &json!({}));
+    let count = "SELECT pg_sequence_last_value(
+        pg_get_serial_sequence('asynctask.rex_claims', 'id')::regclass)";
+    let claims: i64 = admin.query_one(count, &[]).expect("a look").get(0);
+    assert!(claims < 500, "{claims} claims");
+}
+
 /// A page of dead letters is bounded by what is in them: all of these at once would need more than
 /// the commands may have.
 #[test]

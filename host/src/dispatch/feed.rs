@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use rex_transport::{Claim, ClaimId, ClaimedTask};
 
+use super::claim_cost::ClaimCost;
+
 /// Expected work that one process is given ahead.
 pub const WINDOW: Duration = Duration::from_millis(50);
 /// Most tasks in one window: a claim of so many costs the store little more than one of a few.
 pub const LARGEST_WINDOW: usize = 2048;
-/// How long the store may be at one claim: outcomes wait meanwhile.
-const CLAIM: Duration = Duration::from_millis(40);
 /// Most bytes of payloads that are handed out at once; one task may have more.
 const LARGEST_BATCH: usize = 8 << 20;
 /// Most bytes of payloads that wait here for a process; one task may have more.
@@ -45,16 +45,15 @@ pub struct Feed {
     /// Seconds a task takes, smoothed; `None` until one was measured.
     pace: Option<f64>,
     window: usize,
-    /// How many tasks the store can give within [`CLAIM`], as its last claim went.
-    claimable: Option<usize>,
+    cost: ClaimCost,
 }
 
 impl Feed {
     /// Learns that the store took so long to claim `count` tasks.
     pub fn claimed(&mut self, count: usize, took: Duration) {
+        // One that found nothing says nothing.
         if count > 0 {
-            let fits = count as f64 * CLAIM.as_secs_f64() / took.as_secs_f64().max(1e-6);
-            self.claimable = Some((fits as usize).max(1));
+            self.cost.learn(count, took);
         }
     }
 
@@ -110,7 +109,7 @@ impl Feed {
         let wanted = (serving * window * ahead).saturating_sub(held + self.ready.len());
         // Dribbles cost as much as batches.
         let worth_it = self.ready.is_empty() || wanted >= serving * window / 2;
-        if worth_it { wanted.min(self.claimable.unwrap_or(usize::MAX)) } else { 0 }
+        if worth_it { wanted.min(self.cost.most().unwrap_or(usize::MAX)) } else { 0 }
     }
 
     /// Tasks for a process that holds `held`, of `serving` that share the queue; at most `most`.
@@ -157,7 +156,7 @@ mod tests {
 
     use rex_transport::{Claim, ClaimId, ClaimedTask, Payload, QueueName, TaskId, Timestamp};
 
-    use super::{CLAIM, Feed, LARGEST_STOCK, LARGEST_WINDOW};
+    use super::{Feed, LARGEST_STOCK, LARGEST_WINDOW};
 
     fn feed(ids: std::ops::RangeInclusive<i64>) -> Feed {
         let mut feed = Feed::default();
@@ -214,14 +213,11 @@ mod tests {
             feed.measured(100, Duration::from_millis(1));
         }
         assert_eq!(feed.to_claim(2, 0), 4 * LARGEST_WINDOW);
-        feed.claimed(1000, Duration::from_millis(50));
-        assert_eq!(feed.to_claim(2, 0), 800);
-        feed.claimed(0, Duration::from_millis(50));
-        assert_eq!(feed.to_claim(2, 0), 800, "it found nothing, which says nothing");
-        feed.claimed(1, Duration::from_secs(1));
-        assert_eq!(feed.to_claim(2, 0), 1, "one there is always");
-        feed.claimed(3000, CLAIM);
-        assert_eq!(feed.to_claim(2, 0), 3000);
+        feed.claimed(1000, Duration::from_millis(1));
+        feed.claimed(4000, Duration::from_millis(61));
+        assert_eq!(feed.to_claim(2, 0), 2000);
+        feed.claimed(0, Duration::from_secs(9));
+        assert_eq!(feed.to_claim(2, 0), 2000, "it found nothing, which says nothing");
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! [`limiter`]. What it does not know: how tasks are stored, and what is in a payload.
 
 mod answers;
+mod claim_cost;
 mod death;
 mod end;
 mod excerpt;

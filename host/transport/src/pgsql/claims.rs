@@ -367,7 +367,8 @@ fn snapshot(row: &Row, column: usize) -> Snapshot {
 fn see(session: &mut Session, queue: &QueueName, look: &Look) -> Result<Seen, Trouble> {
     /// `$1` queue, `$2` ids above; of ours `$3` priorities and `$4` ids above, `$5` priorities
     /// before, of each span, and `$6` ids that no span has; `$7` and `$8` due after. Whether there is
-    /// any of each table, the first that waits for its time, the time, the snapshot. The first of the
+    /// any of each table, the first that waits for its time, the time, the snapshot, the last id that
+    /// was given out. The first of the
     /// original's is asked for in order: any one would be looked for in an index that knows no ids,
     /// over all that was deleted below the mark.
     const SEE: &str = concat!(
@@ -394,8 +395,10 @@ SELECT (
         "),
     next.due, next.id, now(), ",
         snapshot!(),
-        "
-FROM (SELECT) AS one
+        ",
+    CASE WHEN has_sequence_privilege(ids.sequence, 'SELECT, USAGE')
+        THEN pg_sequence_last_value(ids.sequence::regclass) END
+FROM (SELECT pg_get_serial_sequence('asynctask.asynctask_queue', 'id') AS sequence) AS ids
 LEFT JOIN LATERAL (
     SELECT due, id
     FROM asynctask.rex_tasks
@@ -423,6 +426,7 @@ LEFT JOIN LATERAL (
         due: due.zip(row.get(3)),
         now: row.get(4),
         snapshot: snapshot(&row, 5),
+        given: row.get(7),
     })
 }
 

@@ -11,6 +11,9 @@
 //! by hand. Late commits are known from the transactions in progress: a mark is believed once all
 //! that ran when it was made have ended. Everything else is found by a pass from the start now and
 //! then, as often as it is cheap.
+//!
+//! A host that has taken nothing yet has marks, too, where it has found nothing: the last id that was
+//! given out before.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -47,6 +50,9 @@ struct Queue {
     due: Mark<(Moment, i64)>,
     /// Made claimable by this host, and not yet claimed by it: priority and id.
     woken: BTreeSet<(i16, i64)>,
+    /// The last id that was given out by an earlier look: what has one of those before it is taken, or
+    /// seen by later looks, as soon as all that ran have ended.
+    given: Option<i64>,
     /// The oldest claim that was alive at the last claim under a limit of tasks in flight.
     oldest_claim: i64,
 }
@@ -80,6 +86,15 @@ impl<V: Copy + Ord> Mark<V> {
     /// Above what to look now; `None`: from the start.
     fn above(&self, now: Instant) -> Option<V> {
         self.low.filter(|_| self.full_at.is_some_and(|at| now < at))
+    }
+
+    /// What was given out by an earlier look, where that says more than is known already.
+    fn news(&self, given: Option<i64>) -> Option<V>
+    where
+        V: From<i64>,
+    {
+        let known = self.low.max(self.coming.back().map(|(value, _)| *value));
+        given.map(V::from).filter(|given| known.is_none_or(|known| known < *given))
     }
 
     /// A look that began `above` has seen everything up to `end` (`None`: all there is), and all
@@ -171,6 +186,8 @@ pub(super) struct Seen {
     pub(super) due: Option<(Moment, i64)>,
     /// When the look began, by the server's clock.
     pub(super) now: Moment,
+    /// The last id that was given out by then, to whatever queue, if that may be known.
+    pub(super) given: Option<i64>,
     pub(super) snapshot: Snapshot,
 }
 
@@ -231,14 +248,19 @@ impl Marks {
     pub(super) fn saw(&mut self, queue: &QueueName, look: &Look, seen: &Seen, now: Instant) {
         let ending = self.ending(look, &seen.snapshot, now);
         let queue = self.queues.entry(queue.clone()).or_default();
+        let given = std::mem::replace(&mut queue.given, seen.given);
         if !seen.theirs {
-            queue.theirs.looked(look.theirs, None, None, &ending);
+            queue.theirs.looked(look.theirs, None, queue.theirs.news(given), &ending);
         }
         if !seen.ours {
-            for (priority, above) in &look.ours {
-                if let Some(mark) = queue.ours.get_mut(priority) {
-                    mark.looked(*above, None, None, &ending);
-                }
+            if given.is_some() {
+                // Most have this priority.
+                queue.ours.entry(0).or_default();
+            }
+            for (priority, mark) in &mut queue.ours {
+                let above = look.ours.get(priority).copied().flatten();
+                let last = mark.news(given).filter(|_| *priority == 0);
+                mark.looked(above, None, last, &ending);
             }
             // Others have taken them.
             queue.woken.retain(|(_, id)| !look.woken.contains(id));
@@ -372,7 +394,7 @@ mod tests {
     }
 
     fn nothing(snapshot: Snapshot) -> Seen {
-        Seen { theirs: false, ours: false, due: None, now: Moment(1000), snapshot }
+        Seen { theirs: false, ours: false, due: None, now: Moment(1000), given: None, snapshot }
     }
 
     #[test]
@@ -450,6 +472,24 @@ mod tests {
         assert_eq!(spans.priorities, [i16::MIN, -1, 3]);
         assert_eq!(spans.ids, [i64::MIN, 30, 50]);
         assert_eq!(spans.before, [-1, 3, 32768]);
+    }
+
+    #[test]
+    fn where_nothing_is_all_that_was_given_out_before_is_gone() {
+        let mut bench = Bench::new();
+        let empty = |given, snapshot| Seen { given: Some(given), ..nothing(snapshot) };
+        bench.saw(&empty(100, snapshot(&[], 9)));
+        assert_eq!(bench.above().0, i64::MIN, "somebody may have been given one meanwhile");
+        // Transaction 11 may have been given an id below 100, and commit late.
+        bench.saw(&empty(150, snapshot(&[11], 12)));
+        assert_eq!(bench.above(), (i64::MIN, vec![(0, 0)]));
+        bench.saw(&empty(160, snapshot(&[], 13)));
+        assert_eq!(bench.above(), (150, vec![(0, 150)]), "nobody is left who could");
+        // A mark of what was taken is not taken back for it.
+        bench.took(theirs(400, snapshot(&[], 15)));
+        bench.saw(&empty(150, snapshot(&[], 16)));
+        bench.saw(&empty(150, snapshot(&[], 17)));
+        assert_eq!(bench.above().0, 400);
     }
 
     #[test]

@@ -96,6 +96,34 @@ fn dead_rows_of_the_originals_table_are_not_read_again() {
     }
 }
 
+/// One that starts has taken nothing by which it could know them.
+#[test]
+fn a_host_that_starts_beside_dead_rows_does_not_read_them_again() {
+    const DEAD: u64 = 5000;
+    let Some((_server, database)) = alone() else { return };
+    let uri = uri(&database.uri());
+    let mut first = host(&uri, "a");
+    first.submit(&(0..DEAD).map(|n| task("foo", n)).collect::<Vec<_>>()).unwrap();
+    first.submit(&(0..DEAD).map(|n| urgent(n, 0)).collect::<Vec<_>>()).unwrap();
+    let mut keeper = keep_snapshot(&database);
+    assert_eq!(work(&mut *first, &Want::tasks(3 * DEAD as usize)).len() as u64, 2 * DEAD);
+    drop(first);
+    let indexes = ["rex_queue_order", "rex_tasks_ready"];
+    let before = indexes.map(|index| read(&database, index, &mut keeper));
+    let mut second = host(&uri, "b");
+    for round in 0..ROUNDS {
+        // Of the one kind for a while, then of the other.
+        let next = if round < ROUNDS / 2 { urgent(round, 1) } else { task("foo", round) };
+        second.submit(&[next]).unwrap();
+        assert_eq!(work(&mut *second, &Want::tasks(BATCH as usize)), [round]);
+    }
+    drop(second);
+    for (index, before) in indexes.into_iter().zip(before) {
+        let read = read(&database, index, &mut keeper) - before;
+        assert!(read < LITTLE, "{read} entries of {index} read");
+    }
+}
+
 #[test]
 fn dead_rows_of_delayed_tasks_are_not_read_again() {
     let Some((_server, database)) = alone() else { return };
