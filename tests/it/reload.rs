@@ -372,10 +372,6 @@ fn a_reload_tells_what_it_brings_into_force_and_refuses_what_it_cannot() {
         env.write("work/rex.yaml", &format!("{globals}\n"));
         assert_eq!(env.rex_host(&["reload"]).ok(), told);
     }
-    env.write("work/rex.yaml", "");
-    let set = ["reload", "--set", "asynctask_drain_timeout=3"];
-    let refused = env.rex_host(&set).fails(2);
-    assert!(refused.contains("a host reloads what is on disk"), "{refused}");
     env.write("work/rex.yaml", "state: elsewhere\n");
     let text = env.rex_host(&["reload", "--state", ".rex-host"]).fails(1);
     assert!(text.contains("state has changed: stop the host"), "{text}");

@@ -111,12 +111,6 @@ pub(crate) fn reload(
     environment: Environment,
     output: &mut Output,
 ) -> Result<ExitCode, Failure> {
-    let Common { project, require, set, .. } = &args.common;
-    if project.is_some() || !require.is_empty() || !set.is_empty() {
-        let text =
-            "a host reloads what is on disk: --project, --require and --set stay as it was started";
-        return Err(Failure::new(text).hint("change the files, or start the host anew").usage());
-    }
     let place = args.common.place(&environment)?;
     // Reading anew may take its time; whether anybody is there shows at once.
     ask(&place, &Request::Status, output)?;

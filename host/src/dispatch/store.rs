@@ -193,14 +193,17 @@ impl Worker {
     /// A claim that is refused is not repeated here: what keeps one queue locked must not hold up the
     /// others, nor the outcomes.
     fn claim(&mut self, queue: QueueName, want: &Want) -> Option<Reply> {
-        let begun = Instant::now();
-        let mut refusal = None;
-        let claim = self.persist(|transport| match transport.claim(&queue, want) {
-            Err(error) if matches!(error.kind, Kind::Refused | Kind::Invalid) => {
-                refusal = Some(error);
-                Ok(None)
+        let (mut begun, mut refusal) = (Instant::now(), None);
+        let claim = self.persist(|transport| {
+            // Of the time that the store was away nothing counts.
+            begun = Instant::now();
+            match transport.claim(&queue, want) {
+                Err(error) if matches!(error.kind, Kind::Refused | Kind::Invalid) => {
+                    refusal = Some(error);
+                    Ok(None)
+                }
+                result => result,
             }
-            result => result,
         })?;
         if let Some(error) = refusal {
             // Waiting for a lock takes this thread's time: most of it is for other queues.

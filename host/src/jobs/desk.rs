@@ -440,11 +440,11 @@ impl Thread {
             let queued = table.queue_new(&rules, |jobs| {
                 let task = |job: &TaskOf| {
                     // What the original's worker takes, as long as that will do.
-                    let retries = match job.retries {
+                    let turn = match job.turn {
                         0 => String::new(),
-                        retries => format!(", \"retries\": {retries}"),
+                        turn => format!(", \"turn\": {turn}"),
                     };
-                    let payload = format!("{{\"code\": {}{retries}}}", job.code);
+                    let payload = format!("{{\"code\": {}{turn}}}", job.code);
                     Some(NewTask::plain(rules.queue(job.code)?, Payload::from_stored(payload)))
                 };
                 let tasks: Vec<NewTask> = jobs.iter().filter_map(task).collect();

@@ -103,9 +103,8 @@ impl Table {
     pub fn prepare(&mut self) -> Result<(), TableError> {
         let there = self.with(|client| {
             // The latest addition.
-            let there = "SELECT to_regclass('job') IS NOT NULL, EXISTS (
-                SELECT FROM pg_attribute
-                WHERE attrelid = to_regclass('rex_job_run') AND attname = 'retries')";
+            let there =
+                "SELECT to_regclass('job') IS NOT NULL, to_regclass('rex_job_turn') IS NOT NULL";
             let row = client.query_one(there, &[])?;
             Ok((row.get::<_, bool>(0), row.get::<_, bool>(1)))
         })?;

@@ -75,9 +75,9 @@ impl Jobs {
     }
 }
 
-/// What a task is there for, of a job that nobody has retried.
+/// What a task is there for, of a job that was queued once.
 fn first(code: i64) -> TaskOf {
-    TaskOf { code, retries: 0 }
+    TaskOf { code, turn: 0 }
 }
 
 /// Starts a job; its row.
@@ -124,7 +124,7 @@ fn a_task_of_an_earlier_run_does_not_work_a_job_that_was_retried() {
     host.end(id, TaskId(7), &Ending::Queued, Duration::ZERO).unwrap();
     jobs.table().cancel(code, Duration::ZERO).unwrap();
     assert_eq!(jobs.table().retry(code, false).unwrap(), Ok(()));
-    skips(&mut host, code, 7, "retried since");
+    skips(&mut host, code, 7, "queued anew since");
     let mut queued = Vec::new();
     let rules = Rules { queues: 1, limits: Vec::new(), max_age: None };
     let queue = |jobs: &[TaskOf]| {
@@ -132,14 +132,38 @@ fn a_task_of_an_earlier_run_does_not_work_a_job_that_was_retried() {
         Ok(())
     };
     jobs.table().queue_new(&rules, queue).unwrap();
-    assert_eq!(queued, [TaskOf { code, retries: 1 }]);
-    skips(&mut host, code, 7, "retried since");
+    assert_eq!(queued, [TaskOf { code, turn: 1 }]);
+    skips(&mut host, code, 7, "queued anew since");
     for _ in 0..2 {
         let start = host.start(queued[0], TaskId(8), &[], |_| false).unwrap();
         assert!(matches!(start, Start::Run { .. }), "{start:?}");
         host.end(id, TaskId(8), &Ending::Queued, Duration::ZERO).unwrap();
-        skips(&mut host, code, 7, "retried since");
+        skips(&mut host, code, 7, "queued anew since");
     }
+}
+
+/// The code of the last job is given again when its row is deleted.
+#[test]
+fn a_task_of_a_deleted_job_does_not_work_the_one_that_has_its_code() {
+    let jobs = Jobs::new();
+    let mut host = jobs.host();
+    let rules = Rules { queues: 1, limits: Vec::new(), max_age: None };
+    let code = jobs.insert("a");
+    assert_eq!(jobs.queue(&rules), [code]);
+    let id = run(&mut host, code, 7);
+    host.end(id, TaskId(7), &Ending::Queued, Duration::ZERO).unwrap();
+    jobs.0.connect().execute("DELETE FROM job", &[]).unwrap();
+    assert_eq!(jobs.insert("b"), code);
+    let mut queued = Vec::new();
+    let queue = |jobs: &[TaskOf]| {
+        queued.extend_from_slice(jobs);
+        Ok(())
+    };
+    jobs.table().queue_new(&rules, queue).unwrap();
+    assert_eq!(queued, [TaskOf { code, turn: 1 }]);
+    skips(&mut host, code, 7, "queued anew since");
+    let start = host.start(queued[0], TaskId(8), &[], |_| false).unwrap();
+    assert!(matches!(start, Start::Run { .. }), "{start:?}");
 }
 
 #[test]
@@ -278,7 +302,7 @@ fn jobs_are_spread_over_their_queues() {
 fn hosts_that_start_at_once_make_what_is_missing() {
     for _ in 0..5 {
         let jobs = Jobs::new();
-        let bare = "DROP TABLE rex_job_run, rex_job_log CASCADE;
+        let bare = "DROP TABLE rex_job_run, rex_job_log, rex_job_turn CASCADE;
             DROP FUNCTION rex_one_at_a_time() CASCADE;
             DROP FUNCTION rex_new_job() CASCADE;
             DROP INDEX rex_job_new, rex_job_active";

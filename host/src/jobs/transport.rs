@@ -214,15 +214,14 @@ fn job_of(payload: &str) -> Result<TaskOf, String> {
         }
         Err(error) => return Err(error.to_string()),
     };
-    if let Some(field) = fields.keys().find(|field| !["code", "retries"].contains(&field.as_str()))
-    {
+    if let Some(field) = fields.keys().find(|field| !["code", "turn"].contains(&field.as_str())) {
         return Err(format!("Got unexpected field:\n    {field}"));
     }
-    let retries = fields.get("retries").map_or(Ok(0), |value| integer("retries", value))?;
+    let turn = fields.get("turn").map_or(Ok(0), |value| integer("turn", value))?;
     let code = fields.get("code").ok_or("Missing mandatory field:\n    code")?;
-    // More than any job has been retried is as much as all of it.
-    let retries = i32::try_from(retries).unwrap_or(i32::MAX);
-    Ok(TaskOf { code: integer("code", code)?, retries })
+    // Later than any is as late as all.
+    let turn = i32::try_from(turn).unwrap_or(i32::MAX);
+    Ok(TaskOf { code: integer("code", code)?, turn })
 }
 
 fn integer(field: &str, value: &Value) -> Result<i64, String> {

@@ -24,8 +24,8 @@ pub enum Ending {
 pub struct TaskOf {
     /// The job's.
     pub code: i64,
-    /// How often it had been retried by hand when the task was made.
-    pub retries: i32,
+    /// How often it had been queued anew when the task was made.
+    pub turn: i32,
 }
 
 /// What the table says of a job that is about to be run.
@@ -58,8 +58,9 @@ impl Table {
             let mut transaction = client.transaction()?;
             let found = transaction.query_opt(
                 "SELECT job.id, type, owner, title, payload::text, status::text, run.task, run.host,
-                    status = 'started' AND cancel_grace IS NOT NULL, coalesce(retries, 0)
+                    status = 'started' AND cancel_grace IS NOT NULL, coalesce(turn, 0)
                 FROM job LEFT JOIN rex_job_run AS run ON run.job_id = job.id
+                LEFT JOIN rex_job_turn USING (code)
                 WHERE code = $1 FOR NO KEY UPDATE OF job",
                 &[&job.code],
             )?;
@@ -70,7 +71,7 @@ impl Table {
             match (status.as_str(), run) {
                 ("completed", _) => return Ok(Start::Skip("completed already")),
                 ("failed", _) => return Ok(Start::Skip("failed already")),
-                _ if job.retries < row.get(9) => return Ok(Start::Skip("retried since")),
+                _ if job.turn < row.get(9) => return Ok(Start::Skip("queued anew since")),
                 ("started", Some((other, by))) if other != task.0 => {
                     let alive = match by == host {
                         true => here(id),

@@ -55,14 +55,17 @@ impl Table {
             if codes.is_empty() {
                 return Ok(Some(Queued { count: 0, locked: next("")? }));
             }
-            let retried = "SELECT code::int8, retries FROM job JOIN rex_job_run ON job_id = id
-                WHERE code = ANY ($1) AND retries > 0";
-            let rows = transaction.query(retried, &[&codes])?;
-            let retried: HashMap<i64, i32> =
+            let turns = "INSERT INTO rex_job_turn AS known (code, job_id)
+                SELECT code, id FROM job WHERE code = ANY ($1)
+                ON CONFLICT (code) DO UPDATE SET job_id = EXCLUDED.job_id,
+                    turn = known.turn + (known.job_id <> EXCLUDED.job_id)::int4
+                RETURNING code, turn";
+            let rows = transaction.query(turns, &[&codes])?;
+            let turns: HashMap<i64, i32> =
                 rows.iter().map(|row| (row.get(0), row.get(1))).collect();
             let task = |code: &i64| TaskOf {
                 code: *code,
-                retries: retried.get(code).copied().unwrap_or_default(),
+                turn: turns.get(code).copied().unwrap_or_default(),
             };
             refused = submit(&codes.iter().map(task).collect::<Vec<_>>());
             if refused.is_ok() {
@@ -79,14 +82,21 @@ impl Table {
     /// Deletes jobs that ended longer ago, but for those whose rows are locked.
     pub fn clean_up(&mut self, age: Duration) -> Result<u64, TableError> {
         self.with(|client| {
-            client.execute(
+            let deleted = client.execute(
                 "DELETE FROM job WHERE id IN (
                     SELECT id FROM job WHERE status IN ('completed', 'failed')
                         AND date_completed + make_interval(secs => $1) < LOCALTIMESTAMP
                     FOR UPDATE SKIP LOCKED
                 )",
                 &[&age.as_secs_f64()],
-            )
+            )?;
+            // A code below others is not given again.
+            client.execute(
+                "DELETE FROM rex_job_turn AS known WHERE code < (SELECT max(code) FROM job)
+                    AND NOT EXISTS (SELECT FROM job WHERE job.code = known.code)",
+                &[],
+            )?;
+            Ok(deleted)
         })
     }
 }
