@@ -76,6 +76,61 @@ fn united(a: &[String], b: &[String]) -> Vec<String> {
     all
 }
 
+/// What gives a field its values.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Origin<'a> {
+    /// Answers to what this version of an instrument asks.
+    Asked(&'a str),
+    /// What this version calculates.
+    Calculated(&'a str),
+    Meta,
+    /// A column of the selector.
+    Selected,
+    /// Nothing while assessments are loaded: it is computed from others then.
+    Later,
+}
+
+/// What the values of a field are, by what gives them: whatever else is called so in an assessment
+/// has been left out of the table.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Origins {
+    /// By version of the instrument.
+    pub(super) asked: BTreeMap<String, Kind>,
+    /// By version of the instrument.
+    pub(super) calculated: BTreeMap<String, Kind>,
+    pub(super) meta: Option<Kind>,
+    pub(super) selected: Option<Kind>,
+}
+
+impl Origins {
+    fn of(origin: Origin<'_>, kind: &Kind) -> Origins {
+        let mut origins = Origins::default();
+        let kind = kind.clone();
+        match origin {
+            Origin::Asked(version) => origins.asked = BTreeMap::from([(version.to_owned(), kind)]),
+            Origin::Calculated(version) => {
+                origins.calculated = BTreeMap::from([(version.to_owned(), kind)]);
+            }
+            Origin::Meta => origins.meta = Some(kind),
+            Origin::Selected => origins.selected = Some(kind),
+            Origin::Later => {}
+        }
+        origins
+    }
+
+    fn merge(&mut self, other: Origins) {
+        self.asked.extend(other.asked);
+        self.calculated.extend(other.calculated);
+        self.meta = other.meta.or(self.meta.take());
+        self.selected = other.selected.or(self.selected.take());
+    }
+
+    fn kinds(&self) -> impl Iterator<Item = &Kind> {
+        let versions = self.asked.values().chain(self.calculated.values());
+        versions.chain(&self.meta).chain(&self.selected)
+    }
+}
+
 /// A field of a table, made of all fields of that name.
 #[derive(Debug, Clone)]
 pub(super) struct Field {
@@ -86,9 +141,7 @@ pub(super) struct Field {
     /// The id as it was written, where a column cannot be called so.
     pub(super) title: Option<String>,
     pub(super) kind: Kind,
-    /// What it holds by version of the instrument; the version of values that come from elsewhere
-    /// is empty.
-    pub(super) versions: BTreeMap<String, Kind>,
+    pub(super) origins: Origins,
     pub(super) identifiable: bool,
     pub(super) description: Option<String>,
     /// Of labels.
@@ -111,7 +164,7 @@ struct Choice {
 }
 
 /// One column for each label, but for those that no version tells apart and that are alike in names.
-fn choices(kind: &Kind, versions: &BTreeMap<String, Kind>) -> Vec<Choice> {
+fn choices(kind: &Kind, origins: &Origins) -> Vec<Choice> {
     let Kind::EnumerationSet(labels) = kind else { return Vec::new() };
     let has = |version: &Kind, at: usize| match version {
         Kind::Enumeration(own) | Kind::EnumerationSet(own) => {
@@ -119,7 +172,7 @@ fn choices(kind: &Kind, versions: &BTreeMap<String, Kind>) -> Vec<Choice> {
         }
         Kind::Simple(_) | Kind::Json => false,
     };
-    let are_told_apart = |a, b| versions.values().any(|version| has(version, a) && has(version, b));
+    let are_told_apart = |a, b| origins.kinds().any(|kind| has(kind, a) && has(kind, b));
     let mut choices: Vec<Choice> = Vec::new();
     for (at, label) in labels.iter().enumerate() {
         let token = name::clean(label);
@@ -135,15 +188,16 @@ fn choices(kind: &Kind, versions: &BTreeMap<String, Kind>) -> Vec<Choice> {
 }
 
 impl Field {
-    pub(super) fn new(id: &str, kind: Kind, version: &str) -> Result<Field, Error> {
+    pub(super) fn new(id: &str, kind: Kind, origin: Origin<'_>) -> Result<Field, Error> {
         let name = name::safe(id)?;
+        let origins = Origins::of(origin, &kind);
         let title = id.split_whitespace().collect::<Vec<_>>().join(" ");
         Ok(Field {
             id: id.to_owned(),
             title: Some(title).filter(|title| *title != name && !title.is_empty()),
             name,
-            choices: choices(&kind, &BTreeMap::from([(version.to_owned(), kind.clone())])),
-            versions: BTreeMap::from([(version.to_owned(), kind.clone())]),
+            choices: choices(&kind, &origins),
+            origins,
             kind,
             identifiable: false,
             description: None,
@@ -159,8 +213,8 @@ impl Field {
             Error::new(format!("Cannot merge fields of types {a} and {b} ({})", self.id))
         })?;
         self.kind = kind;
-        self.versions.extend(other.versions);
-        self.choices = choices(&self.kind, &self.versions);
+        self.origins.merge(other.origins);
+        self.choices = choices(&self.kind, &self.origins);
         self.identifiable |= other.identifiable;
         self.description = self.description.take().or(other.description);
         for (label, text) in other.labels {
@@ -228,17 +282,14 @@ impl Field {
         }
     }
 
-    /// Puts the cells of its columns for a value of an assessment of that version, in the order of
-    /// the columns; what is null stays as the default has it.
+    /// Puts the cells of its columns for a value that `was` meant so, in the order of the columns;
+    /// what is null stays as the default has it.
     pub(super) fn put(
         &self,
         value: Raw<'_>,
-        version: &str,
+        was: &Kind,
         put: &mut dyn FnMut(Cell<'_>),
     ) -> Result<(), Error> {
-        let was = self
-            .kind_in(version)
-            .ok_or_else(|| Error::new("Unknown InstrumentVersion encountered"))?;
         let value = value.read_as(was);
         match &self.kind {
             Kind::EnumerationSet(labels) => {
@@ -254,15 +305,6 @@ impl Field {
             Kind::Simple(ty) => put(value.cell(*ty)?),
         }
         Ok(())
-    }
-
-    fn kind_in(&self, version: &str) -> Option<&Kind> {
-        self.versions.get(version).or_else(|| self.versions.get(""))
-    }
-
-    /// Whether assessments of that version may have it.
-    pub(super) fn has_version(&self, version: &str) -> bool {
-        self.kind_in(version).is_some()
     }
 
     /// Puts the cells of its columns where there is no value.

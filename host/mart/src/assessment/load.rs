@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::cell::Cell as Place;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::ScopedJoinHandle;
 
@@ -13,7 +13,7 @@ use rex_htsql::Value;
 use rex_yaml::Error;
 
 use super::document::Json;
-use super::field::{Cell, Field, Raw};
+use super::field::{Cell, Field, Kind, Raw};
 use super::lines::Lines;
 use super::parent::Parent;
 use super::select::{Selected, Selection};
@@ -89,6 +89,7 @@ struct Loader<'a> {
     children: Vec<(&'a Child, Target<'a>)>,
     overflow: Vec<(&'a [Field], Target<'a>)>,
     parents: Vec<Parent>,
+    versions: &'a BTreeSet<String>,
 }
 
 /// A table that rows are copied into.
@@ -158,6 +159,7 @@ impl<'a> Loader<'a> {
                     Parent::of(parent, shape(target)?, shapes)
                 })
                 .collect::<Result<_, Error>>()?,
+            versions: &tables.versions,
         })
     }
 
@@ -238,7 +240,9 @@ impl<'a> Loader<'a> {
         if !document.holds_something() {
             return Ok(false);
         }
-        let source = Source::new(document, self.selection, selected, &stored.version);
+        let version = &stored.version;
+        let is_known = self.versions.contains(version);
+        let source = Source::new(document, self.selection, selected, (version, is_known));
         let mut rows = rows.iter_mut();
         let Some(out) = rows.next() else { return Ok(false) };
         let id = ids.next().map(Cell::Integer);
@@ -360,6 +364,8 @@ struct Source<'a> {
     selection: &'a Selection,
     selected: &'a Selected,
     version: &'a str,
+    /// Whether the version is one of the instruments that the table is made of.
+    is_known: bool,
     /// Where the next value and the next calculation are likely to be.
     next_value: Place<usize>,
     next_calculation: Place<usize>,
@@ -370,7 +376,7 @@ impl<'a> Source<'a> {
         document: &'a Json<'a>,
         selection: &'a Selection,
         selected: &'a Selected,
-        version: &'a str,
+        (version, is_known): (&'a str, bool),
     ) -> Source<'a> {
         let meta = document.at("meta");
         Source {
@@ -380,6 +386,7 @@ impl<'a> Source<'a> {
             selection,
             selected,
             version,
+            is_known,
             next_value: Place::new(0),
             next_calculation: Place::new(0),
         }
@@ -387,13 +394,14 @@ impl<'a> Source<'a> {
 
     fn write(&self, field: &Field, out: &mut Lines) -> Result<(), Error> {
         let mut put = |cell: Cell<'_>| out.cell(&cell);
-        let written = match self.value(&field.id) {
+        let written = match self.value(field) {
+            Ok(Some((value, was))) => field.put(value, was, &mut put),
             // A column that is computed later, or a field of another version.
-            None => {
+            Ok(None) => {
                 field.put_nothing(&mut put);
                 Ok(())
             }
-            Some((value, version)) => field.put(value, version, &mut put),
+            Err(error) => Err(error),
         };
         written.map_err(|error| error.guard("While loading field:", &field.id))
     }
@@ -408,13 +416,14 @@ impl<'a> Source<'a> {
         for (place, field) in fields {
             let value = place.iter().fold(record, |value, step| value.at(step)).at("value");
             let mut put = |cell: Cell<'_>| out.cell(&cell);
-            let written = match value {
+            let written = match (value, field.origins.asked.get(self.version)) {
+                (value, Some(was)) => field.put(Raw::of_json(value), was, &mut put),
                 // Of another version.
-                Json::Null if !field.has_version(self.version) => {
+                (value, None) if self.is_known || *value == Json::Null => {
                     field.put_nothing(&mut put);
                     Ok(())
                 }
-                value => field.put(Raw::of_json(value), self.version, &mut put),
+                _ => Err(unknown()),
             };
             written.map_err(|error| error.guard("While loading field:", &field.id))?;
         }
@@ -422,18 +431,43 @@ impl<'a> Source<'a> {
         Ok(())
     }
 
-    /// The value under this name, and the version by which to read it.
-    fn value(&self, id: &str) -> Option<(Raw<'_>, &str)> {
-        if let Some(value) = self.values.find(id, &self.next_value) {
-            return Some((Raw::of_json(value.at("value")), self.version));
+    /// The value of a field, and what it was meant to be. What an assessment has beside that under its
+    /// name is not the field's: a definition may have left it out.
+    fn value<'s>(&'s self, field: &'s Field) -> Result<Option<(Raw<'s>, &'s Kind)>, Error> {
+        let (id, origins) = (field.id.as_str(), &field.origins);
+        if let Some(was) = origins.asked.get(self.version)
+            && let Some(value) = self.values.find(id, &self.next_value)
+        {
+            return Ok(Some((Raw::of_json(value.at("value")), was)));
         }
-        let meta = id.strip_prefix("meta_");
-        if let Some(value) = meta.and_then(|name| self.meta.find(name, &Place::new(0))) {
-            return Some((Raw::of_json(value), ""));
+        if let Some(was) = &origins.meta
+            && let Some(name) = id.strip_prefix("meta_")
+            && let Some(value) = self.meta.find(name, &Place::new(0))
+        {
+            return Ok(Some((Raw::of_json(value), was)));
         }
-        if let Some(value) = self.calculations.find(id, &self.next_calculation) {
-            return Some((Raw::of_json(value), self.version));
+        if let Some(was) = origins.calculated.get(self.version)
+            && let Some(value) = self.calculations.find(id, &self.next_calculation)
+        {
+            return Ok(Some((Raw::of_json(value), was)));
         }
-        self.selection.value(self.selected, id).map(|raw| (raw.clone(), ""))
+        if let Some(was) = &origins.selected {
+            let value = self.selection.value(self.selected, id);
+            return Ok(value.map(|raw| (raw.clone(), was)));
+        }
+        let has = |values: &Json<'_>, versions: &BTreeMap<String, Kind>| {
+            !versions.is_empty() && values.find(id, &Place::new(0)).is_some()
+        };
+        let is_there =
+            || has(self.values, &origins.asked) || has(self.calculations, &origins.calculated);
+        match !self.is_known && is_there() {
+            true => Err(unknown()),
+            false => Ok(None),
+        }
     }
+}
+
+/// An assessment is of an instrument that the table is not made of.
+fn unknown() -> Error {
+    Error::new("Unknown InstrumentVersion encountered")
 }

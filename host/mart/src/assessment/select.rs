@@ -10,7 +10,7 @@ use rex_htsql::{Params, Value, literal};
 use rex_yaml::Error;
 
 use super::document::Json;
-use super::field::{Field, Kind, Raw};
+use super::field::{Field, Kind, Origin, Raw};
 use super::table::ASSESSMENT;
 use crate::definition::{Assessment, duplicates};
 use crate::failure::guarded;
@@ -82,7 +82,7 @@ impl Selection {
     /// The fields that its columns become: all but those that every table of assessments has.
     pub(super) fn fields(&self) -> Result<Vec<Field>, Error> {
         let columns = self.columns.iter().filter(|(name, _)| self.is_field(name));
-        columns.map(|(name, domain)| Field::new(name, kind(domain), "")).collect()
+        columns.map(|(name, domain)| Field::new(name, kind(domain), Origin::Selected)).collect()
     }
 
     fn is_field(&self, name: &String) -> bool {

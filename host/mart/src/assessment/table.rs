@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use rex_yaml::Error;
 use serde_json::{Value, json};
 
-use super::field::{Field, Kind};
+use super::field::{Field, Kind, Origin};
 use super::instrument::{Instrument, Question, Type, Version};
 use crate::definition::{Assessment, Identifiable, RelationshipKind};
 use crate::name::{self, MAX_LENGTH};
@@ -28,6 +28,8 @@ pub(super) struct Tables {
     pub(super) children: Vec<Child>,
     /// Facets that hold what does not fit into the primary table.
     pub(super) overflow: Vec<Overflow>,
+    /// All versions of the instruments whose assessments go into the tables.
+    pub(super) versions: BTreeSet<String>,
     title: Option<String>,
     description: Option<String>,
 }
@@ -43,6 +45,8 @@ pub(super) struct Child {
     /// Each with where its value is: a subfield, or a row and a column.
     pub(super) fields: Vec<(Vec<String>, Field)>,
     identifiable: bool,
+    /// Columns of a matrix of which a version says that they are identifiable, in whichever rows.
+    marked: BTreeSet<String>,
     description: Option<String>,
 }
 
@@ -57,6 +61,7 @@ pub(super) struct Builder<'a> {
     assessment: &'a Assessment,
     fields: Vec<Field>,
     children: Vec<Child>,
+    versions: BTreeSet<String>,
     title: Option<String>,
     description: Option<String>,
 }
@@ -64,19 +69,21 @@ pub(super) struct Builder<'a> {
 impl<'a> Builder<'a> {
     /// Begins with the fields of the selector.
     pub(super) fn new(assessment: &'a Assessment, selected: Vec<Field>) -> Builder<'a> {
-        let fields = Vec::new();
-        let mut builder =
-            Builder { assessment, fields, children: Vec::new(), title: None, description: None };
-        for field in selected {
-            builder.fields.push(field);
+        Builder {
+            assessment,
+            fields: selected,
+            children: Vec::new(),
+            versions: BTreeSet::new(),
+            title: None,
+            description: None,
         }
-        builder
     }
 
     /// Columns that are computed later.
     pub(super) fn calculations(&mut self) -> Result<(), Error> {
         for calculation in &self.assessment.post_load_calculations {
-            let mut field = Field::new(&calculation.name, Kind::Simple(calculation.ty), "")?;
+            let kind = Kind::Simple(calculation.ty);
+            let mut field = Field::new(&calculation.name, kind, Origin::Later)?;
             field.source = Some("RexMart Calculation");
             self.add(field)?;
         }
@@ -85,6 +92,7 @@ impl<'a> Builder<'a> {
 
     pub(super) fn instrument(&mut self, instrument: &Instrument) -> Result<(), Error> {
         for version in &instrument.versions {
+            self.versions.insert(version.uid.clone());
             if self.title.is_none() {
                 self.title = version.wording.title.clone().or_else(|| version.title.clone());
             }
@@ -98,7 +106,8 @@ impl<'a> Builder<'a> {
             }
             for question in &version.calculations {
                 if is_wanted(self.assessment.calculations.as_deref(), &question.id) {
-                    let mut field = field(version, question, &question.id, &question.id)?;
+                    let (origin, id) = (Origin::Calculated(&version.uid), &question.id);
+                    let mut field = field(version, origin, question, id, id)?;
                     field.source = Some("RIOS Calculation Set");
                     self.add(field)?;
                 }
@@ -109,16 +118,19 @@ impl<'a> Builder<'a> {
 
     fn question(&mut self, version: &Version, question: &Question) -> Result<(), Error> {
         let path = |parts: &[&str]| parts.join(".");
+        let asked = |question: &Question, id: &str, wording: &str| {
+            field(version, Origin::Asked(&version.uid), question, id, wording)
+        };
         let mut fields = Vec::new();
         let is_list = match &question.ty {
             Type::Plain(..) => {
-                return self.add(field(version, question, &question.id, &question.id)?);
+                return self.add(asked(question, &question.id, &question.id)?);
             }
             Type::RecordList(record) => {
                 for sub in record {
                     let place = path(&[&question.id, &sub.id]);
                     if self.is_part_wanted(&question.id, &place) {
-                        fields.push((vec![sub.id.clone()], field(version, sub, &sub.id, &place)?));
+                        fields.push((vec![sub.id.clone()], asked(sub, &sub.id, &place)?));
                     }
                 }
                 true
@@ -132,21 +144,27 @@ impl<'a> Builder<'a> {
                         }
                         let id = format!("{row}_{}", column.id);
                         let wording = path(&[&question.id, &column.id]);
-                        let field = field(version, column, &id, &wording)?;
+                        let field = asked(column, &id, &wording)?;
                         fields.push((vec![row.clone(), column.id.clone()], field));
                     }
                 }
                 false
             }
         };
-        let asked = version.wording.questions.get(&question.id).cloned();
-        let description = asked.or_else(|| question.description.clone());
+        let worded = version.wording.questions.get(&question.id).cloned();
+        let description = worded.or_else(|| question.description.clone());
+        let marked: &[Question] = match &question.ty {
+            Type::Matrix(_, columns) => columns,
+            Type::RecordList(_) | Type::Plain(..) => &[],
+        };
+        let marked = marked.iter().filter(|column| column.identifiable);
         self.child(Child {
             id: question.id.clone(),
             name: String::new(),
             is_list,
             fields,
             identifiable: question.identifiable,
+            marked: marked.map(|column| column.id.clone()).collect(),
             description,
         })
     }
@@ -176,6 +194,7 @@ impl<'a> Builder<'a> {
             return Err(alone());
         }
         known.identifiable |= child.identifiable;
+        known.marked.extend(child.marked);
         known.description = known.description.take().or(child.description);
         for (place, field) in child.fields {
             // Cells of a matrix may be called alike: left, eye_colour and left_eye, colour.
@@ -218,15 +237,22 @@ impl<'a> Builder<'a> {
         };
         let calculated = &self.assessment.post_load_calculations;
         let is_calculated = |field: &Field| calculated.iter().any(|c| c.name == field.id);
-        // What is computed later has to have its column.
+        // What is computed later has to have its column, but no answers that are called so.
+        for field in self.fields.iter_mut().filter(|field| !is_kept(field.identifiable)) {
+            field.origins.asked.clear();
+            field.origins.calculated.clear();
+        }
         self.fields.retain(|field| is_calculated(field) || is_kept(field.identifiable));
         for child in &mut self.children {
-            let whole = child.identifiable;
-            child.fields.retain(|(_, field)| is_kept(whole || field.identifiable));
+            let (whole, marked) = (child.identifiable, &child.marked);
+            let is_marked = |place: &[String]| place.last().is_some_and(|id| marked.contains(id));
+            child
+                .fields
+                .retain(|(place, field)| is_kept(whole || field.identifiable || is_marked(place)));
         }
         self.children.retain(|child| !child.fields.is_empty());
         for (name, ty) in self.assessment.meta.iter().flatten().flatten() {
-            self.add(Field::new(&format!("meta_{name}"), Kind::Simple(*ty), "")?)?;
+            self.add(Field::new(&format!("meta_{name}"), Kind::Simple(*ty), Origin::Meta)?)?;
         }
 
         let relationship = &self.assessment.parental_relationship;
@@ -264,6 +290,7 @@ impl<'a> Builder<'a> {
             fields,
             children: self.children,
             overflow: Vec::new(),
+            versions: self.versions,
             title: self.title,
             description: self.description,
         };
@@ -282,13 +309,19 @@ fn is_wanted(listed: Option<&[String]>, id: &str) -> bool {
 }
 
 /// A field of a version; `wording` is where presentations have it.
-fn field(version: &Version, question: &Question, id: &str, wording: &str) -> Result<Field, Error> {
+fn field(
+    version: &Version,
+    origin: Origin<'_>,
+    question: &Question,
+    id: &str,
+    wording: &str,
+) -> Result<Field, Error> {
     let Type::Plain(name, labels) = &question.ty else {
         let name = if matches!(question.ty, Type::Matrix(..)) { "matrix" } else { "recordList" };
         return Err(Error::new(format!("Cannot map fields of type \"{name}\"")));
     };
     let kind = Kind::named(name, labels.iter().map(|(label, _)| label.clone()).collect())?;
-    let mut field = Field::new(id, kind, &version.uid)?;
+    let mut field = Field::new(id, kind, origin)?;
     field.identifiable = question.identifiable;
     let asked = version.wording.questions.get(wording).cloned();
     field.description = asked.or_else(|| question.description.clone());

@@ -20,17 +20,27 @@ fn text(text: &str) -> String {
 
 /// An instrument `odd` with these records, one for each version.
 fn instrument(app: &App, records: &[Value]) {
+    let versions: Vec<(Value, Value)> =
+        records.iter().map(|record| (record.clone(), json!([]))).collect();
+    instrument_with(app, &versions);
+}
+
+/// An instrument `odd` with a record and calculations for each version.
+fn instrument_with(app: &App, versions: &[(Value, Value)]) {
     let mut sql = "INSERT INTO instrument (uid, code, title, status)
         VALUES ('odd', 'odd', 'Odd', 'active');"
         .to_owned();
-    for (n, record) in (1..).zip(records) {
+    for (n, (record, calculations)) in (1..).zip(versions) {
         let definition =
             json!({"id": "urn:odd", "version": "1.0", "title": "Odd", "record": record});
         sql.push_str(&format!(
             "INSERT INTO instrumentversion
-                (uid, instrument_id, version, published_by, date_published, definition)
-             SELECT 'odd{n}', id, {n}, 'test', '2020-01-01', {} FROM instrument WHERE uid = 'odd';",
-            text(&definition.to_string())
+                (uid, instrument_id, version, published_by, date_published, definition,
+                    calculation_json)
+             SELECT 'odd{n}', id, {n}, 'test', '2020-01-01', {}, {} FROM instrument
+             WHERE uid = 'odd';",
+            text(&definition.to_string()),
+            text(&json!({"calculations": calculations}).to_string())
         ));
     }
     app.client(APPLICATION).batch_execute(&sql).unwrap();
@@ -38,8 +48,14 @@ fn instrument(app: &App, records: &[Value]) {
 
 /// An assessment of a version; `values` is the text of what its document has there.
 fn assess(app: &App, uid: &str, version: u32, values: &str) {
-    let data =
-        format!(r#"{{"instrument": {{"id": "urn:odd", "version": "1.0"}}, "values": {values}}}"#);
+    assess_with(app, uid, version, values, "{}");
+}
+
+/// An assessment of a version, with texts of its values and metadata.
+fn assess_with(app: &App, uid: &str, version: u32, values: &str, meta: &str) {
+    let data = format!(
+        r#"{{"instrument": {{"id": "urn:odd", "version": "1.0"}}, "values": {values}, "meta": {meta}}}"#
+    );
     let sql = format!(
         "INSERT INTO assessment (uid, subject_id, instrumentversion_id, data, status)
          SELECT {}, (SELECT min(id) FROM subject), id, {}, 'completed'
@@ -496,5 +512,170 @@ fn numbers_may_be_without_limit() {
     let text = "Cannot cast value to type \"json\": [nan]\nWhile loading field:\n    e\n\
                 While loading Assessment:\n    worse\n";
     let error = made.unwrap_err();
+    assert!(error.starts_with(text), "{error}");
+}
+
+/// Whether marts of these definitions have these rows in their table `t`, in the order of UIDs and
+/// without what every assessment has.
+#[track_caller]
+fn has_rows(app: &App, definitions: &[(&str, Value)]) {
+    let mut wrong = Vec::new();
+    for (name, expected) in definitions {
+        let rows = match app.create(json!({"owner": "test", "definition": name})) {
+            (_, Err(error)) => json!(error),
+            (_, Ok(mart)) => {
+                let rows =
+                    "SELECT to_jsonb(t) - '{id,assessment_uid,instrument_version_uid}'::text[]
+                    FROM t ORDER BY assessment_uid";
+                let rows = told(app, &mart.name, rows);
+                rows.iter().map(|row| serde_json::from_str::<Value>(row).unwrap()).collect()
+            }
+        };
+        if rows != *expected {
+            wrong.push(format!("{name}: {rows:#} instead of {expected:#}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// An application of definitions that have an assessment `t` of the instrument `odd` each, by id with
+/// what they say of it.
+fn app_of(assessments: &[(&str, Value)]) -> Option<App> {
+    let definition = |(id, more): &(&str, Value)| {
+        let mut assessment = json!({"name": "t", "instrument": "odd", "selector": ALL});
+        assessment.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"id": id, "assessments": [assessment]})
+    };
+    let definitions: Vec<Value> = assessments.iter().map(definition).collect();
+    App::with(&json!({"definitions": definitions}), json!({"mart_max_marts_per_owner": 100}))
+}
+
+/// What identifies a person is in no table that leaves it out, whatever else is called so there.
+#[test]
+fn what_a_definition_leaves_out_is_not_loaded_under_its_name() {
+    let selector = "/assessment{id() :as assessment_uid, 'anonymous' :as name, 'none' :as c,
+        'no' :as l, 'de' :as meta_language}
+        .filter(instrumentversion.instrument='odd')/:rexdb";
+    let later = json!([{"name": "name", "type": "text", "expression": "if_null(name, 'unknown')"}]);
+    let Some(app) = app_of(&[
+        (
+            "chosen",
+            json!({"selector": selector, "identifiable": "none", "fields": ["w"],
+                "calculations": null}),
+        ),
+        ("calculated", json!({"selector": selector, "fields": ["w"]})),
+        (
+            "meta",
+            json!({"selector": selector, "fields": null, "calculations": null,
+                "meta": "application"}),
+        ),
+        ("later", json!({"identifiable": "none", "post_load_calculations": later})),
+        ("all", json!({"selector": ALL, "fields": ["name"], "meta": "language"})),
+    ]) else {
+        return;
+    };
+    let record = json!([
+        {"id": "name", "type": "text", "identifiable": true}, {"id": "w", "type": "integer"},
+        {"id": "l", "type": {"base": "recordList", "record": [
+            {"id": "s", "type": "text", "identifiable": true}]}},
+    ]);
+    let calculations = json!([{"id": "c", "type": "text", "identifiable": true}]);
+    instrument_with(&app, &[(record, calculations)]);
+    assess_with(
+        &app,
+        "a",
+        1,
+        r#"{"name": {"value": "Real Name"}, "w": {"value": 7},
+            "l": {"value": [{"s": {"value": "Real"}}]}}"#,
+        r#"{"language": "en", "application": "app", "calculations": {"c": "Real calculation"}}"#,
+    );
+    let given = json!({"name": "anonymous", "c": "none", "l": "no", "meta_language": "de"});
+    let with = |more: Value| {
+        let mut row = given.clone();
+        row.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!([row])
+    };
+    has_rows(
+        &app,
+        &[
+            ("chosen", with(json!({"w": 7}))),
+            ("calculated", with(json!({"w": 7, "c": "Real calculation"}))),
+            ("meta", with(json!({"meta_application": "app"}))),
+            ("later", json!([{"name": "unknown", "w": 7}])),
+            ("all", json!([{"name": "Real Name", "c": "Real calculation", "meta_language": "en"}])),
+        ],
+    );
+}
+
+/// A version asks what another one calculates.
+#[test]
+fn what_is_left_out_of_a_version_is_null() {
+    let Some(app) = app_of(&[
+        ("all", json!({"meta": "note"})),
+        ("asked", json!({"calculations": null})),
+        ("calculated", json!({"fields": null})),
+        ("some", json!({"fields": ["w"]})),
+        ("one", json!({"fields": ["bmi"], "calculations": null})),
+    ]) else {
+        return;
+    };
+    let field = |id: &str, ty: &str| json!({"id": id, "type": ty});
+    instrument_with(
+        &app,
+        &[
+            (json!([field("w", "integer"), field("bmi", "float")]), json!([])),
+            (
+                json!([field("w", "integer"), field("meta_note", "text")]),
+                json!([field("bmi", "float")]),
+            ),
+        ],
+    );
+    let meta = r#"{"note": "of the program", "calculations": {"bmi": 22.5}}"#;
+    assess_with(&app, "a", 1, r#"{"w": {"value": 1}, "bmi": {"value": 21.5}}"#, meta);
+    assess_with(&app, "b", 2, r#"{"w": {"value": 2}}"#, meta);
+    // What a version does not ask is none of its answers.
+    assess_with(&app, "c", 2, r#"{"bmi": {"value": 3}, "meta_note": {"value": "own"}}"#, "{}");
+    let row = |w: Value, bmi: Value, note: Value| json!({"w": w, "bmi": bmi, "meta_note": note});
+    let null = Value::Null;
+    has_rows(
+        &app,
+        &[
+            (
+                "all",
+                json!([
+                    row(json!(1), json!(21.5), json!("of the program")),
+                    row(json!(2), json!(22.5), json!("of the program")),
+                    row(null.clone(), null.clone(), json!("own")),
+                ]),
+            ),
+            (
+                "asked",
+                json!([
+                    row(json!(1), json!(21.5), null.clone()),
+                    row(json!(2), null.clone(), null.clone()),
+                    row(null.clone(), null.clone(), json!("own")),
+                ]),
+            ),
+            ("calculated", json!([{"bmi": null}, {"bmi": 22.5}, {"bmi": null}])),
+            (
+                "some",
+                json!([{"w": 1, "bmi": null}, {"w": 2, "bmi": 22.5}, {"w": null, "bmi": null}]),
+            ),
+            ("one", json!([{"bmi": 21.5}, {"bmi": null}, {"bmi": null}])),
+        ],
+    );
+}
+
+/// An assessment of another instrument than the definition names.
+#[test]
+fn versions_that_no_definition_names_are_told() {
+    let every = "/assessment{id() :as assessment_uid}/:rexdb";
+    let Some(app) = app_of(&[("odd", json!({"selector": every, "fields": ["text_field"]}))]) else {
+        return;
+    };
+    instrument(&app, &[json!([{"id": "text_field", "type": "text"}])]);
+    let (_, made) = app.create(json!({"owner": "test", "definition": "odd"}));
+    let error = made.unwrap_err();
+    let text = "Unknown InstrumentVersion encountered\nWhile loading field:\n    text_field\n";
     assert!(error.starts_with(text), "{error}");
 }

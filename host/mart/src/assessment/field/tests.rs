@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Cell, Field, Kind, Raw};
+use super::{Cell, Field, Kind, Origin, Raw};
 use crate::assessment::document::Json;
 
 fn labels(all: &[&str]) -> Vec<String> {
@@ -13,9 +13,9 @@ fn kind(name: &str) -> Kind {
     Kind::named(name, labels(&["foo", "bar", "baz"])).unwrap()
 }
 
-fn cells_of(field: &Field, raw: Raw<'_>, version: &str) -> Result<Vec<String>, String> {
+fn cells_of(field: &Field, raw: Raw<'_>, was: &Kind) -> Result<Vec<String>, String> {
     let mut cells = Vec::new();
-    let put = field.put(raw, version, &mut |cell| {
+    let put = field.put(raw, was, &mut |cell| {
         cells.push(match cell {
             Cell::Null => "NULL".to_owned(),
             Cell::Boolean(truth) => if truth { "t" } else { "f" }.to_owned(),
@@ -47,10 +47,15 @@ fn raws() -> Vec<Raw<'static>> {
     ]
 }
 
+fn field(kind: Kind) -> Field {
+    Field::new("test", kind, Origin::Selected).unwrap()
+}
+
 /// The one cell that each value of [`raws`] becomes; `!` where it is refused.
 fn cells(name: &str) -> Vec<String> {
-    let field = Field::new("test", kind(name), "").unwrap();
-    let cell = |raw| cells_of(&field, raw, "").map_or("!".to_owned(), |cells| cells[0].clone());
+    let field = field(kind(name));
+    let cell =
+        |raw| cells_of(&field, raw, &field.kind).map_or("!".to_owned(), |cells| cells[0].clone());
     raws().into_iter().map(cell).collect()
 }
 
@@ -78,9 +83,7 @@ fn values_become_what_their_column_can_hold() {
 
 #[test]
 fn values_that_do_not_fit_are_told() {
-    let refused = |name: &str, raw| {
-        cells_of(&Field::new("test", kind(name), "").unwrap(), raw, "").unwrap_err()
-    };
+    let refused = |name: &str, raw| cells_of(&field(kind(name)), raw, &kind(name)).unwrap_err();
     let text = || Raw::Text("blah".into());
     for (name, raw, error) in [
         ("integer", text(), "Cannot cast value to type \"integer\": 'blah'"),
@@ -111,15 +114,12 @@ fn values_that_do_not_fit_are_told() {
     }
     let error = Kind::named("imaginary", Vec::new()).unwrap_err().to_string();
     assert_eq!(error, "Cannot map fields of type \"imaginary\"");
-    let field = Field::new("test", kind("text"), "1").unwrap();
-    let error = cells_of(&field, text(), "nope").unwrap_err();
-    assert_eq!(error, "Unknown InstrumentVersion encountered");
 }
 
 #[test]
 fn sets_take_lists_of_labels() {
-    let field = Field::new("test", kind("enumerationSet"), "").unwrap();
-    let cells = |value: Value| cells_of(&field, raw(&value), "").unwrap().concat();
+    let field = field(kind("enumerationSet"));
+    let cells = |value: Value| cells_of(&field, raw(&value), &field.kind).unwrap().concat();
     assert_eq!(cells(json!(["foo", "baz"])), "tft");
     assert_eq!(cells(json!([])), "fff");
     assert_eq!(cells(json!("bar")), "ftf");
@@ -131,7 +131,7 @@ fn fields_of_one_name_are_merged() {
         let mut fields = names
             .iter()
             .enumerate()
-            .map(|(n, name)| Field::new("test", kind(name), &n.to_string()));
+            .map(|(n, name)| Field::new("test", kind(name), Origin::Asked(&n.to_string())));
         let mut first = fields.next().unwrap().unwrap();
         for field in fields {
             first.merge(field.unwrap()).map_err(|error| error.to_string())?;
@@ -167,19 +167,22 @@ fn fields_of_one_name_are_merged() {
         ("3", json!(true), "TRUE"),
         ("4", json!(1.0), "1.0"),
     ] {
-        assert_eq!(cells_of(&text, raw(&value), version).unwrap(), [cell]);
+        let was = &text.origins.asked[version];
+        assert_eq!(cells_of(&text, raw(&value), was).unwrap(), [cell]);
     }
     let moment = merged(&["dateTime", "date"]).unwrap();
-    let cells = cells_of(&moment, raw(&json!("2015-05-22")), "1").unwrap();
+    let was = &moment.origins.asked["1"];
+    let cells = cells_of(&moment, raw(&json!("2015-05-22")), was).unwrap();
     assert_eq!(cells, ["2015-05-22T00:00:00"]);
-    let mut few = Field::new("test", Kind::Enumeration(labels(&["a", "b"])), "1").unwrap();
-    few.merge(Field::new("test", Kind::Enumeration(labels(&["c", "b"])), "2").unwrap()).unwrap();
+    let mut few = field(Kind::Enumeration(labels(&["a", "b"])));
+    few.merge(field(Kind::Enumeration(labels(&["c", "b"])))).unwrap();
     assert_eq!(few.kind, Kind::Enumeration(labels(&["a", "b", "c"])));
 }
 
 #[test]
 fn columns_of_fields() {
-    let facts = |id: &str, kind: Kind| json!(Field::new(id, kind, "").unwrap().facts("t"));
+    let facts =
+        |id: &str, kind: Kind| json!(Field::new(id, kind, Origin::Selected).unwrap().facts("t"));
     assert_eq!(
         facts("My Cool Field", kind("dateTime")),
         json!([{"column": "mycoolfield", "of": "t", "type": "datetime", "required": false,

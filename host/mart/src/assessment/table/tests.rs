@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{Builder, Tables};
-use crate::assessment::field::{Field, Kind};
+use crate::assessment::field::{Field, Kind, Origin};
 use crate::assessment::instrument::{Instrument, Version};
 use crate::definition::{Assessment, assessment_val};
 use crate::parameter::DataType;
@@ -30,7 +30,7 @@ fn tables(more: Value, records: &[Value], limit: usize) -> Result<Tables, String
     let assessment = assessment(more);
     let calculations = json!([{"id": "calc1", "type": "integer"}, {"id": "calc2", "type": "text"}]);
     let build = || {
-        let selected = Field::new("age", Kind::Simple(DataType::Integer), "")?;
+        let selected = Field::new("age", Kind::Simple(DataType::Integer), Origin::Selected)?;
         let mut builder = Builder::new(&assessment, vec![selected]);
         builder.calculations()?;
         builder.instrument(&instrument(records, &calculations))?;
@@ -125,6 +125,25 @@ fn what_one_version_marks_is_marked() {
         ["demo(assessment_uid instrument_version_uid a b)", "demo_list(→demo record_seq x)"]
     );
     assert_eq!(chosen("none"), ["demo(assessment_uid instrument_version_uid age c)"]);
+}
+
+/// Also in rows that only another version has, or that alone are listed.
+#[test]
+fn columns_of_matrices_are_marked_as_a_whole() {
+    let matrix = |marked: bool, rows: &[&str]| {
+        let rows: Vec<Value> = rows.iter().map(|row| json!({"id": row})).collect();
+        let column = json!({"id": "c", "type": "text", "identifiable": marked});
+        json!([{"id": "m", "type": {"base": "matrix", "rows": rows,
+            "columns": [column, text("d")]}}])
+    };
+    let versions = [matrix(true, &["r1"]), matrix(false, &["r1", "r2"])];
+    let chosen = |identifiable: &str, fields: Value| {
+        let more = json!({"identifiable": identifiable, "calculations": null, "fields": fields});
+        shown(&tables(more, &versions, 1000).unwrap()).split_off(1)
+    };
+    assert_eq!(chosen("none", json!([])), ["demo_m(→demo r1_d r2_d)"]);
+    assert_eq!(chosen("only", json!([])), ["demo_m(→demo r1_c r2_c)"]);
+    assert_eq!(chosen("none", json!(["m.r2.c", "m.r2.d"])), ["demo_m(→demo r2_d)"]);
 }
 
 #[test]
