@@ -8,9 +8,9 @@ use rex_htsql::domain::{Domain, EnumType};
 use rex_htsql::literal;
 use rex_yaml::Error;
 
-use crate::given::Given;
 use crate::json;
 use crate::sql;
+use rex_yaml::given::Given;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ColumnType {

@@ -11,10 +11,10 @@ use rex_yaml::{Error, Loader};
 use crate::column_type::value_sql;
 use crate::deployer::{At, Deployer};
 use crate::fact::{DataFact, DataSource};
-use crate::given::{Given, Members, sorted};
 use crate::image::TableId;
 use crate::rows::{find, load, same, selection};
 use crate::{column, csv, identity, json, link, sql, table};
+use rex_yaml::given::{Given, Members, sorted};
 
 /// A field of the table that rows are given for.
 struct Field {

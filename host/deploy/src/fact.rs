@@ -9,8 +9,8 @@ use rex_yaml::{Error, Loader, Node};
 use serde_json::Value;
 
 use crate::column_type::ColumnType;
-use crate::given::{Given, Members};
 use crate::spec::{self, Spec};
+use rex_yaml::given::{Given, Members};
 
 /// Facts in the order in which they are deployed.
 #[derive(Debug)]

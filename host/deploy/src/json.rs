@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::given::{Given, sorted};
+use rex_yaml::given::{Given, sorted};
 
 /// On one line, with a blank after commas and colons.
 pub(crate) fn spaced(given: &Given) -> String {

@@ -13,7 +13,6 @@
 //! | `rows` | the rows that facts are about |
 //! | `shape` | a database in the terms of facts, for others |
 //! | `comment` | what is remembered in comments |
-//! | `given` | what facts give, with all the digits of its numbers |
 //! | `name`, `column_type`, `sql`, `json`, `csv` | names, types and texts |
 
 mod alias;
@@ -27,7 +26,6 @@ mod database;
 mod deployer;
 mod fact;
 mod generator;
-mod given;
 mod identity;
 mod image;
 mod json;

@@ -10,9 +10,9 @@ use rex_yaml::Error;
 use crate::column;
 use crate::column_type::value_sql;
 use crate::deployer::Deployer;
-use crate::given::Given;
 use crate::image::{ColumnId, TableId};
 use crate::sql;
+use rex_yaml::given::Given;
 
 /// A table with more rows than this is not read as a whole.
 const FEW: usize = 50_000;

@@ -6,7 +6,7 @@ use rex_yaml::{Error, Kind, Node};
 use serde_json::{Map, Value};
 
 use crate::column_type;
-use crate::given::Given;
+use rex_yaml::given::Given;
 
 /// A fact whose shape is right.
 #[derive(Debug, Clone)]

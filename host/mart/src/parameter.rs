@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use rex_htsql::domain::Domain;
 use rex_htsql::{Param, Params, literal};
 use rex_yaml::validate::Val;
-use rex_yaml::{Error, repr};
+use rex_yaml::{Error, Given};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -24,12 +24,32 @@ pub enum DataType {
 }
 
 impl DataType {
-    /// Names as definitions spell them, in the order in which errors list them.
-    pub(crate) const NAMES: [&'static str; 7] =
-        ["text", "integer", "float", "boolean", "date", "time", "dateTime"];
+    /// In the order in which errors list them.
+    pub(crate) const ALL: [DataType; 7] = [
+        DataType::Text,
+        DataType::Integer,
+        DataType::Float,
+        DataType::Boolean,
+        DataType::Date,
+        DataType::Time,
+        DataType::DateTime,
+    ];
+
+    /// As definitions spell it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            DataType::Text => "text",
+            DataType::Integer => "integer",
+            DataType::Float => "float",
+            DataType::Boolean => "boolean",
+            DataType::Date => "date",
+            DataType::Time => "time",
+            DataType::DateTime => "dateTime",
+        }
+    }
 
     pub(crate) fn val() -> Val {
-        Val::Choice(DataType::NAMES.map(str::to_owned).to_vec())
+        Val::Choice(DataType::ALL.map(|ty| ty.name().to_owned()).to_vec())
     }
 
     /// What a value of the type must be.
@@ -61,28 +81,34 @@ impl DataType {
 /// A value with its type; without one it is what its JSON says.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Bound {
-    pub(crate) value: Value,
+    pub(crate) value: Given,
     pub(crate) ty: Option<DataType>,
 }
 
 impl Bound {
     fn param(&self) -> Result<Param, Error> {
         match (&self.value, self.ty) {
-            (Value::Null, Some(ty)) => {
+            (Given::Null, Some(ty)) => {
                 Ok(Param { domain: ty.domain(), value: rex_htsql::Value::Null })
             }
-            (Value::String(text), Some(DataType::Integer)) => {
+            (Given::Text(text), Some(DataType::Integer)) => {
                 rex_db::from_json(text).map_err(Error::new)
             }
-            (Value::String(text), Some(ty)) if ty != DataType::Text => {
+            (Given::Text(text), Some(ty)) if ty != DataType::Text => {
                 let value = literal::parse(&ty.domain(), text).map_err(Error::new)?;
                 Ok(Param { domain: ty.domain(), value })
             }
-            (Value::Number(number), Some(DataType::Float)) => {
+            (Given::Number(number), Some(DataType::Float)) => {
                 let value = rex_htsql::Value::Float(number.as_f64().unwrap_or_default());
                 Ok(Param { domain: Domain::Float, value })
             }
-            (value, _) => rex_db::from_json(&value.to_string()).map_err(Error::new),
+            (Given::Long(digits), _) => decimal(digits),
+            (Given::List(items), _) if items.iter().any(is_long) => decimals(items),
+            (value, _) => {
+                let text = serde_json::to_string(value);
+                let text = text.map_err(|error| Error::new(error.to_string()))?;
+                rex_db::from_json(&text).map_err(Error::new)
+            }
         }
     }
 
@@ -92,16 +118,17 @@ impl Bound {
         // What follows a minus sign could make a comment or an operator of it.
         let number = |text: String| if text.starts_with('-') { format!(" {text}") } else { text };
         Ok(match (&self.value, self.ty) {
-            (Value::Null, _) => "NULL".to_owned(),
-            (Value::String(text), Some(DataType::Date)) => format!("{}::date", quoted(text)),
-            (Value::String(text), Some(DataType::Time)) => format!("{}::time", quoted(text)),
-            (Value::String(text), Some(DataType::DateTime)) => {
+            (Given::Null, _) => "NULL".to_owned(),
+            (Given::Text(text), Some(DataType::Date)) => format!("{}::date", quoted(text)),
+            (Given::Text(text), Some(DataType::Time)) => format!("{}::time", quoted(text)),
+            (Given::Text(text), Some(DataType::DateTime)) => {
                 format!("{}::timestamp", quoted(text))
             }
-            (Value::String(text), Some(DataType::Integer)) => number(text.clone()),
-            (Value::String(text), _) => quoted(text),
-            (Value::Number(digits), _) => number(digits.to_string()),
-            (Value::Array(items), _) => {
+            (Given::Text(text), Some(DataType::Integer)) => number(text.clone()),
+            (Given::Text(text), _) => quoted(text),
+            (Given::Number(digits), _) => number(digits.to_string()),
+            (Given::Long(digits), _) => number(digits.clone()),
+            (Given::List(items), _) => {
                 let items: Result<Vec<String>, Error> = items
                     .iter()
                     .map(|item| Bound { value: item.clone(), ty: None }.sql())
@@ -111,17 +138,17 @@ impl Bound {
                     items => format!("ARRAY[{}]", items.join(", ")),
                 }
             }
-            (Value::Object(_), _) => {
+            (Given::Object(_), _) => {
                 return Err(Error::new("A mapping cannot be a parameter of SQL"));
             }
-            (Value::Bool(truth), _) => truth.to_string(),
+            (Given::Boolean(truth), _) => truth.to_string(),
         })
     }
 
     /// As Python shows it.
     fn repr(&self) -> String {
         match (&self.value, self.ty) {
-            (Value::String(text), Some(DataType::Date | DataType::Time | DataType::DateTime)) => {
+            (Given::Text(text), Some(DataType::Date | DataType::Time | DataType::DateTime)) => {
                 let class = match self.ty {
                     Some(DataType::Date) => "date",
                     Some(DataType::Time) => "time",
@@ -140,15 +167,40 @@ impl Bound {
                 format!("datetime.{class}({})", numbers.join(", "))
             }
             // One that no number of plain data can be.
-            (Value::String(digits), Some(DataType::Integer)) => digits.clone(),
-            (value, _) => repr(value),
+            (Given::Text(digits), Some(DataType::Integer)) => digits.clone(),
+            (value, _) => value.repr(),
         }
     }
 }
 
+fn is_long(given: &Given) -> bool {
+    matches!(given, Given::Long(_))
+}
+
+/// A number that is beyond integers and doubles.
+fn decimal(digits: &str) -> Result<Param, Error> {
+    let value = literal::parse(&Domain::Decimal, digits).map_err(Error::new)?;
+    Ok(Param { domain: Domain::Decimal, value })
+}
+
+/// Numbers of which one is such: all items of a list are of one domain.
+fn decimals(items: &[Given]) -> Result<Param, Error> {
+    let item = |item: &Given| match item {
+        Given::Null => Ok(rex_htsql::Value::Null),
+        Given::Text(digits) | Given::Long(digits) => decimal(digits).map(|param| param.value),
+        Given::Number(number) => decimal(&number.to_string()).map(|param| param.value),
+        Given::Boolean(_) | Given::List(_) | Given::Object(_) => {
+            Err(Error::new("Expected a list of numbers").guard("Got:", item.repr()))
+        }
+    };
+    let values = items.iter().map(item).collect::<Result<_, _>>()?;
+    let domain = Domain::List(Box::new(Domain::Decimal));
+    Ok(Param { domain, value: rex_htsql::Value::List(values) })
+}
+
 /// A value of a type as Python shows it.
 pub(crate) fn repr_typed(value: &Value, ty: DataType) -> String {
-    Bound { value: value.clone(), ty: Some(ty) }.repr()
+    Bound { value: value.into(), ty: Some(ty) }.repr()
 }
 
 /// Parameters by name, in the order in which they were first given.
@@ -176,7 +228,7 @@ impl Parameters {
                     .value(value)
                     .map_err(|error| error.guard("While validating parameter:", name))?,
             };
-            bound.0.push((name.clone(), Bound { value, ty: Some(*ty) }));
+            bound.0.push((name.clone(), Bound { value: (&value).into(), ty: Some(*ty) }));
         }
         let is_asked = |name: &String| asked.iter().any(|parameter| parameter.name == *name);
         let mut unknown: Vec<&str> =
@@ -189,11 +241,14 @@ impl Parameters {
     }
 
     /// `plain` ones, over which these go.
-    pub(crate) fn over(&self, plain: &Map<String, Value>) -> Parameters {
-        let plain = plain
-            .iter()
-            .map(|(name, value)| (name.clone(), Bound { value: value.clone(), ty: None }));
-        let mut all = Parameters(plain.collect());
+    pub(crate) fn over(&self, plain: &Given) -> Parameters {
+        let plain = match plain {
+            Given::Object(members) => members.as_slice(),
+            _ => &[],
+        };
+        let bound = |value: &Given| Bound { value: value.clone(), ty: None };
+        let mut all =
+            Parameters(plain.iter().map(|(name, value)| (name.clone(), bound(value))).collect());
         for (name, bound) in &self.0 {
             all.set(name, bound.clone());
         }
@@ -201,7 +256,7 @@ impl Parameters {
     }
 
     pub(crate) fn set_plain(&mut self, name: &str, value: impl Into<Value>) {
-        self.set(name, Bound { value: value.into(), ty: None });
+        self.set(name, Bound { value: (&value.into()).into(), ty: None });
     }
 
     fn set(&mut self, name: &str, bound: Bound) {

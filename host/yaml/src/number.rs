@@ -7,12 +7,17 @@ use serde_json::Number;
 /// near it.
 pub fn exact(text: &str) -> Option<Number> {
     let number: Number = serde_json::from_str(text).ok()?;
-    if number.is_f64() && !text.contains(['.', 'e', 'E']) {
+    if number.is_f64() && is_whole(text) {
         return None;
     }
     // What has so few digits comes back from a double.
     let is_short = text.len() <= 15 && !text.contains(['e', 'E']);
     (is_short || equal(text, &number.to_string())).then_some(number)
+}
+
+/// Whether the text writes an integer.
+pub fn is_whole(text: &str) -> bool {
+    !text.contains(['.', 'e', 'E'])
 }
 
 /// Whether two texts write the same number: `1`, `1.0` and `10e-1` do.

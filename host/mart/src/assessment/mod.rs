@@ -43,9 +43,9 @@ pub(crate) fn all(app: &mut Session, definition: &Definition) -> Result<Vec<Asse
     for source in &definition.assessments {
         match source {
             Source::One(assessment) => found.push((**assessment).clone()),
-            Source::All(like) => {
+            Source::All(like, parameters) => {
                 for uid in instrument::all(app)? {
-                    found.push(of_instrument(like, &uid)?);
+                    found.push(of_instrument(like, parameters, &uid)?);
                 }
             }
             Source::Dynamic(_) => found.extend(definer::rexdb(app, &definition.id)?),

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use rex_yaml::validate::{Field, Test, Union, Val};
-use rex_yaml::{Error, repr};
+use rex_yaml::{Error, Given, repr};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::name;
 use crate::parameter::DataType;
@@ -32,7 +32,8 @@ pub struct Assessment {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Selector {
     pub query: String,
-    pub parameters: Map<String, Value>,
+    /// By name.
+    pub parameters: Given,
 }
 
 /// How a table of assessments hangs on others.
@@ -81,22 +82,22 @@ pub struct Calculation {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Source {
     One(Box<Assessment>),
-    /// One for each instrument, all like this.
-    All(Value),
+    /// One for each instrument, all like this, with these parameters of selectors.
+    All(Value, Given),
     /// Those that a definer names.
     Dynamic(String),
 }
 
 impl Source {
-    /// Takes what [`source_val`] let through.
-    pub(crate) fn of(value: Value) -> Result<Source, Error> {
+    /// Takes what [`source_val`] let through, and the parameters of the selector as they are written.
+    pub(crate) fn of(value: Value, parameters: Given) -> Result<Source, Error> {
         if let Some(definer) = value.get("dynamic").and_then(Value::as_str) {
             return Ok(Source::Dynamic(definer.to_owned()));
         }
         if is_all(&value) {
-            return Ok(Source::All(value));
+            return Ok(Source::All(value, parameters));
         }
-        Assessment::of(value).map(Box::new).map(Source::One)
+        Assessment::with(value, parameters).map(Box::new).map(Source::One)
     }
 }
 
@@ -104,6 +105,12 @@ impl Assessment {
     /// Takes what [`val`] let through.
     pub(crate) fn of(value: Value) -> Result<Assessment, Error> {
         serde_json::from_value(value).map_err(|error| Error::new(error.to_string()))
+    }
+
+    fn with(value: Value, parameters: Given) -> Result<Assessment, Error> {
+        let mut assessment = Assessment::of(value)?;
+        assessment.selector.parameters = parameters;
+        Ok(assessment)
     }
 }
 
@@ -333,10 +340,14 @@ fn whole(value: &Value) -> Result<Value, Error> {
 }
 
 /// The assessment of one instrument of all.
-pub(crate) fn of_instrument(all: &Value, instrument: &str) -> Result<Assessment, Error> {
+pub(crate) fn of_instrument(
+    all: &Value,
+    parameters: &Given,
+    instrument: &str,
+) -> Result<Assessment, Error> {
     let mut value = all.clone();
     value["instrument"] = json!([instrument]);
-    Assessment::of(whole(&value)?)
+    Assessment::with(whole(&value)?, parameters.clone())
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use rex_deploy::Facts;
 use rex_yaml::validate::{Field, Input, Val};
-use rex_yaml::{Error, Kind, Loader, Node};
+use rex_yaml::{Error, Given, Kind, Loader, Node};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -125,9 +125,11 @@ fn file_definitions(file: &Path, settings: &Settings) -> Result<Vec<Definition>,
     Ok(read)
 }
 
+/// What stands under a name, which may be spelled as validators let names be.
 fn child<'a>(node: &'a Node, name: &str) -> Option<&'a Node> {
     let Kind::Map(pairs) = &node.kind else { return None };
-    let is_it = |key: &Node| matches!(&key.kind, Kind::Scalar(text, _) if text == name);
+    let is_name = |text: &str| text.replace(['-', ' '], "_") == name;
+    let is_it = |key: &Node| matches!(&key.kind, Kind::Scalar(text, _) if is_name(text));
     pairs.iter().find(|(key, _)| is_it(key)).map(|(_, value)| value)
 }
 
@@ -162,7 +164,20 @@ impl Definition {
         }
         let deploy = facts(input, &value, &folder)
             .map_err(|error| error.guard("While validating field:", "deploy"))?;
-        let sources = value["assessments"].as_array().into_iter().flatten();
+        let sources = value["assessments"].as_array().into_iter().flatten().enumerate();
+        let source = |(n, source): (usize, &Value)| {
+            let plain = &source["selector"]["parameters"];
+            let parameters = parameters(input, &["selector", "parameters"], "assessments", n);
+            Source::of(source.clone(), parameters?.unwrap_or_else(|| plain.into()))
+        };
+        let scripts = |phase: &str| -> Result<Vec<Script>, Error> {
+            let mut scripts: Vec<Script> = typed(&value[phase])?;
+            for (n, script) in scripts.iter_mut().enumerate() {
+                let parameters = parameters(input, &["parameters"], phase, n)?;
+                script.parameters = parameters.unwrap_or(script.parameters.clone());
+            }
+            Ok(scripts)
+        };
         let definition = Definition {
             label: text("label").unwrap_or(&id).to_owned(),
             description: text("description").map(|text| text.trim().to_owned()),
@@ -171,9 +186,9 @@ impl Definition {
                 .unwrap_or(settings.default_max_marts_per_owner_definition),
             deploy: deploy.map(Arc::new),
             parameters: typed(&value["parameters"])?,
-            post_deploy_scripts: typed(&value["post_deploy_scripts"])?,
-            assessments: sources.cloned().map(Source::of).collect::<Result<_, _>>()?,
-            post_assessment_scripts: typed(&value["post_assessment_scripts"])?,
+            post_deploy_scripts: scripts("post_deploy_scripts")?,
+            assessments: sources.map(source).collect::<Result<_, _>>()?,
+            post_assessment_scripts: scripts("post_assessment_scripts")?,
             processors: processor::all(&value["processors"])?,
             base,
             id,
@@ -194,10 +209,27 @@ impl Definition {
         refuse("Parameter", duplicates(parameters), "parameters")?;
         let names = self.assessments.iter().filter_map(|source| match source {
             Source::One(assessment) => Some(assessment.name.as_str()),
-            Source::All(_) | Source::Dynamic(_) => None,
+            Source::All(..) | Source::Dynamic(_) => None,
         });
         refuse("Assessment", duplicates(names), "assessments")
     }
+}
+
+/// Parameters as a file has them, with all the digits of their numbers: those of an item of a list, at
+/// a path in it. `None` where no file has any.
+fn parameters(
+    input: Input<'_>,
+    path: &[&str],
+    list: &str,
+    n: usize,
+) -> Result<Option<Given>, Error> {
+    let Input::Node(node) = input else { return Ok(None) };
+    let item = match child(node, list).map(|list| &list.kind) {
+        Some(Kind::Seq(items)) => items.get(n),
+        _ => None,
+    };
+    let node = item.and_then(|item| path.iter().try_fold(item, |node, name| child(node, name)));
+    node.map(|node| Given::of(Input::Node(node))).transpose()
 }
 
 /// Facts to deploy, with their places where there are any.

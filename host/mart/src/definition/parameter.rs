@@ -1,9 +1,6 @@
 //! Parameters that a definition asks for.
 
-use rex_yaml::Error;
 use rex_yaml::validate::{Field, Test, Union, Val};
-use serde::Deserialize as _;
-use serde_json::Value;
 
 use crate::parameter::DataType;
 
@@ -18,27 +15,21 @@ pub(crate) fn val() -> Val {
         };
         vec![Field::required("name", name), Field::required("type", DataType::val())]
     };
-    let mut with_default = fields();
-    with_default.push(Field::required("default", Val::Any));
+    let with_default = |default: Val| {
+        let mut fields = fields();
+        fields.push(Field::required("default", default));
+        Val::record(fields)
+    };
+    let typed = DataType::ALL
+        .map(|ty| (Test::FieldIs("type", ty.name()), with_default(Val::maybe(ty.value_val()))));
+    // What has another type is refused for that.
+    let any = Box::new(with_default(Val::Any));
+    let typed = Val::Union(Union { variants: typed.into(), default: Some(any) });
     // A default that is null is not the same as none.
     Val::Union(Union {
-        variants: vec![(
-            Test::Field("default"),
-            Val::checked(Val::record(with_default), check_default),
-        )],
+        variants: vec![(Test::Field("default"), typed)],
         default: Some(Box::new(Val::record(fields()))),
     })
-}
-
-fn check_default(parameter: &Value) -> Result<Value, Error> {
-    let ty = DataType::deserialize(&parameter["type"]);
-    let ty = ty.map_err(|error| Error::new(error.to_string()))?;
-    let default = Val::maybe(ty.value_val())
-        .value(&parameter["default"])
-        .map_err(|error| error.guard("While validating field:", "default"))?;
-    let mut parameter = parameter.clone();
-    parameter["default"] = default;
-    Ok(parameter)
 }
 
 #[cfg(test)]

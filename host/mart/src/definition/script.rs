@@ -1,9 +1,9 @@
 //! Scripts of a definition: HTSQL or SQL that runs in the mart.
 
-use rex_yaml::Error;
 use rex_yaml::validate::{Field, Val};
+use rex_yaml::{Error, Given};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 /// A script and the parameters that it alone has.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -11,7 +11,8 @@ pub struct Script {
     pub script: String,
     #[serde(rename = "type")]
     pub language: Language,
-    pub parameters: Map<String, Value>,
+    /// By name.
+    pub parameters: Given,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -49,7 +49,7 @@ fn what_a_definition_may_say() {
     assert_eq!((definition.per_owner, definition.deploy.is_some()), (5, true));
     assert_eq!(definition.base.name_token.as_deref(), Some("custom_token_"));
     assert_eq!(definition.post_deploy_scripts[0].script, "/blah/:merge");
-    assert!(matches!(definition.assessments[1], Source::All(_)));
+    assert!(matches!(definition.assessments[1], Source::All(..)));
     assert_eq!(definition.assessments[2], Source::Dynamic("rexdb".to_owned()));
     let plain = read(json!({"id": "foo", "label": "", "quota": null})).unwrap();
     assert_eq!((plain.label.as_str(), plain.per_owner), ("foo", 3));
@@ -144,6 +144,15 @@ fn files_of_definitions() {
              While validating field:\n    target\nWhile parsing:\n    \"0.yaml\", line 4\n\
              While validating field:\n    base\nWhile validating sequence item\n    #2\n\
              While validating field:\n    definitions\nWhile retrieving definitions from:\n    0.yaml",
+        ),
+        (
+            &["definitions:\n- id: foo\n  parameters:\n  - name: k\n    type: text\n    \
+               default: 12345678901234567890123\n"],
+            "Expected a string\nGot:\n    12345678901234567890123\nWhile parsing:\n    \
+             \"0.yaml\", line 6\nWhile validating field:\n    default\n\
+             While validating sequence item\n    #1\nWhile validating field:\n    parameters\n\
+             While validating sequence item\n    #1\nWhile validating field:\n    definitions\n\
+             While retrieving definitions from:\n    0.yaml",
         ),
         (
             &["definitions:\n- id: foo\n  deploy:\n  - column: x\n    type: text\n"],

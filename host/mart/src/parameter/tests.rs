@@ -50,7 +50,7 @@ fn integers_are_as_long_as_they_are() {
 #[test]
 fn later_ones_win() {
     let plain = json!({"foo": "plain", "more": true});
-    let mut all = bind(json!({"bar": 1})).unwrap().over(plain.as_object().unwrap());
+    let mut all = bind(json!({"bar": 1})).unwrap().over(&(&plain).into());
     all.set_plain("OWNER", "me");
     assert_eq!(all.shown(), "foo='somefoo', more=True, bar=1, OWNER='me'");
 }
@@ -66,7 +66,7 @@ fn sql_is_filled_in() {
     ] {
         all.set_plain(name, value);
     }
-    let date = Bound { value: json!("2026-01-02"), ty: Some(DataType::Date) };
+    let date = Bound { value: (&json!("2026-01-02")).into(), ty: Some(DataType::Date) };
     all.set("date", date);
     let filled = all.fill("%(text)s %(no)s -%(n)s %(list)s %(date)s 5%% LIKE 'a%' %(x").unwrap();
     assert_eq!(
@@ -85,6 +85,6 @@ fn dates_are_shown_as_python_does() {
         (DataType::Time, "12:30:05.000100", "datetime.time(12, 30, 5, 100)"),
         (DataType::DateTime, "2020-01-02T00:00:00", "datetime.datetime(2020, 1, 2, 0, 0)"),
     ] {
-        assert_eq!(Bound { value: json!(text), ty: Some(ty) }.repr(), shown);
+        assert_eq!(Bound { value: (&json!(text)).into(), ty: Some(ty) }.repr(), shown);
     }
 }

@@ -242,3 +242,77 @@ fn whose_words_a_dictionary_has() {
         assert_eq!(titles[0][1].as_deref(), Some("Survey Title"), "{words}");
     }
 }
+
+/// Numbers of parameters that neither 64 bits nor doubles hold, in files.
+#[test]
+fn parameters_keep_all_digits() {
+    let definitions = r#"
+definitions:
+- id: long
+  parameters:
+  - { name: whole, type: integer, default: 123456789012345678901234567890 }
+  - { name: quoted, type: integer, default: "-123456789012345678901234567890" }
+  deploy:
+  - table: foo
+    with:
+    - { column: a, type: text }
+    - { column: n, type: decimal }
+    - identity: [a]
+  - table: driver
+    with: [{ column: uid, type: text }, { identity: [uid] }]
+  - { data: [{ uid: martassessment9 }], of: driver }
+  post-deploy-scripts:
+  - type: sql
+    parameters:
+      k: 12345678901234567890123
+      l: [18446744073709551616, 1]
+      m: -9223372036854775809
+      f: 0.1234567890123456789012345
+    script: insert into foo (a, n) values ('sql', %(k)s), ('list', (%(l)s)[1]), ('less', %(m)s),
+      ('fraction', %(f)s), ('whole', %(whole)s), ('quoted', %(quoted)s)
+  - type: htsql
+    parameters:
+      k: 12345678901234567890123
+      l: [12345678901234567890123, 1]
+      m: -9223372036854775809
+      f: 0.1234567890123456789012345
+    script: |
+      /{'htsql' :as a, $k :as n} :as foo/:insert
+      /{'htsql less' :as a, $m :as n} :as foo/:insert
+      /{'htsql fraction' :as a, $f :as n} :as foo/:insert
+      /{'htsql whole' :as a, $whole :as n} :as foo/:insert
+      /foo{a + ' in list' :as a, n}?a='sql'&n=$l :as foo/:insert
+  assessments:
+  - name: t
+    instrument: alltypes
+    selector:
+      query: "/driver{uid :as assessment_uid, string($k) :as kk}"
+      parameters: { k: 20261123000000000017 }
+"#;
+    let Some(app) = App::written(definitions, json!({})) else { return };
+    let (log, made) = app.create(json!({"owner": "test", "definition": "long"}));
+    let mut mart = app.client(&made.unwrap_or_else(|error| panic!("{error}")).name);
+    let shown = "Parameters: whole=123456789012345678901234567890, \
+                 quoted=-123456789012345678901234567890";
+    assert_eq!(log[1], shown);
+    let rows = mart.query("SELECT a || ' ' || n::text FROM foo ORDER BY id", &[]).unwrap();
+    let rows: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(
+        rows,
+        [
+            "sql 12345678901234567890123",
+            "list 18446744073709551616",
+            "less -9223372036854775809",
+            "fraction 0.1234567890123456789012345",
+            "whole 123456789012345678901234567890",
+            "quoted -123456789012345678901234567890",
+            "htsql 12345678901234567890123",
+            "htsql less -9223372036854775809",
+            "htsql fraction 0.1234567890123456789012345",
+            "htsql whole 123456789012345678901234567890",
+            "sql in list 12345678901234567890123",
+        ]
+    );
+    let column: String = mart.query_one("SELECT kk FROM t", &[]).unwrap().get(0);
+    assert_eq!(column, "20261123000000000017");
+}

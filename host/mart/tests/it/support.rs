@@ -61,6 +61,12 @@ impl App {
 
     /// The application of the corpus with definitions of the test's own.
     pub(crate) fn with(definitions: &Value, settings: Value) -> Option<App> {
+        // JSON is YAML.
+        App::written(&definitions.to_string(), settings)
+    }
+
+    /// As [`App::with`], of the text of a file.
+    pub(crate) fn written(definitions: &str, settings: Value) -> Option<App> {
         let server = Server::start()?;
         let uri = load_app(&server, APPLICATION).unwrap()?;
         let mut values = Map::new();
@@ -72,8 +78,7 @@ impl App {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("simple_deploy.yaml"), INCLUDED).unwrap();
         let file = folder.path().join("app.mart.yaml");
-        // JSON is YAML.
-        std::fs::write(&file, definitions.to_string()).unwrap();
+        std::fs::write(&file, definitions).unwrap();
         let definitions =
             Definitions::load(&[file], &settings).unwrap_or_else(|error| panic!("{error}"));
         Some(App { server, settings, definitions, _folder: folder })

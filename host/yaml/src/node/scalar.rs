@@ -48,7 +48,7 @@ impl Scalar {
             | ("int", Scalar::Int(_))
             | ("float", Scalar::Float(_) | Scalar::Long(_))
             | ("timestamp", Scalar::Timestamp) => Some(plain),
-            ("int", Scalar::Long(digits)) => is_whole(digits).then_some(plain),
+            ("int", Scalar::Long(digits)) => number::is_whole(digits).then_some(plain),
             ("float", Scalar::Int(number)) => number.as_f64().map(Scalar::Float),
             _ => None,
         }
@@ -70,10 +70,6 @@ impl Scalar {
 /// A double as plain data; there is no number for one that is not finite.
 fn near(x: f64, text: &str) -> Value {
     Number::from_f64(x).map_or_else(|| Value::String(text.to_owned()), Value::Number)
-}
-
-fn is_whole(digits: &str) -> bool {
-    !digits.contains(['.', 'e', 'E'])
 }
 
 fn sign(text: &str) -> (bool, &str) {

@@ -11,8 +11,8 @@ mod scalar;
 use rex_plugin_api::pyrepr::repr;
 use serde_json::Value;
 
-use crate::Error;
 use crate::node::{Kind, Node, Scalar};
+use crate::{Error, number};
 
 /// What a value must be.
 #[derive(Debug, Clone)]
@@ -227,6 +227,12 @@ impl Val {
                 let is_date = matches!(node.kind, Kind::Scalar(_, Scalar::Timestamp));
                 owned = match (self, &node.kind) {
                     (Val::Str | Val::Pattern { .. } | Val::Choice(_), _) if is_date => Value::Null,
+                    // Plain data has no such number, but the text of one.
+                    (Val::Int { .. }, Kind::Scalar(_, Scalar::Long(digits)))
+                        if number::is_whole(digits) =>
+                    {
+                        Value::String(digits.clone())
+                    }
                     (_, Kind::Scalar(text, scalar)) => scalar.value(text),
                     // No scalar validator accepts a list; its content does not matter.
                     (_, Kind::Seq(_) | Kind::Map(_)) => Value::Array(Vec::new()),

@@ -97,7 +97,14 @@ fn integers() {
     refused(&int, json!(1.5), "Expected an integer\nGot:\n    1.5");
     value(&int, json!(u64::MAX), json!("18446744073709551615"));
     value(&int, json!("-0_0_9223372036854775809"), json!("-9223372036854775809"));
+    yaml(&int, "12345678901234567890123", json!("12345678901234567890123"));
+    yaml(&int, "-0x80000000000000001", json!("-147573952589676412929"));
+    let fraction = "0.1234567890123456789012345";
+    let text = format!("Expected an integer\nGot:\n    {fraction}\n@");
+    yaml_refused(&int, fraction, &text);
     let range = Val::Int { min: Some(1), max: Some(10) };
+    let text = "Expected an integer in range:\n    [1..10]\nGot:\n    12345678901234567890123\n@";
+    yaml_refused(&range, "12345678901234567890123", text);
     value(&range, json!(1), json!(1));
     value(&range, json!("10"), json!(10));
     let text = |range: &str, got: &str| {

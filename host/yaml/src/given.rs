@@ -1,18 +1,19 @@
-//! What facts give: plain data whose numbers keep their digits, since PostgreSQL holds more of them
-//! than 64 bits or a double do.
+//! What facts and parameters give: plain data whose numbers keep their digits, since PostgreSQL holds
+//! more of them than 64 bits or a double do.
 
 use std::collections::BTreeMap;
 
-use rex_yaml::validate::Input;
-use rex_yaml::{Error, Kind, Node, Scalar, number};
-use serde::de;
+use serde::de::{self, Deserialize, Deserializer};
 use serde::ser::{Error as _, Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Number, Value};
 
+use crate::validate::Input;
+use crate::{Error, Kind, Node, Scalar, number};
+
 /// A value as it is given.
 #[derive(Debug, Clone)]
-pub(crate) enum Given {
+pub enum Given {
     Null,
     Boolean(bool),
     Number(Number),
@@ -24,7 +25,7 @@ pub(crate) enum Given {
     Object(Members),
 }
 
-pub(crate) type Members = Vec<(String, Given)>;
+pub type Members = Vec<(String, Given)>;
 
 /// As deep as JSON may be elsewhere.
 const MAX_DEPTH: usize = 128;
@@ -34,25 +35,25 @@ impl Given {
     ///
     /// # Errors
     /// It is none.
-    pub(crate) fn json(text: &str) -> Result<Given, serde_json::Error> {
+    pub fn json(text: &str) -> Result<Given, serde_json::Error> {
         raw(serde_json::from_str(text)?, 0)
     }
 
     /// # Errors
     /// What data cannot hold: a key that is no scalar.
-    pub(crate) fn of(input: Input<'_>) -> Result<Given, Error> {
+    pub fn of(input: Input<'_>) -> Result<Given, Error> {
         match input {
             Input::Node(node) => of_node(node),
-            Input::Value(value) => Ok(of_value(value)),
+            Input::Value(value) => Ok(value.into()),
         }
     }
 
-    pub(crate) fn is_null(&self) -> bool {
+    pub fn is_null(&self) -> bool {
         matches!(self, Given::Null)
     }
 
     /// The record or the records: a text may hold one as JSON, and nothing is one without members.
-    pub(crate) fn records(self) -> Vec<Members> {
+    pub fn records(self) -> Vec<Members> {
         match self {
             Given::Null => vec![Vec::new()],
             Given::Object(record) => vec![record],
@@ -63,7 +64,7 @@ impl Given {
     }
 
     /// As plain data that has the same shape: long numbers are texts.
-    pub(crate) fn outline(&self) -> Value {
+    pub fn outline(&self) -> Value {
         match self {
             Given::Null => Value::Null,
             Given::Boolean(truth) => Value::Bool(*truth),
@@ -78,7 +79,7 @@ impl Given {
     }
 
     /// As Python shows it.
-    pub(crate) fn repr(&self) -> String {
+    pub fn repr(&self) -> String {
         match self {
             Given::Long(digits) => digits.clone(),
             Given::List(items) => {
@@ -86,17 +87,17 @@ impl Given {
             }
             Given::Object(members) => {
                 let member = |(name, value): &(String, Given)| {
-                    format!("{}: {}", rex_yaml::repr(&Value::from(name.as_str())), value.repr())
+                    format!("{}: {}", crate::repr(&Value::from(name.as_str())), value.repr())
                 };
                 format!("{{{}}}", members.iter().map(member).collect::<Vec<_>>().join(", "))
             }
-            other => rex_yaml::repr(&other.outline()),
+            other => crate::repr(&other.outline()),
         }
     }
 
     /// Whether a number is in it that no double comes near: whoever reads JSON into doubles cannot
     /// read that.
-    pub(crate) fn is_beyond_doubles(&self) -> bool {
+    pub fn is_beyond_doubles(&self) -> bool {
         match self {
             Given::Long(digits) => !digits.parse::<f64>().is_ok_and(f64::is_finite),
             Given::List(items) => items.iter().any(Given::is_beyond_doubles),
@@ -116,7 +117,7 @@ impl Given {
 }
 
 /// By name.
-pub(crate) fn sorted(members: &[(String, Given)]) -> Vec<(&str, &Given)> {
+pub fn sorted(members: &[(String, Given)]) -> Vec<(&str, &Given)> {
     let mut members: Vec<(&str, &Given)> =
         members.iter().map(|(name, value)| (name.as_str(), value)).collect();
     members.sort_by_key(|(name, _)| *name);
@@ -167,7 +168,7 @@ impl Serialize for Given {
 fn of_node(node: &Node) -> Result<Given, Error> {
     match &node.kind {
         Kind::Scalar(_, Scalar::Long(digits)) => Ok(Given::Long(digits.clone())),
-        Kind::Scalar(..) => Ok(of_value(&node.value()?)),
+        Kind::Scalar(..) => Ok((&node.value()?).into()),
         Kind::Seq(items) => items.iter().map(of_node).collect::<Result<_, _>>().map(Given::List),
         Kind::Map(pairs) => {
             let member = |(key, value): &(Node, Node)| Ok((key.name(node)?, of_node(value)?));
@@ -176,17 +177,26 @@ fn of_node(node: &Node) -> Result<Given, Error> {
     }
 }
 
-fn of_value(value: &Value) -> Given {
-    match value {
-        Value::Null => Given::Null,
-        Value::Bool(truth) => Given::Boolean(*truth),
-        Value::Number(number) => Given::Number(number.clone()),
-        Value::String(text) => Given::Text(text.clone()),
-        Value::Array(items) => Given::List(items.iter().map(of_value).collect()),
-        Value::Object(members) => {
-            let member = |(name, value): (&String, &Value)| (name.clone(), of_value(value));
-            Given::Object(members.iter().map(member).collect())
+impl From<&Value> for Given {
+    fn from(value: &Value) -> Given {
+        match value {
+            Value::Null => Given::Null,
+            Value::Bool(truth) => Given::Boolean(*truth),
+            Value::Number(number) => Given::Number(number.clone()),
+            Value::String(text) => Given::Text(text.clone()),
+            Value::Array(items) => Given::List(items.iter().map(Given::from).collect()),
+            Value::Object(members) => {
+                let member = |(name, value): (&String, &Value)| (name.clone(), value.into());
+                Given::Object(members.iter().map(member).collect())
+            }
         }
+    }
+}
+
+/// From plain data: its numbers are what that made of them.
+impl<'de> Deserialize<'de> for Given {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Given, D::Error> {
+        Value::deserialize(deserializer).map(|value| Given::from(&value))
     }
 }
 
@@ -212,7 +222,7 @@ fn raw(raw_value: &RawValue, depth: usize) -> Result<Given, serde_json::Error> {
             Some(number) => Given::Number(number),
             None => Given::Long(text.to_owned()),
         }),
-        _ => serde_json::from_str(text).map(|value: Value| of_value(&value)),
+        _ => serde_json::from_str(text).map(|value: Value| (&value).into()),
     }
 }
 
