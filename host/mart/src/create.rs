@@ -201,6 +201,10 @@ impl Work<'_> {
         parameters.set_plain("DEFINITION", definition.id.as_str());
         let mut described = Described::default();
 
+        // It would be in vain.
+        if let Some(fixed) = &definition.base.fixed_name {
+            place::refuse_taken(self.cluster, self.inventory, fixed)?;
+        }
         self.database()?;
         self.inventory.set_stage(self.id, "deployment")?;
         self.structures()?;

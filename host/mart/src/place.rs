@@ -6,7 +6,7 @@ use rex_deploy::sql;
 use rex_yaml::Error;
 
 use crate::cluster::Cluster;
-use crate::inventory::Mart;
+use crate::inventory::{Inventory, Mart};
 
 /// Whether the mart was made on another server than this one.
 pub(crate) fn is_elsewhere(cluster: &mut Cluster, mart: &Mart) -> Result<bool, Error> {
@@ -20,18 +20,24 @@ pub(crate) fn refuse_elsewhere(cluster: &mut Cluster, mart: &Mart) -> Result<(),
     if here == *noted {
         return Ok(());
     }
-    Err(Error::new("The Mart was made on another database server than Marts are made on now")
-        .guard("What helps:", "mart_hosting_cluster as it was then")
-        .guard(GONE, forgetting(mart.code))
-        .guard(
-            "If it is the same server, upgraded or restored, its Marts are known again by this in \
-             the application's database:",
-            format!(
-                "UPDATE rexmart_building SET server = {}, database_oid = NULL WHERE server = {};",
-                sql::text(&here),
-                sql::text(noted)
-            ),
-        ))
+    let error =
+        Error::new("The Mart was made on another database server than Marts are made on now")
+            .guard("What helps:", "mart_hosting_cluster as it was then")
+            .guard(GONE, forgetting(mart.code));
+    Err(known_again(error, noted, &here))
+}
+
+/// An error about marts of a server, with what helps if that is the one that is here.
+fn known_again(error: Error, noted: &str, here: &str) -> Error {
+    error.guard(
+        "If it is the same server, upgraded or restored, its Marts are known again by this in \
+         the application's database:",
+        format!(
+            "UPDATE rexmart_building SET server = {}, database_oid = NULL WHERE server = {};",
+            sql::text(here),
+            sql::text(noted)
+        ),
+    )
 }
 
 pub(crate) const GONE: &str =
@@ -84,18 +90,56 @@ pub(crate) fn on(cluster: &mut Cluster, marts: Vec<Mart>) -> Result<Vec<Mart>, E
 /// As [`on`], of all marts of a name.
 ///
 /// # Errors
-/// The database that has the name here was not made for them.
+/// A database has the name here that was not made for them.
 pub(crate) fn of_name(
     cluster: &mut Cluster,
     marts: Vec<Mart>,
     name: &str,
 ) -> Result<Vec<Mart>, Error> {
     let here = on(cluster, marts.clone())?;
-    // One of another server has no part in what is here.
-    for mart in if here.is_empty() { &marts } else { &here } {
-        if cluster.exists(name)? {
+    if cluster.exists(name)? {
+        if here.is_empty() {
+            return Err(taken(cluster, &marts, name)?);
+        }
+        for mart in &here {
             is_there(cluster, mart, name)?;
         }
     }
     Ok(here)
+}
+
+/// Refuses a name that a database has here which is no mart's, while nobody gives it to one.
+pub(crate) fn refuse_taken(
+    cluster: &mut Cluster,
+    inventory: &mut Inventory,
+    name: &str,
+) -> Result<(), Error> {
+    // In this order: who renames a mart's database has noted before that he would, and notes that he
+    // has before he forgets it.
+    if !cluster.exists(name)? {
+        return Ok(());
+    }
+    let mut building = inventory.building()?.into_iter();
+    if building.any(|mart| mart.final_name.as_deref() == Some(name)) {
+        return Ok(());
+    }
+    let marts = inventory.named(name)?;
+    match on(cluster, marts.clone())?.is_empty() {
+        true => Err(taken(cluster, &marts, name)?),
+        false => Ok(()),
+    }
+}
+
+/// What says that the name is that of a database which is none of these marts': they are on another
+/// server, or there are none.
+fn taken(cluster: &mut Cluster, marts: &[Mart], name: &str) -> Result<Error, Error> {
+    let error = Error::new(format!(
+        "Cannot set name of Mart to \"{name}\" because a database of that name is there that \
+         is not known to be a Mart's"
+    ));
+    let noted = marts.iter().find_map(|mart| mart.server.as_deref());
+    Ok(match (noted, cluster.identifier()?) {
+        (Some(noted), Some(here)) => known_again(error, noted, &here),
+        _ => error,
+    })
 }

@@ -432,6 +432,9 @@ fn helps(error: &str, line: &str) -> String {
 const MADE_ELSEWHERE: &str =
     "The Mart was made on another database server than Marts are made on now";
 
+const TAKEN: &str = "Cannot set name of Mart to \"fixed_mart\" because a database of that name is \
+                     there that is not known to be a Mart's";
+
 impl App {
     fn refusal(&self, mart: &Mart) -> String {
         purge(&self.settings, &self.definitions, mart).unwrap_err().to_string()
@@ -459,7 +462,9 @@ fn marts_of_another_server_stay_and_cost_no_database_here() {
     run(&mut other.client("fixed_mart"), "CREATE TABLE precious AS SELECT 42");
     assert_eq!(first_line(&app.refusal(&fixed)), MADE_ELSEWHERE);
     let (_, made) = app.create(json!({"owner": "test", "definition": "fixed"}));
-    assert_eq!(first_line(&made.unwrap_err()), MADE_ELSEWHERE);
+    let error = made.unwrap_err();
+    assert_eq!(first_line(&error), TAKEN);
+    assert!(helps(&error, "If it is the same server").starts_with("UPDATE"), "{error}");
     other.client("fixed_mart").query_one("SELECT * FROM precious", &[]).unwrap();
     // Nor does a quota, or what cleans up.
     let (log, made) = app.create(json!({"owner": "test", "definition": "one"}));
@@ -494,6 +499,24 @@ fn marts_of_another_server_stay_and_cost_no_database_here() {
         assert!(app.purge(&mart));
     }
     assert!(names().is_empty());
+}
+
+/// That is told before anything is done.
+#[test]
+fn a_fixed_name_that_somebody_elses_database_has_is_told_at_once() {
+    let Some(app) = app() else { return };
+    run(&mut app.client("postgres"), "CREATE DATABASE fixed_mart");
+    let (log, made) = app.create(json!({"owner": "test", "definition": "fixed"}));
+    let text = format!("{TAKEN}\nWhile creating Mart database:\n    fixed");
+    assert_eq!(made.unwrap_err(), text);
+    assert_eq!(log.len(), 1, "{log:?}");
+    let left = (app.inventory(), app.databases());
+    assert_eq!(left, (vec![], vec!["fixed_mart".to_owned()]));
+
+    // Whoever gives the name to a mart looks whether it goes.
+    run(&mut app.client("postgres"), "DROP DATABASE fixed_mart");
+    app.made("fixed");
+    app.made("fixed");
 }
 
 /// Somebody dropped the mart's database, and made one of its name.
