@@ -181,6 +181,22 @@ impl Facts {
     pub fn value(value: &Value, base: &Path) -> Result<Facts, Error> {
         facts(spec::specs(Input::Value(value))?, base)
     }
+
+    /// The labels of the tables that they make, those of included files among them.
+    ///
+    /// # Errors
+    /// An included file cannot be read.
+    pub fn tables(&self) -> Result<Vec<String>, Error> {
+        let mut tables = Vec::new();
+        for (fact, _) in &self.0 {
+            match fact {
+                Fact::Table(TableFact { label, goal: Some(_) }) => tables.push(label.clone()),
+                Fact::Include(path) => tables.extend(Facts::file(path)?.tables()?),
+                _ => {}
+            }
+        }
+        Ok(tables)
+    }
 }
 
 fn facts(specs: Vec<Spec>, base: &Path) -> Result<Facts, Error> {

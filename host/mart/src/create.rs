@@ -2,6 +2,8 @@
 //! inventory; what goes wrong says where. Whatever happens, in the end there is a complete mart or
 //! none: who dies over it leaves a claim that the next one finds.
 
+use std::collections::BTreeSet;
+
 use jiff::civil::DateTime;
 use rex_db::{Address, Config, Gateway, Session};
 use rex_deploy::Deployer;
@@ -343,7 +345,11 @@ impl Work<'_> {
         let settings = self.creation.settings;
         let mut app = cluster::session(&settings.database)?;
         let all = assessment::all(&mut app, self.creation.definition)?;
-        let mut taken = all.iter().map(|assessment| assessment.name.clone()).collect();
+        let mut taken: BTreeSet<String> =
+            all.iter().map(|assessment| assessment.name.clone()).collect();
+        if let Some(facts) = &self.creation.definition.deploy {
+            taken.extend(facts.tables()?);
+        }
         for (n, assessment) in all.iter().enumerate() {
             let shown = format!("#{} ({})", n + 1, assessment.name);
             // One entry of a definition may stand for many.

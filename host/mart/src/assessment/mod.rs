@@ -67,7 +67,8 @@ pub(crate) struct Making<'a> {
     /// Opens the mart, with gateways.
     pub(crate) open: &'a (dyn Fn() -> Result<Session, Error> + Sync),
     pub(crate) app: &'a mut Session,
-    /// Names of tables that are, or are to be, of any assessment of the mart.
+    /// Names of tables that are, or are to be, of any assessment of the mart, and of those that its
+    /// definition deploys.
     pub(crate) taken: &'a mut BTreeSet<String>,
 }
 

@@ -462,6 +462,25 @@ fn a_field_that_is_called_as_its_assessment_may_overflow() {
     assert_eq!(told(&app, &mart, rest), ["x y"]);
 }
 
+/// The definition's own tables keep their names, too.
+#[test]
+fn tables_of_assessments_keep_clear_of_deployed_ones() {
+    let table = |name: &str| json!({"table": name, "with": [{"column": "own", "type": "text"}, {"identity": ["own"]}]});
+    let assessment = json!({"name": "cl", "instrument": "odd", "selector": ALL});
+    let definition = json!({"id": "odd", "assessments": [assessment],
+        "deploy": [table("cl_x"), table("cl_2"), {"data": [{"own": "mine"}], "of": "cl_x"}]});
+    let settings = json!({"mart_max_columns": 3});
+    let Some(app) = App::with(&json!({"definitions": [definition]}), settings) else { return };
+    let text = |id: &str| json!({"id": id, "type": "text"});
+    let list = json!({"id": "x", "type": {"base": "recordList", "record": [text("s")]}});
+    instrument(&app, &[json!([list, text("a"), text("b")])]);
+    let values = r#"{"x": {"value": [{"s": {"value": "x"}}]}, "b": {"value": "b"}}"#;
+    assess(&app, "a", 1, values);
+    let mart = app.made("odd").name;
+    let cells = "SELECT concat_ws(' ', s, b, own) FROM cl_x_1, cl_3, cl_x";
+    assert_eq!(told(&app, &mart, cells), ["x b mine"]);
+}
+
 #[test]
 fn tables_of_one_name_are_told_apart() {
     let assessment = |name: &str| json!({"name": name, "instrument": "odd", "selector": ALL});
