@@ -162,8 +162,6 @@ fn an_outage_that_ends_with_a_refusal_holds_up_no_queue() {
     let proxy = Proxy::to(server.uri().trim_start_matches("redis://"));
     let settings = [
         &format!("asynctask_transport=redis://{}", proxy.address()),
-        "asynctask_rescue_grace=15",
-        "asynctask_owner_timeout=15",
         // Claims are what finds the store away.
         "asynctask_workers_poll_interval=20",
     ];
@@ -171,7 +169,10 @@ fn an_outage_that_ends_with_a_refusal_holds_up_no_queue() {
     let host = crashing::start(&env, &json!({"crash": {}}), &sets);
     host.wait_output("Starting; queue=crash");
     proxy.cut();
-    host.wait_output("the queue store has not answered for 15");
+    host.wait_output("the queue store is away");
+    // So long that a wait of some times as long would be beyond all patience.
+    server.command(&["set", "mark", "x", "ex", "14"]);
+    wait_for("a long outage", || server.command(&["get", "mark"]).is_empty());
     server.command(&["config", "set", "requirepass", "secret"]);
     proxy.restore();
     host.wait_output("NOAUTH");

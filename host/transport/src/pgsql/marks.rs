@@ -24,8 +24,10 @@ use crate::QueueName;
 
 /// Full passes may take this part of the time.
 const SHARE: u32 = 20;
-/// And are made no oftener than this.
+/// And are made no oftener than this,
 const OFTENEST: Duration = Duration::from_millis(500);
+/// and at least as often as this.
+const SELDOMEST: Duration = Duration::from_secs(20);
 /// How long a transaction in progress may keep marks from being believed.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Priorities of a queue that have marks; a look costs a little for each.
@@ -53,6 +55,9 @@ struct Queue {
     /// The last id that was given out by an earlier look: what has one of those before it is taken, or
     /// seen by later looks, as soon as all that ran have ended.
     given: Option<i64>,
+    /// How long the last look took that had to begin at the start anywhere: one that a stall of the
+    /// server made slow says nothing of the next.
+    full: Option<Duration>,
     /// The oldest claim that was alive at the last claim under a limit of tasks in flight.
     oldest_claim: i64,
 }
@@ -162,6 +167,11 @@ impl Look {
         Spans { priorities, ids, before }
     }
 
+    /// Whether it begins at the start anywhere.
+    fn is_full(&self) -> bool {
+        self.theirs.is_none() || self.due.is_none() || self.ours.values().any(Option::is_none)
+    }
+
     pub(super) fn due(&self) -> (Moment, i64) {
         self.due.unwrap_or((Moment::FIRST, i64::MIN))
     }
@@ -246,7 +256,7 @@ impl Marks {
 
     /// A look has seen whether there is anything.
     pub(super) fn saw(&mut self, queue: &QueueName, look: &Look, seen: &Seen, now: Instant) {
-        let ending = self.ending(look, &seen.snapshot, now);
+        let ending = self.ending(queue, look, &seen.snapshot, now);
         let queue = self.queues.entry(queue.clone()).or_default();
         let given = std::mem::replace(&mut queue.given, seen.given);
         if !seen.theirs {
@@ -283,7 +293,7 @@ impl Marks {
 
     /// A look has taken what it found.
     pub(super) fn took(&mut self, queue: &QueueName, look: &Look, took: &Took, now: Instant) {
-        let ending = self.ending(look, &took.snapshot, now);
+        let ending = self.ending(queue, look, &took.snapshot, now);
         let queue = self.queues.entry(queue.clone()).or_default();
         queue.theirs.looked(look.theirs, took.end(0), took.theirs, &ending);
         queue.oldest_claim = took.oldest_claim.unwrap_or(queue.oldest_claim);
@@ -319,13 +329,25 @@ impl Marks {
         self.queues.clear();
     }
 
-    fn ending(&mut self, look: &Look, snapshot: &Snapshot, now: Instant) -> Ending {
+    fn ending(
+        &mut self,
+        queue: &QueueName,
+        look: &Look,
+        snapshot: &Snapshot,
+        now: Instant,
+    ) -> Ending {
         self.running.retain(|id, _| snapshot.running.contains(id));
         let running = snapshot.running.iter().copied();
         let counts = running
             .filter(|id| now.duration_since(*self.running.entry(*id).or_insert(now)) < PATIENCE);
         let oldest = counts.min().unwrap_or(i64::MAX);
-        let pause = (now.duration_since(look.begun) * SHARE).max(OFTENEST);
+        let took = now.duration_since(look.begun);
+        let queue = self.queues.entry(queue.clone()).or_default();
+        let usual = queue.full.map_or(took, |before| before.min(took));
+        if look.is_full() {
+            queue.full = Some(took);
+        }
+        let pause = (usual * SHARE).clamp(OFTENEST, SELDOMEST);
         Ending { oldest, next: snapshot.next, again: now + pause }
     }
 }
@@ -334,7 +356,9 @@ impl Marks {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{Look, Marks, OFTENEST, PATIENCE, PRIORITIES, Seen, Snapshot, Took, WOKEN};
+    use super::{
+        Look, Marks, OFTENEST, PATIENCE, PRIORITIES, SELDOMEST, Seen, Snapshot, Took, WOKEN,
+    };
     use crate::QueueName;
     use crate::pgsql::types::Moment;
 
@@ -418,12 +442,14 @@ mod tests {
         bench.took(theirs(100, snapshot(&[], 9)));
         bench.took(ours(&[(1, 50)], snapshot(&[], 9)));
         assert_eq!(bench.above(), (100, vec![(1, 50)]));
-        bench.wait(OFTENEST);
-        assert_eq!(bench.above(), (i64::MIN, vec![(1, 0)]));
-        let look = bench.look();
-        bench.wait(Duration::from_millis(100));
-        bench.marks.saw(&bench.queue, &look, &nothing(snapshot(&[], 9)), bench.now);
-        // It took 100 ms: the next one has time.
+        for _ in 0..2 {
+            bench.wait(OFTENEST);
+            assert_eq!(bench.above(), (i64::MIN, vec![(1, 0)]));
+            let look = bench.look();
+            bench.wait(Duration::from_millis(100));
+            bench.marks.saw(&bench.queue, &look, &nothing(snapshot(&[], 9)), bench.now);
+        }
+        // Looks take 100 ms: the next one has time.
         bench.wait(Duration::from_millis(1900));
         assert_eq!(bench.above(), (100, vec![(1, 50)]));
         bench.wait(Duration::from_millis(100));
@@ -490,6 +516,30 @@ mod tests {
         bench.saw(&empty(150, snapshot(&[], 16)));
         bench.saw(&empty(150, snapshot(&[], 17)));
         assert_eq!(bench.above().0, 400);
+    }
+
+    #[test]
+    fn a_look_that_a_stall_made_slow_does_not_put_off_the_next_from_the_start() {
+        let mut bench = Bench::new();
+        let slow = |bench: &mut Bench| {
+            let look = bench.look();
+            bench.wait(Duration::from_secs(10));
+            let seen = nothing(snapshot(&[], 9));
+            bench.marks.saw(&bench.queue, &look, &seen, bench.now);
+        };
+        bench.took(theirs(100, snapshot(&[], 9)));
+        bench.saw(&nothing(snapshot(&[], 9)));
+        bench.wait(OFTENEST);
+        slow(&mut bench);
+        assert_eq!(bench.above().0, 100);
+        bench.wait(OFTENEST);
+        assert_eq!(bench.above().0, i64::MIN);
+        // Twice it is what a look takes.
+        slow(&mut bench);
+        bench.wait(OFTENEST);
+        assert_eq!(bench.above().0, 100);
+        bench.wait(SELDOMEST);
+        assert_eq!(bench.above().0, i64::MIN);
     }
 
     #[test]
