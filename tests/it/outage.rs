@@ -7,7 +7,6 @@ use std::path::Path;
 use rex_test_support::env::Env;
 use rex_test_support::net::Network;
 use rex_test_support::process::{Running, wait_for};
-use rex_test_support::proxy::Proxy;
 use rex_test_support::redis::Redis;
 use rex_test_support::server::Server;
 use serde_json::{Value, json};
@@ -150,35 +149,6 @@ fn a_store_that_refuses_is_said_to_do_so() {
     server.command(&["config", "set", "min-replicas-to-write", "0"]);
     let output = host.wait_output("the queue store is back after ");
     assert!(!output.contains("the queue store is away"), "{output}");
-    env.rex_host(&["stop"]).ok();
-    host.wait_ok();
-}
-
-/// How long a queue is left alone goes by how long the refusal took, not by the outage before it.
-#[test]
-fn an_outage_that_ends_with_a_refusal_holds_up_no_queue() {
-    let Some(server) = Redis::start() else { return };
-    let env = crashing::env();
-    let proxy = Proxy::to(server.uri().trim_start_matches("redis://"));
-    let settings = [
-        &format!("asynctask_transport=redis://{}", proxy.address()),
-        // Claims are what finds the store away.
-        "asynctask_workers_poll_interval=20",
-    ];
-    let sets: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
-    let host = crashing::start(&env, &json!({"crash": {}}), &sets);
-    host.wait_output("Starting; queue=crash");
-    proxy.cut();
-    host.wait_output("the queue store is away");
-    // So long that a wait of some times as long would be beyond all patience.
-    server.command(&["set", "mark", "x", "ex", "14"]);
-    wait_for("a long outage", || server.command(&["get", "mark"]).is_empty());
-    server.command(&["config", "set", "requirepass", "secret"]);
-    proxy.restore();
-    host.wait_output("NOAUTH");
-    server.command(&["-a", "secret", "config", "set", "requirepass", ""]);
-    server.command(&["rpush", "asynctask_crash", "{\"how\": \"ok\"}"]);
-    wait_for("the task", || server.command(&["llen", "asynctask_crash"]) == "0");
     env.rex_host(&["stop"]).ok();
     host.wait_ok();
 }
