@@ -78,11 +78,9 @@ impl Redis {
         queue: &QueueName,
         paused: bool,
     ) -> Result<(), TransportError> {
-        let (key, channel) = (self.ours("paused"), self.address.channel());
-        self.with_connection(|_, connection| {
-            let change = if paused { "SADD" } else { "SREM" };
-            redis::cmd(change).arg(key).arg(queue.as_str()).query::<()>(connection)?;
-            tell(connection, &channel, queue)
+        self.with_connection(|redis, connection| {
+            let mut pause = call(&redis.scripts.pause, &redis.address);
+            pause.arg(queue.as_str()).arg(i32::from(paused)).invoke(connection)
         })
     }
 

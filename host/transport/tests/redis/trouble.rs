@@ -251,6 +251,10 @@ fn a_full_server_is_worked_off() {
     assert_eq!(host.peek(&queue("foo"), 9).unwrap().len(), 5);
     let mark = host.identity().unwrap();
     assert!(before.is(&mark).unwrap());
+    for paused in [true, false] {
+        host.pause(&queue("foo"), paused).unwrap();
+        assert_eq!(before.paused().unwrap().len(), usize::from(paused));
+    }
     let since = Timestamp(5);
     assert_eq!(host.last_occasion("nightly", since).unwrap(), since);
     assert_eq!(host.last_occasion("nightly", Timestamp(9)).unwrap(), since);
