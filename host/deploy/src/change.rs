@@ -5,7 +5,7 @@ use rex_yaml::Error;
 
 use crate::deployer::{At, Deployer};
 use crate::image::{Action, Column, EnumId, ForeignKey, Index, Key, TableId, Trigger, Type};
-use crate::sql;
+use crate::{sql, standing};
 
 impl Deployer<'_> {
     pub(crate) fn create_table(&mut self, name: &str, unlogged: bool) -> Result<TableId, Error> {
@@ -179,8 +179,17 @@ impl Deployer<'_> {
         Ok(())
     }
 
-    /// Makes a column the last one, by copying it.
+    /// Makes a column the last one, by copying it; one that stands so that it cannot be copied without
+    /// loss stays where it is.
     pub(crate) fn move_last(&mut self, at: At) -> Result<(), Error> {
+        if self.is_locked() && self.left.contains(&at) {
+            return Ok(());
+        }
+        let standing = standing::read(self, at)?;
+        if standing.bound {
+            self.left.push(at);
+            return Ok(());
+        }
         let before = self.table(at.table)?.clone();
         let column = self.column(at)?.clone();
         let table = sql::name(&before.name);
@@ -194,7 +203,7 @@ impl Deployer<'_> {
         if column.not_null {
             self.change(&format!("{head} SET NOT NULL;"))?;
         }
-        if let Some(default) = &column.default {
+        if let Some(default) = &standing.default {
             self.change(&format!("{head} SET DEFAULT {default};"))?;
         }
         if column.comment.is_some() {
@@ -208,7 +217,10 @@ impl Deployer<'_> {
             self.write_link(at.table, link)?;
         }
         for index in before.indexes.iter().filter(|index| index.columns.contains(&at.column)) {
-            self.write_index(at.table, index)?;
+            match standing.indexes.get(&index.name) {
+                Some(Some(definition)) => self.change(&format!("{definition};"))?,
+                _ => self.write_index(at.table, index)?,
+            }
         }
         let columns = &mut self.table(at.table)?.columns;
         columns.retain(|other| other.id != at.column);
@@ -335,9 +347,6 @@ impl Deployer<'_> {
     }
 
     fn write_index(&mut self, table: TableId, index: &Index) -> Result<(), Error> {
-        if let Some(definition) = &index.definition {
-            return self.change(&format!("{definition};"));
-        }
         let owner = self.table(table)?;
         let columns = sql::names(owner.column_names(&index.columns).iter().map(String::as_str));
         let (table, name) = (sql::name(&owner.name), sql::name(&index.name));

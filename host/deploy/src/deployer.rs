@@ -19,6 +19,8 @@ pub struct Deployer<'s> {
     pub(crate) rows: Rows,
     /// Links that got another label with their target, by the former one: facts may know them by that.
     pub(crate) followed: Vec<(TableId, String, ColumnId)>,
+    /// Columns that stayed where they are, though facts have them elsewhere: also when these are checked.
+    pub(crate) left: Vec<At>,
     is_locked: bool,
     statements: Vec<String>,
     depth: usize,
@@ -40,6 +42,7 @@ impl<'s> Deployer<'s> {
             image: None,
             rows: Rows::default(),
             followed: Vec::new(),
+            left: Vec::new(),
             is_locked: false,
             statements: Vec::new(),
             depth: 0,

@@ -55,13 +55,9 @@ SELECT json_build_object(
             SELECT p.refobjsubid FROM pg_catalog.pg_depend p
             WHERE p.classid = 'pg_catalog.pg_class'::regclass AND p.objid = i.oid
               AND p.refclassid = 'pg_catalog.pg_class'::regclass AND p.refobjid = c.oid
-              AND p.refobjsubid > 0),
-          'definition', CASE WHEN x.indisunique OR x.indpred IS NOT NULL
-              OR x.indexprs IS NOT NULL OR x.indnkeyatts > 1 OR x.indoption <> '0' OR m.amname <> 'btree'
-            THEN pg_get_indexdef(i.oid) END) ORDER BY i.relname), '[]')
+              AND p.refobjsubid > 0)) ORDER BY i.relname), '[]')
         FROM pg_catalog.pg_index x
         JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
-        JOIN pg_catalog.pg_am m ON m.oid = i.relam
         WHERE x.indrelid = c.oid AND NOT EXISTS (
           SELECT FROM pg_catalog.pg_constraint k
           WHERE k.conindid = i.oid AND k.contype IN ('p', 'u', 'x'))),
@@ -191,8 +187,6 @@ pub(crate) struct Index {
     pub(crate) name: String,
     /// All that it depends on.
     pub(crate) columns: Vec<ColumnId>,
-    /// The statement that makes it, where it is more than an index of a column.
-    pub(crate) definition: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

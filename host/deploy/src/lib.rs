@@ -10,6 +10,7 @@
 //! | `database` | databases that are made |
 //! | `generator` | the bodies of triggers that fill identities |
 //! | `image` | the structure of the database, read once |
+//! | `standing` | what keeps a column from moving |
 //! | `rows` | the rows that facts are about |
 //! | `shape` | a database in the terms of facts, for others |
 //! | `comment` | what is remembered in comments |
@@ -36,6 +37,7 @@ mod rows;
 mod shape;
 mod spec;
 pub mod sql;
+mod standing;
 mod table;
 
 pub use database::{create_database, prepare};

@@ -130,7 +130,7 @@ fn build(
     if goal.unique {
         create_unique_key(d, at, &owner, label)?;
     } else {
-        d.create_index(table, Index { name, columns: vec![at.column], definition: None })?;
+        d.create_index(table, Index { name, columns: vec![at.column] })?;
     }
     remember(d, at, label, goal, text)?;
     Ok(at)
@@ -194,7 +194,7 @@ fn modify(
         }
         if index.is_none() {
             let name = mangle(&[&owner, label], Some("fk"));
-            d.create_index(at.table, Index { name, columns: vec![at.column], definition: None })?;
+            d.create_index(at.table, Index { name, columns: vec![at.column] })?;
         }
     }
     remember(d, at, label, goal, text)?;

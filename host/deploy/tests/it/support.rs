@@ -65,6 +65,19 @@ impl Driver {
         statements
     }
 
+    /// Deploys facts and has them checked by the same one, as the command does.
+    #[track_caller]
+    pub(crate) fn run_at_once(&mut self, text: &str) -> String {
+        let facts = self.facts(text).unwrap_or_else(|error| panic!("{error}"));
+        self.session.begin();
+        let mut deployer = Deployer::new(&mut self.session);
+        deployer.deploy(&facts).unwrap_or_else(|error| panic!("{error}"));
+        deployer.validate(&facts).unwrap_or_else(|error| panic!("{error}"));
+        let statements = deployer.statements().join("\n");
+        self.session.end(true).unwrap();
+        statements
+    }
+
     /// Deploys facts without asking whether they agree with each other.
     #[track_caller]
     pub(crate) fn run_once(&mut self, text: &str) -> String {

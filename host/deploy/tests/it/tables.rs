@@ -189,6 +189,198 @@ fn a_column_that_moves_keeps_its_indexes() {
     assert_eq!(driver.text(indexes), before);
 }
 
+/// A table with a column behind its identity, and with another one before that.
+const BEFORE: &str = "
+table: t
+with:
+- { column: code, type: text }
+- { identity: [code] }
+- { column: amount, type: integer }
+";
+const BETWEEN: &str = "
+table: t
+with:
+- { column: code, type: text }
+- { identity: [code] }
+- { column: note, type: text, required: false }
+- { column: amount, type: integer }
+";
+
+#[test]
+fn a_column_stays_where_it_is_when_moving_would_cost_something() {
+    let mut driver = Driver::new("table_bound");
+    driver.sql("CREATE ROLE deploy_clerk");
+    let all = [
+        "ALTER TABLE t ADD CHECK (amount > 0)",
+        "ALTER TABLE t ADD CHECK (amount > 0 OR code = 'free')",
+        "ALTER TABLE t ADD EXCLUDE (amount WITH =)",
+        "ALTER TABLE t ADD UNIQUE (amount, code) DEFERRABLE",
+        "ALTER TABLE t ADD UNIQUE (amount, code) WITH (fillfactor = 50)",
+        "ALTER TABLE t ADD UNIQUE (id, code) INCLUDE (amount)",
+        "CREATE UNIQUE INDEX i ON t (amount); CREATE TABLE u (amount int8 REFERENCES t (amount))",
+        "ALTER TABLE t ADD CONSTRAINT k UNIQUE (amount, code); COMMENT ON INDEX k IS 'K'",
+        "CREATE TABLE u (n int8, c text, PRIMARY KEY (n, c)); INSERT INTO u VALUES (1, 'a');
+         ALTER TABLE t ADD FOREIGN KEY (amount, code) REFERENCES u MATCH FULL",
+        "CREATE TABLE u (n int8, c text, PRIMARY KEY (n, c));
+         ALTER TABLE t ADD FOREIGN KEY (amount, code) REFERENCES u NOT VALID",
+        "GRANT SELECT (code, amount) ON t TO deploy_clerk",
+        "CREATE STATISTICS s ON code, amount FROM t",
+        "ALTER TABLE t ALTER amount SET STATISTICS 500",
+        "ALTER TABLE t ALTER amount SET (n_distinct = 5)",
+        "ALTER TABLE t ALTER amount TYPE int8, ADD sum int8 GENERATED ALWAYS AS (amount + 1) STORED",
+        "ALTER TABLE t ALTER amount ADD GENERATED ALWAYS AS IDENTITY",
+        "CREATE SEQUENCE s OWNED BY t.amount",
+        "CREATE VIEW v AS SELECT amount FROM t",
+        "CREATE POLICY p ON t USING (amount > 0)",
+        "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+         CREATE TRIGGER g AFTER UPDATE OF amount ON t EXECUTE FUNCTION f()",
+        "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+         CREATE TRIGGER g BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION f()",
+        "CREATE RULE r AS ON UPDATE TO t DO INSTEAD NOTHING",
+        "CREATE INDEX i ON t (amount); COMMENT ON INDEX i IS 'I'",
+        "CREATE INDEX i ON t ((amount + 1)); ALTER INDEX i ALTER 1 SET STATISTICS 500",
+        "CREATE INDEX i ON t (amount); CLUSTER t USING i",
+        "CREATE UNIQUE INDEX i ON t (amount); ALTER TABLE t REPLICA IDENTITY USING INDEX i",
+        "CREATE TABLE child () INHERITS (t)",
+        "CREATE PUBLICATION p FOR TABLE t (code, amount)",
+    ];
+    for bond in all {
+        driver
+            .sql("DROP PUBLICATION IF EXISTS p; DROP SCHEMA public CASCADE; CREATE SCHEMA public");
+        driver.run(BEFORE);
+        driver.sql("INSERT INTO t (code, amount) VALUES ('a', 1)");
+        driver.sql(bond);
+        let done = driver.run(BETWEEN);
+        assert_eq!(done, "ALTER TABLE \"t\" ADD COLUMN \"note\" \"text\";", "{bond}");
+    }
+    // Of a text.
+    let (before, between) = (BEFORE.replace("integer", "text"), BETWEEN.replace("integer", "text"));
+    for bond in ["STORAGE EXTERNAL", "COMPRESSION pglz", "TYPE text COLLATE \"C\""] {
+        driver.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
+        driver.run(&before);
+        driver.sql(&format!("ALTER TABLE t ALTER amount SET {bond}").replace("SET TYPE", "TYPE"));
+        let done = driver.run(&between);
+        assert_eq!(done, "ALTER TABLE \"t\" ADD COLUMN \"note\" \"text\";", "{bond}");
+    }
+    driver.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
+    driver.run(BEFORE);
+    let stays = BETWEEN.to_owned() + "- { column: free, type: text, required: false }";
+    driver.run(&BEFORE.replace(
+        "- { column: amount",
+        "- { column: free, type: text, required: false }\n- { column: amount",
+    ));
+    driver.sql("ALTER TABLE t ADD CHECK (amount > 0)");
+    driver.run(&stays);
+    let order = "SELECT string_agg(attname, ' ' ORDER BY attnum) FROM pg_attribute
+                 WHERE attrelid = 't'::regclass AND attnum > 0 AND NOT attisdropped";
+    assert_eq!(driver.text(order), "id code amount note free");
+    driver.sql("INSERT INTO t (code, amount) VALUES ('a', 1)");
+    let wrong = driver.session.execute_sql("UPDATE t SET amount = -5").unwrap_err();
+    assert!(wrong.to_string().contains("t_amount_check"), "{wrong}");
+}
+
+#[test]
+fn what_is_known_of_a_column_moves_with_it() {
+    let mut driver = Driver::new("table_moved");
+    let link = "- { link: other, to: t, required: false, default: a, unique: true }\n\
+                - { link: same, to: t, required: false, title: That }\n\
+                - { column: state, type: [on, 'off'], default: 'off', unique: true }\n\
+                - { column: more, type: text, default: x }\n";
+    driver.run(BEFORE);
+    driver.sql("INSERT INTO t (code, amount) VALUES ('a', 1)");
+    driver.run(&(BEFORE.to_owned() + link));
+    driver.sql(
+        "CREATE INDEX i1 ON t (more text_pattern_ops); CREATE INDEX i2 ON t (more) WITH (fillfactor = 50);
+         CREATE INDEX i3 ON t (amount) INCLUDE (more); GRANT UPDATE (code) ON t TO PUBLIC;
+         ALTER TABLE t ADD CHECK (code <> 'none')",
+    );
+    let structure = "
+        SELECT string_agg(line, E'\n' ORDER BY line) FROM (
+            SELECT indexdef AS line FROM pg_indexes WHERE tablename = 't'
+            UNION ALL SELECT conname || ' ' || pg_get_constraintdef(oid) || coalesce(obj_description(oid), '')
+                FROM pg_constraint WHERE conrelid = 't'::regclass
+            UNION ALL SELECT concat_ws(' ', attname, attnotnull, pg_get_expr(adbin, adrelid),
+                    atttypid::regtype, col_description(attrelid, attnum), attacl::text)
+                FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+                WHERE attrelid = 't'::regclass AND attnum > 0 AND NOT attisdropped
+                    AND attname <> 'note') found (line)";
+    let before = driver.text(structure);
+    let moved = driver.run(&(BETWEEN.to_owned() + link));
+    assert_eq!(moved.matches("UPDATE \"t\" SET").count(), 5, "{moved}");
+    assert_eq!(driver.text(structure), before);
+}
+
+#[test]
+fn the_order_that_is_left_is_accepted_when_the_same_facts_loosen_the_column() {
+    let mut driver = Driver::new("table_loosened");
+    driver.run(BEFORE);
+    driver.sql("ALTER TABLE t ADD CONSTRAINT pos CHECK (amount > 0)");
+    let facts = format!(
+        "- {}\n- {{ sql: ALTER TABLE t DROP CONSTRAINT pos,\n    \
+         unless: SELECT count(*) = 0 FROM pg_constraint WHERE conname = 'pos' }}",
+        BETWEEN.trim().replace('\n', "\n  ")
+    );
+    let done = driver.run_at_once(&facts);
+    assert!(!done.contains("UPDATE"), "{done}");
+    assert!(driver.run(&facts).contains("UPDATE"));
+}
+
+const VISIT: &str = "
+table: visit
+with:
+- { column: num, type: integer }
+- { identity: [num] }
+- { column: date, type: date, default: today() }
+- { column: kind, type: [first, next], default: next }
+";
+
+/// Indexes on `visit`, and where they are.
+const INDEXES: &str = "
+CREATE INDEX v1 ON visit (num, date);
+CREATE UNIQUE INDEX v2 ON visit (date) WHERE kind = 'first';
+CREATE INDEX v3 ON visit ((date + 1));
+CREATE INDEX v4 ON visit USING hash (kind);
+";
+const WHERE: &str = "
+SELECT string_agg(indexdef, E'\n' ORDER BY indexname) FROM pg_indexes WHERE indexname ~ '^v[0-9]'";
+
+#[test]
+fn a_column_that_moves_while_names_change_keeps_its_indexes() {
+    let mut driver = Driver::new("table_renamed_indexes");
+    let between = "- { identity: [num] }\n- { column: place, type: text, required: false }";
+    let placed = VISIT.replace("- { identity: [num] }", between);
+    let new_table = placed.replace("table: visit", "table: meeting\nwas: visit");
+    let new_columns = placed
+        .replace("column: date", "column: day, was: date")
+        .replace("column: kind", "column: sort, was: kind");
+    let given_anew = format!(
+        "- {{ table: old_visit, was: visit }}\n- {}\n- {}",
+        VISIT.trim().replace('\n', "\n  "),
+        placed.replace("table: visit", "table: old_visit").trim().replace('\n', "\n  "),
+    );
+    let cases: [(&str, &[(&str, &str)]); 3] = [
+        (&new_table, &[("public.visit", "public.meeting"), ("visit_kind", "meeting_kind")]),
+        (&new_columns, &[("date", "day"), ("kind", "sort")]),
+        (&given_anew, &[("public.visit", "public.old_visit"), ("visit_kind", "old_visit__kind_")]),
+    ];
+    for (facts, renamed) in cases {
+        driver.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
+        driver.run(VISIT);
+        driver.sql(INDEXES);
+        let mut expected = driver.text(WHERE);
+        for (old, new) in renamed {
+            expected = expected.replace(old, new);
+        }
+        // Once more it would rename what has the old name now.
+        if facts.contains("old_visit") {
+            driver.run_once(facts)
+        } else {
+            driver.run(facts)
+        };
+        assert_eq!(driver.text(WHERE), expected);
+    }
+}
+
 const AUDIT: &str = "
 CREATE SCHEMA audit;
 COMMENT ON SCHEMA audit IS 'version: 2.11.0';
