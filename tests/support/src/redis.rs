@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::env::not_run;
-use crate::process::wait_for;
+use crate::process::{Process, wait_for};
 
 /// How soon one that does not answer is started again.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -96,11 +96,28 @@ impl Redis {
     /// # Panics
     /// When it does not run.
     pub fn crash(&self) {
-        let pid = std::fs::read_to_string(self.directory.join("pid")).expect("it wrote its pid");
-        let pid: i32 = pid.trim().parse().expect("a pid");
-        let server = crate::process::Process::find(pid).expect("it runs");
+        let server = self.process();
         server.kill();
         wait_for("the server's end", || !server.is_alive());
+    }
+
+    /// Stops the server, as a machine would that hangs, until [`go_on`](Self::go_on).
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn stop(&self) {
+        self.process().signal(libc::SIGSTOP);
+    }
+
+    /// # Panics
+    /// When it does not run.
+    pub fn go_on(&self) {
+        self.process().signal(libc::SIGCONT);
+    }
+
+    fn process(&self) -> Process {
+        let pid = std::fs::read_to_string(self.directory.join("pid")).expect("it wrote its pid");
+        Process::find(pid.trim().parse().expect("a pid")).expect("it runs")
     }
 
     /// What `redis-cli` answers; empty when the server is away.

@@ -14,8 +14,8 @@ use super::failure::Trouble;
 use super::locks::queue_key;
 use super::marks::{Look, Seen, Snapshot, Took};
 use super::session::{LOCK, Session};
-use super::types::{JsonText, Micros, Moment};
-use crate::{Attributes, Claim, ClaimId, ClaimedTask, Payload, QueueName, TaskId, Timestamp, Want};
+use super::types::{JsonText, Micros, Moment, Stored};
+use crate::{Attributes, Claim, ClaimId, ClaimedTask, QueueName, TaskId, Timestamp, Want};
 
 /// How many tasks may be claimed, as parts of a statement: none from a paused queue, nor over a
 /// connection that is not ours.
@@ -498,7 +498,7 @@ fn claim(row: &Row, queue: &QueueName) -> Claim {
     let ids: Vec<i64> = row.get(1);
     let dates: Vec<Option<Micros>> = row.get(2);
     let attempts: Vec<i32> = row.get(3);
-    let payloads: Vec<JsonText> = row.get(4);
+    let payloads: Vec<Stored> = row.get(4);
     let histories: Option<Vec<Option<JsonText>>> = row.get(6);
     // Most claims have none.
     let histories =
@@ -508,7 +508,7 @@ fn claim(row: &Row, queue: &QueueName) -> Claim {
             id: TaskId(id),
             attempt: u32::try_from(attempt).unwrap_or(1),
             submitted: submitted.map_or(Timestamp(0), |micros| micros.0),
-            payload: Payload::from_stored(payload.0),
+            payload: payload.0,
             history: history.map_or(Value::Null, |text| text.value()),
         },
     );

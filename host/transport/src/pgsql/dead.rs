@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::failure::Trouble;
 use super::session::Session;
 use super::tasks::{limited, notify, submitted};
-use super::types::{JsonText, Micros, micros};
-use crate::{DeadLetter, DeadQuery, Death, LetterId, Payload, QueueName, TaskId};
+use super::types::{Micros, Stored, micros};
+use crate::{DeadLetter, DeadQuery, Death, LetterId, QueueName, TaskId};
 
 pub(super) fn list(session: &mut Session, query: &DeadQuery) -> Result<Vec<DeadLetter>, Trouble> {
     /// `$1` queue or NULL for all, `$2` letter before the first, `$3` at most or NULL, `$4` tasks or
@@ -48,7 +48,7 @@ ORDER BY letter";
             letter: LetterId(row.get(0)),
             id: TaskId(row.get(1)),
             queue: QueueName::parse(row.get(2)).ok()?,
-            payload: Payload::from_stored(row.get::<_, JsonText>(3).0),
+            payload: row.get::<_, Stored>(3).0,
             submitted: submitted(row, 4),
             died: row.get::<_, Micros>(5).0,
             attempts: u32::try_from(row.get::<_, i32>(6)).unwrap_or_default(),

@@ -41,11 +41,13 @@ impl Session {
         is_first: bool,
     ) -> Result<Session, TransportError> {
         /// `$1` lock timeout, such as `5000ms`. A role's or a database's own defaults must not
-        /// change what our statements mean.
+        /// change what our statements mean. A database without an encoding gives what it has, whatever
+        /// bytes these are: one row that is no text must not hide the others.
         const SETTINGS: &str = "
 SELECT set_config('lock_timeout', $1, false),
     set_config('default_transaction_isolation', 'read committed', false),
-    set_config('client_encoding', 'UTF8', false),
+    set_config('client_encoding', CASE current_setting('server_encoding')
+        WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END, false),
     pg_backend_pid(),
     EXISTS (
         SELECT FROM pg_trigger

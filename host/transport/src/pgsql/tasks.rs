@@ -8,10 +8,8 @@ use postgres::Row;
 use super::address::Address;
 use super::failure::Trouble;
 use super::session::Session;
-use super::types::{JsonText, Micros, Moment, micros};
-use crate::{
-    Due, NewTask, Payload, QueueName, QueueStatus, Submitted, TaskId, Timestamp, WaitingTask,
-};
+use super::types::{Micros, Moment, Stored, micros};
+use crate::{Due, NewTask, QueueName, QueueStatus, Submitted, TaskId, Timestamp, WaitingTask};
 
 pub(super) fn submit(session: &mut Session, tasks: &[NewTask]) -> Result<Vec<Submitted>, Trouble> {
     if tasks.is_empty() {
@@ -201,7 +199,7 @@ LIMIT $2";
         attempt: u32::try_from(row.get::<_, i32>(3)).unwrap_or(1),
         priority: row.get(4),
         due: row.get::<_, Option<Micros>>(5).map(|micros| micros.0),
-        payload: Payload::from_stored(row.get::<_, JsonText>(2).0),
+        payload: row.get::<_, Stored>(2).0,
     });
     Ok(tasks.collect())
 }

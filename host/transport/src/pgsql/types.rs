@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
-use crate::Timestamp;
+use crate::{Payload, Timestamp};
 
 /// The text of a `json` value, or of a `text` one.
 pub(super) struct JsonText(pub(super) Arc<str>);
@@ -27,6 +27,19 @@ impl<'a> FromSql<'a> for JsonText {
 
     fn accepts(ty: &Type) -> bool {
         *ty == Type::JSON || *ty == Type::TEXT
+    }
+}
+
+/// A payload as it is stored, which in a database without an encoding need not be text.
+pub(super) struct Stored(pub(super) Payload);
+
+impl<'a> FromSql<'a> for Stored {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Stored, Box<dyn Error + Sync + Send>> {
+        Ok(Stored(Payload::from_stored_bytes(raw)))
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::JSON
     }
 }
 

@@ -4,6 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use redis::{Client, Connection, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisError};
+use rustix::io::Errno;
 
 use super::address::{Address, Place};
 use crate::network::{self, Trouble};
@@ -30,8 +31,11 @@ pub(super) fn connect(address: &Address) -> Result<Connection, TransportError> {
     let mut connection = client.get_connection_with_timeout(network::TIMEOUT).map_err(failed)?;
     connection.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(failed)?;
     connection.set_write_timeout(Some(ANSWER_TIMEOUT)).map_err(failed)?;
-    redis::cmd("PING").query::<()>(&mut connection).map_err(failed)?;
-    Ok(connection)
+    match redis::cmd("PING").query::<()>(&mut connection) {
+        // One that cannot save refuses even this; what may be asked of it, it says each time.
+        Err(error) if error.code() != Some("MISCONF") => Err(failed(error)),
+        _ => Ok(connection),
+    }
 }
 
 /// Whether nobody knows how the last command ended, or the server is about to be of use again.
@@ -92,7 +96,10 @@ pub(super) fn say(address: &Address, error: RedisError) -> TransportError {
 
 /// A failure to connect, in the words of the original's client.
 fn failed(address: &Address, error: RedisError) -> TransportError {
-    let (kind, reason) = if error.is_io_error() {
+    let (kind, reason) = if error.is_timeout() {
+        let timeout = Trouble::of(&Errno::TIMEDOUT.into());
+        (Kind::Unreachable, connecting(address, timeout).unwrap_or_else(|| worded(&error)))
+    } else if error.is_io_error() {
         (Kind::Unreachable, reason(address).unwrap_or_else(|| worded(&error)))
     } else if is_away(&error) {
         (Kind::Unreachable, worded(&error))
@@ -114,16 +121,24 @@ fn failed(address: &Address, error: RedisError) -> TransportError {
 
 /// Why the server cannot be reached.
 fn reason(address: &Address) -> Option<String> {
-    let (at, Trouble { number, text }) = match &address.place {
-        Place::Socket(path) => {
-            let error = UnixStream::connect(path).err()?;
-            (format!("unix socket: {}", path.display()), Trouble::of(&error))
-        }
-        Place::Tcp { host, port } => (format!("{host}:{port}"), network::trouble(host, *port)?),
+    let trouble = match &address.place {
+        Place::Socket(path) => Trouble::of(&UnixStream::connect(path).err()?),
+        Place::Tcp { host, port } => network::trouble(host, *port)?,
+    };
+    connecting(address, trouble)
+}
+
+fn connecting(address: &Address, Trouble { number, text }: Trouble) -> Option<String> {
+    let at = match &address.place {
+        Place::Socket(path) => format!("unix socket: {}", path.display()),
+        Place::Tcp { host, port } => format!("{host}:{port}"),
     };
     Some(format!("Error {} connecting to {at}. {text}.", number?))
 }
 
 pub(super) fn worded(error: &RedisError) -> String {
-    error.to_string().trim_end().replace('\n', "\n    ")
+    match error.is_timeout() {
+        true => "no answer in time".to_owned(),
+        false => error.to_string().trim_end().replace('\n', "\n    "),
+    }
 }

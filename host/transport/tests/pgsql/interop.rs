@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use rex_test_support::pg::Database;
 use rex_test_support::server::Server;
 use rex_transport::contract::{all_done, finished, numbers, queue, task};
 use rex_transport::{DeadQuery, Death, Kind, Options, Outcome, Owner, Wake, Want, open};
@@ -152,6 +153,34 @@ fn a_stored_payload_that_is_no_object_can_be_buried() {
     let death = Death { reason: error, details: serde_json::json!({}) };
     host.finish(&[finished(&claim, 0, Outcome::Dead(death))]).unwrap();
     assert_eq!(host.dead_letters(&DeadQuery::default()).unwrap()[0].payload.as_str(), "[1]");
+}
+
+/// A database of encoding SQL_ASCII takes any bytes.
+#[test]
+fn a_row_that_is_no_text_hides_no_other() {
+    if database().is_none() {
+        return;
+    }
+    let database = Database::sql_ascii();
+    let mut host = host(&uri(&database.uri()), "a");
+    let rows = r#"INSERT INTO asynctask.asynctask_queue (queue_name, payload)
+        VALUES ('foo', E'{"k": "\351"}'), ('foo', '{"n": 2, "text": "é"}')"#;
+    database.connect().batch_execute(rows).unwrap();
+    let name = queue("foo");
+    assert_eq!(host.peek(&name, 9).unwrap().len(), 2);
+    for _ in 0..2 {
+        let claim = host.claim(&name, &Want::tasks(1)).unwrap().unwrap();
+        assert_eq!(claim.tasks[0].payload.as_str(), "{\"k\": \"\u{fffd}\"}");
+        claim.tasks[0].payload.check().unwrap_err();
+        let death = Death { reason: "é".to_owned(), details: serde_json::json!({"text": "é"}) };
+        host.finish(&[finished(&claim, 0, Outcome::Dead(death.clone()))]).unwrap();
+        let letters = host.dead_letters(&DeadQuery::default()).unwrap();
+        assert_eq!((&letters[0].payload, &letters[0].death), (&claim.tasks[0].payload, &death));
+        assert_eq!(host.revive(&[letters[0].letter]).unwrap(), 1);
+    }
+    let claim = host.claim(&name, &Want::tasks(9)).unwrap().unwrap();
+    let good = claim.tasks.iter().find(|task| task.payload.is_text()).unwrap();
+    assert_eq!(good.payload.as_str(), r#"{"n": 2, "text": "é"}"#);
 }
 
 #[test]

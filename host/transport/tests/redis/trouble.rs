@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rex_test_support::redis::Redis;
 use rex_transport::contract::{all_done, fails, finished, numbers, owner, queue, task, wait_for};
-use rex_transport::{DeadQuery, Death, Kind, Outcome, Timestamp, Uri, Wake, Want};
+use rex_transport::{DeadQuery, Death, Kind, Options, Outcome, Timestamp, Uri, Wake, Want, open};
 use serde_json::json;
 
 #[test]
@@ -228,6 +228,45 @@ fn what_is_refused_changes_nothing() {
 }
 
 /// It takes no task more, and gives all that it has to whoever works them off.
+/// It refuses what it could lose, and no more.
+#[test]
+fn a_server_that_cannot_save_is_looked_into() {
+    let Some(server) = Redis::start() else { return };
+    let uri = Uri::parse(&server.uri()).unwrap();
+    owner(&uri).submit(&[task("foo", 1)]).unwrap();
+    // The file's place is taken.
+    std::fs::create_dir(server.socket().with_file_name("dump.rdb")).unwrap();
+    server.command(&["config", "set", "save", "3600 1"]);
+    wait_for("the failure to save", || {
+        server.command(&["bgsave"]);
+        server.command(&["info", "persistence"]).contains("rdb_last_bgsave_status:err")
+    });
+    let mut operator = open(&uri, &Options::default()).unwrap();
+    assert_eq!(operator.queues().unwrap()[0].waiting, 1);
+    let error = operator.submit(&[task("foo", 2)]).unwrap_err();
+    assert_eq!(error.kind, Kind::Refused);
+    assert!(error.text.starts_with("The Redis server refused:\n    \"MISCONF\""), "{error}");
+    assert!(error.hint.unwrap().contains("cannot write its data to disk"));
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_said_to_be_away() {
+    let Some(server) = Redis::start() else { return };
+    let uri = Uri::parse(&server.uri()).unwrap();
+    server.stop();
+    let error = open(&uri, &Options::default()).map(|_| ()).unwrap_err();
+    server.go_on();
+    assert_eq!(error.kind, Kind::Unreachable);
+    let at = server.uri().replace("redis://", "");
+    assert_eq!(
+        error.text,
+        format!(
+            "Failed to connect to the Redis server:\n    Error 110 connecting to {at}. \
+             Connection timed out."
+        )
+    );
+}
+
 #[test]
 fn a_full_server_is_worked_off() {
     let Some(server) = Redis::start() else { return };
