@@ -87,6 +87,22 @@ fn a_job_is_submitted_waited_for_and_looked_at() {
 }
 
 #[test]
+fn a_log_says_what_was_dropped_of_it() {
+    let shop = Shop::new("asynctask_output_limit: 1000");
+    let host = shop.run(&[]);
+    let payload = json!({"how": "print", "lines": 2000}).to_string();
+    shop.rex_host(&["job", "submit", "crash", &payload, "--wait"]).ok();
+    let dropped = " bytes of the task's output were dropped; see asynctask_output_limit\n";
+    host.wait_output(dropped.trim_end());
+    // It is written a moment later.
+    wait_for("the log", || {
+        let logs = shop.rex_host(&["job", "logs", "1"]).ok();
+        logs.lines().any(|line| line.starts_with("WARNING:")) && logs.contains(dropped)
+    });
+    stop(host);
+}
+
+#[test]
 fn logs_are_followed_to_the_end() {
     let shop = Shop::new("");
     let host = shop.run(&[]);

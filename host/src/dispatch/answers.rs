@@ -118,7 +118,12 @@ impl Host {
                 }
             }
             Answer::Finished { seq } => {
-                running.report_dropped_output(seq);
+                let dropped = running.report_dropped_output(seq);
+                if let Some(jobs) = self.setup.jobs.as_ref().filter(|_| running.plan.runs_jobs())
+                    && let Some(task) = running.held.task(seq)
+                {
+                    jobs.log_warnings(task, &running.plan.logger, dropped);
+                }
                 let _theirs = running.take_last_lines();
                 let (finished, elapsed) = running.held.finish(seq, now);
                 running.done += finished.len() as u64;

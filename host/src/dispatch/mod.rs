@@ -35,6 +35,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, select};
+use rex_plugin_api::Level;
 use rex_transport::{QueueName, TaskId, Transport, Wake};
 
 use self::death::Verdict;
@@ -82,6 +83,15 @@ pub struct Jobs {
     pub desk: Desk,
     pub book: Book,
     pub events: Receiver<jobs::Event>,
+}
+
+impl Jobs {
+    /// Puts what the host has to say of a task into the log of its job, too.
+    fn log_warnings(&self, task: TaskId, logger: &str, texts: Vec<String>) {
+        for text in texts {
+            self.desk.log(task, format!("{}:{logger}:{text}\n", Level::Warning));
+        }
+    }
 }
 
 pub use reload::Fresh;

@@ -22,7 +22,12 @@ impl Host {
     pub(super) fn on_exit(&mut self, process: ProcessId, goodbye: bool, now: Instant) {
         let Some(mut running) = self.processes.remove(&process) else { return };
         let exit = reap(&running.process, goodbye);
-        running.report_dropped_output(u64::MAX);
+        let dropped = running.report_dropped_output(u64::MAX);
+        if let Some(jobs) = self.setup.jobs.as_ref().filter(|_| running.plan.runs_jobs())
+            && let Some(task) = running.held.next()
+        {
+            jobs.log_warnings(task, &running.plan.logger, dropped);
+        }
         let Some(seat) = running.seat else { return self.standby_died(&running, now) };
         let progress = running.process.page.read();
         let worked = running.done > 0 || progress.finished > 0;

@@ -91,15 +91,20 @@ impl Running {
         }
     }
 
-    fn report_dropped_records(&mut self) {
+    /// The text, where there was anything to report.
+    fn report_dropped_records(&mut self) -> Option<String> {
         let dropped = std::mem::take(&mut self.logged.dropped);
-        if dropped > 0 {
-            let text = format!(
+        (dropped > 0).then(|| {
+            self.warn(format!(
                 "{dropped} of {} bytes that the task logged were dropped; see asynctask_output_limit",
                 self.logged.bytes
-            );
-            log::emit(Level::Warning, &self.plan.logger, &text);
-        }
+            ))
+        })
+    }
+
+    fn warn(&self, text: String) -> String {
+        log::emit(Level::Warning, &self.plan.logger, &text);
+        text
     }
 
     /// How many of the printed bytes are passed on; the rest is counted as dropped. `started`: the task
@@ -118,26 +123,22 @@ impl Running {
         self.printed.take(text)
     }
 
-    /// Tells what was dropped of tasks up to this one: the next may be logging already.
-    pub(in crate::dispatch) fn report_dropped_output(&mut self, up_to: u64) {
-        if self.logged.task <= up_to {
-            self.report_dropped_records();
-        }
-        self.report_dropped_prints();
+    /// Tells what was dropped of tasks up to this one: the next may be logging already. Returns the
+    /// texts.
+    pub(in crate::dispatch) fn report_dropped_output(&mut self, up_to: u64) -> Vec<String> {
+        let is_due = self.logged.task <= up_to;
+        let records = if is_due { self.report_dropped_records() } else { None };
+        records.into_iter().chain(self.report_dropped_prints()).collect()
     }
 
-    fn report_dropped_prints(&mut self) {
+    fn report_dropped_prints(&mut self) -> Option<String> {
         let dropped = std::mem::take(&mut self.printed.dropped);
-        if dropped > 0 {
-            log::emit(
-                Level::Warning,
-                &self.plan.logger,
-                &format!(
-                    "{dropped} of {} bytes of the task's output were dropped; see asynctask_output_limit",
-                    self.printed.bytes
-                ),
-            );
-        }
+        (dropped > 0).then(|| {
+            self.warn(format!(
+                "{dropped} of {} bytes of the task's output were dropped; see asynctask_output_limit",
+                self.printed.bytes
+            ))
+        })
     }
 
     /// What is printed from now on is said by task `seq`; 0: by none that is known.
