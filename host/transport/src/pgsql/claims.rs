@@ -14,7 +14,7 @@ use super::failure::Trouble;
 use super::locks::queue_key;
 use super::marks::{Look, Seen, Snapshot, Took};
 use super::session::{LOCK, Session};
-use super::types::{JsonText, Micros, Moment, Stored};
+use super::types::{JsonText, Micros, Moment, Stored, Text};
 use crate::{Attributes, Claim, ClaimId, ClaimedTask, QueueName, TaskId, Timestamp, Want};
 
 /// How many tasks may be claimed, as parts of a statement: none from a paused queue, nor over a
@@ -327,7 +327,7 @@ ORDER BY id";
             }
             let tasks = row.get::<_, Vec<i64>>(2).into_iter().map(TaskId).collect();
             if self.held.insert(id, tasks).is_none()
-                && let Ok(queue) = QueueName::parse(row.get(1))
+                && let Ok(queue) = QueueName::parse(&row.get::<_, Text>(1).0)
             {
                 self.unreturned.push((id, queue));
             }
@@ -488,7 +488,7 @@ FROM asynctask.rex_claims
 WHERE id = $1 AND (priority <> 0 OR key IS NOT NULL)";
     let rows = session.rows(ATTRIBUTES, &[&claim.0])?;
     let attributes = rows.iter().map(|row| {
-        let (priority, unique) = (row.get(1), row.get(2));
+        let (priority, unique) = (row.get(1), row.get::<_, Option<Text>>(2).map(|key| key.0));
         (TaskId(row.get(0)), Attributes { priority, unique, ..Attributes::default() })
     });
     Ok(attributes.collect())

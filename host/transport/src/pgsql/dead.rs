@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::failure::Trouble;
 use super::session::Session;
 use super::tasks::{limited, notify, submitted};
-use super::types::{Micros, Stored, micros};
+use super::types::{Micros, Stored, Text, micros};
 use crate::{DeadLetter, DeadQuery, Death, LetterId, QueueName, TaskId};
 
 pub(super) fn list(session: &mut Session, query: &DeadQuery) -> Result<Vec<DeadLetter>, Trouble> {
@@ -43,18 +43,18 @@ ORDER BY letter";
     let limit = query.limit.map(limited);
     let rows = session.rows(DEAD, &[&queue, &after, &limit, &tasks, &bytes])?;
     let letters = rows.iter().filter_map(|row| {
-        let details: &str = row.get(8);
+        let details: Text = row.get(8);
         Some(DeadLetter {
             letter: LetterId(row.get(0)),
             id: TaskId(row.get(1)),
-            queue: QueueName::parse(row.get(2)).ok()?,
+            queue: QueueName::parse(&row.get::<_, Text>(2).0).ok()?,
             payload: row.get::<_, Stored>(3).0,
             submitted: submitted(row, 4),
             died: row.get::<_, Micros>(5).0,
             attempts: u32::try_from(row.get::<_, i32>(6)).unwrap_or_default(),
             death: Death {
-                reason: row.get(7),
-                details: serde_json::from_str(details).unwrap_or_default(),
+                reason: row.get::<_, Text>(7).0,
+                details: serde_json::from_str(&details.0).unwrap_or_default(),
             },
         })
     });
@@ -67,7 +67,7 @@ pub(super) fn details(session: &mut Session, key: &str) -> Result<BTreeSet<Strin
 SELECT DISTINCT details ->> $1
 FROM asynctask.rex_dead
 WHERE jsonb_typeof(details -> $1) = 'string'";
-    Ok(session.rows(TEXTS, &[&key])?.iter().map(|row| row.get(0)).collect())
+    Ok(session.rows(TEXTS, &[&key])?.iter().map(|row| row.get::<_, Text>(0).0).collect())
 }
 
 /// Puts letters back into their queues, as tasks with attributes.

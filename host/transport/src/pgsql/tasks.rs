@@ -8,7 +8,7 @@ use postgres::Row;
 use super::address::Address;
 use super::failure::Trouble;
 use super::session::Session;
-use super::types::{Micros, Moment, Stored, micros};
+use super::types::{Micros, Moment, Stored, Text, micros};
 use crate::{Due, NewTask, QueueName, QueueStatus, Submitted, TaskId, Timestamp, WaitingTask};
 
 pub(super) fn submit(session: &mut Session, tasks: &[NewTask]) -> Result<Vec<Submitted>, Trouble> {
@@ -148,7 +148,7 @@ ORDER BY 1";
     let rows = session.rows(QUEUES, &[])?;
     let statuses = rows.iter().filter_map(|row| {
         // Somebody else's row under a name that no command could use is not listed.
-        let queue = QueueName::parse(row.get(0)).ok()?;
+        let queue = QueueName::parse(&row.get::<_, Text>(0).0).ok()?;
         Some(QueueStatus {
             queue,
             waiting: natural(row.get(1)),
@@ -248,7 +248,7 @@ ON CONFLICT (queue_name) DO UPDATE SET paused = excluded.paused";
 pub(super) fn paused(session: &mut Session) -> Result<BTreeSet<QueueName>, Trouble> {
     const PAUSED: &str = "SELECT queue_name FROM asynctask.rex_queues WHERE paused";
     let rows = session.rows(PAUSED, &[])?;
-    Ok(rows.iter().filter_map(|row| QueueName::parse(row.get(0)).ok()).collect())
+    Ok(rows.iter().filter_map(|row| QueueName::parse(&row.get::<_, Text>(0).0).ok()).collect())
 }
 
 pub(super) fn is_idle(session: &mut Session, queue: &QueueName) -> Result<bool, Trouble> {

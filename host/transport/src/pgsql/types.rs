@@ -43,6 +43,19 @@ impl<'a> FromSql<'a> for Stored {
     }
 }
 
+/// A text of the store's; in a database without an encoding U+FFFD stands for what is none.
+pub(super) struct Text(pub(super) String);
+
+impl<'a> FromSql<'a> for Text {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Text, Box<dyn Error + Sync + Send>> {
+        Ok(Text(String::from_utf8_lossy(raw).into_owned()))
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::TEXT
+    }
+}
+
 /// A `timestamptz`.
 pub(super) struct Micros(pub(super) Timestamp);
 

@@ -166,6 +166,16 @@ fn a_row_that_is_no_text_hides_no_other() {
     let rows = r#"INSERT INTO asynctask.asynctask_queue (queue_name, payload)
         VALUES ('foo', E'{"k": "\351"}'), ('foo', '{"n": 2, "text": "é"}')"#;
     database.connect().batch_execute(rows).unwrap();
+    // A name that no command could use, and a key.
+    let odd = r#"INSERT INTO asynctask.asynctask_queue (queue_name, payload) VALUES (E'\351', '{}');
+        SELECT asynctask.rex_submit('bar', '{}', unique_key => E'\351')"#;
+    database.connect().batch_execute(odd).unwrap();
+    let queues = host.queues().unwrap();
+    let queues: Vec<&str> = queues.iter().map(|status| status.queue.as_str()).collect();
+    assert_eq!(queues, ["bar", "foo"]);
+    let keyed = host.claim(&queue("bar"), &Want::tasks(1)).unwrap().unwrap();
+    let attributes = host.attributes(keyed.id).unwrap();
+    assert_eq!(attributes[&keyed.tasks[0].id].unique.as_deref(), Some("\u{fffd}"));
     let name = queue("foo");
     assert_eq!(host.peek(&name, 9).unwrap().len(), 2);
     for _ in 0..2 {
