@@ -44,14 +44,6 @@ CREATE TABLE IF NOT EXISTS rex_job_run (
     cancel_grace float8
 );
 
--- How often the job of a code was queued anew, retried by hand or as another job that got the code of
--- a deleted one: a task that is there from before does not count.
-CREATE TABLE IF NOT EXISTS rex_job_turn (
-    code int8 PRIMARY KEY,
-    job_id int4 NOT NULL,
-    turn int4 NOT NULL DEFAULT 0
-);
-
 -- What a job logged and printed, in pieces.
 CREATE TABLE IF NOT EXISTS rex_job_log (
     job_id int4 NOT NULL REFERENCES job (id) ON DELETE CASCADE,

@@ -412,8 +412,7 @@ fn a_facet_waits_for_a_database_that_is_restarted() {
 #[test]
 fn a_database_that_the_original_deployed_gets_what_is_missing() {
     let shop = Shop::new("");
-    let original =
-        "DROP TABLE rex_job_log, rex_job_run, rex_job_turn; DROP TRIGGER job_ahead ON job;
+    let original = "DROP TABLE rex_job_log, rex_job_run; DROP TRIGGER job_ahead ON job;
         DROP TRIGGER job_noticed ON job; DROP INDEX rex_job_new, rex_job_active;
         DROP FUNCTION rex_one_at_a_time, rex_new_job;";
     shop.client().batch_execute(original).expect("they are there");

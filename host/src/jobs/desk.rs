@@ -15,7 +15,7 @@ use rex_transport::{NewTask, Payload, TaskId, Transport};
 
 use super::patience::Patience;
 use super::strays::Strays;
-use super::table::{BRIEFLY, NOT_AT_ALL, NotQueued, Queued, Table, TableError, TaskOf, waiting};
+use super::table::{BRIEFLY, NOT_AT_ALL, NotQueued, Queued, Table, TableError, waiting};
 use super::{Book, Rules};
 use crate::supervisor::ProcessId;
 use crate::wire::Request;
@@ -437,17 +437,12 @@ impl Thread {
         let Means { table, transport, .. } = &mut self.means;
         table.set_patience(wait);
         loop {
-            let queued = table.queue_new(&rules, |jobs| {
-                let task = |job: &TaskOf| {
-                    // What the original's worker takes, as long as that will do.
-                    let turn = match job.turn {
-                        0 => String::new(),
-                        turn => format!(", \"turn\": {turn}"),
-                    };
-                    let payload = format!("{{\"code\": {}{turn}}}", job.code);
-                    Some(NewTask::plain(rules.queue(job.code)?, Payload::from_stored(payload)))
+            let queued = table.queue_new(&rules, |codes| {
+                let task = |code: &i64| {
+                    let payload = Payload::from_stored(format!("{{\"code\": {code}}}"));
+                    Some(NewTask::plain(rules.queue(*code)?, payload))
                 };
-                let tasks: Vec<NewTask> = jobs.iter().filter_map(task).collect();
+                let tasks: Vec<NewTask> = codes.iter().filter_map(task).collect();
                 transport.submit(&tasks).map(|_| ())
             })?;
             match queued {

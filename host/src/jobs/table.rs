@@ -13,7 +13,7 @@ use rex_db::Address;
 use rex_transport::{Kind, TransportError};
 
 pub use rows::{Cancelled, Filter, NewJob, Row};
-pub use runs::{Ending, Start, TaskOf};
+pub use runs::{Ending, Start};
 pub use upkeep::{NotQueued, Queued};
 
 /// What the host adds to the original's table; deployed by the project `rex.job`, too.
@@ -102,9 +102,8 @@ impl Table {
     /// When there is no table, or no right to add to it.
     pub fn prepare(&mut self) -> Result<(), TableError> {
         let there = self.with(|client| {
-            // The latest addition.
             let there =
-                "SELECT to_regclass('job') IS NOT NULL, to_regclass('rex_job_turn') IS NOT NULL";
+                "SELECT to_regclass('job') IS NOT NULL, to_regclass('rex_job_log') IS NOT NULL";
             let row = client.query_one(there, &[])?;
             Ok((row.get::<_, bool>(0), row.get::<_, bool>(1)))
         })?;

@@ -12,7 +12,7 @@ use rex_test_support::process::wait_for;
 use rex_test_support::server::Server;
 use rex_transport::TaskId;
 
-use super::table::{Cancelled, Ending, NewJob, Start, TaskOf};
+use super::table::{Cancelled, Ending, NewJob, Start};
 use super::{Rules, Table};
 
 /// The project's table, in a database of its own.
@@ -65,8 +65,8 @@ impl Jobs {
     /// The codes that are queued by one look.
     fn queue(&self, rules: &Rules) -> Vec<i64> {
         let mut queued = Vec::new();
-        let done = self.table().queue_new(rules, |jobs| {
-            queued.extend(jobs.iter().map(|job| job.code));
+        let done = self.table().queue_new(rules, |codes| {
+            queued.extend_from_slice(codes);
             Ok(())
         });
         let done = done.unwrap().unwrap();
@@ -75,15 +75,10 @@ impl Jobs {
     }
 }
 
-/// What a task is there for, of a job that was queued once.
-fn first(code: i64) -> TaskOf {
-    TaskOf { code, turn: 0 }
-}
-
 /// Starts a job; its row.
 #[track_caller]
 fn run(host: &mut Table, code: i64, task: i64) -> i32 {
-    match host.start(first(code), TaskId(task), &[], |_| false).unwrap() {
+    match host.start(code, (TaskId(task), 1), &[], |_| false).unwrap() {
         Start::Run { id, .. } => id,
         other => panic!("{other:?}"),
     }
@@ -91,7 +86,7 @@ fn run(host: &mut Table, code: i64, task: i64) -> i32 {
 
 #[track_caller]
 fn skips(host: &mut Table, code: i64, task: i64, expected: &str) {
-    match host.start(first(code), TaskId(task), &[], |_| true).unwrap() {
+    match host.start(code, (TaskId(task), 1), &[], |_| true).unwrap() {
         Start::Skip(why) => assert_eq!(why, expected),
         other => panic!("{other:?}"),
     }
@@ -111,59 +106,46 @@ fn the_outcome_of_a_host_that_was_thought_dead_does_not_count() {
     one.end(id, TaskId(7), &Ending::Completed, Duration::ZERO).unwrap();
     assert_eq!(jobs.status(code), "failed no luck");
     skips(&mut one, code, 7, "failed already");
-    assert!(matches!(one.start(first(99), TaskId(7), &[], |_| false).unwrap(), Start::Missing));
+    assert!(matches!(one.start(99, (TaskId(7), 1), &[], |_| false).unwrap(), Start::Missing));
 }
 
-/// It waits for its next attempt while the job is cancelled and retried.
+/// It waits for its next attempt while the job is cancelled and retried, or deleted and its code given
+/// to another one.
 #[test]
-fn a_task_of_an_earlier_run_does_not_work_a_job_that_was_retried() {
-    let jobs = Jobs::new();
-    let mut host = jobs.host();
-    let code = jobs.insert("a");
-    let id = run(&mut host, code, 7);
-    host.end(id, TaskId(7), &Ending::Queued, Duration::ZERO).unwrap();
-    jobs.table().cancel(code, Duration::ZERO).unwrap();
-    assert_eq!(jobs.table().retry(code, false).unwrap(), Ok(()));
-    skips(&mut host, code, 7, "queued anew since");
-    let mut queued = Vec::new();
-    let rules = Rules { queues: 1, limits: Vec::new(), max_age: None };
-    let queue = |jobs: &[TaskOf]| {
-        queued.extend_from_slice(jobs);
-        Ok(())
-    };
-    jobs.table().queue_new(&rules, queue).unwrap();
-    assert_eq!(queued, [TaskOf { code, turn: 1 }]);
-    skips(&mut host, code, 7, "queued anew since");
-    for _ in 0..2 {
-        let start = host.start(queued[0], TaskId(8), &[], |_| false).unwrap();
-        assert!(matches!(start, Start::Run { .. }), "{start:?}");
-        host.end(id, TaskId(8), &Ending::Queued, Duration::ZERO).unwrap();
-        skips(&mut host, code, 7, "queued anew since");
+fn a_task_of_an_earlier_run_does_not_work_a_job_that_has_another() {
+    for is_deleted in [false, true] {
+        let jobs = Jobs::new();
+        let mut host = jobs.host();
+        let code = jobs.insert("a");
+        let id = run(&mut host, code, 7);
+        host.end(id, TaskId(7), &Ending::Queued, Duration::ZERO).unwrap();
+        if is_deleted {
+            jobs.0.connect().execute("DELETE FROM job", &[]).unwrap();
+            assert_eq!(jobs.insert("b"), code);
+        } else {
+            jobs.table().cancel(code, Duration::ZERO).unwrap();
+            assert_eq!(jobs.table().retry(code, false).unwrap(), Ok(()));
+        }
+        let mut is_let_in = |task, attempt| {
+            let start = host.start(code, (TaskId(task), attempt), &[], |_| false).unwrap();
+            match start {
+                Start::Run { id, .. } => {
+                    host.end(id, TaskId(task), &Ending::Queued, Duration::ZERO).unwrap();
+                    true
+                }
+                Start::Skip(why) => {
+                    assert_eq!(why, "queued anew since");
+                    false
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(!is_let_in(7, 2));
+        for attempt in 1..=2 {
+            assert!(is_let_in(8, attempt));
+            assert!(!is_let_in(7, 2));
+        }
     }
-}
-
-/// The code of the last job is given again when its row is deleted.
-#[test]
-fn a_task_of_a_deleted_job_does_not_work_the_one_that_has_its_code() {
-    let jobs = Jobs::new();
-    let mut host = jobs.host();
-    let rules = Rules { queues: 1, limits: Vec::new(), max_age: None };
-    let code = jobs.insert("a");
-    assert_eq!(jobs.queue(&rules), [code]);
-    let id = run(&mut host, code, 7);
-    host.end(id, TaskId(7), &Ending::Queued, Duration::ZERO).unwrap();
-    jobs.0.connect().execute("DELETE FROM job", &[]).unwrap();
-    assert_eq!(jobs.insert("b"), code);
-    let mut queued = Vec::new();
-    let queue = |jobs: &[TaskOf]| {
-        queued.extend_from_slice(jobs);
-        Ok(())
-    };
-    jobs.table().queue_new(&rules, queue).unwrap();
-    assert_eq!(queued, [TaskOf { code, turn: 1 }]);
-    skips(&mut host, code, 7, "queued anew since");
-    let start = host.start(queued[0], TaskId(8), &[], |_| false).unwrap();
-    assert!(matches!(start, Start::Run { .. }), "{start:?}");
 }
 
 #[test]
@@ -177,7 +159,7 @@ fn a_second_task_runs_a_job_only_when_the_host_of_the_first_is_dead() {
     drop(one);
     // The server notices a moment later.
     rex_test_support::process::wait_for("the job is taken over", || {
-        matches!(two.start(first(code), TaskId(8), &[], |_| false).unwrap(), Start::Run { .. })
+        matches!(two.start(code, (TaskId(8), 1), &[], |_| false).unwrap(), Start::Run { .. })
     });
     let id = jobs.table().row(code).unwrap().unwrap().id;
     two.end(id, TaskId(8), &Ending::Completed, Duration::ZERO).unwrap();
@@ -302,7 +284,7 @@ fn jobs_are_spread_over_their_queues() {
 fn hosts_that_start_at_once_make_what_is_missing() {
     for _ in 0..5 {
         let jobs = Jobs::new();
-        let bare = "DROP TABLE rex_job_run, rex_job_log, rex_job_turn CASCADE;
+        let bare = "DROP TABLE rex_job_run, rex_job_log CASCADE;
             DROP FUNCTION rex_one_at_a_time() CASCADE;
             DROP FUNCTION rex_new_job() CASCADE;
             DROP INDEX rex_job_new, rex_job_active";

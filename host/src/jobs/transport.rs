@@ -20,7 +20,7 @@ use rex_transport::{
 use serde_json::{Map, Value};
 
 use super::patience::Patience;
-use super::table::{BRIEFLY, Ending, NOT_AT_ALL, Start, TableError, TaskOf};
+use super::table::{BRIEFLY, Ending, NOT_AT_ALL, Start, TableError};
 use super::{Assignment, Book, Desk, Table, What};
 
 pub struct JobTransport {
@@ -51,7 +51,7 @@ struct Aside {
 impl Aside {
     /// Its job.
     fn code(&self) -> Option<i64> {
-        job_of(self.task.payload.as_str()).ok().map(|job| job.code)
+        code_of(self.task.payload.as_str()).ok()
     }
 }
 
@@ -97,7 +97,7 @@ impl JobTransport {
         };
         let is_free = |aside: &Aside| aside.code().is_none_or(|code| free.contains(&code));
         for aside in self.aside.iter_mut().filter(|aside| is_due(aside) && !is_free(aside)) {
-            let job = shown(&aside.task);
+            let job = job_of(&aside.task);
             aside.patience.wait(|| format!("{job} cannot be started yet: {reason}"));
         }
         let Some(id) = self.aside.iter().find(|aside| is_due(aside)).map(|aside| aside.claim)
@@ -132,7 +132,7 @@ impl JobTransport {
             match self.assign(claim.id, &claim.tasks[at]) {
                 Ok(assignment) => {
                     if let Some(before) = before {
-                        before.end(|| format!("{} is started", shown(&claim.tasks[at])));
+                        before.end(|| format!("{} is started", job_of(&claim.tasks[at])));
                     }
                     let text = serde_json::to_string(&assignment).unwrap_or_default();
                     claim.tasks[at].payload = Payload::from_stored(text);
@@ -141,7 +141,7 @@ impl JobTransport {
                 Err(error) if error.locked => {
                     let task = claim.tasks.remove(at);
                     let mut patience = before.unwrap_or_else(Patience::new);
-                    patience.wait(|| format!("{} cannot be started yet: {error}", shown(&task)));
+                    patience.wait(|| format!("{} cannot be started yet: {error}", job_of(&task)));
                     let (claim, queue) = (claim.id, claim.queue.clone());
                     self.aside.push(Aside { claim, queue, task, patience });
                 }
@@ -175,16 +175,19 @@ impl JobTransport {
     }
 
     fn assign(&mut self, claim: ClaimId, task: &ClaimedTask) -> Result<Assignment, TableError> {
-        let job = job_of(task.payload.as_str());
-        let what = match job.and_then(|job| match task.payload.check() {
-            Ok(()) => Ok(job),
+        let code = code_of(task.payload.as_str());
+        let what = match code.and_then(|code| match task.payload.check() {
+            Ok(()) => Ok(code),
             Err(error) => Err(error.to_string()),
         }) {
             Err(text) => What::Bad { text },
-            Ok(job) => {
-                let (id, code, book) = (task.id, job.code, &self.book);
+            Ok(code) => {
+                let (id, book) = (task.id, &self.book);
                 let limits = book.limits();
-                match self.table.start(job, id, &limits, |row| book.runs_elsewhere(id, row))? {
+                match self
+                    .table
+                    .start(code, (id, task.attempt), &limits, |job| book.runs_elsewhere(id, job))?
+                {
                     Start::Full(limit) => return Err(TableError::full(limit)),
                     Start::Missing => What::Missing { code },
                     Start::Skip(why) => What::Skip { code, why: why.to_owned() },
@@ -200,13 +203,12 @@ impl JobTransport {
 }
 
 /// For the log.
-fn shown(task: &ClaimedTask) -> String {
-    let job = job_of(task.payload.as_str());
-    job.map_or_else(|_| "a job".to_owned(), |job| format!("job {}", job.code))
+fn job_of(task: &ClaimedTask) -> String {
+    code_of(task.payload.as_str()).map_or_else(|_| "a job".to_owned(), |code| format!("job {code}"))
 }
 
-/// What a task is there for; the error is the original's.
-fn job_of(payload: &str) -> Result<TaskOf, String> {
+/// The job that a task is for; the error is the original's.
+fn code_of(payload: &str) -> Result<i64, String> {
     let fields: Map<String, Value> = match serde_json::from_str(payload) {
         Ok(Value::Object(fields)) => fields,
         Ok(other) => {
@@ -214,21 +216,14 @@ fn job_of(payload: &str) -> Result<TaskOf, String> {
         }
         Err(error) => return Err(error.to_string()),
     };
-    if let Some(field) = fields.keys().find(|field| !["code", "turn"].contains(&field.as_str())) {
+    if let Some(field) = fields.keys().find(|field| *field != "code") {
         return Err(format!("Got unexpected field:\n    {field}"));
     }
-    let turn = fields.get("turn").map_or(Ok(0), |value| integer("turn", value))?;
     let code = fields.get("code").ok_or("Missing mandatory field:\n    code")?;
-    // Later than any is as late as all.
-    let turn = i32::try_from(turn).unwrap_or(i32::MAX);
-    Ok(TaskOf { code: integer("code", code)?, turn })
-}
-
-fn integer(field: &str, value: &Value) -> Result<i64, String> {
-    let text = value.as_str().and_then(|text| text.parse().ok());
-    value.as_i64().or(text).ok_or_else(|| {
-        let got = pyrepr::repr(value);
-        format!("Expected an integer\nGot:\n    {got}\nWhile validating field:\n    {field}")
+    let text = code.as_str().and_then(|text| text.parse().ok());
+    code.as_i64().or(text).ok_or_else(|| {
+        let got = pyrepr::repr(code);
+        format!("Expected an integer\nGot:\n    {got}\nWhile validating field:\n    code")
     })
 }
 

@@ -160,9 +160,6 @@ impl Table {
                 return Ok(Err(Some(status)));
             }
             for sql in [
-                "INSERT INTO rex_job_turn AS known (code, job_id, turn)
-                SELECT code, id, 1 FROM job WHERE id = $1
-                ON CONFLICT (code) DO UPDATE SET job_id = EXCLUDED.job_id, turn = known.turn + 1",
                 "DELETE FROM rex_job_run WHERE job_id = $1",
                 "DELETE FROM rex_job_log WHERE job_id = $1",
                 "UPDATE job SET status = 'new', status_detail = NULL, date_started = NULL,

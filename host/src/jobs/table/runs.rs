@@ -19,15 +19,6 @@ pub enum Ending {
     Queued,
 }
 
-/// What a task of the queue is there for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TaskOf {
-    /// The job's.
-    pub code: i64,
-    /// How often it had been queued anew when the task was made.
-    pub turn: i32,
-}
-
 /// What the table says of a job that is about to be run.
 #[derive(Debug)]
 pub enum Start {
@@ -46,10 +37,13 @@ impl Table {
     /// Begins to run a job, unless it is not to be run. A task that comes again, because its host
     /// died or it is tried again, takes the job over from the run before. One that is new has a task that
     /// nobody has counted against the `limits` of types, because its queuer died or there was none.
+    ///
+    /// A task that is tried again, by its `attempt`, must have begun the job's last run: else the job was
+    /// retried by hand meanwhile, or another one has the code of a deleted one, and has a task of its own.
     pub fn start(
         &mut self,
-        job: TaskOf,
-        task: TaskId,
+        code: i64,
+        (task, attempt): (TaskId, u32),
         limits: &[(String, u32)],
         here: impl Fn(i32) -> bool,
     ) -> Result<Start, TableError> {
@@ -58,11 +52,10 @@ impl Table {
             let mut transaction = client.transaction()?;
             let found = transaction.query_opt(
                 "SELECT job.id, type, owner, title, payload::text, status::text, run.task, run.host,
-                    status = 'started' AND cancel_grace IS NOT NULL, coalesce(turn, 0)
+                    status = 'started' AND cancel_grace IS NOT NULL
                 FROM job LEFT JOIN rex_job_run AS run ON run.job_id = job.id
-                LEFT JOIN rex_job_turn USING (code)
                 WHERE code = $1 FOR NO KEY UPDATE OF job",
-                &[&job.code],
+                &[&code],
             )?;
             let Some(row) = found else { return Ok(Start::Missing) };
             let id: i32 = row.get(0);
@@ -71,7 +64,9 @@ impl Table {
             match (status.as_str(), run) {
                 ("completed", _) => return Ok(Start::Skip("completed already")),
                 ("failed", _) => return Ok(Start::Skip("failed already")),
-                _ if job.turn < row.get(9) => return Ok(Start::Skip("queued anew since")),
+                (_, run) if attempt > 1 && run.is_none_or(|(begun, _)| begun != task.0) => {
+                    return Ok(Start::Skip("queued anew since"));
+                }
                 ("started", Some((other, by))) if other != task.0 => {
                     let alive = match by == host {
                         true => here(id),

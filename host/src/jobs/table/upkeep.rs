@@ -1,11 +1,10 @@
 //! What the workers `job_queuer` and `job_cleanup` do: queue what is new, delete what is old.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use rex_transport::TransportError;
 
-use super::{Table, TableError, TaskOf};
+use super::{Table, TableError};
 use crate::jobs::Rules;
 
 /// What became of a look for new jobs.
@@ -35,7 +34,7 @@ impl Table {
     pub fn queue_new(
         &mut self,
         rules: &Rules,
-        mut submit: impl FnMut(&[TaskOf]) -> Result<(), TransportError>,
+        mut submit: impl FnMut(&[i64]) -> Result<(), TransportError>,
     ) -> Result<Option<Queued>, NotQueued> {
         let (types, limits): (Vec<&str>, Vec<i64>) =
             rules.limits.iter().map(|(name, limit)| (name.as_str(), i64::from(*limit))).unzip();
@@ -55,19 +54,7 @@ impl Table {
             if codes.is_empty() {
                 return Ok(Some(Queued { count: 0, locked: next("")? }));
             }
-            let turns = "INSERT INTO rex_job_turn AS known (code, job_id)
-                SELECT code, id FROM job WHERE code = ANY ($1)
-                ON CONFLICT (code) DO UPDATE SET job_id = EXCLUDED.job_id,
-                    turn = known.turn + (known.job_id <> EXCLUDED.job_id)::int4
-                RETURNING code, turn";
-            let rows = transaction.query(turns, &[&codes])?;
-            let turns: HashMap<i64, i32> =
-                rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-            let task = |code: &i64| TaskOf {
-                code: *code,
-                turn: turns.get(code).copied().unwrap_or_default(),
-            };
-            refused = submit(&codes.iter().map(task).collect::<Vec<_>>());
+            refused = submit(&codes);
             if refused.is_ok() {
                 let queued = "UPDATE job SET status = 'queued' WHERE code = ANY ($1)";
                 transaction.execute(queued, &[&codes])?;
@@ -82,21 +69,14 @@ impl Table {
     /// Deletes jobs that ended longer ago, but for those whose rows are locked.
     pub fn clean_up(&mut self, age: Duration) -> Result<u64, TableError> {
         self.with(|client| {
-            let deleted = client.execute(
+            client.execute(
                 "DELETE FROM job WHERE id IN (
                     SELECT id FROM job WHERE status IN ('completed', 'failed')
                         AND date_completed + make_interval(secs => $1) < LOCALTIMESTAMP
                     FOR UPDATE SKIP LOCKED
                 )",
                 &[&age.as_secs_f64()],
-            )?;
-            // A code below others is not given again.
-            client.execute(
-                "DELETE FROM rex_job_turn AS known WHERE code < (SELECT max(code) FROM job)
-                    AND NOT EXISTS (SELECT FROM job WHERE job.code = known.code)",
-                &[],
-            )?;
-            Ok(deleted)
+            )
         })
     }
 }
