@@ -768,16 +768,17 @@ fn another_project_in_the_configuration_file_reaches_the_processes() {
     env.write("work/rex.yaml", "project: ./app/\n");
     let host = env.start(&["run", "--require", "rex.asynctask", "--plugins", &plugins]);
     host.wait_output("INFO:FooWorker:Starting; queue=foo");
+    // Of the one before nothing can be read once it has ended.
     let project = || {
-        let pid = worker_pid(&env, "foo");
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).expect("it runs");
+        let environment =
+            std::fs::read(format!("/proc/{}/environ", worker_pid(&env, "foo"))).ok()?;
         let mut variables = environment.split(|byte| *byte == 0);
-        let found = variables.find_map(|variable| variable.strip_prefix(b"REX_PROJECT="));
-        String::from_utf8_lossy(found.expect("it has one")).into_owned()
+        let found = variables.find_map(|variable| variable.strip_prefix(b"REX_PROJECT="))?;
+        Some(String::from_utf8_lossy(found).into_owned())
     };
-    assert_eq!(project(), "./app/");
+    wait_for("its project", || project().as_deref() == Some("./app/"));
     env.write("work/rex.yaml", "project: ./other/\n");
     assert_eq!(env.rex_host(&["reload"]).ok(), "queue foo: new settings\n");
-    assert_eq!(project(), "./other/");
+    wait_for("the other project", || project().as_deref() == Some("./other/"));
     stop(&env, host);
 }
