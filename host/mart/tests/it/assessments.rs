@@ -114,6 +114,17 @@ fn assessments_of_any_uid_are_loaded() {
     assert_eq!(uids_of("several"), ["x.1"]);
 }
 
+/// Tables that a script fills, and assessments of one text whose parents are there.
+fn with_parents(deploy: &[Value], assessments: &[Value], script: &str) -> Option<App> {
+    let app = app(json!({
+        "deploy": deploy, "assessments": assessments,
+        "post_deploy_scripts": [{"type": "sql", "script": script}],
+    }))?;
+    instrument(&app, &[json!([{"id": "f", "type": "text"}])]);
+    assess(&app, "odd", 1, PLAIN);
+    Some(app)
+}
+
 /// HTSQL and PostgreSQL write many of them differently.
 #[test]
 fn parents_of_any_identity_are_found() {
@@ -178,13 +189,7 @@ fn parents_of_any_identity_are_found() {
             .collect::<Vec<_>>()
             .join(", ")
     );
-    let definition = json!({
-        "deploy": deploy, "assessments": assessments,
-        "post_deploy_scripts": [{"type": "sql", "script": script}],
-    });
-    let Some(app) = app(definition) else { return };
-    instrument(&app, &[json!([{"id": "f", "type": "text"}])]);
-    assess(&app, "odd", 1, PLAIN);
+    let Some(app) = with_parents(&deploy, &assessments, &script) else { return };
     let made = app.made("odd");
     let mut mart = app.client(&made.name);
     for name in names.iter().chain(&["every"]) {
@@ -220,13 +225,7 @@ fn parents_of_odd_values_are_found() {
             "parental_relationship": {"type": "facet", "parent": name},
         }));
     }
-    let definition = json!({
-        "deploy": deploy, "assessments": assessments,
-        "post_deploy_scripts": [{"type": "sql", "script": script}],
-    });
-    let Some(app) = app(definition) else { return };
-    instrument(&app, &[json!([{"id": "f", "type": "text"}])]);
-    assess(&app, "odd", 1, PLAIN);
+    let Some(app) = with_parents(&deploy, &assessments, &script) else { return };
     let mart = app.made("odd").name;
     for (n, value) in values.iter().enumerate() {
         let found = format!("SELECT f FROM of_p{n} JOIN p{n} ON p{n}.id = p{n}_id");
