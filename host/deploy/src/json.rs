@@ -27,15 +27,4 @@ pub(crate) fn indented(given: &Given) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn both_forms() {
-        let read = |text: &str| Given::json(text).unwrap();
-        let value = read(r#"{"b": [1, {}], "a": "x"}"#);
-        assert_eq!(spaced(&value), r#"{"a": "x", "b": [1, {}]}"#);
-        assert_eq!(indented(&read("{}")), "{}");
-        assert_eq!(indented(&value), "{\n  \"a\": \"x\",\n  \"b\": [\n    1,\n    {}\n  ]\n}");
-    }
-}
+mod tests;
