@@ -29,7 +29,7 @@ impl Host {
         let Some(running) = self.processes.get_mut(&process) else { return };
         let limit = self.plan.output_limit;
         let allowed = running.account_for_output(text, started, limit);
-        if let Some(jobs) = self.setup.jobs.as_ref().filter(|_| running.plan.runs_jobs())
+        if let Some(jobs) = self.setup.jobs_of(&running.plan)
             && let Some(task) = running.held.next().filter(|_| allowed > 0)
         {
             jobs.desk.log(task, String::from_utf8_lossy(&text[..allowed]).into_owned());
@@ -71,8 +71,7 @@ impl Host {
                 }
                 let limit = self.plan.output_limit;
                 if let Some(text) = running.account_for_record(seq, plugin, &text, limit) {
-                    if let Some(jobs) =
-                        self.setup.jobs.as_ref().filter(|_| running.plan.runs_jobs())
+                    if let Some(jobs) = self.setup.jobs_of(&running.plan)
                         && let Some(task) = running.held.task(seq)
                     {
                         jobs.desk.log(task, format!("{level}:{logger}:{text}\n"));
@@ -119,7 +118,7 @@ impl Host {
             }
             Answer::Finished { seq } => {
                 let dropped = running.report_dropped_output(seq);
-                if let Some(jobs) = self.setup.jobs.as_ref().filter(|_| running.plan.runs_jobs())
+                if let Some(jobs) = self.setup.jobs_of(&running.plan)
                     && let Some(task) = running.held.task(seq)
                 {
                     jobs.log_warnings(task, &running.plan.logger, dropped);

@@ -78,6 +78,13 @@ pub struct Setup {
     pub instance: String,
 }
 
+impl Setup {
+    /// Where the tasks of this queue are jobs.
+    fn jobs_of(&self, plan: &QueuePlan) -> Option<&Jobs> {
+        self.jobs.as_ref().filter(|_| plan.runs_jobs())
+    }
+}
+
 /// The loop's side of jobs.
 pub struct Jobs {
     pub desk: Desk,

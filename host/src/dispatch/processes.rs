@@ -23,7 +23,7 @@ impl Host {
         let Some(mut running) = self.processes.remove(&process) else { return };
         let exit = reap(&running.process, goodbye);
         let dropped = running.report_dropped_output(u64::MAX);
-        if let Some(jobs) = self.setup.jobs.as_ref().filter(|_| running.plan.runs_jobs())
+        if let Some(jobs) = self.setup.jobs_of(&running.plan)
             && let Some(task) = running.held.next()
         {
             jobs.log_warnings(task, &running.plan.logger, dropped);

@@ -167,8 +167,8 @@ impl Table {
 
     fn connect(&mut self) -> Result<Client, TableError> {
         let mut client = connect(&self.address)?;
-        // A role's own defaults must not change what is meant here, nor how dates are shown. Who hangs in a transaction keeps
-        // no other host from its work for ever.
+        // A role's own defaults must not change what is meant here, nor how dates are shown. Who
+        // hangs in a transaction keeps no other host from its work for ever.
         let settings = format!(
             "SET default_transaction_isolation = 'read committed';
             SET datestyle = 'ISO';

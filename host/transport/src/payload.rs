@@ -88,8 +88,9 @@ impl Payload {
         Ok(Payload { text: written.into(), form: Form::Object })
     }
 
-    /// From a store, unchanged; also `NaN` and `Infinity`, which Python writes. Whatever is stored can be carried on, to the dead letters at least:
-    /// ask [`Payload::check`] before a worker sees it.
+    /// From a store, unchanged; also `NaN` and `Infinity`, which Python writes. Whatever is stored
+    /// can be carried on, to the dead letters at least: ask [`Payload::check`] before a worker sees
+    /// it.
     pub fn from_stored(text: impl Into<Arc<str>>) -> Payload {
         let text = text.into();
         let form = match json::stored(&text) {
@@ -99,8 +100,8 @@ impl Payload {
         Payload { text, form }
     }
 
-    /// As [`Payload::from_stored`], from bytes that may be no text: they are kept as they are, and shown with
-    /// U+FFFD for what cannot be read.
+    /// As [`Payload::from_stored`], from bytes that may be no text: they are kept as they are, and
+    /// shown with U+FFFD for what cannot be read.
     pub fn from_stored_bytes(bytes: &[u8]) -> Payload {
         match std::str::from_utf8(bytes) {
             Ok(text) => Payload::from_stored(text),
