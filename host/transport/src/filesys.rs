@@ -11,9 +11,9 @@
 //! mark while it lasts; whoever finds the mark under the lock counts the files anew, so that a crash
 //! in the middle loses nothing. Owners prove that they live by a locked file, as for `sqlite:`.
 //!
-//! `disk.rs`: files, written and locked. `index.rs`: which numbers wait. `queue.rs`: one queue under
-//! its lock. `claims.rs`: take and finish. `lists.rs`: looks. `owners.rs`: who lives. `watch.rs`:
-//! word of new tasks.
+//! `safely.rs`: what is opened and made beside others. `disk.rs`: files, written and locked.
+//! `index.rs`: which numbers wait. `queue.rs`: one queue under its lock. `claims.rs`: take and finish.
+//! `lists.rs`: looks. `owners.rs`: who lives. `watch.rs`: word of new tasks.
 
 mod claims;
 mod disk;
@@ -21,6 +21,7 @@ mod index;
 mod lists;
 mod owners;
 mod queue;
+mod safely;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::path::Path;
 
-use super::{Place, disk};
+use super::{Place, disk, safely};
 use crate::TransportError;
 
 /// The numbers that wait; empty when `end` is 0.
@@ -54,9 +54,9 @@ pub(super) fn guess(directory: &Path) -> Result<Vec<u64>, TransportError> {
 
 fn text(directory: &Path) -> Result<Vec<u8>, TransportError> {
     let path = directory.join(".index");
-    match disk::read(&path) {
+    match safely::read(&path) {
         Ok(text) => Ok(text),
-        Err(error) if disk::is_missing(&error) => Ok(Vec::new()),
+        Err(error) if safely::is_missing(&error) => Ok(Vec::new()),
         Err(error) => Err(disk::failed(&path)(error)),
     }
 }

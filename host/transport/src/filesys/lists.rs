@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::claims::{self, Letter};
-use super::{Place, disk, index, queue};
+use super::{Place, disk, index, queue, safely};
 use crate::letters::Letters;
 use crate::{
     ClaimId, DeadLetter, DeadQuery, LetterId, Payload, QueueName, QueueStatus, TaskId, Timestamp,
@@ -189,8 +189,8 @@ pub(super) fn dead(
 impl Dead {
     /// `None` for what is no letter, or was taken away since.
     pub(super) fn read(&self) -> Result<Option<DeadLetter>, TransportError> {
-        let text = match disk::read(&self.path) {
-            Err(error) if disk::is_missing(&error) => return Ok(None),
+        let text = match safely::read(&self.path) {
+            Err(error) if safely::is_missing(&error) => return Ok(None),
             text => text.map_err(disk::failed(&self.path))?,
         };
         let Ok(letter) = serde_json::from_slice::<Letter>(&text) else { return Ok(None) };

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::lists::LeftOut;
 use super::queue::Queue;
-use super::{FileSys, claims, disk, lists, queue};
+use super::{FileSys, claims, disk, lists, queue, safely};
 use crate::owner_file::{OwnerFile, file_name};
 use crate::transport::not_an_owner;
 use crate::{Kind, TransportError};
@@ -44,7 +44,7 @@ impl FileSys {
         disk::make_directory(&self.place, &directory)?;
         let path = directory.join(&name);
         let file =
-            OwnerFile::create(path.clone(), |path| disk::open_or_make(&self.place, path, 0o666));
+            OwnerFile::create(path.clone(), |path| safely::open_or_make(&self.place, path, 0o666));
         let file = file.map_err(|error| {
             if error.kind() == ErrorKind::WouldBlock {
                 let text = format!("An owner named \"{id}\" already works on these queues");

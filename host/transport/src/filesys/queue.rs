@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::index::{self, EMPTY, Index};
 use super::lists::{Dead, LeftOut};
-use super::{Place, disk, lists};
+use super::{Place, disk, lists, safely};
 use crate::json;
 use crate::task::micros;
 use crate::{Due, Kind, NewTask, Payload, QueueName, Submitted, TaskId, Timestamp, TransportError};
@@ -124,7 +124,7 @@ pub(super) fn add(
                 last = id.0;
                 ids[at] = id;
                 let Staged { path, file } = tasks[at].1;
-                disk::give_for(queue.place, file, &queue.directory)
+                safely::give_for(queue.place, file, &queue.directory)
                     .and_then(|()| file.set_modified(time(id)))
                     .map_err(disk::failed(path))?;
                 let due = match tasks[at].0.attributes.due {
@@ -336,7 +336,7 @@ impl<'a> Queue<'a> {
     /// Wakes who watches the queue.
     pub(super) fn tell(&self) {
         // Only a hint: without it the next poll finds what there is.
-        let _hint = disk::open_to_write(self.place, &self.directory.join(".index"));
+        let _hint = safely::open_to_write(self.place, &self.directory.join(".index"));
     }
 
     fn write_index(&self, index: Index) -> Result<(), TransportError> {
@@ -395,7 +395,7 @@ impl<'a> Queue<'a> {
     pub(super) fn keep_readable(&self, tasks: &mut Vec<Found>) -> Result<(), TransportError> {
         let unreadable = |task: &Found| {
             let path = self.file(task.number);
-            let read = disk::open_task(&path).and_then(|mut file| file.read(&mut [0]));
+            let read = safely::open_task(&path).and_then(|mut file| file.read(&mut [0]));
             read.err().map(|error| disk::failed(&path)(error))
         };
         let first = tasks.iter().enumerate().find_map(|(at, task)| Some((at, unreadable(task)?)));
@@ -427,7 +427,7 @@ impl<'a> Queue<'a> {
         self.write_index(if rest.start > end { EMPTY } else { rest })?;
         disk::remove(self.place, &self.mark())?;
         let given = given(&self.ours);
-        let file = disk::open_or_make(self.place, &given, 0o666);
+        let file = safely::open_or_make(self.place, &given, 0o666);
         let dated = file.and_then(|file| file.set_modified(time(last.id)));
         dated.map_err(disk::failed(&given))
     }
@@ -575,7 +575,7 @@ pub(super) struct Content {
 /// Reads a task file. A payload of `null`, which the original takes for an empty queue, is `{}`; what
 /// is no such file becomes a dead letter that shows it.
 pub(super) fn content(path: &Path) -> Result<Content, TransportError> {
-    let bytes = disk::read(path).map_err(disk::failed(path))?;
+    let bytes = safely::read(path).map_err(disk::failed(path))?;
     let read = std::str::from_utf8(&bytes).ok().and_then(|text| {
         let (payload, others) = json::first_member(text, "payload")?;
         let Others { rex } = serde_json::from_str(&others).ok()?;
@@ -618,14 +618,14 @@ fn id_of(path: &Path, name: &QueueName) -> Result<Option<Dated>, TransportError>
             let id = TaskId(nanos & !1023 | bits(name));
             Ok(Some(Dated { id, is_ours: id.0 == nanos }))
         }
-        Err(error) if disk::is_missing(&error) => Ok(None),
+        Err(error) if safely::is_missing(&error) => Ok(None),
         Err(error) => Err(disk::failed(path)(error)),
     }
 }
 
 /// Gives a task its id for the next claim. Of somebody else's file it is what its time says.
 fn set_id(place: &Place, path: &Path, id: TaskId) -> Result<(), TransportError> {
-    match disk::open_to_write(place, path).and_then(|file| file.set_modified(time(id))) {
+    match safely::open_to_write(place, path).and_then(|file| file.set_modified(time(id))) {
         Err(error) if error.kind() != ErrorKind::PermissionDenied => Err(disk::failed(path)(error)),
         _ => Ok(()),
     }
