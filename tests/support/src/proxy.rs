@@ -5,6 +5,10 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
+
+/// When a client that only waits learns that its server is gone.
+const KEEPALIVE: Duration = Duration::from_secs(5);
 
 /// Passes connections on to one address while it is open.
 pub struct Proxy {
@@ -15,7 +19,10 @@ pub struct Proxy {
 #[derive(Default)]
 struct Shared {
     cut: AtomicBool,
-    streams: Mutex<Vec<TcpStream>>,
+    /// The server's end is not told to clients at once.
+    silent: AtomicBool,
+    /// To clients, and to the server.
+    streams: Mutex<Vec<[TcpStream; 2]>>,
     /// What neither end may say so many times.
     last_word: Mutex<Option<(Vec<u8>, usize)>>,
 }
@@ -24,15 +31,24 @@ impl Shared {
     /// Both ends end when either does, or on a cut.
     fn join(self: &Arc<Shared>, client: TcpStream, server: TcpStream) -> std::io::Result<()> {
         let streams = [client.try_clone()?, server.try_clone()?];
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner).extend(streams);
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner).push(streams);
         if self.cut.load(Ordering::SeqCst) {
             self.cut();
         }
         let (back_from, back_to) = (server.try_clone()?, client.try_clone()?);
         let shared = Arc::clone(self);
-        thread::spawn(move || pass(back_from, back_to, |chunk| shared.listen(chunk)));
+        thread::spawn(move || {
+            pass(&back_from, &back_to, |chunk| shared.listen(chunk));
+            if shared.silent.load(Ordering::SeqCst) {
+                thread::sleep(KEEPALIVE);
+            }
+            hang_up(&[back_from, back_to]);
+        });
         let shared = Arc::clone(self);
-        thread::spawn(move || pass(client, server, |chunk| shared.listen(chunk)));
+        thread::spawn(move || {
+            pass(&client, &server, |chunk| shared.listen(chunk));
+            hang_up(&[client, server]);
+        });
         Ok(())
     }
 
@@ -49,14 +65,20 @@ impl Shared {
     }
 
     fn cut(&self) {
-        for stream in self.streams.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            // One that has ended already is as good.
-            let _ = stream.shutdown(Shutdown::Both);
+        for streams in self.streams.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            hang_up(&streams);
         }
     }
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream, see: impl Fn(&[u8])) {
+fn hang_up(streams: &[TcpStream]) {
+    for stream in streams {
+        // One that has ended already is as good.
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+}
+
+fn pass(mut from: &TcpStream, mut to: &TcpStream, see: impl Fn(&[u8])) {
     let mut chunk = [0; 8192];
     while let Ok(n) = from.read(&mut chunk) {
         see(&chunk[..n]);
@@ -64,8 +86,6 @@ fn pass(mut from: TcpStream, mut to: TcpStream, see: impl Fn(&[u8])) {
             break;
         }
     }
-    let _ = to.shutdown(Shutdown::Both);
-    let _ = from.shutdown(Shutdown::Both);
 }
 
 impl Proxy {
@@ -100,6 +120,16 @@ impl Proxy {
     pub fn cut(&self) {
         self.shared.cut.store(true, Ordering::SeqCst);
         self.shared.cut();
+    }
+
+    /// Ends all connections as a server that is gone without a word and there again: clients learn of it
+    /// when they next say something, or by a keepalive.
+    pub fn lose(&self) {
+        self.shared.silent.store(true, Ordering::SeqCst);
+        let mut streams = self.shared.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        for [_client, server] in streams.drain(..) {
+            hang_up(&[server]);
+        }
     }
 
     /// As [`Proxy::cut`], when a client or the server says `word`, of which the other end hears nothing.
