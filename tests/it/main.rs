@@ -8,6 +8,7 @@ mod crashing;
 mod delivery;
 mod deploy;
 mod job_commands;
+mod job_hosts;
 mod job_locks;
 mod job_queues;
 mod jobs;

@@ -248,7 +248,7 @@ pub(crate) fn job(
 
 fn open(common: &Common, environment: &Environment) -> Result<(Table, Settings), Failure> {
     let settings = common.place(environment)?.settings()?;
-    let mut table = Table::new(address(&settings)?);
+    let mut table = Table::new(address(&settings)?, settings.rescue_grace);
     table.prepare().map_err(failed)?;
     Ok((table, settings))
 }

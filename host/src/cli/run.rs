@@ -215,9 +215,9 @@ fn jobs(
     queues_at_once: bool,
 ) -> Result<(Jobs, Box<dyn Transport>), Failure> {
     let address = super::job::address(settings).map_err(Failure::configuration)?;
-    let table = Table::new(address.clone()).for_runs();
+    let table = Table::new(address.clone(), settings.rescue_grace).for_runs();
     let host = table.host().unwrap_or_default();
-    let mut own = Table::new(address.clone());
+    let mut own = Table::new(address.clone(), settings.rescue_grace);
     own.prepare().and_then(|()| own.refuse_pooling()).map_err(|error| match error.away {
         true => super::job::failed(error),
         false => super::job::failed(error).configuration(),

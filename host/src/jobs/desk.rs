@@ -92,7 +92,7 @@ impl Desk {
     pub fn start(means: Means, rules: Rules) -> std::io::Result<(Desk, Receiver<Event>)> {
         let (orders, inbox) = crossbeam_channel::unbounded();
         let (events, outbox) = crossbeam_channel::unbounded();
-        let address = means.address.clone();
+        let (address, host) = (means.address.clone(), means.host);
         let mut thread = Thread {
             means,
             rules: Arc::new(rules),
@@ -108,7 +108,7 @@ impl Desk {
         };
         std::thread::Builder::new().name("jobs".to_owned()).spawn(move || thread.run(&inbox))?;
         let desk = Desk { orders };
-        super::watch::start(address, desk.clone())?;
+        super::watch::start(address, host, desk.clone())?;
         Ok((desk, outbox))
     }
 

@@ -1,5 +1,6 @@
 //! The table of jobs: one connection, and all SQL that reads or changes a row.
 
+mod hosts;
 mod rows;
 mod runs;
 mod upkeep;
@@ -8,10 +9,12 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use postgres::error::SqlState;
-use postgres::{Client, GenericClient, Transaction};
+use postgres::{Client, GenericClient};
 use rex_db::Address;
 use rex_transport::{Kind, TransportError};
 
+use hosts::Hosts;
+pub(super) use hosts::hold;
 pub use rows::{Cancelled, Filter, NewJob, Row};
 pub use runs::{Ending, Start};
 pub use upkeep::{NotQueued, Queued};
@@ -25,6 +28,8 @@ pub struct Table {
     client: Option<Client>,
     /// The number under which runs of this host are known; others see by its lock that it lives.
     host: Option<i64>,
+    /// What was seen of others.
+    hosts: Hosts,
     /// How long to wait for a lock that another program holds.
     patience: Duration,
     /// What the connection was told of that.
@@ -63,6 +68,12 @@ impl TableError {
         let text = format!("{limit} of its type are queued or run, and no more may be");
         TableError { text, hint: None, away: false, locked: true, refused: false }
     }
+
+    /// A job that cannot be started yet, for somebody may be at it.
+    pub fn unsure() -> TableError {
+        let text = "the host that runs it lost its connection, and may be back soon".to_owned();
+        TableError { text, hint: None, away: false, locked: true, refused: false }
+    }
 }
 
 impl From<TableError> for TransportError {
@@ -77,11 +88,13 @@ impl From<TableError> for TransportError {
 }
 
 impl Table {
-    pub fn new(address: Address) -> Table {
-        Table { address, client: None, host: None, patience: PATIENCE, told: PATIENCE }
+    /// A host whose lock is free for longer than `grace` is taken for dead.
+    pub fn new(address: Address, grace: Duration) -> Table {
+        let hosts = Hosts::new(grace);
+        Table { address, client: None, host: None, hosts, patience: PATIENCE, told: PATIENCE }
     }
 
-    /// Runs of jobs are this connection's, as long as it lasts.
+    /// Runs of jobs are this connection's, and those of the watch.
     pub fn for_runs(self) -> Table {
         Table { host: Some(random()), ..self }
     }
@@ -165,6 +178,17 @@ impl Table {
         result.map_err(|error| say(&error, &self.address))
     }
 
+    /// As [`Table::with`], where it matters whether a host lives.
+    fn with_hosts<T>(
+        &mut self,
+        work: impl FnOnce(&mut Client, &mut Hosts) -> Result<T, postgres::Error>,
+    ) -> Result<T, TableError> {
+        let mut hosts = std::mem::take(&mut self.hosts);
+        let result = self.with(|client| work(client, &mut hosts));
+        self.hosts = hosts;
+        result
+    }
+
     fn connect(&mut self) -> Result<Client, TableError> {
         let mut client = connect(&self.address)?;
         // A role's own defaults must not change what is meant here, nor how dates are shown. Who
@@ -181,9 +205,8 @@ impl Table {
         self.told = self.patience;
         client.batch_execute(&settings).map_err(|error| say(&error, &self.address))?;
         if let Some(host) = self.host {
-            // Shared: what is left of a connection that broke does not hold up the next one.
-            let lock = format!("SELECT pg_advisory_lock_shared({})", lock_of_host("$1"));
-            client.execute(&lock, &[&host]).map_err(|error| say(&error, &self.address))?;
+            // Here, too: it is held before the first run is entered.
+            hold(&mut client, host).map_err(|error| say(&error, &self.address))?;
         }
         Ok(client)
     }
@@ -200,19 +223,9 @@ pub fn waiting(patience: Duration) -> String {
     format!("SET lock_timeout = {}", patience.as_millis().max(1))
 }
 
-/// Whether a host of this number has its connection.
-fn is_alive(transaction: &mut Transaction<'_>, host: i64) -> Result<bool, postgres::Error> {
-    let free = format!("SELECT pg_try_advisory_xact_lock({})", lock_of_host("$1"));
-    Ok(!transaction.query_one(&free, &[&host])?.get::<_, bool>(0))
-}
-
 const CANCELLED: &str = "
 UPDATE job SET status = 'failed', status_detail = 'Cancelled', date_completed = clock_timestamp()
 WHERE id = $1";
-
-fn lock_of_host(number: &str) -> String {
-    format!("hashtextextended('rex job host', {number})")
-}
 
 /// Tells hosts from each other.
 fn random() -> i64 {

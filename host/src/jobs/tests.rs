@@ -15,6 +15,9 @@ use rex_transport::TaskId;
 use super::table::{Cancelled, Ending, NewJob, Start};
 use super::{Rules, Table};
 
+/// How long a host may be without its connection.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// The project's table, in a database of its own.
 struct Jobs(Database);
 
@@ -40,7 +43,7 @@ impl Jobs {
     }
 
     fn table(&self) -> Table {
-        Table::new(self.address())
+        Table::new(self.address(), GRACE)
     }
 
     fn host(&self) -> Table {
@@ -166,6 +169,56 @@ fn a_second_task_runs_a_job_only_when_the_host_of_the_first_is_dead() {
     assert_eq!(jobs.status(code), "completed");
 }
 
+/// Nobody takes it for dead while it may come back, and whoever waits does so without a lock.
+#[test]
+fn a_host_whose_connection_broke_is_waited_for() {
+    let jobs = Jobs::new();
+    let patient = || Table::new(jobs.address(), Duration::from_secs(3600));
+    let (mut one, mut two) = (jobs.host(), patient().for_runs());
+    let code = jobs.insert("a");
+    run(&mut one, code, 7);
+    let mut admin = jobs.0.connect();
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    admin.batch_execute(cut).unwrap();
+    let start = |two: &mut Table| two.start(code, (TaskId(8), 1), &[], |_| false).unwrap();
+    wait_for("the lock is free", || matches!(start(&mut two), Start::Unsure));
+    let orders: [std::thread::JoinHandle<Result<(), String>>; 2] = [
+        std::thread::spawn({
+            let mut table = patient();
+            move || match table.retry(code, false).unwrap() {
+                Err(Some(status)) if status == "started" => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        }),
+        std::thread::spawn({
+            let mut table = patient();
+            move || match table.cancel(code, Duration::ZERO).unwrap() {
+                Cancelled::Told => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        }),
+    ];
+    // `two` and both orders have looked, and are not at it.
+    wait_for("both orders wait", || {
+        let waiting = "SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND state = 'idle' AND query = 'ROLLBACK'";
+        admin.query_one(waiting, &[]).unwrap().get::<_, i64>(0) == 3
+    });
+    assert_eq!(jobs.status(code), "started");
+    assert!(matches!(start(&mut two), Start::Unsure));
+    wait_for("the connection is made again", || one.unlocked(&[]).is_ok());
+    for order in orders {
+        assert_eq!(order.join().unwrap(), Ok(()));
+    }
+    skips(&mut two, code, 8, "being run already");
+
+    // One that does not come back is taken for dead.
+    drop(one);
+    assert_eq!(jobs.table().cancel(code, Duration::ZERO).unwrap(), Cancelled::Now);
+    assert_eq!(jobs.status(code), "failed Cancelled");
+}
+
 #[test]
 fn a_job_that_was_cancelled_is_failed_whatever_its_run_says() {
     let jobs = Jobs::new();
@@ -217,7 +270,7 @@ fn a_transaction_pooler_is_refused() {
     for (mode, works) in [("transaction", false), ("session", true)] {
         let Some(pooler) = Pooler::start(&server, mode) else { return };
         let address = Address::parse(&pooler.uri(database.name())).unwrap();
-        let answer = Table::new(address).refuse_pooling();
+        let answer = Table::new(address, Duration::ZERO).refuse_pooling();
         assert_eq!(answer.is_ok(), works, "{mode}");
         if let Err(error) = answer {
             let error = error.to_string();
@@ -254,7 +307,7 @@ fn sessions_that_wait_are_not_ended() {
     admin.batch_execute(&limit).unwrap();
     let mut table = jobs.table();
     assert!(table.row(1).unwrap().is_none());
-    let _listening = super::watch::listen(&jobs.address()).unwrap();
+    let _listening = super::watch::listen(&jobs.address(), 1).unwrap();
     let mut others = || -> Vec<i32> {
         let others = "SELECT pid FROM pg_stat_activity
             WHERE datname = current_database() AND pid <> pg_backend_pid()

@@ -189,6 +189,7 @@ impl JobTransport {
                     .start(code, (id, task.attempt), &limits, |job| book.runs_elsewhere(id, job))?
                 {
                     Start::Full(limit) => return Err(TableError::full(limit)),
+                    Start::Unsure => return Err(TableError::unsure()),
                     Start::Missing => What::Missing { code },
                     Start::Skip(why) => What::Skip { code, why: why.to_owned() },
                     Start::Run { id: job, job: fields } => {

@@ -2,7 +2,13 @@
 
 use std::time::Duration;
 
-use super::{CANCELLED, Table, TableError, is_alive};
+use postgres::Client;
+
+use super::hosts::{Hosts, Life};
+use super::{CANCELLED, Table, TableError};
+
+/// How soon it is looked again whether a host is back.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// A job as commands show it.
 #[derive(Debug, Clone)]
@@ -106,17 +112,34 @@ impl Table {
         Ok(found.as_ref().map(row))
     }
 
+    /// Repeats what has no answer while it is not known whether the host of a run lives.
+    fn when_sure<T>(
+        &mut self,
+        mut work: impl FnMut(&mut Client, &mut Hosts) -> Result<Option<T>, postgres::Error>,
+    ) -> Result<T, TableError> {
+        loop {
+            match self.with_hosts(&mut work)? {
+                Some(done) => return Ok(done),
+                None => std::thread::sleep(LOOK),
+            }
+        }
+    }
+
     /// Ends a job that has not begun; tells the host of one that has, to kill it after `grace`.
     pub fn cancel(&mut self, code: i64, grace: Duration) -> Result<Cancelled, TableError> {
-        self.with(|client| {
+        self.when_sure(|client, hosts| {
             let mut transaction = client.transaction()?;
             let found = transaction.query_opt(RUN_OF, &[&code])?;
-            let Some(found) = found else { return Ok(Cancelled::Missing) };
+            let Some(found) = found else { return Ok(Some(Cancelled::Missing)) };
             let (id, status): (i32, String) = (found.get(0), found.get(1));
             let told = match status.as_str() {
-                "completed" | "failed" => return Ok(Cancelled::Ended(status)),
+                "completed" | "failed" => return Ok(Some(Cancelled::Ended(status))),
                 "started" => match found.get(2) {
-                    Some(host) => is_alive(&mut transaction, host)?,
+                    Some(host) => match hosts.look(&mut transaction, host)? {
+                        Life::Lives => true,
+                        Life::Unsure => return Ok(None),
+                        Life::Dead => false,
+                    },
                     None => false,
                 },
                 _ => false,
@@ -131,7 +154,7 @@ impl Table {
                 transaction.execute(CANCELLED, &[&id])?;
             }
             transaction.commit()?;
-            Ok(if told { Cancelled::Told } else { Cancelled::Now })
+            Ok(Some(if told { Cancelled::Told } else { Cancelled::Now }))
         })
     }
 
@@ -142,22 +165,26 @@ impl Table {
         code: i64,
         force: bool,
     ) -> Result<Result<(), Option<String>>, TableError> {
-        self.with(|client| {
+        self.when_sure(|client, hosts| {
             let mut transaction = client.transaction()?;
             let found = transaction.query_opt(RUN_OF, &[&code])?;
-            let Some(found) = found else { return Ok(Err(None)) };
+            let Some(found) = found else { return Ok(Some(Err(None))) };
             let (id, status): (i32, String) = (found.get(0), found.get(1));
             let may = match status.as_str() {
                 "completed" | "failed" => true,
                 "queued" => force,
                 "started" => match found.get(2) {
-                    Some(host) => !is_alive(&mut transaction, host)?,
+                    Some(host) => match hosts.look(&mut transaction, host)? {
+                        Life::Lives => false,
+                        Life::Unsure => return Ok(None),
+                        Life::Dead => true,
+                    },
                     None => force,
                 },
                 _ => false,
             };
             if !may {
-                return Ok(Err(Some(status)));
+                return Ok(Some(Err(Some(status))));
             }
             for sql in [
                 "DELETE FROM rex_job_run WHERE job_id = $1",
@@ -169,7 +196,7 @@ impl Table {
             }
             transaction.execute("SELECT pg_notify('rex_job', 'new')", &[])?;
             transaction.commit()?;
-            Ok(Ok(()))
+            Ok(Some(Ok(())))
         })
     }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use rex_transport::TaskId;
 use serde_json::value::RawValue;
 
-use super::{CANCELLED, Table, TableError, is_alive};
+use super::hosts::Life;
+use super::{CANCELLED, Table, TableError};
 use crate::jobs::JobFields;
 
 /// What became of a job.
@@ -25,6 +26,8 @@ pub enum Start {
     Missing,
     /// It is new yet, and so many of its type are queued or run as may be.
     Full(u32),
+    /// The host of another task of it may live.
+    Unsure,
     /// It follows "is ".
     Skip(&'static str),
     Run {
@@ -48,7 +51,7 @@ impl Table {
         here: impl Fn(i32) -> bool,
     ) -> Result<Start, TableError> {
         let host = self.host.unwrap_or_default();
-        self.with(|client| {
+        self.with_hosts(|client, hosts| {
             let mut transaction = client.transaction()?;
             let found = transaction.query_opt(
                 "SELECT job.id, type, owner, title, payload::text, status::text, run.task, run.host,
@@ -68,12 +71,15 @@ impl Table {
                     return Ok(Start::Skip("queued anew since"));
                 }
                 ("started", Some((other, by))) if other != task.0 => {
-                    let alive = match by == host {
-                        true => here(id),
-                        false => is_alive(&mut transaction, by)?,
+                    let life = match by == host {
+                        true if here(id) => Life::Lives,
+                        true => Life::Dead,
+                        false => hosts.look(&mut transaction, by)?,
                     };
-                    if alive {
-                        return Ok(Start::Skip("being run already"));
+                    match life {
+                        Life::Lives => return Ok(Start::Skip("being run already")),
+                        Life::Unsure => return Ok(Start::Unsure),
+                        Life::Dead => {}
                     }
                 }
                 _ => {}
