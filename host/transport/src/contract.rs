@@ -26,8 +26,10 @@ use crate::{
 };
 
 pub use attributes::{
-    a_unique_task_is_there_once, attributes_survive_their_owner, claims_tell_attributes,
-    delayed_tasks_wait, priorities_go_first, retries_keep_their_place,
+    a_delayed_task_comes_due_among_many, a_unique_task_is_there_once,
+    attributes_survive_their_owner, claims_tell_attributes, delayed_tasks_wait,
+    fill_around_a_delayed_task, many_come_due_at_once, priorities_go_first,
+    retries_keep_their_place,
 };
 pub use dead::{dead_letters_are_deleted, dead_letters_are_kept, dead_letters_come_back};
 pub use limits::{
@@ -71,7 +73,8 @@ macro_rules! keeps_the_contract {
             submits_are_not_doubled purge_deletes_what_waits payloads_survive many_at_once
             claims_need_an_owner close_gives_back a_healthy_owner_keeps_its_tasks no_task_twice
             watch_wakes opened_by_many_at_once large_payloads_come_in_small_claims
-            priorities_go_first delayed_tasks_wait retries_keep_their_place claims_tell_attributes
+            priorities_go_first delayed_tasks_wait a_delayed_task_comes_due_among_many
+            many_come_due_at_once retries_keep_their_place claims_tell_attributes
             a_unique_task_is_there_once a_paused_queue_gives_nothing
             no_more_in_flight_than_allowed room_in_flight_is_told attributes_survive_their_owner dead_letters_come_back
             dead_letters_are_deleted what_it_cannot_do_is_refused a_long_name_is_kept_or_refused

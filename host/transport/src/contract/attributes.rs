@@ -1,6 +1,7 @@
 //! Priorities, delays, retries and unique keys.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use serde_json::json;
@@ -9,7 +10,7 @@ use super::{
     Store, all_done, dead, finished, in_flight, number, numbers, owner, queue, submit, task,
     task_ids, wait_for, with,
 };
-use crate::{Attributes, Due, Features, Outcome, Timestamp, Want};
+use crate::{Attributes, Due, Features, Outcome, Timestamp, Transport, Want};
 
 pub fn priorities_go_first(store: &Store<'_>) {
     let Some((uri, _store)) = (store.fresh)() else { return };
@@ -71,6 +72,51 @@ pub fn delayed_tasks_wait(store: &Store<'_>) {
     let status = host.queues().unwrap().remove(0);
     assert_eq!((status.waiting, status.delayed, status.oldest), (0, 1, None), "{status:?}");
     assert_eq!(host.purge(&name).unwrap(), 1);
+}
+
+/// Puts tasks 0 to 1509 into `foo`, of which 1500 is delayed, and waits until it is due.
+pub fn fill_around_a_delayed_task(host: &mut dyn Transport) {
+    let plain = |numbers: Range<u64>| numbers.map(|number| task("foo", number)).collect::<Vec<_>>();
+    submit(host, &plain(0..1500));
+    let due = Due::In(Duration::from_secs(1));
+    host.submit(&[with(1500, Attributes { due, ..Attributes::default() })]).unwrap();
+    submit(host, &plain(1501..1510));
+    wait_for("the delayed task", || host.poll(&queue("foo")).unwrap() == 1510);
+}
+
+pub fn a_delayed_task_comes_due_among_many(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let mut host = owner(&uri);
+    if !host.features().delays {
+        return;
+    }
+    let name = queue("foo");
+    fill_around_a_delayed_task(&mut *host);
+    let mut got = Vec::new();
+    while let Some(claim) = host.claim(&name, &Want::tasks(2000)).unwrap() {
+        got.extend(numbers(&claim));
+    }
+    let place = got.iter().position(|number| *number == 1500).unwrap();
+    got.remove(place);
+    assert!(got.into_iter().eq((0..1510).filter(|number| *number != 1500)), "the others in order");
+}
+
+pub fn many_come_due_at_once(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let mut host = owner(&uri);
+    if !host.features().delays {
+        return;
+    }
+    let due = Due::In(Duration::from_millis(500));
+    let delayed = |number| with(number, Attributes { due, ..Attributes::default() });
+    host.submit(&(0..2100).map(delayed).collect::<Vec<_>>()).unwrap();
+    let mut got = Vec::new();
+    wait_for("the delayed tasks", || {
+        got.extend(host.claim(&queue("foo"), &Want::tasks(5000)).unwrap().iter().flat_map(numbers));
+        got.len() == 2100
+    });
+    got.sort_unstable();
+    assert!(got.iter().copied().eq(0..2100), "{got:?}");
 }
 
 pub fn retries_keep_their_place(store: &Store<'_>) {

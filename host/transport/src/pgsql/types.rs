@@ -52,7 +52,7 @@ impl<'a> FromSql<'a> for Text {
     }
 
     fn accepts(ty: &Type) -> bool {
-        *ty == Type::TEXT
+        <&str as FromSql<'_>>::accepts(ty)
     }
 }
 

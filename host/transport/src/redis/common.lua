@@ -102,9 +102,14 @@ local function push(queue, payload, time, when)
   return id
 end
 
--- Puts claimed tasks back into their old places; each is {number, "ID SUBMITTED ATTEMPT", payload}.
+-- So many tasks at most are moved to let others in between them, or come due, at once: while a script
+-- runs the server answers nobody.
+local MOST = 1000
+
+-- Puts tasks back into their old places, which for claimed ones is the head of the queue; each is
+-- {number, "ID SUBMITTED ATTEMPT", payload}. Whose place is far behind it goes to the end.
 local function put_back(queue, tasks)
-  local youngest = 0
+  local youngest, moved, next = 0, 0, math.huge
   for _, task in ipairs(tasks) do youngest = math.max(youngest, task[1]) end
   -- What waits already and is older than some that come back.
   while true do
@@ -113,21 +118,28 @@ local function put_back(queue, tasks)
     if not head or not payload then break end
     local id = tonumber(string.match(head, '^%d+'))
     if id > youngest or string.sub(head, -16) ~= digest(payload) then break end
+    if moved == MOST then next = id break end
     redis.call('LPOP', meta(queue))
     redis.call('LPOP', list(queue))
     tasks[#tasks + 1] = { id, string.sub(head, 1, -18), payload }
+    moved = moved + 1
   end
-  table.sort(tasks, function(a, b) return a[1] > b[1] end)
-  for _, task in ipairs(tasks) do
-    redis.call('LPUSH', list(queue), task[3])
-    redis.call('LPUSH', meta(queue), task[2] .. ' ' .. digest(task[3]))
+  table.sort(tasks, function(a, b) return a[1] < b[1] end)
+  local first = #tasks
+  while first > 0 and tasks[first][1] > next do first = first - 1 end
+  local function put(command, task)
+    redis.call(command, list(queue), task[3])
+    redis.call(command, meta(queue), task[2] .. ' ' .. digest(task[3]))
   end
+  for i = first, 1, -1 do put('LPUSH', tasks[i]) end
+  for i = first + 1, #tasks do put('RPUSH', tasks[i]) end
   tell(queue)
 end
 
--- Makes waiting what is due by now.
+-- Makes waiting what is due by now, the first of it.
 local function ripen(queue)
-  local ids, tasks = redis.call('ZRANGEBYSCORE', due(queue), '-inf', now()), {}
+  local tasks = {}
+  local ids = redis.call('ZRANGEBYSCORE', due(queue), '-inf', now(), 'LIMIT', 0, MOST)
   if #ids == 0 then return end
   for _, id in ipairs(ids) do
     local value = redis.call('HGET', later(queue), id)

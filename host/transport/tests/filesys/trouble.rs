@@ -6,7 +6,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rex_transport::contract::{all_done, finished, numbers, owner, queue, task, wait_for};
+use rex_transport::contract::{
+    all_done, fill_around_a_delayed_task, finished, numbers, owner, queue, task, wait_for,
+};
 use rex_transport::{
     Attributes, DeadQuery, Death, Due, Kind, NewTask, Options, Outcome, Owner, Transport, Uri,
     Want, open,
@@ -641,4 +643,15 @@ fn what_cannot_be_read_stays_in_its_queue_and_costs_no_other() {
     // Whoever has put things right finds everything in its place.
     fs::remove_file(&file).unwrap();
     assert_eq!(numbers(&next.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap()), [1, 3]);
+}
+
+/// Else a backlog of files would be read and renamed for each of them, under the queue's lock.
+#[test]
+fn what_comes_due_in_a_long_queue_goes_to_its_end() {
+    let store = tempfile::tempdir().unwrap();
+    let mut host = owner(&uri(store.path(), ""));
+    fill_around_a_delayed_task(&mut *host);
+    host.claim(&queue("foo"), &Want::tasks(1)).unwrap();
+    let tasks = host.peek(&queue("foo"), 2000).unwrap();
+    assert_eq!(tasks.last().unwrap().payload.to_string(), r#"{"n": 1500}"#);
 }

@@ -211,6 +211,26 @@ fn the_table_of_the_first_release_is_moved() {
     assert!(old.query_one(gone, &[]).unwrap().get::<_, bool>(0));
 }
 
+/// As somebody may have made or altered them.
+#[test]
+fn names_may_be_of_another_type_of_text() {
+    for text in ["varchar", "varchar(100)", "char(10)", "name"] {
+        let Some(database) = database() else { return };
+        let mut admin = database.connect();
+        admin
+            .batch_execute(&ORIGINAL.replace("queue_name text", &format!("queue_name {text}")))
+            .unwrap();
+        let mut host = host(&uri(&database.uri()), "a");
+        let name = queue("a_b_c_d_ef");
+        host.submit(&[task(name.as_str(), 1), task(name.as_str(), 2)]).unwrap();
+        let status = host.queues().unwrap();
+        assert_eq!((&status[0].queue, status[0].waiting), (&name, 2), "{text}");
+        assert_eq!(host.peek(&name, 9).unwrap().len(), 2);
+        assert_eq!(numbers(&host.claim(&name, &Want::tasks(1)).unwrap().unwrap()), [1], "{text}");
+        assert_eq!(host.purge(&name).unwrap(), 1);
+    }
+}
+
 #[test]
 fn an_id_that_was_given_out_again_costs_no_task() {
     let Some(database) = database() else { return };

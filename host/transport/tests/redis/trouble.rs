@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use rex_test_support::redis::Redis;
-use rex_transport::contract::{all_done, fails, finished, numbers, owner, queue, task, wait_for};
+use rex_transport::contract::{
+    all_done, fails, fill_around_a_delayed_task, finished, numbers, owner, queue, task, wait_for,
+};
 use rex_transport::{DeadQuery, Death, Kind, Options, Outcome, Timestamp, Uri, Wake, Want, open};
 use serde_json::json;
 
@@ -227,7 +229,6 @@ fn what_is_refused_changes_nothing() {
     assert!(other.queues().unwrap().is_empty());
 }
 
-/// It takes no task more, and gives all that it has to whoever works them off.
 /// It refuses what it could lose, and no more.
 #[test]
 fn a_server_that_cannot_save_is_looked_into() {
@@ -328,4 +329,20 @@ fn a_full_server_is_worked_off() {
     assert_eq!(before.finish(&all_done(&claim)).unwrap(), []);
     server.command(&["config", "set", "maxmemory", "0"]);
     before.submit(&[task("foo", 9)]).unwrap();
+}
+
+/// Else one script would move a backlog for each of them, and the server answers nobody meanwhile.
+#[test]
+fn what_comes_due_in_a_long_queue_goes_to_its_end() {
+    let Some(server) = Redis::start() else { return };
+    let uri = Uri::parse(&server.uri()).unwrap();
+    let mut host = owner(&uri);
+    fill_around_a_delayed_task(&mut *host);
+    host.claim(&queue("foo"), &Want::tasks(1)).unwrap();
+    let tasks = host.peek(&queue("foo"), 2000).unwrap();
+    assert_eq!(tasks.last().unwrap().payload.to_string(), r#"{"n": 1500}"#);
+    let popped = server.command(&["info", "commandstats"]);
+    let popped = popped.lines().find_map(|line| line.strip_prefix("cmdstat_lpop:calls=")).unwrap();
+    let (popped, _) = popped.split_once(',').unwrap();
+    assert_eq!(popped, "2000", "a payload and what is known of it, of each of a thousand");
 }
