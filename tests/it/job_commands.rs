@@ -246,9 +246,12 @@ fn who_waits_for_a_job_and_is_locked_out_gives_up() {
     let db = format!("db={}", shop.database.uri().replacen("rex@", &format!("{role}@"), 1));
     let code = code.to_string();
     let following = shop.env.start(&["job", "logs", &code, "--follow", "--set", &db]);
-    let sessions = format!("SELECT pid FROM pg_stat_activity WHERE usename = '{role}'");
+    // It waits once it has asked for pieces of the log.
+    let sessions = format!(
+        "SELECT pid FROM pg_stat_activity WHERE usename = '{role}' AND query LIKE '%piece > %'"
+    );
     let sessions = || shop.client().query(&sessions, &[]).expect("it can be asked").len();
-    wait_for("who looks", || sessions() > 0);
+    wait_for("who waits", || sessions() > 0);
     let lock_out = format!(
         "ALTER ROLE {role} NOLOGIN;
         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'"
