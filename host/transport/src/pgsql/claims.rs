@@ -101,6 +101,8 @@ struct Moved {
     /// Whether one of its tasks is unique.
     keyed: bool,
     took: Took,
+    /// Whether tasks were passed over, since others of their ids were taken.
+    passed: bool,
 }
 
 impl Pgsql {
@@ -141,8 +143,11 @@ impl Pgsql {
             }
             moved => moved?,
         };
-        let Some(Moved { claim, keyed, took }) = moved else { return Ok(None) };
-        self.marks.took(queue, &look, &took, Instant::now());
+        let Some(Moved { claim, keyed, took, passed }) = moved else { return Ok(None) };
+        match passed {
+            true => self.marks.forget(queue),
+            false => self.marks.took(queue, &look, &took, Instant::now()),
+        }
         if keyed {
             self.keyed.insert(claim.id);
         }
@@ -210,12 +215,15 @@ RETURNING id, ids, dates::timestamptz[], attempts, payloads, priorities, histori
     CASE WHEN $7 IS NOT NULL THEN coalesce((SELECT min(live.id) FROM live), id) END"
         );
         /// As `MOVE`, from both tables; of ours `$9` priorities and `$10` ids above, `$11` priorities
-        /// before, of each span, and `$12` ids that no span has.
+        /// before, of each span, and `$12` ids that no span has. Last, whether tasks were passed over:
+        /// a sequence that was set back by hand gives ids again that ours still have, and within a
+        /// claim a task is known by its id.
         const MERGE: &str = concat!(
             "WITH ",
             room!(),
             ", page AS (
-    SELECT id, ours, sum(bytes) OVER (ORDER BY priority, id) - bytes AS before
+    SELECT id, ours, sum(bytes) OVER (ORDER BY priority, id, ours) - bytes AS before,
+        row_number() OVER (PARTITION BY id ORDER BY priority, ours) AS turn
     FROM (
         (
             SELECT id, 0::smallint AS priority, false AS ours, octet_length(payload::text) AS bytes
@@ -253,11 +261,11 @@ RETURNING id, ids, dates::timestamptz[], attempts, payloads, priorities, histori
     ) AS first
 ), theirs AS (
     DELETE FROM asynctask.asynctask_queue
-    WHERE id = ANY (ARRAY(SELECT id FROM page WHERE before < $5 AND NOT ours))
+    WHERE id = ANY (ARRAY(SELECT id FROM page WHERE before < $5 AND turn = 1 AND NOT ours))
     RETURNING id, payload, date_submitted
 ), ours AS (
     DELETE FROM asynctask.rex_tasks
-    WHERE id = ANY (ARRAY(SELECT id FROM page WHERE before < $5 AND ours))
+    WHERE id = ANY (ARRAY(SELECT id FROM page WHERE before < $5 AND turn = 1 AND ours))
     RETURNING id, payload, date_submitted, attempt, priority, history
 )
 INSERT INTO asynctask.rex_claims
@@ -278,7 +286,8 @@ RETURNING id, ids, dates::timestamptz[], attempts, payloads, priorities, histori
     (SELECT array_agg(priority) FROM ours), ",
             snapshot!(),
             ",
-    CASE WHEN $7 IS NOT NULL THEN coalesce((SELECT min(live.id) FROM live), id) END"
+    CASE WHEN $7 IS NOT NULL THEN coalesce((SELECT min(live.id) FROM live), id) END,
+    EXISTS (SELECT FROM page WHERE before < $5 AND turn > 1)"
         );
         let name = queue.as_str();
         let lock: [&(dyn ToSql + Sync); 2] = [&self.address.master_lock, &queue_key(name)];
@@ -355,7 +364,7 @@ fn moved_out(row: &Row, queue: &QueueName, want: &Want, merge: bool) -> Moved {
         snapshot: snapshot(row, 11),
         oldest_claim: row.get(13),
     };
-    Moved { claim, keyed: row.get(7), took }
+    Moved { claim, keyed: row.get(7), took, passed: merge && row.get(14) }
 }
 
 /// Of two columns.
@@ -479,12 +488,13 @@ pub(super) fn attributes(
     session: &mut Session,
     claim: ClaimId,
 ) -> Result<BTreeMap<TaskId, Attributes>, Trouble> {
-    /// `$1` claim: task, priority, key. Where no task has a priority there is no array of them.
+    /// `$1` claim: task, priority, key. Where no task has a priority there is no array of them. A
+    /// key may be that of another task whose id was given out again.
     const ATTRIBUTES: &str = "
-SELECT task, coalesce(priority, 0::smallint), key
+SELECT held.task, coalesce(priority, 0::smallint), key
 FROM asynctask.rex_claims
     CROSS JOIN unnest(ids, priorities) AS held (task, priority)
-    LEFT JOIN asynctask.rex_keys USING (task)
+    LEFT JOIN asynctask.rex_keys ON keyed AND rex_keys.task = held.task
 WHERE id = $1 AND (priority <> 0 OR key IS NOT NULL)";
     let rows = session.rows(ATTRIBUTES, &[&claim.0])?;
     let attributes = rows.iter().map(|row| {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::failure::Trouble;
 use super::session::Session;
-use super::tasks::{limited, notify, submitted};
+use super::tasks::{limited, notify, renumber, submitted};
 use super::types::{Micros, Stored, Text, micros};
 use crate::{DeadLetter, DeadQuery, Death, LetterId, QueueName, TaskId};
 
@@ -72,29 +72,46 @@ WHERE jsonb_typeof(details -> $1) = 'string'";
 
 /// Puts letters back into their queues, as tasks with attributes.
 pub(super) fn revive(session: &mut Session, letters: &[LetterId]) -> Result<u64, Trouble> {
-    /// `$1` letters: the queues of what went back, one row a task. Attempts are counted anew; what
-    /// was known of the earlier ones goes along.
-    const REVIVE: &str = "
-WITH back AS (
-    DELETE FROM asynctask.rex_dead
-    WHERE letter = ANY ($1)
-    RETURNING letter, id, queue_name, payload, date_submitted, priority,
-        (details -> 'attempts')::json AS history
-)
-INSERT INTO asynctask.rex_tasks (id, queue_name, payload, date_submitted, priority, history)
-SELECT
-    CASE
-        WHEN EXISTS (SELECT FROM asynctask.rex_tasks AS there WHERE there.id = back.id)
-            OR EXISTS (SELECT FROM back AS twin WHERE twin.id = back.id AND twin.letter < back.letter)
-        THEN nextval(pg_get_serial_sequence('asynctask.asynctask_queue', 'id'))
-        ELSE id
-    END,
-    queue_name, payload, date_submitted, priority, history
-FROM back
+    /// `$1` letters, oldest first, with the ids of their tasks; nobody else puts them back meanwhile.
+    const HOLD: &str = "
+SELECT letter, id
+FROM asynctask.rex_dead
+WHERE letter = ANY ($1)
 ORDER BY letter
+FOR UPDATE";
+    /// `$1` letters, `$2` ids to wait under: the places (from 1) of those whose id is another's.
+    /// Attempts are counted anew; what was known of the earlier ones goes along.
+    const REVIVE: &str = "
+WITH back AS MATERIALIZED (
+    SELECT given.goal, given.place, dead.queue_name, dead.payload, dead.date_submitted,
+        dead.priority, (dead.details -> 'attempts')::json AS history,
+        row_number() OVER (PARTITION BY given.goal ORDER BY given.place) AS turn
+    FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS given (letter, goal, place)
+    JOIN asynctask.rex_dead AS dead USING (letter)
+), put AS (
+    INSERT INTO asynctask.rex_tasks (id, queue_name, payload, date_submitted, priority, history)
+    SELECT goal, queue_name, payload, date_submitted, priority, history FROM back
+    WHERE turn = 1
+    ORDER BY place
+    ON CONFLICT (id) DO NOTHING
+    RETURNING id
+)
+SELECT place FROM back WHERE turn > 1 OR goal NOT IN (SELECT id FROM put)";
+    /// `$1` letters: the queues of what went back, one row a task.
+    const END: &str = "
+DELETE FROM asynctask.rex_dead
+WHERE letter = ANY ($1)
 RETURNING queue_name";
     session.transaction(|session| {
-        let rows = session.rows(REVIVE, &[&numbers(letters)])?;
+        let rows = session.rows(HOLD, &[&numbers(letters)])?;
+        let mut left: Vec<(i64, i64)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        let held: Vec<i64> = left.iter().map(|(letter, _)| *letter).collect();
+        while !left.is_empty() {
+            let (letters, ids): (Vec<i64>, Vec<i64>) = left.iter().copied().unzip();
+            let rows = session.rows(REVIVE, &[&letters, &ids])?;
+            left = renumber(session, &left, &rows)?;
+        }
+        let rows = session.rows(END, &[&held])?;
         notify(session, rows.iter().map(|row| row.get(0)))?;
         Ok(rows.len() as u64)
     })

@@ -17,7 +17,7 @@ use crate::{ClaimId, Death, Finished, NewTask, Outcome, QueueName, TaskId};
 macro_rules! held {
     () => {
         "(
-    SELECT claims.id AS claim, claims.queue_name, task.*
+    SELECT claims.id AS claim, claims.queue_name, claims.keyed, task.*
     FROM asynctask.rex_claims AS claims,
         unnest(claims.ids, claims.payloads, claims.dates, claims.attempts, claims.priorities)
             AS task (id, payload, date, attempt, priority)
@@ -44,7 +44,8 @@ impl Pgsql {
                 session.transaction(|session| {
                     let kept = batch.write(session, self.owner)?;
                     if keyed {
-                        batch.free_keys(session, &kept)?;
+                        let keyed = kept.intersection(&self.keyed).copied().collect();
+                        batch.free_keys(session, &keyed)?;
                     }
                     // Whoever found the queue's limit reached may claim now.
                     if !free.is_empty() {
@@ -253,38 +254,53 @@ ORDER BY given.place"
 
     /// Copies what is to be tried again to where tasks with attributes wait.
     fn retry(&self, session: &mut Session, kept: &HashSet<ClaimId>) -> Result<(), Trouble> {
-        /// `$1` claims, `$2` tasks, `$3` microseconds to wait, `$4` histories: one of each for each
-        /// task. An id that was given out again meanwhile must not cost the task.
+        /// `$1` claims, `$2` tasks, `$3` microseconds to wait, `$4` histories, `$5` ids to wait
+        /// under: one of each for each task. The places (from 1) of those whose id is another's: one
+        /// that was given out again meanwhile must not cost the task. A key goes with its task.
         const RETRY: &str = concat!(
             "
-INSERT INTO asynctask.rex_tasks
-    (id, queue_name, payload, date_submitted, priority, attempt, due, history)
-SELECT
-    CASE
-        WHEN EXISTS (SELECT FROM asynctask.rex_tasks AS there WHERE there.id = held.id)
-        THEN nextval(pg_get_serial_sequence('asynctask.asynctask_queue', 'id'))
-        ELSE held.id
-    END,
-    held.queue_name, held.payload, held.date, coalesce(held.priority, 0), held.attempt + 1,
-    clock_timestamp() + given.wait * interval '1 microsecond', given.history::json
-FROM ",
+WITH back AS MATERIALIZED (
+    SELECT held.*, given.wait, given.history, given.goal, given.place,
+        row_number() OVER (PARTITION BY given.goal ORDER BY given.place) AS turn
+    FROM ",
             held!(),
             "
-JOIN unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[])
-    AS given (claim, task, wait, history)
-    ON given.claim = held.claim AND given.task = held.id"
+    JOIN unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[])
+        WITH ORDINALITY AS given (claim, task, wait, history, goal, place)
+        ON given.claim = held.claim AND given.task = held.id
+), put AS (
+    INSERT INTO asynctask.rex_tasks
+        (id, queue_name, payload, date_submitted, priority, attempt, due, history)
+    SELECT goal, queue_name, payload, date, coalesce(priority, 0), attempt + 1,
+        clock_timestamp() + wait * interval '1 microsecond', history::json
+    FROM back
+    WHERE turn = 1
+    ON CONFLICT (id) DO NOTHING
+    RETURNING id
+), keys AS (
+    UPDATE asynctask.rex_keys AS keys
+    SET task = back.goal
+    FROM back JOIN put ON put.id = back.goal
+    WHERE keys.task = back.id AND back.keyed AND back.turn = 1 AND back.goal <> back.id
+)
+SELECT place FROM back WHERE turn > 1 OR goal NOT IN (SELECT id FROM put)"
         );
-        let retried: Vec<_> =
-            self.retried.iter().filter(|(claim, ..)| kept.contains(claim)).collect();
-        if retried.is_empty() {
-            return Ok(());
+        let mut left: Vec<_> = self
+            .retried
+            .iter()
+            .filter(|(claim, ..)| kept.contains(claim))
+            .map(|retried| (retried, retried.1.0))
+            .collect();
+        while !left.is_empty() {
+            let claims: Vec<i64> = left.iter().map(|((claim, ..), _)| claim.0).collect();
+            let tasks: Vec<i64> = left.iter().map(|((_, task, ..), _)| task.0).collect();
+            let waits: Vec<i64> = left.iter().map(|((.., wait, _), _)| micros(*wait)).collect();
+            let histories: Vec<String> =
+                left.iter().map(|((.., history), _)| storable_json(history)).collect();
+            let ids: Vec<i64> = left.iter().map(|(_, id)| *id).collect();
+            let rows = session.rows(RETRY, &[&claims, &tasks, &waits, &histories, &ids])?;
+            left = tasks::renumber(session, &left, &rows)?;
         }
-        let claims: Vec<i64> = retried.iter().map(|(claim, ..)| claim.0).collect();
-        let tasks: Vec<i64> = retried.iter().map(|(_, task, ..)| task.0).collect();
-        let waits: Vec<i64> = retried.iter().map(|(.., wait, _)| micros(*wait)).collect();
-        let histories: Vec<String> =
-            retried.iter().map(|(.., history)| storable_json(history)).collect();
-        session.change(RETRY, &[&claims, &tasks, &waits, &histories])?;
         Ok(())
     }
 

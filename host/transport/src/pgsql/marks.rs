@@ -324,6 +324,11 @@ impl Marks {
         }
     }
 
+    /// Something was passed over: look from the start.
+    pub(super) fn forget(&mut self, queue: &QueueName) {
+        self.queues.remove(queue);
+    }
+
     /// Something was put back: look from the start.
     pub(super) fn forget_all(&mut self) {
         self.queues.clear();

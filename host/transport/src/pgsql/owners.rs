@@ -6,6 +6,8 @@
 
 use std::time::{Duration, Instant};
 
+use postgres::Row;
+
 use super::Pgsql;
 use super::failure::Trouble;
 use super::locks::owner_key;
@@ -227,7 +229,7 @@ ORDER BY no";
 }
 
 /// A process from three columns.
-fn process(row: &postgres::Row, at: usize) -> Process {
+fn process(row: &Row, at: usize) -> Process {
     Process { machine: row.get(at), pid: row.get(at + 1), start: row.get(at + 2) }
 }
 
@@ -268,50 +270,77 @@ pub(super) fn put_back(
     claims: &[i64],
     tasks: Option<&[i64]>,
 ) -> Result<u64, Trouble> {
-    /// `$1` claims, `$2` tasks or NULL: the queues of what went back, one row a task. A task with
-    /// attributes goes where those are kept. An id that was given out again meanwhile (a sequence
-    /// set back by hand) must not cost the task.
+    /// `$1` claims, `$2` tasks or NULL; `$3` claims, `$4` places and `$5` new ids of those that are
+    /// left of an earlier round, if any. One row a task: queue, whether it went where attributes are
+    /// kept, claim, place, whether it is put back. What is not has an id that another task has there
+    /// (one given out again, as a sequence was set back by hand), which must cost neither. A key goes
+    /// with its task.
     const PUT_BACK: &str = "
-WITH back AS (
-    SELECT task.*, claims.queue_name,
-        task.attempt > 1 OR coalesce(task.priority, 0) <> 0 OR task.history IS NOT NULL
-            OR claims.keyed AND EXISTS (SELECT FROM asynctask.rex_keys AS k WHERE k.task = task.id)
-            AS ours
+WITH held AS (
+    SELECT claims.id AS claim, claims.queue_name, task.*,
+        claims.keyed AND EXISTS (SELECT FROM asynctask.rex_keys AS k WHERE k.task = task.id)
+            AS has_key
     FROM asynctask.rex_claims AS claims,
         unnest(claims.ids, claims.payloads, claims.dates, claims.attempts, claims.priorities,
-            claims.histories) AS task (id, payload, date, attempt, priority, history)
+            claims.histories) WITH ORDINALITY
+            AS task (id, payload, date, attempt, priority, history, place)
     WHERE claims.id = ANY ($1) AND task.id <> ALL (claims.done)
-        AND ($2::bigint[] IS NULL OR task.id = ANY ($2))
-), kept AS (
+        AND ($2::bigint[] IS NULL
+            OR (claims.id, task.id) IN (SELECT * FROM unnest($1::bigint[], $2::bigint[])))
+), sorted AS (
+    SELECT held.*, coalesce(given.goal, held.id) AS goal,
+        attempt > 1 OR coalesce(priority, 0) <> 0 OR history IS NOT NULL OR has_key AS ours
+    FROM held
+    LEFT JOIN unnest($3::bigint[], $4::bigint[], $5::bigint[]) AS given (claim, place, goal)
+        USING (claim, place)
+    WHERE cardinality($3::bigint[]) = 0 OR given.goal IS NOT NULL
+), back AS MATERIALIZED (
+    SELECT *, row_number() OVER (PARTITION BY ours, goal ORDER BY claim, place) AS turn
+    FROM sorted
+), plain AS (
     INSERT INTO asynctask.asynctask_queue (id, queue_name, payload, date_submitted)
-    SELECT id, queue_name, payload, date FROM back
-    WHERE NOT ours
-    ORDER BY id
+    SELECT goal, queue_name, payload, date FROM back
+    WHERE NOT ours AND turn = 1
+    ORDER BY goal
     ON CONFLICT (id) DO NOTHING
     RETURNING id
-), moved AS (
-    INSERT INTO asynctask.asynctask_queue (queue_name, payload, date_submitted)
-    SELECT queue_name, payload, date FROM back
-    WHERE NOT ours AND id NOT IN (SELECT id FROM kept)
-    ORDER BY id
 ), attributed AS (
     INSERT INTO asynctask.rex_tasks
         (id, queue_name, payload, date_submitted, priority, attempt, history)
-    SELECT
-        CASE
-            WHEN EXISTS (SELECT FROM asynctask.rex_tasks AS there WHERE there.id = back.id)
-            THEN nextval(pg_get_serial_sequence('asynctask.asynctask_queue', 'id'))
-            ELSE id
-        END,
-        queue_name, payload, date, coalesce(priority, 0), attempt, history
-    FROM back
-    WHERE ours
-    ORDER BY id
+    SELECT goal, queue_name, payload, date, coalesce(priority, 0), attempt, history FROM back
+    WHERE ours AND turn = 1
+    ORDER BY goal
+    ON CONFLICT (id) DO NOTHING
+    RETURNING id
+), keys AS (
+    UPDATE asynctask.rex_keys AS keys
+    SET task = back.goal
+    FROM back JOIN attributed ON attributed.id = back.goal
+    WHERE keys.task = back.id AND back.has_key AND back.turn = 1 AND back.goal <> back.id
 )
-SELECT queue_name, ours FROM back";
-    let rows = session.rows(PUT_BACK, &[&claims, &tasks])?;
+SELECT queue_name, ours, claim, place,
+    turn = 1 AND CASE
+        WHEN ours THEN goal IN (SELECT id FROM attributed)
+        ELSE goal IN (SELECT id FROM plain)
+    END
+FROM back";
+    let none: &[i64] = &[];
+    let rows = session.rows(PUT_BACK, &[&claims, &tasks, &none, &none, &none])?;
     let has_trigger = session.has_trigger;
     let untold = rows.iter().filter(|row| !has_trigger || row.get(1));
     tasks::notify(session, untold.map(|row| row.get(0)))?;
-    Ok(rows.len() as u64)
+    let count = rows.len() as u64;
+    let mut left = not_put(&rows);
+    while !left.is_empty() {
+        let ids = tasks::draw_ids(session, left.len())?;
+        let (of, places): (Vec<i64>, Vec<i64>) = left.into_iter().unzip();
+        left = not_put(&session.rows(PUT_BACK, &[&claims, &tasks, &of, &places, &ids])?);
+    }
+    Ok(count)
+}
+
+/// Claims and places of what `PUT_BACK` has left.
+fn not_put(rows: &[Row]) -> Vec<(i64, i64)> {
+    let left = rows.iter().filter(|row| !row.get::<_, bool>(4));
+    left.map(|row| (row.get(2), row.get(3))).collect()
 }

@@ -9,7 +9,10 @@ use super::address::Address;
 use super::failure::Trouble;
 use super::session::Session;
 use super::types::{Micros, Moment, Stored, Text, micros};
-use crate::{Due, NewTask, QueueName, QueueStatus, Submitted, TaskId, Timestamp, WaitingTask};
+use crate::{
+    Due, Kind, NewTask, QueueName, QueueStatus, Submitted, TaskId, Timestamp, TransportError,
+    WaitingTask,
+};
 
 pub(super) fn submit(session: &mut Session, tasks: &[NewTask]) -> Result<Vec<Submitted>, Trouble> {
     if tasks.is_empty() {
@@ -103,6 +106,50 @@ pub(super) fn notify<'a>(
         return Ok(());
     }
     session.rows(NOTIFY, &[&queues]).map(|_| ())
+}
+
+/// Of tasks that were to wait under ids, those at the places (from 1) in `rows`, each with a new id.
+pub(super) fn renumber<T: Copy>(
+    session: &mut Session,
+    tasks: &[(T, i64)],
+    rows: &[Row],
+) -> Result<Vec<(T, i64)>, Trouble> {
+    let ids = draw_ids(session, rows.len())?;
+    let places = rows.iter().filter_map(|row| usize::try_from(row.get::<_, i64>(0) - 1).ok());
+    let left = places.filter_map(|place| tasks.get(place)).map(|(task, _)| *task);
+    Ok(left.zip(ids).collect())
+}
+
+/// So many ids that no waiting task has. Where the sequence was set back by hand, those that it
+/// gives next may be others'.
+pub(super) fn draw_ids(session: &mut Session, count: usize) -> Result<Vec<i64>, Trouble> {
+    /// `$1` how many to draw: each, and whether nobody has it.
+    const DRAW: &str = "
+SELECT id, NOT EXISTS (SELECT FROM asynctask.asynctask_queue AS there WHERE there.id = drawn.id)
+    AND NOT EXISTS (SELECT FROM asynctask.rex_tasks AS there WHERE there.id = drawn.id)
+    AND NOT EXISTS (SELECT FROM asynctask.rex_keys AS there WHERE there.task = drawn.id)
+FROM (
+    SELECT nextval(pg_get_serial_sequence('asynctask.asynctask_queue', 'id')) AS id
+    FROM generate_series(1, $1::bigint)
+    OFFSET 0
+) AS drawn";
+    /// At once.
+    const MOST: usize = 10_000;
+    let (mut ids, mut next) = (Vec::new(), count);
+    while ids.len() < count {
+        let rows = session.rows(DRAW, &[&limited(next as u64)])?;
+        for row in rows.iter().filter(|row| row.get(1)) {
+            let Some(id) = row.get::<_, Option<i64>>(0) else {
+                let text = "asynctask.asynctask_queue.id has no sequence of its own";
+                return Err(TransportError::new(Kind::Refused, text).into());
+            };
+            ids.push(id);
+        }
+        // Many in a row may be others': not one round for each.
+        next = (next * 2).min(MOST);
+    }
+    ids.truncate(count);
+    Ok(ids)
 }
 
 pub(super) fn count(session: &mut Session, queue: &QueueName) -> Result<u64, Trouble> {

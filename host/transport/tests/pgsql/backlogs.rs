@@ -28,7 +28,7 @@ fn work(host: &mut dyn Transport, want: &Want) -> Vec<u64> {
 }
 
 /// A database on a server of its own: while any transaction there is open, looks begin at the start.
-fn alone() -> Option<(Server, Database)> {
+pub(super) fn alone() -> Option<(Server, Database)> {
     let server = Server::start()?;
     let database = Database::on(&server);
     Some((server, database))

@@ -9,6 +9,7 @@
 
 mod backlogs;
 mod contract;
+mod doubles;
 mod faults;
 mod interop;
 mod rights;
