@@ -1,5 +1,7 @@
 //! What a worker has started and finished, exact to the task although its answers are batched: one
-//! page of memory that the worker writes and its host reads after a death and for time limits.
+//! page of memory that the worker writes and its host reads after a death and for time limits. And, by
+//! the host, until when the worker may start what it was sent: it keeps to that though its host is
+//! stopped and can recall nothing.
 //!
 //! The plugin lives in the same process as the page's writer and may scribble over it, so the host
 //! clamps what it reads to what it sent. The page cannot be resized (sealed), so reading it is
@@ -10,6 +12,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
@@ -24,6 +27,9 @@ struct Layout {
     finished: AtomicU64,
     /// Monotonic clock at the start of `started`, in nanoseconds.
     started_at: AtomicU64,
+    /// Monotonic clock, in nanoseconds, after which no task is to be started; 0 before the host has
+    /// said anything.
+    start_until: AtomicU64,
 }
 
 /// One mapping of the page.
@@ -82,9 +88,20 @@ impl Page {
         unsafe { self.layout.as_ref() }
     }
 
+    /// Host: tasks may be started until then, in nanoseconds of the monotonic clock; `u64::MAX`: for
+    /// ever.
+    pub fn allow(&self, until: u64) {
+        self.layout().start_until.store(until, Ordering::Release);
+    }
+
+    /// Worker: whether a task may be started at that time.
+    pub fn allows(&self, now: u64) -> bool {
+        now <= self.layout().start_until.load(Ordering::Acquire)
+    }
+
     /// Worker: the task `seq` starts now.
-    pub fn start(&self, seq: u64) {
-        self.layout().started_at.store(monotonic_ns(), Ordering::Relaxed);
+    pub fn start(&self, seq: u64, now: u64) {
+        self.layout().started_at.store(now, Ordering::Relaxed);
         self.layout().started.store(seq, Ordering::Release);
     }
 
@@ -107,6 +124,14 @@ impl Drop for Page {
         // mapped, which harms nobody.
         let _ = unsafe { rustix::mm::munmap(self.layout.as_ptr().cast(), SIZE) };
     }
+}
+
+/// A time to come by the clock that both processes share, never later than it is; 0: it is over.
+pub fn monotonic_at(time: Instant) -> u64 {
+    // In this order, should this process be stopped in between.
+    let now = monotonic_ns();
+    let left = time.checked_duration_since(Instant::now());
+    left.map_or(0, |left| now.saturating_add(u64::try_from(left.as_nanos()).unwrap_or(u64::MAX)))
 }
 
 /// The clock that both processes share.

@@ -1,6 +1,8 @@
 //! Several programs on one store: hosts beside each other, one that takes over from a dead one, and
 //! the original's producers and consumers on the same table.
 
+use std::time::{Duration, Instant};
+
 use rex_test_support::env::Env;
 use rex_test_support::pg::Database;
 use rex_test_support::process::{Running, wait_for};
@@ -151,6 +153,82 @@ fn a_host_takes_over_from_a_dead_one_on_a_file() {
 fn a_host_takes_over_from_a_dead_one_on_a_database() {
     let (env, store) = (crashing::env(), Store::pgsql());
     takes_over(&env, &store.args());
+}
+
+/// A host that is stopped while its worker is at the first of ten tasks and has been sent the others;
+/// before them there were so many quick ones that it is sent much ahead.
+fn stopped_at_the_first_of_ten(env: &Env, store: &[String], more: &[&str]) -> Running {
+    let record = env.path("record");
+    let quick = (0..1000).map(|_| json!({"how": "ok"}));
+    let slow = |n: i64| json!({"how": "until", "file": env.path("go"), "n": n, "record": record});
+    submit(env, store, &quick.chain((1..=10).map(slow)).collect::<Vec<_>>());
+    let host = start(env, store, "one", more);
+    wait_started(&record, 1);
+    host.signal(libc::SIGSTOP);
+    host
+}
+
+/// What others have taken over its worker does not start, neither while the host is stopped nor when it
+/// goes on.
+fn a_stopped_host_starts_no_others_tasks(env: &Env, store: &[String]) {
+    let record = env.path("record");
+    let more = ["--set", "asynctask_owner_timeout=3"];
+    let one = stopped_at_the_first_of_ten(env, store, &more);
+    let two = start(env, store, "two", &more);
+    // Only what the worker had in hand ends there.
+    wait_for("the other host to begin", || recorded(&record).get(&1) == Some(&(2, 0)));
+    env.write("go", "");
+    wait_for("all to be done", || {
+        let counts = recorded(&record);
+        (1..=10).all(|n| counts.get(&n).is_some_and(|count| count.1 > usize::from(n == 1)))
+    });
+    one.signal(libc::SIGCONT);
+    one.wait_output("are no longer this host's");
+    for host in [one, two] {
+        host.signal(libc::SIGTERM);
+        host.wait_ok();
+    }
+    let counts = recorded(&record);
+    let expected = |n| if n == 1 { (2, 2) } else { (1, 1) };
+    assert!((1..=10).all(|n| counts.get(&n) == Some(&expected(n))), "{counts:?}");
+    assert_eq!(letters(env, store), [Value::Null; 0]);
+}
+
+#[test]
+fn a_stopped_host_starts_no_others_tasks_on_a_file() {
+    let env = crashing::env();
+    let store = shared_file(&env);
+    a_stopped_host_starts_no_others_tasks(&env, &store);
+}
+
+#[test]
+fn a_stopped_host_starts_no_others_tasks_on_a_database() {
+    let (env, store) = (crashing::env(), Store::pgsql());
+    a_stopped_host_starts_no_others_tasks(&env, &store.args());
+}
+
+/// What its worker has waited with while the host was stopped is started when the host goes on, and
+/// nobody is charged for the time.
+#[test]
+fn a_stopped_host_goes_on_where_it_was() {
+    let (env, store) = (crashing::env(), Store::pgsql());
+    let store = store.args();
+    let record = env.path("record");
+    let host = stopped_at_the_first_of_ten(&env, &store, &[]);
+    let begun = Instant::now();
+    wait_for("the lease to be over", || begun.elapsed() > Duration::from_secs(4));
+    env.write("go", "");
+    wait_for("the end of the first", || recorded(&record).get(&1) == Some(&(1, 1)));
+    let ended = Instant::now();
+    wait_for("what it might start", || ended.elapsed() > Duration::from_millis(500));
+    assert_eq!(recorded(&record).len(), 1, "{:?}", recorded(&record));
+    host.signal(libc::SIGCONT);
+    wait_for("all to be done", || recorded(&record).len() == 10);
+    host.signal(libc::SIGTERM);
+    host.wait_ok();
+    let counts = recorded(&record);
+    assert!(counts.values().all(|count| *count == (1, 1)), "{counts:?}");
+    assert_eq!(letters(&env, &store), [Value::Null; 0]);
 }
 
 /// Makes the tables, and connects as one of the original's programs.

@@ -126,7 +126,6 @@ impl Host {
                 let _theirs = running.take_last_lines();
                 let (finished, elapsed) = running.held.finish(seq, now);
                 running.done += finished.len() as u64;
-                running.recalling = false;
                 if let Some(entry) = self.queues.get_mut(&queue) {
                     entry.feed.measured(finished.len() as u64, elapsed);
                 }
@@ -134,7 +133,11 @@ impl Host {
                 self.recycle(process, now);
             }
             Answer::Recalled(seqs) => {
-                running.recalling = false;
+                // One that is told to stop gives back unasked.
+                running.recalls = running.recalls.saturating_sub(1);
+                if running.recalls == 0 {
+                    running.process.page.allow(self.lease.start_until());
+                }
                 let tasks = running.held.recall(&seqs);
                 self.put_back(&queue, tasks);
             }

@@ -1,5 +1,6 @@
 //! Whether this host may still start what it has claimed: a host that was stopped, or cannot reach the
-//! store, starts nothing that others may have taken over meanwhile.
+//! store, starts nothing that others may have taken over meanwhile. Its worker processes know the end of
+//! the lease from their pages, and are not allowed more before they have given back what was taken over.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 use rex_transport::{ClaimId, ownership};
 
 use super::Host;
+use crate::page::monotonic_at;
 
 /// What the last beat says about this host's claims.
 #[derive(Default)]
@@ -31,6 +33,14 @@ impl Lease {
         self.beat.and_then(|(begun, lease)| begun.checked_add(lease))
     }
 
+    /// Until when processes may start tasks, by the clock of their pages.
+    pub(super) fn start_until(&self) -> u64 {
+        match self.beat {
+            None => 0,
+            Some(_) => self.ends().map_or(u64::MAX, monotonic_at),
+        }
+    }
+
     /// Whether others have taken a claim over.
     pub(super) fn is_taken(&self, claim: ClaimId) -> bool {
         self.taken.contains(&claim)
@@ -53,6 +63,10 @@ impl Host {
             self.recall_all();
         }
         let first = self.lease.beat.replace((begun, lease)).is_none();
+        let until = self.lease.start_until();
+        // Those that are asked for tasks may start others when they have answered.
+        let answered = self.processes.values().filter(|running| running.recalls == 0);
+        answered.for_each(|running| running.process.page.allow(until));
         if first || self.lease.lapsed && self.lease.holds(now) {
             if std::mem::take(&mut self.lease.lapsed) {
                 tracing::info!("the queue store answers: tasks are started again");
@@ -81,6 +95,6 @@ impl Host {
 
     /// Asks all processes for the tasks that they have not started.
     fn recall_all(&mut self) {
-        self.processes.values_mut().for_each(|running| running.recall(&self.poller));
+        self.processes.values_mut().for_each(|running| running.recall_all(&self.poller));
     }
 }

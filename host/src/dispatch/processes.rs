@@ -221,6 +221,7 @@ impl Host {
         let (process, ends) = self.spawner.spawn(title, &plan.environment)?;
         let socket = ends.socket.try_clone()?;
         let (id, nonce) = (process.id, process.nonce);
+        process.page.allow(self.lease.start_until());
         self.poller.watch(id, process.pid, nonce, ends);
         let mut running = Running::new(process, socket, seat, Arc::clone(plan));
         let load = ToWorker::Load {

@@ -34,8 +34,8 @@ pub(super) struct Running {
     /// Tasks that it has finished.
     pub(super) done: u64,
     born: Instant,
-    /// It was asked to give back what it has not started.
-    pub(super) recalling: bool,
+    /// So many times it was asked to give back what it has not started, and has not answered.
+    pub(super) recalls: usize,
     /// It has said goodbye, and is killed if it is still there then.
     pub(super) gone_by: Option<Instant>,
     /// Why it cannot be a worker.
@@ -83,7 +83,7 @@ impl Running {
             held: Held::default(),
             done: 0,
             born: Instant::now(),
-            recalling: false,
+            recalls: 0,
             gone_by: None,
             unfit: None,
             verdict: None,
@@ -121,10 +121,18 @@ impl Running {
         }
     }
 
-    /// Asks for the tasks that it has not started.
+    /// Asks for the tasks that it has not started, if it has more than the one that it is at or about
+    /// to start.
     pub(super) fn recall(&mut self, poller: &Poller) {
-        if self.held.count() > 1 && !self.recalling {
-            self.recalling = true;
+        if self.held.count() > 1 && self.recalls == 0 {
+            self.recall_all(poller);
+        }
+    }
+
+    /// Asks for all tasks that it has not started, also those that were sent after an earlier recall.
+    pub(super) fn recall_all(&mut self, poller: &Poller) {
+        if self.held.count() > 0 {
+            self.recalls += 1;
             self.send(poller, &ToWorker::Recall);
         }
     }

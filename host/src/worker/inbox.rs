@@ -1,4 +1,5 @@
-//! The tasks that were sent and not started, and the thread that reads them from the socket.
+//! The tasks that were sent and not started, and the thread that reads them from the socket. They stay
+//! here, where the host can recall them, until the page says that they may be started.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,13 +10,19 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::link::Link;
 use super::{Incoming, leash};
+use crate::page::{Page, monotonic_ns};
 use crate::wire::{Answer, Task, ToWorker};
 
 /// How long a finished task may wait for others, to be reported with them.
 const REPORT_WITHIN: Duration = Duration::from_millis(10);
 
+/// How often it is looked whether tasks may be started again: a host that was stopped goes on, or has
+/// reached its store.
+const LOOK: Duration = Duration::from_millis(20);
+
 pub(super) struct Inbox {
     link: &'static Link,
+    page: Page,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -31,21 +38,28 @@ struct State {
 
 /// What the thread that runs the plugin does next.
 pub(super) enum Next {
-    Task(Task),
-    Stop { empty: bool },
+    /// At this time of the page's clock.
+    Task(Task, u64),
+    Stop {
+        empty: bool,
+    },
 }
 
 impl Inbox {
-    pub(super) fn new(link: &'static Link) -> Inbox {
-        Inbox { link, state: Mutex::default(), changed: Condvar::new() }
+    pub(super) fn new(link: &'static Link, page: Page) -> Inbox {
+        Inbox { link, page, state: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// Waits for the next task, reporting what is finished before it waits.
+    /// Waits for the next task, and until it may be started, reporting what is finished before it
+    /// waits.
     pub(super) fn next(&self) -> io::Result<Next> {
         let mut state = self.lock();
         loop {
-            if let Some(task) = state.tasks.pop_front() {
-                return Ok(Next::Task(task));
+            let now = monotonic_ns();
+            if self.page.allows(now)
+                && let Some(task) = state.tasks.pop_front()
+            {
+                return Ok(Next::Task(task, now));
             }
             if state.finished > state.reported {
                 drop(state);
@@ -56,11 +70,21 @@ impl Inbox {
             if let Some(empty) = state.stop {
                 return Ok(Next::Stop { empty });
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = if state.tasks.is_empty() {
+                self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+            } else {
+                let woken = self.changed.wait_timeout(state, LOOK);
+                woken.unwrap_or_else(PoisonError::into_inner).0
+            };
         }
     }
 
+    pub(super) fn started(&self, seq: u64, now: u64) {
+        self.page.start(seq, now);
+    }
+
     pub(super) fn finished(&self, seq: u64) {
+        self.page.finish(seq);
         self.lock().finished = seq;
     }
 

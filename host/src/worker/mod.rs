@@ -26,7 +26,7 @@ use rex_plugin_api::{Level, pyrepr};
 
 use self::inbox::{Inbox, Next};
 use self::link::Link;
-use crate::page::Page;
+use crate::page::{Page, monotonic_ns};
 use crate::plugins;
 use crate::tick::Tick;
 use crate::wire::{Answer, Frames, Start, Task, ToWorker};
@@ -103,7 +103,7 @@ fn run(host: i32, page: i32) -> io::Result<()> {
     };
     link.send_in_order(Answer::Ready)?;
 
-    let inbox = Arc::new(Inbox::new(link));
+    let inbox = Arc::new(Inbox::new(link, page));
     let reader = Arc::clone(&inbox);
     std::thread::Builder::new()
         .name("inbox".to_owned())
@@ -112,19 +112,19 @@ fn run(host: i32, page: i32) -> io::Result<()> {
     let mut input = Vec::new();
     loop {
         match inbox.next()? {
-            Next::Task(task) => {
+            Next::Task(task, mut now) => {
                 if cpu_limited && leash::has_children() {
                     // The host knows a task's children by when they were started.
                     Tick::wait_for_next();
+                    now = monotonic_ns();
                 }
-                page.start(task.seq);
+                inbox.started(task.seq, now);
                 match &mut work {
                     Work::Plugin(loaded) => {
                         process(&loaded.plugin, link, &task, &mut input, &mut buffer)?;
                     }
                     Work::Own(own) => own.process(&task)?,
                 }
-                page.finish(task.seq);
                 inbox.finished(task.seq);
             }
             Next::Stop { empty } => {
