@@ -533,6 +533,31 @@ fn a_process_that_takes_up_no_tasks_keeps_none_from_others() {
 }
 
 #[test]
+fn an_idle_process_that_does_not_react_keeps_no_host_from_its_end() {
+    let env = crashing::env();
+    Store::Embedded.submit(&env, "crash", &[&held_task(&env, 1)]);
+    let host = crashing::start(&env, &json!({"crash": {"processes": 2}}), &["--halt-when-empty"]);
+    wait_started(&env.path("record"), 1);
+    let status = || env.rex_host(&["status", "--json"]).json_lines().remove(0);
+    let idle = || {
+        let processes = status()["queues"][0]["processes"].as_array().cloned().unwrap_or_default();
+        let of = |process: &Value| process["pid"].as_i64().filter(|_| process["task"].is_null());
+        processes.iter().find_map(of)
+    };
+    let mut pid = None;
+    wait_for("an idle process", || {
+        pid = idle();
+        pid.is_some()
+    });
+    let pid = pid.and_then(|pid| i32::try_from(pid).ok()).expect("it fits");
+    Process::find(pid).expect("it serves").signal(libc::SIGSTOP);
+    env.write("go", "");
+    host.wait_output("did not react for 10 s and was killed");
+    let output = host.wait_ok();
+    assert_eq!(recorded(&env.path("record")).get(&1), Some(&(1, 1)), "{output}");
+}
+
+#[test]
 fn processes_of_a_queue_work_at_the_same_time() {
     let env = crashing::env();
     let tasks = [held_task(&env, 1), held_task(&env, 2)];

@@ -146,6 +146,7 @@ impl Host {
                 }
                 Action::Stop { empty } => {
                     if let Some(running) = running {
+                        running.told_to_stop = true;
                         running.send(&self.poller, &ToWorker::Stop { empty });
                     }
                 }

@@ -36,6 +36,8 @@ pub(super) struct Running {
     born: Instant,
     /// So many times it was asked to give back what it has not started, and has not answered.
     pub(super) recalls: usize,
+    /// It is to end after the task in hand.
+    pub(super) told_to_stop: bool,
     /// It has said goodbye, and is killed if it is still there then.
     pub(super) gone_by: Option<Instant>,
     /// Why it cannot be a worker.
@@ -84,6 +86,7 @@ impl Running {
             done: 0,
             born: Instant::now(),
             recalls: 0,
+            told_to_stop: false,
             gone_by: None,
             unfit: None,
             verdict: None,
