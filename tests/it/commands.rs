@@ -1,9 +1,11 @@
 //! Every command's answer: help texts as snapshots, tables, and `--json` with one object a line.
 
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use rex_test_support::env::{Env, dist, repository};
+use rex_test_support::pg::Database;
 use rex_test_support::{plugins, process};
 use serde_json::{Value, json};
 
@@ -113,6 +115,34 @@ fn submit_many() {
     assert!(numbers.into_iter().eq(0..5000), "all, in order, without a limit");
     let some = env.rex_host(&["queue", "peek", "foo", "--json", "--limit", "7"]).json_lines();
     assert_eq!(some.len(), 7);
+}
+
+#[test]
+fn heavy_tasks_are_submitted_a_few_at_a_time() {
+    let (env, database) = (Env::new(), Database::new());
+    let set = format!("asynctask_transport={}", database.uri());
+    let line = format!("{{\"pad\": \"{}\"}}\n", "x".repeat(1 << 20));
+    env.rex_host_with(&["submit", "foo", "-", "--set", &set], &line.repeat(40)).ok();
+    let counts = "SELECT count(*), count(DISTINCT xmin::text) FROM asynctask.asynctask_queue";
+    let counts = database.connect().query_one(counts, &[]).expect("it can be asked");
+    assert_eq!((counts.get::<_, i64>(0), counts.get::<_, i64>(1)), (40, 3), "tasks, transactions");
+}
+
+#[test]
+fn what_is_piped_slowly_is_submitted_as_it_comes() {
+    let env = Env::new();
+    let mut command = env.command("rex-host", &["submit", "foo", "-"]);
+    let mut submit = command.stdin(Stdio::piped()).spawn().expect("it starts");
+    let mut input = submit.stdin.take().expect("it was asked for");
+    for count in 1..=2 {
+        input.write_all(b"{\"n\": 1}\n").expect("it reads");
+        process::wait_for("the task", || {
+            let queues = env.rex_host(&["queue", "list", "--json"]).json_lines();
+            queues.first().is_some_and(|queue| queue["waiting"] == count)
+        });
+    }
+    drop(input);
+    assert!(submit.wait().expect("it ends").success());
 }
 
 #[test]

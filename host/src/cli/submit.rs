@@ -1,12 +1,15 @@
 //! `rex-host submit`: tasks from arguments or, in bulk, from standard input.
 
-use std::io::{self, BufRead};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use rex_transport::{
     Attributes, Due, NewTask, Payload, QueueName, Submitted, TaskId, Timestamp, Transport,
 };
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -17,8 +20,10 @@ use super::output::{Output, is_gone, tasks};
 use super::place::{self, Common};
 use crate::clock;
 
-/// Tasks that are written in one transaction.
+/// Tasks that are written in one transaction, at most.
 const BATCH: usize = 1000;
+/// Bytes of payloads that are; one task may have more. No store takes a statement of any length.
+const BATCH_BYTES: usize = 16 << 20;
 
 #[derive(clap::Args)]
 pub(crate) struct SubmitArgs {
@@ -160,34 +165,40 @@ fn bulk(
             return Err(failure.hint(hint));
         }
         in_store = lines;
-        batch.tasks.clear();
-        batch.lines.clear();
+        *batch = Batch::default();
         Ok::<(), Failure>(())
     };
-    for (n, line) in io::stdin().lock().lines().enumerate() {
-        let task = line
-            .map_err(|error| Failure::new("cannot read standard input").because(&error))
-            .and_then(|line| match line.trim() {
+    let mut input = Input::open().map_err(unread)?;
+    let mut n = 0;
+    loop {
+        let task = match input.line() {
+            Ok(None) => break,
+            Ok(Some(line)) => match line.trim() {
                 "" => Ok(None),
                 text => lines.parse(text).map(Some),
-            });
+            },
+            Err(error) => Err(unread(error)),
+        };
+        n += 1;
         match task {
             Ok(None) => {}
             Ok(Some(task)) => {
+                batch.bytes += task.payload.len();
                 batch.tasks.push(task);
-                batch.lines.push(n + 1);
+                batch.lines.push(n);
             }
             Err(failure) => {
                 // What was read before the bad line is whole: it is submitted, and said to be.
-                flush(&mut batch, n, output)?;
-                let text = format!("line {}: {}", n + 1, failure.text);
+                flush(&mut batch, n - 1, output)?;
+                let text = format!("line {n}: {}", failure.text);
                 let were = if count == 1 { "was" } else { "were" };
                 let hint = format!("{} from the lines before it {were} submitted", tasks(count));
                 return Err(Failure::new(text).hint(hint));
             }
         }
-        if batch.tasks.len() == BATCH {
-            flush(&mut batch, n + 1, output)?;
+        let is_full = batch.tasks.len() == BATCH || batch.bytes >= BATCH_BYTES;
+        if is_full || !batch.tasks.is_empty() && input.is_dry() {
+            flush(&mut batch, n, output)?;
         }
     }
     if !batch.tasks.is_empty() {
@@ -196,11 +207,39 @@ fn bulk(
     Ok(count)
 }
 
+fn unread(error: io::Error) -> Failure {
+    Failure::new("cannot read standard input").because(&error)
+}
+
+/// Standard input by lines.
+struct Input(BufReader<File>);
+
+impl Input {
+    fn open() -> io::Result<Input> {
+        let file = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+        Ok(Input(BufReader::new(file)))
+    }
+
+    /// `None` at its end.
+    fn line(&mut self) -> io::Result<Option<String>> {
+        let mut line = String::new();
+        Ok((self.0.read_line(&mut line)? > 0).then_some(line))
+    }
+
+    /// Whether whoever writes it has no more just now.
+    fn is_dry(&self) -> bool {
+        let mut fds = [PollFd::new(self.0.get_ref(), PollFlags::IN)];
+        self.0.buffer().is_empty() && poll(&mut fds, Some(&Timespec::default())) == Ok(0)
+    }
+}
+
 /// Tasks, each with the number of its line.
 #[derive(Default)]
 struct Batch {
     tasks: Vec<NewTask>,
     lines: Vec<usize>,
+    /// Of their payloads.
+    bytes: usize,
 }
 
 impl Batch {
@@ -277,7 +316,7 @@ mod tests {
     #[test]
     fn who_begins_again_doubles_none() {
         // Line 12 was empty.
-        let batch = Batch { tasks: Vec::new(), lines: vec![11, 13, 14, 15] };
+        let batch = Batch { lines: vec![11, 13, 14, 15], ..Batch::default() };
         let so_far = |taken: &[usize]| batch.so_far(10, taken);
         let begin = |line| format!("were submitted before; begin again with line {line}");
         assert_eq!(so_far(&[]), format!(", those of the first 10 lines, {}", begin(11)));
