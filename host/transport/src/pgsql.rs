@@ -73,8 +73,8 @@ pub struct Pgsql {
     unreturned: Vec<(ClaimId, QueueName)>,
     /// Claims that others took over, to be told.
     taken: Vec<ClaimId>,
-    /// Claims of which a task is unique.
-    keyed: HashSet<ClaimId>,
+    /// The unique tasks of claims that have such.
+    keyed: HashMap<ClaimId, HashSet<TaskId>>,
     /// Claims that were made under a limit of tasks in flight.
     limited: HashMap<ClaimId, QueueName>,
     marks: Marks,
@@ -98,7 +98,7 @@ impl Pgsql {
             held: HashMap::new(),
             unreturned: Vec::new(),
             taken: Vec::new(),
-            keyed: HashSet::new(),
+            keyed: HashMap::new(),
             limited: HashMap::new(),
             marks: Marks::default(),
         };

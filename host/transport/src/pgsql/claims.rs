@@ -1,7 +1,7 @@
 //! Taking tasks: a batch of the oldest rows becomes one row of `rex_claims`, in one transaction
 //! under the original's lock of the queue. Tasks with attributes are merged in, where there are any.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
 use postgres::Row;
@@ -98,8 +98,8 @@ macro_rules! snapshot {
 /// A batch that was just moved out of the queue.
 struct Moved {
     claim: Claim,
-    /// Whether one of its tasks is unique.
-    keyed: bool,
+    /// Those of its tasks that are unique.
+    keyed: HashSet<TaskId>,
     took: Took,
     /// Whether tasks were passed over, since others of their ids were taken.
     passed: bool,
@@ -148,8 +148,8 @@ impl Pgsql {
             true => self.marks.forget(queue),
             false => self.marks.took(queue, &look, &took, Instant::now()),
         }
-        if keyed {
-            self.keyed.insert(claim.id);
+        if !keyed.is_empty() {
+            self.keyed.insert(claim.id, keyed);
         }
         if want.in_flight.is_some() {
             self.limited.insert(claim.id, queue.clone());
@@ -169,8 +169,8 @@ impl Pgsql {
     ) -> Result<Option<Moved>, Trouble> {
         /// `$1` queue, `$2` at most, `$3` owner, `$4` ids above, `$5` bytes, `$6` our server process,
         /// `$7` most in flight or NULL, `$8` claims that may be alive from. One row or none: claim,
-        /// ids, submitted, attempts, payloads, oldest first; priorities, histories, whether a task
-        /// has a key; the last id of the original's table; ids and priorities of the other; the
+        /// ids, submitted, attempts, payloads, oldest first; priorities, histories, which
+        /// have a key; the last id of the original's table; ids and priorities of the other; the
         /// snapshot; the oldest claim alive, where that counts. The rows are found by a sub-select of
         /// its own so that the plan is always the one by index, and deleted by where they lie, which
         /// spares looking each up again; they stay there as long as the statement sees them. The name
@@ -208,7 +208,7 @@ SELECT $3, $1, count(*), array_agg(id), array_agg(payload), array_agg(date_submi
     array_fill(1, ARRAY[count(*)::integer])
 FROM (SELECT * FROM taken ORDER BY id) AS sorted
 HAVING count(*) > 0
-RETURNING id, ids, dates::timestamptz[], attempts, payloads, priorities, histories, keyed,
+RETURNING id, ids, dates::timestamptz[], attempts, payloads, priorities, histories, keys,
     ids[size], NULL::bigint[], NULL::smallint[], ",
             snapshot!(),
             ",
@@ -269,10 +269,18 @@ RETURNING id, ids, dates::timestamptz[], attempts, payloads, priorities, histori
     RETURNING id, payload, date_submitted, attempt, priority, history
 )
 INSERT INTO asynctask.rex_claims
-    (owner, queue_name, size, ids, payloads, dates, attempts, priorities, histories, keyed)
+    (owner, queue_name, size, ids, payloads, dates, attempts, priorities, histories, keys)
 SELECT $3, $1, count(*), array_agg(id), array_agg(payload), array_agg(date_submitted),
     array_agg(attempt), array_agg(priority), array_agg(history),
-    EXISTS (SELECT FROM asynctask.rex_keys WHERE task IN (SELECT id FROM ours))
+    (
+        SELECT array_agg(task) FROM asynctask.rex_keys AS keys
+        WHERE queue_name = $1 AND task IN (SELECT id FROM ours)
+            AND NOT EXISTS (
+                SELECT FROM asynctask.rex_claims AS claims
+                WHERE claims.queue_name = $1 AND keys.task = ANY (claims.keys)
+                    AND keys.task <> ALL (claims.done)
+            )
+    )
 FROM (
     SELECT id, payload, date_submitted, 1 AS attempt, 0::smallint AS priority, NULL::json AS history
     FROM theirs
@@ -281,7 +289,7 @@ FROM (
     ORDER BY priority, id
 ) AS sorted
 HAVING count(*) > 0
-RETURNING id, ids, dates::timestamptz[], attempts, payloads, priorities, histories, keyed,
+RETURNING id, ids, dates::timestamptz[], attempts, payloads, priorities, histories, keys,
     (SELECT max(id) FROM theirs), (SELECT array_agg(id) FROM ours),
     (SELECT array_agg(priority) FROM ours), ",
             snapshot!(),
@@ -317,9 +325,9 @@ RETURNING id, ids, dates::timestamptz[], attempts, payloads, priorities, histori
 
     /// Reads what this owner holds: after a reconnection nobody knows how the last call ended.
     pub(super) fn read_held(&mut self, session: &mut Session) -> Result<(), Trouble> {
-        /// `$1` owner: claim, queue, the tasks not yet finished, whether one has a key.
+        /// `$1` owner: claim, queue, the tasks not yet finished, those that have a key.
         const HELD: &str = "
-SELECT id, queue_name, ARRAY(SELECT unnest(ids) EXCEPT SELECT unnest(done)), keyed
+SELECT id, queue_name, ARRAY(SELECT unnest(ids) EXCEPT SELECT unnest(done)), keys
 FROM asynctask.rex_claims
 WHERE owner = $1
 ORDER BY id";
@@ -331,8 +339,9 @@ ORDER BY id";
         self.unreturned.clear();
         for row in rows {
             let id = ClaimId(row.get(0));
-            if row.get(3) {
-                self.keyed.insert(id);
+            let keyed = keyed(&row, 3);
+            if !keyed.is_empty() {
+                self.keyed.insert(id, keyed);
             }
             let tasks = row.get::<_, Vec<i64>>(2).into_iter().map(TaskId).collect();
             if self.held.insert(id, tasks).is_none()
@@ -364,7 +373,11 @@ fn moved_out(row: &Row, queue: &QueueName, want: &Want, merge: bool) -> Moved {
         snapshot: snapshot(row, 11),
         oldest_claim: row.get(13),
     };
-    Moved { claim, keyed: row.get(7), took, passed: merge && row.get(14) }
+    Moved { claim, keyed: keyed(row, 7), took, passed: merge && row.get(14) }
+}
+
+fn keyed(row: &Row, column: usize) -> HashSet<TaskId> {
+    row.get::<_, Option<Vec<i64>>>(column).into_iter().flatten().map(TaskId).collect()
 }
 
 /// Of two columns.
@@ -494,7 +507,8 @@ pub(super) fn attributes(
 SELECT held.task, coalesce(priority, 0::smallint), key
 FROM asynctask.rex_claims
     CROSS JOIN unnest(ids, priorities) AS held (task, priority)
-    LEFT JOIN asynctask.rex_keys ON keyed AND rex_keys.task = held.task
+    LEFT JOIN asynctask.rex_keys
+        ON rex_keys.task = ANY (keys) AND rex_keys.task = held.task
 WHERE id = $1 AND (priority <> 0 OR key IS NOT NULL)";
     let rows = session.rows(ATTRIBUTES, &[&claim.0])?;
     let attributes = rows.iter().map(|row| {

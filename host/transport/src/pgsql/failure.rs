@@ -134,3 +134,14 @@ pub(super) fn pooled(label: &str) -> TransportError {
     let text = rex_pg::pooled(label, "Ownership of tasks");
     TransportError::new(Kind::Config, text).with_hint(POOLED)
 }
+
+/// The error for a table with ids of another type than the original's has.
+pub(super) fn other_ids(label: &str, given: &str) -> TransportError {
+    let text = format!(
+        "The column id of asynctask.asynctask_queue is {given}, where ids are bigint\nOn:\n    {label}"
+    );
+    TransportError::new(Kind::Config, text).with_hint(
+        "ALTER TABLE asynctask.asynctask_queue ALTER id TYPE bigint; \
+         ALTER SEQUENCE asynctask.asynctask_queue_id_seq AS bigint",
+    )
+}

@@ -1,7 +1,7 @@
 //! Recording what became of tasks: a batch in one statement when all went well, in one transaction
 //! when some died, went back or asked for more. The claims' rows say, inside it, what is still ours.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -17,7 +17,7 @@ use crate::{ClaimId, Death, Finished, NewTask, Outcome, QueueName, TaskId};
 macro_rules! held {
     () => {
         "(
-    SELECT claims.id AS claim, claims.queue_name, claims.keyed, task.*
+    SELECT claims.id AS claim, claims.keys, claims.queue_name, task.*
     FROM asynctask.rex_claims AS claims,
         unnest(claims.ids, claims.payloads, claims.dates, claims.attempts, claims.priorities)
             AS task (id, payload, date, attempt, priority)
@@ -37,15 +37,14 @@ impl Pgsql {
         if !batch.claims.is_empty() {
             let free: BTreeSet<&QueueName> =
                 batch.claims.keys().filter_map(|id| self.limited.get(id)).collect();
-            let keyed = batch.claims.keys().any(|id| self.keyed.contains(id));
+            let keyed = batch.claims.keys().any(|id| self.keyed.contains_key(id));
             let kept = if batch.is_plain() && !keyed && free.is_empty() {
                 batch.mark(session, self.owner)?
             } else {
                 session.transaction(|session| {
                     let kept = batch.write(session, self.owner)?;
                     if keyed {
-                        let keyed = kept.intersection(&self.keyed).copied().collect();
-                        batch.free_keys(session, &keyed)?;
+                        batch.free_keys(session, &kept, &self.keyed)?;
                     }
                     // Whoever found the queue's limit reached may claim now.
                     if !free.is_empty() {
@@ -110,10 +109,7 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    fn sort(
-        finished: &'a [Finished],
-        held: &std::collections::HashMap<ClaimId, HashSet<TaskId>>,
-    ) -> Batch<'a> {
+    fn sort(finished: &'a [Finished], held: &HashMap<ClaimId, HashSet<TaskId>>) -> Batch<'a> {
         let mut batch = Batch::default();
         let mut seen = HashSet::new();
         for one in finished {
@@ -281,7 +277,8 @@ WITH back AS MATERIALIZED (
     UPDATE asynctask.rex_keys AS keys
     SET task = back.goal
     FROM back JOIN put ON put.id = back.goal
-    WHERE keys.task = back.id AND back.keyed AND back.turn = 1 AND back.goal <> back.id
+    WHERE keys.task = back.id AND back.id = ANY (back.keys)
+        AND back.turn = 1 AND back.goal <> back.id
 )
 SELECT place FROM back WHERE turn > 1 OR goal NOT IN (SELECT id FROM put)"
         );
@@ -305,10 +302,17 @@ SELECT place FROM back WHERE turn > 1 OR goal NOT IN (SELECT id FROM put)"
     }
 
     /// Lets tasks of the same key in again.
-    fn free_keys(&self, session: &mut Session, kept: &HashSet<ClaimId>) -> Result<(), Trouble> {
+    fn free_keys(
+        &self,
+        session: &mut Session,
+        kept: &HashSet<ClaimId>,
+        keyed: &HashMap<ClaimId, HashSet<TaskId>>,
+    ) -> Result<(), Trouble> {
         /// `$1` tasks.
         const FREE: &str = "DELETE FROM asynctask.rex_keys WHERE task = ANY ($1)";
-        let gone = self.gone.iter().filter(|(claim, _)| kept.contains(claim));
+        let has_key = |claim, task| keyed.get(claim).is_some_and(|tasks| tasks.contains(task));
+        let gone =
+            self.gone.iter().filter(|(claim, task)| kept.contains(claim) && has_key(claim, task));
         let gone: Vec<i64> = gone.map(|(_, task)| task.0).collect();
         session.change(FREE, &[&gone])?;
         Ok(())

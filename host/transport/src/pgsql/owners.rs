@@ -278,8 +278,7 @@ pub(super) fn put_back(
     const PUT_BACK: &str = "
 WITH held AS (
     SELECT claims.id AS claim, claims.queue_name, task.*,
-        claims.keyed AND EXISTS (SELECT FROM asynctask.rex_keys AS k WHERE k.task = task.id)
-            AS has_key
+        coalesce(task.id = ANY (claims.keys), false) AS has_key
     FROM asynctask.rex_claims AS claims,
         unnest(claims.ids, claims.payloads, claims.dates, claims.attempts, claims.priorities,
             claims.histories) WITH ORDINALITY

@@ -9,11 +9,12 @@ use super::session::Session;
 use crate::{Kind, TransportError};
 
 /// Our steps: name and statements; an entry is never changed once released, only added to.
-const STEPS: [(&str, &str); 4] = [
+const STEPS: [(&str, &str); 5] = [
     ("owners, claims, attributes and dead letters", include_str!("steps/1.sql")),
     ("schedules", include_str!("steps/2.sql")),
     ("indexes without ties", include_str!("steps/3.sql")),
     ("claims compressed quickly", include_str!("steps/4.sql")),
+    ("claims know whose keys they have", include_str!("steps/5.sql")),
 ];
 
 /// Sees that all tables are there; reads only when they are.

@@ -7,7 +7,7 @@ use postgres::types::ToSql;
 use postgres::{Row, SimpleQueryMessage, Statement};
 
 use super::address::Address;
-use super::failure::{Trouble, pooled};
+use super::failure::{self, Trouble, pooled};
 use super::line::{Line, Work};
 use super::{connect, locks};
 use crate::{QueueName, TransportError};
@@ -55,7 +55,12 @@ SELECT set_config('lock_timeout', $1, false),
             AND tgrelid = to_regclass('asynctask.asynctask_queue')
     ),
     to_regclass('asynctask.rex_migrations') IS NOT NULL,
-    coalesce(has_table_privilege(to_regclass('asynctask.rex_tasks'), 'SELECT'), false)";
+    coalesce(has_table_privilege(to_regclass('asynctask.rex_tasks'), 'SELECT'), false),
+    (
+        SELECT format_type(atttypid, NULL) FROM pg_attribute
+        WHERE attrelid = to_regclass('asynctask.asynctask_queue') AND attname = 'id'
+            AND atttypid <> 'bigint'::regtype
+    )";
         /// A statement that was planned while the queue was empty is run when millions wait: it
         /// must go by the index then, so it does so from the start. Then it need not be planned
         /// anew each time, and what a plan seems to cost is no reason to compile it.
@@ -77,6 +82,9 @@ SELECT set_config('lock_timeout', $1, false),
         let timeout = format!("{}ms", lock_timeout.as_millis().max(1));
         let row =
             session.one(SETTINGS, &[&timeout]).map_err(|trouble| trouble.say(&address.label))?;
+        if let Some(other) = row.get::<_, Option<String>>(7) {
+            return Err(failure::other_ids(&address.label, &other));
+        }
         session.run(rex_pg::STAY).map_err(|trouble| trouble.say(&address.label))?;
         if claims {
             session.run(BY_INDEX).map_err(|trouble| trouble.say(&address.label))?;

@@ -263,7 +263,13 @@ pub(super) fn purge(
 WITH gone AS (
     DELETE FROM asynctask.rex_tasks WHERE queue_name = $1 RETURNING id
 ), free AS (
-    DELETE FROM asynctask.rex_keys WHERE task IN (SELECT id FROM gone)
+    DELETE FROM asynctask.rex_keys AS keys
+    WHERE queue_name = $1 AND task IN (SELECT id FROM gone)
+        AND NOT EXISTS (
+            SELECT FROM asynctask.rex_claims AS claims
+            WHERE claims.queue_name = $1 AND keys.task = ANY (claims.keys)
+                AND keys.task <> ALL (claims.done)
+        )
 )
 SELECT count(*) FROM gone";
     session.transaction(|session| {

@@ -228,3 +228,31 @@ fn a_key_is_its_tasks() {
     assert_eq!(host.finish(&[all_done(&plain), all_done(&keyed)].concat()).unwrap(), []);
     assert!(has_key(&mut *host));
 }
+
+/// In a claim that has tasks with keys, plain ones end that have the ids of others' that wait.
+#[test]
+fn keys_stay_with_those_that_wait() {
+    let Some(database) = database() else { return };
+    let mut host = host(&uri(&database.uri()), "a");
+    let late = Due::In(Duration::from_secs(3600));
+    let unique = |name: &str, key: &str, due| {
+        let attributes = Attributes { unique: Some(key.to_owned()), due, ..Attributes::default() };
+        NewTask { queue: queue(name), ..with(1, attributes) }
+    };
+    let waiting = [("foo", "k1"), ("bar", "k2"), ("foo", "k3"), ("bar", "k4")];
+    let waiting = waiting.map(|(name, key)| unique(name, key, late));
+    host.submit(&waiting).unwrap();
+    set_back(&database, "TRUNCATE asynctask.asynctask_queue RESTART IDENTITY");
+    host.submit(&[1, 2, 3, 4].map(|number| task("foo", number))).unwrap();
+    host.submit(&[unique("foo", "other", Due::Now)]).unwrap();
+    let claim = host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
+    assert_eq!(claim.tasks.len(), 5);
+    let outcomes = [Outcome::Done, Outcome::Done, Outcome::Released, again(), Outcome::Done];
+    let ended = outcomes.into_iter().enumerate().map(|(at, outcome)| finished(&claim, at, outcome));
+    assert_eq!(host.finish(&ended.collect::<Vec<_>>()).unwrap(), []);
+    let again = host.submit(&waiting).unwrap();
+    assert_eq!(again.iter().map(|task| task.existed).collect::<Vec<_>>(), [true; 4]);
+    let ids: BTreeSet<TaskId> = again.iter().map(|task| task.id).collect();
+    assert_eq!(ids, (1..=4).map(TaskId).collect());
+    assert!(!host.submit(&[unique("foo", "other", Due::Now)]).unwrap()[0].existed);
+}

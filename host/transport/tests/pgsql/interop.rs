@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rex_test_support::pg::Database;
 use rex_test_support::server::Server;
-use rex_transport::contract::{all_done, finished, numbers, queue, task};
+use rex_transport::contract::{all_done, fails, finished, numbers, queue, task};
 use rex_transport::{DeadQuery, Death, Kind, Options, Outcome, Owner, Wake, Want, open};
 
 use super::{database, host, uri};
@@ -229,6 +229,20 @@ fn names_may_be_of_another_type_of_text() {
         assert_eq!(numbers(&host.claim(&name, &Want::tasks(1)).unwrap().unwrap()), [1], "{text}");
         assert_eq!(host.purge(&name).unwrap(), 1);
     }
+}
+
+#[test]
+fn ids_of_another_type_are_refused() {
+    let Some(database) = database() else { return };
+    let mut admin = database.connect();
+    admin.batch_execute(&ORIGINAL.replace("bigserial", "serial")).unwrap();
+    let error = fails(&database.uri());
+    assert_eq!(error.kind, Kind::Config);
+    assert!(error.text.contains("asynctask.asynctask_queue is integer,"), "{error}");
+    admin.batch_execute(&error.hint.unwrap()).unwrap();
+    let mut host = host(&uri(&database.uri()), "a");
+    host.submit(&[task("foo", 1)]).unwrap();
+    assert_eq!(numbers(&host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap()), [1]);
 }
 
 #[test]
