@@ -28,8 +28,8 @@ use crate::{
 pub use attributes::{
     a_delayed_task_comes_due_among_many, a_unique_task_is_there_once,
     attributes_survive_their_owner, claims_tell_attributes, delayed_tasks_wait,
-    fill_around_a_delayed_task, many_come_due_at_once, priorities_go_first,
-    retries_keep_their_place,
+    fill_around_a_delayed_task, many_come_due_at_once, many_retries_keep_their_ids,
+    priorities_go_first, retries_keep_their_place,
 };
 pub use dead::{dead_letters_are_deleted, dead_letters_are_kept, dead_letters_come_back};
 pub use limits::{
@@ -42,8 +42,8 @@ pub use outcomes::{
 };
 pub use owners::{
     a_dropped_owner_is_rescued, a_healthy_owner_keeps_its_tasks, a_killed_owner_is_rescued_at_once,
-    a_silent_owner_is_fenced_off, claims_need_an_owner, close_gives_back, doomed_owner,
-    no_task_twice,
+    a_silent_owner_is_fenced_off, claims_need_an_owner, claims_of_two_go_back_in_order,
+    close_gives_back, doomed_owner, no_task_twice,
 };
 pub use queues::{
     claimed_tasks_are_out_of_sight, counts_and_lists, empty_queues, first_in_first_out,
@@ -72,9 +72,9 @@ macro_rules! keeps_the_contract {
             dead_letters_are_kept one_batch_of_all_outcomes submits_go_with_the_outcome
             submits_are_not_doubled purge_deletes_what_waits payloads_survive many_at_once
             claims_need_an_owner close_gives_back a_healthy_owner_keeps_its_tasks no_task_twice
-            watch_wakes opened_by_many_at_once large_payloads_come_in_small_claims
+            claims_of_two_go_back_in_order watch_wakes opened_by_many_at_once large_payloads_come_in_small_claims
             priorities_go_first delayed_tasks_wait a_delayed_task_comes_due_among_many
-            many_come_due_at_once retries_keep_their_place claims_tell_attributes
+            many_come_due_at_once many_retries_keep_their_ids retries_keep_their_place claims_tell_attributes
             a_unique_task_is_there_once a_paused_queue_gives_nothing
             no_more_in_flight_than_allowed room_in_flight_is_told attributes_survive_their_owner dead_letters_come_back
             dead_letters_are_deleted what_it_cannot_do_is_refused a_long_name_is_kept_or_refused

@@ -1,6 +1,6 @@
 //! Priorities, delays, retries and unique keys.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::{
     Store, all_done, dead, finished, in_flight, number, numbers, owner, queue, submit, task,
     task_ids, wait_for, with,
 };
-use crate::{Attributes, Due, Features, Outcome, Timestamp, Transport, Want};
+use crate::{Attributes, Claim, Due, Features, Outcome, Timestamp, Transport, Want};
 
 pub fn priorities_go_first(store: &Store<'_>) {
     let Some((uri, _store)) = (store.fresh)() else { return };
@@ -117,6 +117,45 @@ pub fn many_come_due_at_once(store: &Store<'_>) {
     });
     got.sort_unstable();
     assert!(got.iter().copied().eq(0..2100), "{got:?}");
+}
+
+pub fn many_retries_keep_their_ids(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let mut host = owner(&uri);
+    if !host.features().delays {
+        return;
+    }
+    let name = queue("foo");
+    let tasks: Vec<_> = (0..4500).map(|number| task("foo", number)).collect();
+    submit(&mut *host, &tasks);
+    let claimed = |host: &mut dyn Transport, count| {
+        let mut claims = Vec::new();
+        wait_for("tasks", || {
+            claims.extend(host.claim(&name, &Want::tasks(count)).unwrap());
+            claims.iter().map(|claim| claim.tasks.len()).sum::<usize>() >= count
+        });
+        claims
+    };
+    let ids = |claims: &[Claim]| {
+        let tasks = claims.iter().flat_map(|claim| &claim.tasks);
+        tasks.map(|task| (task.id, task.submitted)).collect::<BTreeSet<_>>()
+    };
+    let first = claimed(&mut *host, 3000);
+    let retry = |claim, at| {
+        finished(claim, at, Outcome::Retry { after: Duration::ZERO, history: json!(null) })
+    };
+    let retries =
+        first.iter().flat_map(|claim| (0..claim.tasks.len()).map(move |at| retry(claim, at)));
+    let retries: Vec<_> = retries.collect();
+    // The younger ones come back behind many that wait again.
+    host.finish(&retries[..2000]).unwrap();
+    for _ in 0..2 {
+        let claim = claimed(&mut *host, 1).remove(0);
+        host.finish(&[finished(&claim, 0, Outcome::Released)]).unwrap();
+    }
+    host.finish(&retries[2000..]).unwrap();
+    let again = claimed(&mut *host, 4500);
+    assert!(ids(&first).is_subset(&ids(&again)));
 }
 
 pub fn retries_keep_their_place(store: &Store<'_>) {

@@ -192,3 +192,25 @@ pub fn no_task_twice(store: &Store<'_>) {
     assert_eq!(seen.len() as u64, TASKS);
     assert!(seen.values().all(|count| *count == 1), "{seen:?}");
 }
+
+pub fn claims_of_two_go_back_in_order(store: &Store<'_>) {
+    let Some((uri, _store)) = (store.fresh)() else { return };
+    let mut owners = [owner(&uri), owner(&uri)];
+    let tasks: Vec<_> = (0..6000).map(|number| task("foo", number)).collect();
+    submit(&mut *owners[0], &tasks);
+    for _ in 0..4 {
+        for owner in &mut owners {
+            owner.claim(&queue("foo"), &Want::tasks(700)).unwrap().unwrap();
+        }
+    }
+    for mut owner in owners {
+        owner.close().unwrap();
+    }
+    let mut host = owner(&uri);
+    let mut got = Vec::new();
+    wait_for("the tasks", || {
+        got.extend(host.claim(&queue("foo"), &Want::tasks(6000)).unwrap().iter().flat_map(numbers));
+        got.len() == 6000
+    });
+    assert!(got.is_sorted(), "{got:?}");
+}

@@ -24,7 +24,10 @@ const MANY: usize = 16;
 
 /// So many tasks at most are moved to let others in between them, or come due, at once: the queue's lock
 /// is held meanwhile.
-const MOST: usize = 1000;
+const MOST: usize = 10_000;
+
+/// Where more wait before a task that is due and was never tried, it goes to the end of the queue.
+const FAR: usize = 1000;
 
 /// No clock ticks so slowly, in nanoseconds.
 const SOON: i64 = 10_000_000_000;
@@ -231,7 +234,19 @@ impl<'a> Queue<'a> {
     pub(super) fn ripen(&self) -> Result<(), TransportError> {
         let now = now_nanos() / 1000;
         let ripe = delayed(&self.ours)?.into_iter().filter(|task| task.due <= now).take(MOST);
-        self.put_back(ripe.map(|task| (task.id, task.path)).collect())
+        let ripe: Vec<(TaskId, PathBuf)> = ripe.map(|task| (task.id, task.path)).collect();
+        if ripe.is_empty() {
+            return Ok(());
+        }
+        let far = self.waiting(FAR + 1)?.get(FAR).map(|found| found.id);
+        let (mut back, mut late) = (Vec::new(), Vec::new());
+        for (id, path) in ripe {
+            let is_late = far.is_some_and(|far| id > far)
+                && content(&path).is_ok_and(|task| task.attempt == 1);
+            if is_late { &mut late } else { &mut back }.push((id, path));
+        }
+        self.put_back(back)?;
+        self.put_last(late)
     }
 
     /// Moves a claimed task to where it waits for its next attempt.
@@ -436,56 +451,47 @@ impl<'a> Queue<'a> {
         dated.map_err(disk::failed(&given))
     }
 
-    /// Puts tasks into their old places, which for claimed ones is the head of the queue. Whose place is
-    /// far behind it goes to the end.
+    /// Puts claimed tasks into their old places.
     pub(super) fn put_back(&self, mut back: Vec<(TaskId, PathBuf)>) -> Result<(), TransportError> {
-        back.sort_unstable_by_key(|(id, _)| *id);
-        let Some((youngest, _)) = back.last() else { return Ok(()) };
-        // What waits and is older than some that come back goes between them.
-        let mut older = self.waiting(MOST + 1)?;
-        older.retain(|found| found.id < *youngest);
-        let late = match older.get(MOST) {
-            Some(next) => back.split_off(back.partition_point(|(id, _)| *id < next.id)),
-            None => Vec::new(),
-        };
-        let between =
-            back.last().map_or(0, |(last, _)| older.partition_point(|found| found.id < *last));
-        older.truncate(between);
+        let Some(youngest) = back.iter().map(|(id, _)| *id).max() else { return Ok(()) };
         self.change(|| {
-            self.put_first(back, &older)?;
-            self.put_last(late)
+            for (id, path) in &back {
+                set_id(self.place, path, *id)?;
+            }
+            let mut waits = self.index()?;
+            let room = back.len() as u64;
+            if !waits.is_empty() && waits.start <= room {
+                waits = self.shift(waits, room)?;
+            }
+            // What waits and is older than some that come back goes between them.
+            if !waits.is_empty() {
+                let older = self.older_than(youngest)?.into_iter();
+                back.extend(older.map(|found| (found.id, self.file(found.number))));
+            }
+            back.sort_unstable_by_key(|(id, _)| *id);
+            let start = if waits.is_empty() { 1 } else { waits.start - room };
+            for (number, (_, path)) in (start..).zip(&back) {
+                // A file moves to its own number or a lower one that is free by now.
+                if *path != self.file(number) {
+                    disk::rename(self.place, path, &self.file(number))?;
+                }
+            }
+            self.write_index(Index::of(start, waits.len() + room))
         })
     }
 
-    /// Puts tasks between the first that wait.
-    fn put_first(
-        &self,
-        mut back: Vec<(TaskId, PathBuf)>,
-        older: &[Found],
-    ) -> Result<(), TransportError> {
-        if back.is_empty() {
-            return Ok(());
-        }
-        let room = back.len() as u64;
-        for (id, path) in &back {
-            set_id(self.place, path, *id)?;
-        }
-        let mut waits = self.index()?;
-        let before = waits;
-        if !waits.is_empty() && waits.start <= room {
-            waits = self.shift(waits, room)?;
-        }
-        let shifted = waits.start - before.start;
-        back.extend(older.iter().map(|found| (found.id, self.file(found.number + shifted))));
-        back.sort_unstable_by_key(|(id, _)| *id);
-        let start = if waits.is_empty() { 1 } else { waits.start - room };
-        for (number, (_, path)) in (start..).zip(&back) {
-            // A file moves to its own number or a lower one that is free by now.
-            if *path != self.file(number) {
-                disk::rename(self.place, path, &self.file(number))?;
+    /// The first tasks that wait, as far as they are older.
+    fn older_than(&self, id: TaskId) -> Result<Vec<Found>, TransportError> {
+        let mut most = FAR;
+        loop {
+            let mut found = self.waiting(most)?;
+            let older = found.partition_point(|found| found.id < id);
+            if older < most || most == MOST {
+                found.truncate(older);
+                return Ok(found);
             }
+            most = MOST;
         }
-        self.write_index(Index::of(start, waits.len() + room))
     }
 
     /// Puts tasks behind all that wait, under the next ids.
@@ -493,16 +499,18 @@ impl<'a> Queue<'a> {
         if late.is_empty() {
             return Ok(());
         }
-        let Index { start, mut end } = self.index()?;
-        let mut last = self.id_of(end)?.map_or(0, |id| id.0);
-        for (id, path) in late {
-            let id = if id.0 > last { id } else { next_id(last, &self.name) };
-            last = id.0;
-            set_id(self.place, &path, id)?;
-            end += 1;
-            disk::rename(self.place, &path, &self.file(end))?;
-        }
-        self.write_index(Index { start, end })
+        self.change(|| {
+            let Index { start, mut end } = self.index()?;
+            let mut last = self.id_of(end)?.map_or(0, |id| id.0);
+            for (id, path) in late {
+                let id = if id.0 > last { id } else { next_id(last, &self.name) };
+                last = id.0;
+                set_id(self.place, &path, id)?;
+                end += 1;
+                disk::rename(self.place, &path, &self.file(end))?;
+            }
+            self.write_index(Index { start, end })
+        })
     }
 
     /// Gives all that waits higher numbers, so that there is room before.

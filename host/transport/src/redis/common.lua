@@ -86,6 +86,11 @@ local function delay(queue, id, head, payload, at)
   redis.call('HSET', later(queue), id, head .. ' ' .. payload)
 end
 
+local function put(command, queue, payload, head)
+  redis.call(command, list(queue), payload)
+  redis.call(command, meta(queue), head)
+end
+
 -- When: nothing for now, `+MICROSECONDS` from now, or MICROSECONDS.
 local function push(queue, payload, time, when)
   local id = redis.call('INCR', R .. 'id')
@@ -97,60 +102,57 @@ local function push(queue, payload, time, when)
       return id
     end
   end
-  redis.call('RPUSH', list(queue), payload)
-  redis.call('RPUSH', meta(queue), id .. ' ' .. time .. ' 1 ' .. digest(payload))
+  put('RPUSH', queue, payload, id .. ' ' .. time .. ' 1 ' .. digest(payload))
   return id
 end
 
--- So many tasks at most are moved to let others in between them, or come due, at once: while a script
--- runs the server answers nobody.
-local MOST = 1000
+-- While a script runs the server answers nobody: so many tasks at most are moved to let others in between
+-- them, or come due, at once, and about so many bytes.
+local MOST, MOST_BYTES = 10000, 67108864
 
--- Puts tasks back into their old places, which for claimed ones is the head of the queue; each is
--- {number, "ID SUBMITTED ATTEMPT", payload}. Whose place is far behind it goes to the end.
+-- Puts claimed tasks back into their old places; each is {number, "ID SUBMITTED ATTEMPT", payload}.
 local function put_back(queue, tasks)
-  local youngest, moved, next = 0, 0, math.huge
-  for _, task in ipairs(tasks) do youngest = math.max(youngest, task[1]) end
+  local youngest, moved, bytes = 0, 0, 0
+  for _, task in ipairs(tasks) do
+    youngest = math.max(youngest, task[1])
+    task[2] = task[2] .. ' ' .. digest(task[3])
+  end
   -- What waits already and is older than some that come back.
-  while true do
+  while moved < MOST and bytes < MOST_BYTES do
     local head = redis.call('LINDEX', meta(queue), 0)
+    local id = head and tonumber(string.match(head, '^%d+'))
+    if not id or id > youngest then break end
     local payload = redis.call('LINDEX', list(queue), 0)
-    if not head or not payload then break end
-    local id = tonumber(string.match(head, '^%d+'))
-    if id > youngest or string.sub(head, -16) ~= digest(payload) then break end
-    if moved == MOST then next = id break end
+    if not payload or string.sub(head, -16) ~= digest(payload) then break end
     redis.call('LPOP', meta(queue))
     redis.call('LPOP', list(queue))
-    tasks[#tasks + 1] = { id, string.sub(head, 1, -18), payload }
-    moved = moved + 1
+    tasks[#tasks + 1] = { id, head, payload }
+    moved, bytes = moved + 1, bytes + #payload
   end
-  table.sort(tasks, function(a, b) return a[1] < b[1] end)
-  local first = #tasks
-  while first > 0 and tasks[first][1] > next do first = first - 1 end
-  local function put(command, task)
-    redis.call(command, list(queue), task[3])
-    redis.call(command, meta(queue), task[2] .. ' ' .. digest(task[3]))
-  end
-  for i = first, 1, -1 do put('LPUSH', tasks[i]) end
-  for i = first + 1, #tasks do put('RPUSH', tasks[i]) end
+  table.sort(tasks, function(a, b) return a[1] > b[1] end)
+  for _, task in ipairs(tasks) do put('LPUSH', queue, task[3], task[2]) end
   tell(queue)
 end
 
--- Makes waiting what is due by now, the first of it.
+-- Makes waiting what is due by now. What was never claimed goes to the end: between the others, which
+-- may be many, it would have to move all that are older.
 local function ripen(queue)
-  local tasks = {}
+  local tried, new = {}, {}
   local ids = redis.call('ZRANGEBYSCORE', due(queue), '-inf', now(), 'LIMIT', 0, MOST)
   if #ids == 0 then return end
   for _, id in ipairs(ids) do
     local value = redis.call('HGET', later(queue), id)
     if value then
       local head, payload = string.match(value, '^(%d+ %d+) (.*)$')
+      local tasks = string.sub(head, -2) == ' 1' and new or tried
       tasks[#tasks + 1] = { tonumber(id), id .. ' ' .. head, payload }
     end
     redis.call('ZREM', due(queue), id)
     redis.call('HDEL', later(queue), id)
   end
-  put_back(queue, tasks)
+  table.sort(new, function(a, b) return a[1] < b[1] end)
+  for _, task in ipairs(new) do put('RPUSH', queue, task[3], task[2] .. ' ' .. digest(task[3])) end
+  put_back(queue, tried)
 end
 
 local function waiting(queue)

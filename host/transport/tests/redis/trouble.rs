@@ -341,8 +341,6 @@ fn what_comes_due_in_a_long_queue_goes_to_its_end() {
     host.claim(&queue("foo"), &Want::tasks(1)).unwrap();
     let tasks = host.peek(&queue("foo"), 2000).unwrap();
     assert_eq!(tasks.last().unwrap().payload.to_string(), r#"{"n": 1500}"#);
-    let popped = server.command(&["info", "commandstats"]);
-    let popped = popped.lines().find_map(|line| line.strip_prefix("cmdstat_lpop:calls=")).unwrap();
-    let (popped, _) = popped.split_once(',').unwrap();
-    assert_eq!(popped, "2000", "a payload and what is known of it, of each of a thousand");
+    let stats = server.command(&["info", "commandstats"]);
+    assert!(stats.contains("cmdstat_rpush:") && !stats.contains("cmdstat_lpop:"), "{stats}");
 }
