@@ -11,6 +11,7 @@ mod job_commands;
 mod job_hosts;
 mod job_locks;
 mod job_queues;
+mod job_submits;
 mod jobs;
 mod mart_crashes;
 mod marts;

@@ -182,5 +182,5 @@ fn a_submit_that_is_refused_makes_its_task_a_dead_letter() {
     let reason = letters[0]["reason"].as_str().expect("a text");
     assert!(reason.starts_with("its submits were refused: "), "{reason}");
     assert!(reason.contains("nothing for closed"), "{reason}");
-    assert!(output.contains("is refused, so it is now a dead letter"), "{output}");
+    assert!(output.contains("is refused, so it has failed"), "{output}");
 }

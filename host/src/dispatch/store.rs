@@ -343,7 +343,7 @@ fn plainer(only: &Finished, refusal: &str) -> Vec<Finished> {
         Outcome::Done | Outcome::Released if only.submits.is_empty() => Vec::new(),
         Outcome::Done | Outcome::Released => {
             tracing::error!(
-                "what task {} asks to be submitted is refused, so it is now a dead letter: {refusal}",
+                "what task {} asks to be submitted is refused, so it has failed: {refusal}",
                 only.task.0
             );
             vec![Outcome::Dead(Death {

@@ -7,7 +7,8 @@
 //!                          │ task, with the row's fields
 //!                 worker/job.rs: loads the executor's plugin, runs it
 //!                          │ done · failed · (the process died)
-//!                 transport: the row is `completed` or `failed`, then the task leaves the queue
+//!                 transport: the row is `completed` or `failed`, then the task leaves the queue;
+//!                 the other way round, where the job submits something (orphans)
 //! ```
 //!
 //! `transport` stands around the transport, so that the loop, the slots and the plugins need not know the
@@ -16,6 +17,7 @@
 //! of the jobs that this host runs.
 
 mod desk;
+mod orphans;
 mod patience;
 mod strays;
 mod table;
@@ -89,6 +91,8 @@ impl Rules {
 
 /// What the names of the queues of jobs begin with.
 pub const QUEUE: &str = "rex_job_";
+/// The queue of what tells of runs that submit something.
+const ORPHANS: &str = "rex_job_ended";
 
 /// The payload of a task that is claimed for a job.
 #[derive(Debug, Serialize, Deserialize)]
@@ -166,6 +170,10 @@ impl Book {
 
     fn has_queue(&self, queue: &QueueName) -> bool {
         self.with(|pages| pages.queues.contains(queue))
+    }
+
+    fn has_queues(&self) -> bool {
+        self.with(|pages| !pages.queues.is_empty())
     }
 
     /// Whether a task is for a job that runs here.

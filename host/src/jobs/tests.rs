@@ -12,7 +12,7 @@ use rex_test_support::process::wait_for;
 use rex_test_support::server::Server;
 use rex_transport::TaskId;
 
-use super::table::{Cancelled, Ending, NewJob, Start};
+use super::table::{Cancelled, Ending, NewJob, Orphan, Start};
 use super::{Rules, Table};
 
 /// How long a host may be without its connection.
@@ -240,6 +240,51 @@ fn a_job_that_was_cancelled_is_failed_whatever_its_run_says() {
     drop(host);
     skips(&mut jobs.host(), code, 50, "cancelled");
     assert_eq!(jobs.status(code), "failed Cancelled");
+}
+
+/// What it submitted is in the store.
+#[test]
+fn a_run_whose_host_died_at_its_end_is_ended_by_another() {
+    let jobs = Jobs::new();
+    let mut other = jobs.host();
+    for (certain, cancelled, expected) in [
+        (true, false, "completed"),
+        (true, true, "completed"),
+        (false, false, "new"),
+        (false, true, "failed Cancelled"),
+    ] {
+        let mut host = jobs.host();
+        let code = jobs.insert("a");
+        let id = run(&mut host, code, code);
+        let orphan = Orphan { job: id, host: host.host().unwrap(), task: TaskId(code) };
+        if cancelled {
+            let told = jobs.table().cancel(code, Duration::ZERO).unwrap();
+            assert_eq!(told, Cancelled::Told);
+        }
+        assert_eq!(host.may_submit(id, TaskId(code)).unwrap(), !cancelled);
+        assert!(!other.may_submit(id, TaskId(code)).unwrap());
+        assert!(!host.end_orphan(orphan, certain, true).unwrap());
+        assert!(!other.end_orphan(orphan, certain, false).unwrap());
+        assert_eq!(jobs.status(code), "started");
+        drop(host);
+        wait_for("it is dead", || other.end_orphan(orphan, certain, false).unwrap());
+        assert_eq!(jobs.status(code), expected);
+        // Of another run nothing is said.
+        jobs.0.connect().batch_execute("UPDATE job SET status = 'new'").unwrap();
+        let mut next = jobs.host();
+        assert_eq!(run(&mut next, code, 50), id);
+        assert!(other.end_orphan(orphan, certain, false).unwrap());
+        assert_eq!(jobs.status(code), "started");
+        jobs.0.connect().batch_execute("DELETE FROM job").unwrap();
+        assert!(next.may_submit(id, TaskId(50)).unwrap());
+        assert!(other.end_orphan(orphan, certain, false).unwrap());
+    }
+    // Too late to be cancelled.
+    let code = jobs.insert("a");
+    let id = run(&mut other, code, 7);
+    jobs.table().cancel(code, Duration::ZERO).unwrap();
+    other.end(id, TaskId(7), &Ending::Submitted, Duration::ZERO).unwrap();
+    assert_eq!(jobs.status(code), "completed");
 }
 
 /// As applications do it, which know nothing of runs.

@@ -1,6 +1,7 @@
 //! The transport around the transport: what is claimed from a queue of jobs is looked up in the table
 //! and marked as started, and what is finished is marked before its task leaves the queue. A crash
-//! between the two repeats the task, which then finds its job ended.
+//! between the two repeats the task, which then finds its job ended. Where a job submits something it is
+//! the other way round: see [`orphans`](super::orphans).
 //!
 //! A job's failure is the row's: its task is done, and no dead letter.
 //!
@@ -19,8 +20,9 @@ use rex_transport::{
 };
 use serde_json::{Map, Value};
 
+use super::orphans::{self, Orphans};
 use super::patience::Patience;
-use super::table::{BRIEFLY, Ending, NOT_AT_ALL, Start, TableError};
+use super::table::{BRIEFLY, Ending, NOT_AT_ALL, Orphan, Start, TableError};
 use super::{Assignment, Book, Desk, Table, What};
 
 pub struct JobTransport {
@@ -38,6 +40,35 @@ pub struct JobTransport {
     late: HashMap<TaskId, Patience>,
     /// Those of the last call.
     held_back: Vec<TaskId>,
+    submitters: Submitters,
+    orphans: Orphans,
+}
+
+/// Tasks of jobs that submit something, as far as their ends were recorded.
+#[derive(Default)]
+struct Submitters {
+    /// A task that tells of the run is in the store.
+    told: HashSet<TaskId>,
+    /// The store has the outcome, and the row has not ended.
+    given: HashSet<TaskId>,
+    /// All is recorded, though not of all that the call was about; whether they were lost.
+    recorded: HashMap<TaskId, bool>,
+}
+
+/// What became of an outcome with submits.
+#[derive(PartialEq, Eq)]
+enum Given {
+    Recorded,
+    /// Its submits are not wanted.
+    Unwanted,
+    /// The task is another host's.
+    Lost,
+}
+
+/// Why it could not be given.
+enum NotGiven {
+    Table(TableError),
+    Store(TransportError),
 }
 
 /// A task that was claimed, and whose job cannot be started yet.
@@ -72,6 +103,8 @@ impl JobTransport {
             unseen: BTreeSet::new(),
             late: HashMap::new(),
             held_back: Vec::new(),
+            submitters: Submitters::default(),
+            orphans: Orphans::default(),
         }
     }
 
@@ -172,6 +205,58 @@ impl JobTransport {
             self.aside.retain(|aside| !which(&aside.queue));
         }
         Ok(())
+    }
+
+    /// Records the outcome of a job that has succeeded and submits something, before its row ends.
+    fn give(&mut self, one: &Finished, row: i32) -> Result<Given, NotGiven> {
+        if self.submitters.given.contains(&one.task) {
+            return Ok(Given::Recorded);
+        }
+        if !self.table.may_submit(row, one.task).map_err(NotGiven::Table)? {
+            return Ok(Given::Unwanted);
+        }
+        let host = self.table.host().unwrap_or_default();
+        let tells = orphans::task(Orphan { job: row, host, task: one.task });
+        let mut one = one.clone();
+        if !self.inner.submits_first() {
+            one.submits.extend(tells);
+        } else if !self.submitters.told.contains(&one.task) {
+            // By itself: what is refused is counted, and what is there may be there without the others.
+            self.inner.submit(tells.as_slice()).map_err(NotGiven::Store)?;
+            self.submitters.told.insert(one.task);
+        }
+        let lost = self.inner.finish(&[one.clone()]).map_err(NotGiven::Store)?;
+        if !lost.is_empty() {
+            return Ok(Given::Lost);
+        }
+        self.submitters.given.insert(one.task);
+        Ok(Given::Recorded)
+    }
+
+    /// Ends the row of a job. Unless its submits are wanted, its task's outcome is to be recorded then.
+    fn end(&mut self, one: &Finished, row: i32, ago: Duration) -> Result<Given, NotGiven> {
+        let mut ending = match &one.outcome {
+            Outcome::Done => Ending::Completed,
+            Outcome::Dead(death) => Ending::Failed(detail(death)),
+            Outcome::Retry { .. } | Outcome::Released => Ending::Queued,
+        };
+        let mut given = Given::Unwanted;
+        if ending == Ending::Completed && !one.submits.is_empty() {
+            given = self.give(one, row)?;
+            match given {
+                Given::Recorded => ending = Ending::Submitted,
+                Given::Unwanted => {}
+                // The row is that of whoever has the task.
+                Given::Lost => return Ok(given),
+            }
+        }
+        self.table.end(row, one.task, &ending, ago).map_err(NotGiven::Table)?;
+        Ok(given)
+    }
+
+    fn strike(&mut self, task: TaskId) {
+        self.submitters.told.remove(&task);
+        self.book.strike(task);
     }
 
     fn assign(&mut self, claim: ClaimId, task: &ClaimedTask) -> Result<Assignment, TableError> {
@@ -286,7 +371,8 @@ impl Transport for JobTransport {
 
     fn finish(&mut self, finished: &[Finished]) -> Result<Vec<TaskId>, TransportError> {
         self.held_back.clear();
-        if !finished.iter().any(|one| self.book.has(one.task)) {
+        let repeats = !self.submitters.recorded.is_empty();
+        if !repeats && !finished.iter().any(|one| self.book.has(one.task)) {
             return self.inner.finish(finished);
         }
         // Who sees that a job has ended finds all that it said.
@@ -294,44 +380,62 @@ impl Transport for JobTransport {
         let mut of_table = Vec::with_capacity(finished.len());
         let mut wait = BRIEFLY;
         for one in finished {
+            if self.submitters.recorded.contains_key(&one.task) {
+                continue;
+            }
             let Some((row, code, ago)) = self.book.end_of(one.task) else {
                 of_table.push(one.clone());
                 continue;
             };
-            let ending = match &one.outcome {
-                Outcome::Done => Ending::Completed,
-                Outcome::Dead(death) => Ending::Failed(detail(death)),
-                Outcome::Retry { .. } | Outcome::Released => Ending::Queued,
-            };
             let late = self.late.get_mut(&one.task);
             self.table.set_patience(if late.is_some() { NOT_AT_ALL } else { wait });
-            match self.table.end(row, one.task, &ending, ago) {
-                Ok(()) => {
+            match self.end(one, row, ago) {
+                Ok(given) => {
                     if let Some(late) = self.late.remove(&one.task) {
                         late.end(|| format!("the end of job {code} is recorded"));
                     }
+                    if given != Given::Unwanted {
+                        self.submitters.given.remove(&one.task);
+                        self.submitters.recorded.insert(one.task, given == Given::Lost);
+                        self.strike(one.task);
+                        continue;
+                    }
                     let mut one = one.clone();
-                    if let Ending::Failed(_) = ending {
+                    one.submits.clear();
+                    if let Outcome::Dead(_) = one.outcome {
                         one.outcome = Outcome::Done;
-                        one.submits.clear();
                     }
                     of_table.push(one);
                 }
                 // What is the matter with one row is not to hold up the others.
-                Err(error) if !error.away => {
+                Err(NotGiven::Table(error)) if !error.away => {
                     wait = NOT_AT_ALL;
                     let late = self.late.entry(one.task).or_insert_with(Patience::new);
                     late.wait(|| format!("the end of job {code} cannot be recorded yet: {error}"));
                     self.held_back.push(one.task);
                 }
-                Err(error) => return Err(error.into()),
+                Err(NotGiven::Table(error)) => return Err(error.into()),
+                Err(NotGiven::Store(error)) => return Err(error),
             }
         }
-        if of_table.is_empty() {
+        if self.held_back.len() == finished.len() {
             return Ok(Vec::new());
         }
-        let lost = self.inner.finish(&of_table)?;
-        of_table.iter().for_each(|one| self.book.strike(one.task));
+        let mut lost = Vec::new();
+        if !of_table.is_empty() {
+            lost = self.inner.finish(&of_table)?;
+            of_table.iter().for_each(|one| self.strike(one.task));
+        }
+        let recorded = &mut self.submitters.recorded;
+        let before = recorded.len();
+        for one in finished {
+            let was_lost = recorded.remove(&one.task).unwrap_or_default();
+            lost.extend(was_lost.then_some(one.task));
+        }
+        if recorded.len() < before {
+            // What was told of them is needed no more.
+            self.orphans.look(&mut *self.inner, &mut self.table, &self.book);
+        }
         // One that a limit held back may go now.
         self.desk.queue();
         Ok(lost)
@@ -410,8 +514,16 @@ impl Transport for JobTransport {
         Ok(own.chain(due).min())
     }
 
+    fn submits_first(&self) -> bool {
+        self.inner.submits_first()
+    }
+
     fn rescue(&mut self) -> Result<u64, TransportError> {
-        self.inner.rescue()
+        let count = self.inner.rescue()?;
+        if self.book.has_queues() {
+            self.orphans.look(&mut *self.inner, &mut self.table, &self.book);
+        }
+        Ok(count)
     }
 
     fn lease(&self) -> Duration {
@@ -429,7 +541,10 @@ impl Transport for JobTransport {
         let taken = self.inner.taken_over();
         self.book.strike_claims(&taken);
         self.aside.retain(|aside| !taken.contains(&aside.claim));
+        self.orphans.forget(&taken);
         self.late.retain(|task, _| self.book.has(*task));
+        self.submitters.given.retain(|task| self.book.has(*task));
+        self.submitters.told.retain(|task| self.book.has(*task));
         taken
     }
 

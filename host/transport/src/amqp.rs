@@ -258,6 +258,10 @@ impl Transport for Amqp {
         self.with_link(|amqp, link| amqp.take(link, queue, want))
     }
 
+    fn submits_first(&self) -> bool {
+        true
+    }
+
     fn finish(&mut self, finished: &[Finished]) -> Result<Vec<TaskId>, TransportError> {
         self.owner_or_refuse()?;
         self.features().allow_outcomes(&self.label(), finished)?;

@@ -271,6 +271,10 @@ impl Transport for FileSys {
         lists::next_due(&self.place, queue)
     }
 
+    fn submits_first(&self) -> bool {
+        true
+    }
+
     fn finish(&mut self, finished: &[Finished]) -> Result<Vec<TaskId>, TransportError> {
         self.features().allow_outcomes(&self.label(), finished)?;
         self.record(finished)

@@ -113,6 +113,12 @@ pub trait Transport: Send {
     /// repeated because its reply was lost returns what the lost reply would have said.
     fn finish(&mut self, finished: &[Finished]) -> Result<Vec<TaskId>, TransportError>;
 
+    /// Whether [`finish`](Self::finish) may have written submits although the outcome that goes with them
+    /// is not recorded, because its process died meanwhile.
+    fn submits_first(&self) -> bool {
+        false
+    }
+
     /// Gives back the claims of owners that are dead: at once if that is provable on this machine,
     /// else after the grace. Tasks return to their old place, uncharged. Returns how many.
     /// To be called about once a second; it also is this owner's sign of life.

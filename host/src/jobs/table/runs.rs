@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use rex_transport::TaskId;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::hosts::Life;
@@ -14,6 +15,8 @@ use crate::jobs::JobFields;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
     Completed,
+    /// Completed, and what it submitted is in the store: too late for whoever cancels it.
+    Submitted,
     /// The detail.
     Failed(String),
     /// It waits for another attempt.
@@ -34,6 +37,14 @@ pub enum Start {
         id: i32,
         job: JobFields,
     },
+}
+
+/// A run that has submitted something, by the row of its job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Orphan {
+    pub job: i32,
+    pub host: i64,
+    pub task: TaskId,
 }
 
 impl Table {
@@ -150,28 +161,85 @@ impl Table {
     ) -> Result<(), TableError> {
         let host = self.host.unwrap_or_default();
         let (status, detail) = match ending {
-            Ending::Completed => ("completed", None),
+            Ending::Completed | Ending::Submitted => ("completed", None),
             Ending::Failed(detail) => ("failed", Some(detail)),
             Ending::Queued => ("queued", None),
         };
+        let is_submitted = *ending == Ending::Submitted;
         // A text of PostgreSQL has no NUL.
         let detail = detail.map(|text| text.replace('\0', "\u{fffd}"));
         self.with(|client| {
             client.execute(
                 "UPDATE job SET
-                    status = (CASE WHEN cancel_grace IS NULL THEN $2 ELSE 'failed' END)::job_status_enum,
-                    status_detail = CASE WHEN cancel_grace IS NULL THEN $3 ELSE 'Cancelled' END,
-                    date_started = CASE WHEN cancel_grace IS NULL AND $2 = 'queued'
+                    status = (CASE WHEN counts THEN $2 ELSE 'failed' END)::job_status_enum,
+                    status_detail = CASE WHEN counts THEN $3 ELSE 'Cancelled' END,
+                    date_started = CASE WHEN counts AND $2 = 'queued'
                         THEN NULL ELSE date_started END,
-                    date_completed = CASE WHEN cancel_grace IS NULL AND $2 = 'queued'
+                    date_completed = CASE WHEN counts AND $2 = 'queued'
                         THEN NULL ELSE clock_timestamp() - make_interval(secs => $6) END
-                FROM rex_job_run AS run
+                FROM rex_job_run AS run, LATERAL (SELECT cancel_grace IS NULL OR $7 AS counts) AS now
                 WHERE job.id = $1 AND run.job_id = $1 AND run.host = $4 AND run.task = $5
                     AND status = 'started'",
-                &[&id, &status, &detail, &host, &task.0, &ago.as_secs_f64()],
+                &[&id, &status, &detail, &host, &task.0, &ago.as_secs_f64(), &is_submitted],
             )
         })?;
         Ok(())
+    }
+
+    /// Whether what a run wants to submit is to be submitted: nobody has cancelled it, and no other has
+    /// begun or is about to. One whose row is gone has nobody to repeat it.
+    pub fn may_submit(&mut self, id: i32, task: TaskId) -> Result<bool, TableError> {
+        let host = self.host.unwrap_or_default();
+        let found = self.with(|client| {
+            client.query_opt(
+                "SELECT coalesce(run.host = $2 AND run.task = $3 AND (
+                        status = 'completed' OR status = 'started' AND cancel_grace IS NULL), FALSE)
+                FROM job LEFT JOIN rex_job_run AS run ON run.job_id = job.id
+                WHERE job.id = $1",
+                &[&id, &host, &task.0],
+            )
+        })?;
+        Ok(found.is_none_or(|row| row.get(0)))
+    }
+
+    /// Ends a run whose host has died before it could do so, although what it submitted may be in the
+    /// store: it is completed if that is `certain`, else to be made again. `false` while the host may
+    /// live; `here` tells whether this one has it still.
+    pub fn end_orphan(
+        &mut self,
+        orphan: Orphan,
+        certain: bool,
+        here: bool,
+    ) -> Result<bool, TableError> {
+        let Orphan { job, host, task } = orphan;
+        let own = self.host;
+        self.with_hosts(|client, hosts| {
+            let mut transaction = client.transaction()?;
+            let found = transaction.query_opt(
+                "SELECT cancel_grace IS NOT NULL
+                FROM job JOIN rex_job_run AS run ON run.job_id = job.id
+                WHERE job.id = $1 AND status = 'started' AND run.host = $2 AND run.task = $3
+                FOR NO KEY UPDATE OF job",
+                &[&job, &host, &task.0],
+            )?;
+            let Some(found) = found else { return Ok(true) };
+            let is_dead = match own == Some(host) {
+                true => !here,
+                false => hosts.look(&mut transaction, host)? == Life::Dead,
+            };
+            if !is_dead {
+                return Ok(false);
+            }
+            let ended = match (certain, found.get(0)) {
+                (true, _) => COMPLETED,
+                (false, true) => CANCELLED,
+                (false, false) => AGAIN,
+            };
+            transaction.execute(ended, &[&job])?;
+            transaction.execute("SELECT pg_notify('rex_job', 'new')", &[])?;
+            transaction.commit()?;
+            Ok(true)
+        })
     }
 
     pub fn report(&mut self, id: i32, fraction: f64, text: &str) -> Result<(), TableError> {
@@ -210,6 +278,10 @@ impl Table {
         Ok(rows.iter().map(|row| (TaskId(row.get(0)), grace(row.get(1)))).collect())
     }
 }
+
+const COMPLETED: &str = "
+UPDATE job SET status = 'completed', date_completed = clock_timestamp() WHERE id = $1";
+const AGAIN: &str = "UPDATE job SET status = 'new', date_started = NULL WHERE id = $1";
 
 fn empty() -> Box<RawValue> {
     RawValue::from_string("{}".to_owned()).unwrap_or_default()

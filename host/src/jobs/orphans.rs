@@ -1,0 +1,100 @@
+//! Jobs that submit something. The store has the submits and the task's end in one, and the table of jobs
+//! is another: so the store is told first, and then the row ends. What the store is told has a task for
+//! the queue `rex_job_ended` beside the submits, which names the run: hosts take it, and end the row if the
+//! job's host died before it could. It is this way round because a store may refuse submits, and because
+//! what is not recorded at all is made again.
+
+use rex_transport::{
+    ClaimId, Death, Finished, NewTask, Outcome, Payload, QueueName, TaskId, Transport,
+    TransportError, Want,
+};
+use serde_json::json;
+
+use super::table::{NOT_AT_ALL, Orphan, Table};
+use super::{Book, ORPHANS};
+
+/// Those that this host has taken.
+#[derive(Debug, Default)]
+pub(super) struct Orphans(Vec<Taken>);
+
+#[derive(Debug)]
+struct Taken {
+    claim: ClaimId,
+    task: TaskId,
+    /// The error is about its payload.
+    orphan: Result<Orphan, String>,
+}
+
+/// Taken at once, and in all.
+const MOST: usize = 1000;
+
+/// What is submitted for a run.
+pub(super) fn task(orphan: Orphan) -> Option<NewTask> {
+    let text = serde_json::to_string(&orphan).ok()?;
+    Some(NewTask::plain(queue()?, Payload::from_stored(text)))
+}
+
+fn queue() -> Option<QueueName> {
+    QueueName::parse(ORPHANS).ok()
+}
+
+impl Orphans {
+    /// Takes what is there and ends the rows whose hosts are dead. Nothing of this is worth an outage:
+    /// what fails is tried again at the next look.
+    pub(super) fn look(&mut self, inner: &mut dyn Transport, table: &mut Table, book: &Book) {
+        if let Err(error) = self.try_look(inner, table, book) {
+            tracing::debug!("cannot look for jobs whose hosts died at their end: {error}");
+        }
+    }
+
+    fn try_look(
+        &mut self,
+        inner: &mut dyn Transport,
+        table: &mut Table,
+        book: &Book,
+    ) -> Result<(), TransportError> {
+        let Some(queue) = queue() else { return Ok(()) };
+        while self.0.len() < MOST
+            && let Some(claim) = inner.claim(&queue, &Want::tasks(MOST))?
+        {
+            let id = claim.id;
+            self.0.extend(claim.tasks.into_iter().map(|task| Taken {
+                claim: id,
+                task: task.id,
+                orphan: serde_json::from_str(task.payload.as_str()).map_err(|e| e.to_string()),
+            }));
+        }
+        let certain = !inner.submits_first();
+        table.set_patience(NOT_AT_ALL);
+        let (mut over, mut result) = (Vec::new(), Ok(()));
+        for Taken { claim, task, orphan } in &self.0 {
+            let outcome = match orphan {
+                Ok(orphan) => match table.end_orphan(*orphan, certain, book.has(orphan.task)) {
+                    Ok(true) => Outcome::Done,
+                    Ok(false) => continue,
+                    Err(error) if error.away => {
+                        result = Err(error.into());
+                        break;
+                    }
+                    // Of this row alone.
+                    Err(_) => continue,
+                },
+                Err(error) => Outcome::Dead(Death {
+                    reason: format!("It names no run of a job: {error}"),
+                    details: json!({"kind": "error", "text": error}),
+                }),
+            };
+            over.push(Finished { claim: *claim, task: *task, outcome, submits: Vec::new() });
+        }
+        if !over.is_empty() {
+            inner.finish(&over)?;
+            self.0.retain(|taken| !over.iter().any(|one| one.task == taken.task));
+        }
+        result
+    }
+
+    /// Forgets what others have taken over.
+    pub(super) fn forget(&mut self, claims: &[ClaimId]) {
+        self.0.retain(|taken| !claims.contains(&taken.claim));
+    }
+}

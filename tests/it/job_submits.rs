@@ -1,0 +1,201 @@
+//! What jobs submit is written when they have succeeded, whatever happens at their ends.
+
+use postgres::{Client, Transaction};
+use rex_test_support::amqp;
+use rex_test_support::env::Env;
+use rex_test_support::process::{Running, wait_for};
+use rex_test_support::redis::Redis;
+use serde_json::{Value, json};
+
+use crate::shop::{Shop, stop};
+
+const WORKERS: &str = "asynctask_workers:
+  rex_job_0: { worker: job_executor, processes: 1 }
+  foo: crash_worker
+asynctask_owner_timeout: 5
+";
+
+/// A job that submits a task to the queue; each writes down its starts.
+fn submits(shop: &Shop, queue: &str) -> Value {
+    let path = |name: &str| shop.env.path(name).display().to_string();
+    let task = json!({"how": "ok", "n": 1, "record": path("task")});
+    json!({"how": "submit", "queue": queue, "payload": task, "n": 1, "record": path("job")})
+}
+
+/// As [`submits`], after a facet that can be locked.
+fn submits_later(shop: &Shop, queue: &str) -> Value {
+    let mut payload = submits(shop, queue);
+    payload["facets"] = json!({"slow": {"my_value": 5}});
+    payload
+}
+
+fn starts(shop: &Shop, record: &str) -> usize {
+    let text = std::fs::read_to_string(shop.env.path(record)).unwrap_or_default();
+    text.matches("start 1\n").count()
+}
+
+fn locked<'a>(client: &'a mut Client, sql: &str) -> Transaction<'a> {
+    let mut transaction = client.transaction().expect("it can begin");
+    transaction.batch_execute(sql).expect("nobody else has it locked");
+    transaction
+}
+
+/// No more than a moment after the last job.
+fn nothing_is_left(shop: &Shop) {
+    wait_for("empty queues", || shop.rex_host(&["queue", "list", "--json"]).ok().is_empty());
+}
+
+fn kill(host: Running) {
+    host.signal(libc::SIGKILL);
+    host.wait();
+}
+
+fn settings(transport: &str) -> String {
+    format!("asynctask_transport: '{transport}'\n{WORKERS}")
+}
+
+/// Directories for a queue.
+fn files(env: &Env) -> String {
+    std::fs::create_dir(env.path("queues")).expect("there is room");
+    format!("filesys:{}", env.path("queues").display())
+}
+
+#[test]
+fn what_a_job_submits_is_run() {
+    let shop = Shop::new(WORKERS);
+    let host = shop.run(&[]);
+    for n in 1..=3 {
+        let code = shop.insert("crash", &submits(&shop, "foo"));
+        shop.wait_status(code, "completed");
+        wait_for("the task", || starts(&shop, "task") == n);
+    }
+    nothing_is_left(&shop);
+    assert_eq!(starts(&shop, "job"), 3);
+    let output = stop(host);
+    assert!(!output.contains("WARNING") && !output.contains("ERROR"), "{output}");
+}
+
+/// The store cannot take a queue of that name.
+fn fails_with_what_is_refused(transport: &str) {
+    let shop = Shop::new(&settings(transport));
+    let host = shop.run(&[]);
+    let good = shop.insert("crash", &submits(&shop, "foo"));
+    let bad = shop.insert("crash", &submits(&shop, &"q".repeat(300)));
+    shop.wait_status(good, "completed");
+    wait_for("an end", || ["completed", "failed"].contains(&shop.status(bad).0.as_str()));
+    let (status, detail) = shop.status(bad);
+    assert_eq!(status, "failed");
+    let detail = detail.expect("it says why");
+    assert!(detail.starts_with("its submits were refused: "), "{detail}");
+    assert!(!detail.contains("submitted all the same"), "{detail}");
+    nothing_is_left(&shop);
+    assert_eq!(starts(&shop, "task"), 1);
+    let output = stop(host);
+    assert!(!output.contains("is now a dead letter"), "{output}");
+    assert_eq!(shop.rex_host(&["dlq", "list", "--json"]).ok(), "");
+}
+
+#[test]
+fn a_job_whose_submits_are_refused_by_files_has_failed() {
+    let env = Env::new();
+    fails_with_what_is_refused(&files(&env));
+}
+
+#[test]
+fn a_job_whose_submits_are_refused_by_rabbitmq_has_failed() {
+    let Some(uri) = amqp::fresh(75) else { return };
+    fails_with_what_is_refused(&uri);
+}
+
+/// It has succeeded, and the store does not take what it submits.
+#[test]
+fn a_host_that_dies_before_the_store_has_the_submits_has_the_job_run_again() {
+    let shop = Shop::new(WORKERS);
+    let host = shop.run(&[]);
+    host.wait_output("Starting; queue=rex_job_0");
+    let refuse = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION 'not now' USING ERRCODE = 'lock_not_available'; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON asynctask.asynctask_queue
+            FOR EACH ROW WHEN (NEW.queue_name = 'foo') EXECUTE FUNCTION refuse()";
+    shop.client().batch_execute(refuse).expect("the table is there");
+    let code = shop.insert("crash", &submits(&shop, "foo"));
+    host.wait_output("the queue store refuses this host, its tasks are kept: ");
+    kill(host);
+    let allow = "DROP FUNCTION refuse CASCADE";
+    shop.client().batch_execute(allow).expect("it is there");
+    let host = shop.run(&["--name", "next"]);
+    wait_for("the task", || starts(&shop, "task") == 1);
+    shop.wait_status(code, "completed");
+    nothing_is_left(&shop);
+    assert_eq!((starts(&shop, "job"), starts(&shop, "task")), (2, 1));
+    stop(host);
+}
+
+/// The store has all, and the row is locked. How often its job and its task are run in all.
+fn dies_before_the_row_ends(transport: Option<&str>) -> (usize, usize) {
+    let shop = Shop::new(&transport.map_or_else(|| WORKERS.to_owned(), settings));
+    let host = shop.run(&[]);
+    let (mut one, mut two) = (shop.client(), shop.client());
+    let facets = locked(&mut one, "LOCK TABLE slow IN ACCESS EXCLUSIVE MODE");
+    let code = shop.insert("crash", &submits_later(&shop, "foo"));
+    wait_for("the job runs", || starts(&shop, "job") == 1);
+    let row = locked(&mut two, "UPDATE job SET title = 'x' WHERE code = 1");
+    facets.commit().expect("it can be committed");
+    wait_for("the task", || starts(&shop, "task") == 1);
+    host.wait_output("the end of job 1 cannot be recorded yet: ");
+    assert_eq!(shop.status(code).0, "started");
+    kill(host);
+    let host = shop.run(&["--name", "next"]);
+    // The row holds up no other.
+    let other = shop.insert("demo_fast", &json!({}));
+    shop.wait_status(other, "completed");
+    assert_eq!(shop.status(code).0, "started");
+    row.commit().expect("it can be committed");
+    shop.wait_status(code, "completed");
+    nothing_is_left(&shop);
+    stop(host);
+    (starts(&shop, "job"), starts(&shop, "task"))
+}
+
+#[test]
+fn a_host_that_dies_before_a_row_ends_has_it_ended_by_the_next() {
+    assert_eq!(dies_before_the_row_ends(None), (1, 1));
+}
+
+#[test]
+fn a_host_that_dies_before_a_row_ends_has_it_ended_with_tasks_in_redis() {
+    let Some(server) = Redis::start() else { return };
+    assert_eq!(dies_before_the_row_ends(Some(&server.uri())), (1, 1));
+}
+
+/// Where submits may be there without the rest, nobody knows that all are.
+#[test]
+fn a_host_that_dies_before_a_row_ends_has_the_job_run_again_with_tasks_in_files() {
+    let env = Env::new();
+    assert_eq!(dies_before_the_row_ends(Some(&files(&env))), (2, 2));
+}
+
+#[test]
+fn a_host_that_dies_before_a_row_ends_has_the_job_run_again_with_tasks_in_rabbitmq() {
+    let Some(uri) = amqp::fresh(75) else { return };
+    assert_eq!(dies_before_the_row_ends(Some(&uri)), (2, 2));
+}
+
+#[test]
+fn a_job_that_was_cancelled_submits_nothing() {
+    let shop = Shop::new(WORKERS);
+    let host = shop.run(&[]);
+    let mut client = shop.client();
+    let facets = locked(&mut client, "LOCK TABLE slow IN ACCESS EXCLUSIVE MODE");
+    let code = shop.insert("crash", &submits_later(&shop, "nobody"));
+    wait_for("the job runs", || starts(&shop, "job") == 1);
+    let told = shop.rex_host(&["job", "cancel", "1", "--grace", "1h"]).ok();
+    assert_eq!(told, "job 1 is told to stop, and killed after 3600 s\n");
+    facets.commit().expect("it can be committed");
+    assert_eq!(shop.wait_status(code, "failed").as_deref(), Some("Cancelled"));
+    // What was written is there before the row ends, or at the latest before the next one's does.
+    let next = shop.insert("demo_fast", &json!({}));
+    shop.wait_status(next, "completed");
+    assert_eq!(shop.rex_host(&["queue", "peek", "nobody", "--json"]).ok(), "");
+    stop(host);
+}
