@@ -261,8 +261,9 @@ fn a_run_whose_host_died_at_its_end_is_ended_by_another() {
             let told = jobs.table().cancel(code, Duration::ZERO).unwrap();
             assert_eq!(told, Cancelled::Told);
         }
-        assert_eq!(host.may_submit(id, TaskId(code)).unwrap(), !cancelled);
-        assert!(!other.may_submit(id, TaskId(code)).unwrap());
+        assert_eq!(host.may_submit(id, TaskId(code), false).unwrap(), !cancelled);
+        assert!(host.may_submit(id, TaskId(code), true).unwrap());
+        assert!(!other.may_submit(id, TaskId(code), true).unwrap());
         assert!(!host.end_orphan(orphan, certain, true).unwrap());
         assert!(!other.end_orphan(orphan, certain, false).unwrap());
         assert_eq!(jobs.status(code), "started");
@@ -276,7 +277,7 @@ fn a_run_whose_host_died_at_its_end_is_ended_by_another() {
         assert!(other.end_orphan(orphan, certain, false).unwrap());
         assert_eq!(jobs.status(code), "started");
         jobs.0.connect().batch_execute("DELETE FROM job").unwrap();
-        assert!(next.may_submit(id, TaskId(50)).unwrap());
+        assert!(next.may_submit(id, TaskId(50), false).unwrap());
         assert!(other.end_orphan(orphan, certain, false).unwrap());
     }
     // Too late to be cancelled.

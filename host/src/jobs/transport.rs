@@ -47,7 +47,7 @@ pub struct JobTransport {
 /// Tasks of jobs that submit something, as far as their ends were recorded.
 #[derive(Default)]
 struct Submitters {
-    /// A task that tells of the run is in the store.
+    /// The store was given the outcome, and a task that tells of the run, though perhaps in vain.
     told: HashSet<TaskId>,
     /// The store has the outcome, and the row has not ended.
     given: HashSet<TaskId>,
@@ -212,7 +212,9 @@ impl JobTransport {
         if self.submitters.given.contains(&one.task) {
             return Ok(Given::Recorded);
         }
-        if !self.table.may_submit(row, one.task).map_err(NotGiven::Table)? {
+        // Nobody knows what became of the first try.
+        let is_told = self.submitters.told.contains(&one.task);
+        if !self.table.may_submit(row, one.task, is_told).map_err(NotGiven::Table)? {
             return Ok(Given::Unwanted);
         }
         let host = self.table.host().unwrap_or_default();
@@ -220,11 +222,11 @@ impl JobTransport {
         let mut one = one.clone();
         if !self.inner.submits_first() {
             one.submits.extend(tells);
-        } else if !self.submitters.told.contains(&one.task) {
+        } else if !is_told {
             // By itself: what is refused is counted, and what is there may be there without the others.
             self.inner.submit(tells.as_slice()).map_err(NotGiven::Store)?;
-            self.submitters.told.insert(one.task);
         }
+        self.submitters.told.insert(one.task);
         let lost = self.inner.finish(&[one.clone()]).map_err(NotGiven::Store)?;
         if !lost.is_empty() {
             return Ok(Given::Lost);

@@ -187,16 +187,23 @@ impl Table {
     }
 
     /// Whether what a run wants to submit is to be submitted: nobody has cancelled it, and no other has
-    /// begun or is about to. One whose row is gone has nobody to repeat it.
-    pub fn may_submit(&mut self, id: i32, task: TaskId) -> Result<bool, TableError> {
+    /// begun or is about to. One whose row is gone has nobody to repeat it; it is too late to cancel one
+    /// that `may_have` submitted it.
+    pub fn may_submit(
+        &mut self,
+        id: i32,
+        task: TaskId,
+        may_have: bool,
+    ) -> Result<bool, TableError> {
         let host = self.host.unwrap_or_default();
         let found = self.with(|client| {
             client.query_opt(
                 "SELECT coalesce(run.host = $2 AND run.task = $3 AND (
-                        status = 'completed' OR status = 'started' AND cancel_grace IS NULL), FALSE)
+                        status = 'completed'
+                        OR status = 'started' AND (cancel_grace IS NULL OR $4)), FALSE)
                 FROM job LEFT JOIN rex_job_run AS run ON run.job_id = job.id
                 WHERE job.id = $1",
-                &[&id, &host, &task.0],
+                &[&id, &host, &task.0, &may_have],
             )
         })?;
         Ok(found.is_none_or(|row| row.get(0)))
