@@ -1,7 +1,7 @@
 //! The transport around the transport: what is claimed from a queue of jobs is looked up in the table
 //! and marked as started, and what is finished is marked before its task leaves the queue. A crash
 //! between the two repeats the task, which then finds its job ended. Where a job submits something it is
-//! the other way round: see [`orphans`](super::orphans).
+//! the other way round: see [`orphans`].
 //!
 //! A job's failure is the row's: its task is done, and no dead letter.
 //!
