@@ -131,10 +131,11 @@ fn heavy_tasks_are_submitted_a_few_at_a_time() {
 #[test]
 fn what_is_piped_slowly_is_submitted_as_it_comes() {
     let env = Env::new();
+    env.rex_host(&["submit", "foo", "{}"]).ok();
     let mut command = env.command("rex-host", &["submit", "foo", "-"]);
     let mut submit = command.stdin(Stdio::piped()).spawn().expect("it starts");
     let mut input = submit.stdin.take().expect("it was asked for");
-    for count in 1..=2 {
+    for count in 2..=3 {
         input.write_all(b"{\"n\": 1}\n").expect("it reads");
         process::wait_for("the task", || {
             let queues = env.rex_host(&["queue", "list", "--json"]).json_lines();
