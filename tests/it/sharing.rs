@@ -164,7 +164,16 @@ fn stopped_at_the_first_of_ten(env: &Env, store: &[String], more: &[&str]) -> Ru
     submit(env, store, &quick.chain((1..=10).map(slow)).collect::<Vec<_>>());
     let host = start(env, store, "one", more);
     wait_started(&record, 1);
-    host.signal(libc::SIGSTOP);
+    let args = ["queue", "resume", "crash"].into_iter().chain(store.iter().map(String::as_str));
+    let args: Vec<&str> = args.collect();
+    wait_for("it to be stopped while it holds no lock of the store", || {
+        host.signal(libc::SIGSTOP);
+        let is_free = env.rex_host(&args).status.success();
+        if !is_free {
+            host.signal(libc::SIGCONT);
+        }
+        is_free
+    });
     host
 }
 
