@@ -135,8 +135,9 @@ fn what_is_piped_slowly_is_submitted_as_it_comes() {
     let mut command = env.command("rex-host", &["submit", "foo", "-"]);
     let mut submit = command.stdin(Stdio::piped()).spawn().expect("it starts");
     let mut input = submit.stdin.take().expect("it was asked for");
-    for count in 2..=3 {
-        input.write_all(b"{\"n\": 1}\n").expect("it reads");
+    // Writers that buffer end in the midst of a line.
+    for (text, count) in [("{\"n\": 1}\n{\"n\"", 2), (": 2}\n", 3)] {
+        input.write_all(text.as_bytes()).expect("it reads");
         process::wait_for("the task", || {
             let queues = env.rex_host(&["queue", "list", "--json"]).json_lines();
             queues.first().is_some_and(|queue| queue["waiting"] == count)

@@ -131,20 +131,37 @@ fn a_host_that_dies_before_the_store_has_the_submits_has_the_job_run_again() {
     stop(host);
 }
 
-/// The store has all, and the row is locked. How often its job and its task are run in all.
-fn dies_before_the_row_ends(transport: Option<&str>) -> (usize, usize) {
-    let shop = Shop::new(&transport.map_or_else(|| WORKERS.to_owned(), settings));
+/// A host dies when the store has all of a job, and its row is locked by this transaction.
+fn die_before_the_row_ends<'a>(shop: &Shop, client: &'a mut Client) -> (i64, Transaction<'a>) {
     let host = shop.run(&[]);
-    let (mut one, mut two) = (shop.client(), shop.client());
-    let facets = locked(&mut one, "LOCK TABLE slow IN ACCESS EXCLUSIVE MODE");
-    let code = shop.insert("crash", &submits_later(&shop, "foo"));
-    wait_for("the job runs", || starts(&shop, "job") == 1);
-    let row = locked(&mut two, "UPDATE job SET title = 'x' WHERE code = 1");
+    let mut other = shop.client();
+    let facets = locked(&mut other, "LOCK TABLE slow IN ACCESS EXCLUSIVE MODE");
+    let code = shop.insert("crash", &submits_later(shop, "foo"));
+    wait_for("the job runs", || starts(shop, "job") == 1);
+    let row = locked(client, "UPDATE job SET title = 'x' WHERE code = 1");
     facets.commit().expect("it can be committed");
-    wait_for("the task", || starts(&shop, "task") == 1);
+    wait_for("the task", || starts(shop, "task") == 1);
     host.wait_output("the end of job 1 cannot be recorded yet: ");
     assert_eq!(shop.status(code).0, "started");
     kill(host);
+    (code, row)
+}
+
+#[test]
+fn a_host_that_halts_ends_the_row_of_one_that_died() {
+    let shop = Shop::new(WORKERS);
+    let mut client = shop.client();
+    let (code, row) = die_before_the_row_ends(&shop, &mut client);
+    row.commit().expect("it can be committed");
+    shop.run(&["--name", "next", "--halt-when-empty"]).wait_ok();
+    assert_eq!(shop.status(code).0, "completed");
+}
+
+/// How often the job and its task are run in all.
+fn dies_before_the_row_ends(transport: Option<&str>) -> (usize, usize) {
+    let shop = Shop::new(&transport.map_or_else(|| WORKERS.to_owned(), settings));
+    let mut client = shop.client();
+    let (code, row) = die_before_the_row_ends(&shop, &mut client);
     let host = shop.run(&["--name", "next"]);
     // The row holds up no other.
     let other = shop.insert("demo_fast", &json!({}));

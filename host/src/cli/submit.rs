@@ -226,10 +226,10 @@ impl Input {
         Ok((self.0.read_line(&mut line)? > 0).then_some(line))
     }
 
-    /// Whether whoever writes it has no more just now.
+    /// Whether whoever writes it has no more just now, or only a part of a line.
     fn is_dry(&self) -> bool {
         let mut fds = [PollFd::new(self.0.get_ref(), PollFlags::IN)];
-        self.0.buffer().is_empty() && poll(&mut fds, Some(&Timespec::default())) == Ok(0)
+        !self.0.buffer().contains(&b'\n') && poll(&mut fds, Some(&Timespec::default())) == Ok(0)
     }
 }
 

@@ -93,6 +93,10 @@ impl Orphans {
         result
     }
 
+    pub(super) fn are_left(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     /// Forgets what others have taken over.
     pub(super) fn forget(&mut self, claims: &[ClaimId]) {
         self.0.retain(|taken| !claims.contains(&taken.claim));
