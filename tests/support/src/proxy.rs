@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -36,11 +36,12 @@ impl Shared {
             self.cut();
         }
         let (back_from, back_to) = (server.try_clone()?, client.try_clone()?);
+        let (spoken, client_has_spoken) = mpsc::channel::<()>();
         let shared = Arc::clone(self);
         thread::spawn(move || {
             pass(&back_from, &back_to, |chunk| shared.listen(chunk));
             if shared.silent.load(Ordering::SeqCst) {
-                thread::sleep(KEEPALIVE);
+                let _either_way = client_has_spoken.recv_timeout(KEEPALIVE);
             }
             hang_up(&[back_from, back_to]);
         });
@@ -48,6 +49,7 @@ impl Shared {
         thread::spawn(move || {
             pass(&client, &server, |chunk| shared.listen(chunk));
             hang_up(&[client, server]);
+            drop(spoken);
         });
         Ok(())
     }
