@@ -12,8 +12,8 @@
 //! in the middle loses nothing. Owners prove that they live by a locked file, as for `sqlite:`.
 //!
 //! `safely.rs`: what is opened and made beside others. `disk.rs`: files, written and locked.
-//! `index.rs`: which numbers wait. `queue.rs`: one queue under its lock. `claims.rs`: take and finish.
-//! `lists.rs`: looks. `owners.rs`: who lives. `watch.rs`: word of new tasks.
+//! `index.rs`: which numbers wait. `task_file.rs`: what a task file says. `queue.rs`: one queue under
+//! its lock. `submit.rs`: new tasks. `claims.rs`: take and finish. `lists.rs`: looks. `owners.rs`: who lives. `watch.rs`: word of new tasks.
 
 mod claims;
 mod disk;
@@ -22,6 +22,8 @@ mod lists;
 mod owners;
 mod queue;
 mod safely;
+mod submit;
+mod task_file;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -192,7 +194,7 @@ impl Transport for FileSys {
 
     fn submit(&mut self, tasks: &[NewTask]) -> Result<Vec<Submitted>, TransportError> {
         self.features().allow(&self.label(), tasks)?;
-        queue::submit(&self.place, tasks)
+        submit::submit(&self.place, tasks)
     }
 
     fn poll(&mut self, queue: &QueueName) -> Result<u64, TransportError> {
@@ -258,7 +260,7 @@ impl Transport for FileSys {
 
     fn forget_dead(&mut self, age: Duration) -> Result<u64, TransportError> {
         let age = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
-        let before = queue::now_nanos().saturating_sub(age);
+        let before = task_file::now_nanos().saturating_sub(age);
         // Those of a queue that is not ours are its owner's to remove.
         self.remove_dead(&mut LeftOut::new(), |letter| letter.0 < before)
     }

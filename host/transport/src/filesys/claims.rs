@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::queue::{self, Queue};
-use super::{FileSys, disk, index, lists};
+use super::queue::Queue;
+use super::{FileSys, disk, index, lists, submit, task_file};
 use crate::{
     Claim, ClaimId, ClaimedTask, Death, Finished, NewTask, Outcome, QueueName, TaskId,
     TransportError, Want,
@@ -73,7 +73,7 @@ impl FileSys {
         if found.is_empty() {
             return Ok(None);
         }
-        let id = ClaimId(queue::next_id(queue::now_nanos(), name).0);
+        let id = ClaimId(task_file::next_id(task_file::now_nanos(), name).0);
         let directory = queue.ours.join("claims").join(format!("{}.{owner}", id.0));
         self.doubt = true;
         queue.take(&found, &directory)?;
@@ -139,7 +139,7 @@ impl FileSys {
             claimed.map(|(name, _)| name).chain(submits).cloned().collect();
         let place = self.place.clone();
         let submits: Vec<&NewTask> = finished.iter().flat_map(|one| &one.submits).collect();
-        let staged = queue::stage(&place, &submits)?;
+        let staged = submit::stage(&place, &submits)?;
         let mut staged = staged.iter();
         let mut queues = Vec::new();
         for name in &names {
@@ -169,7 +169,7 @@ impl FileSys {
                 _ => lost.push(one.task),
             }
         }
-        queue::add(&queues, &asked)?;
+        submit::add(&queues, &asked)?;
         for queue in &queues {
             let mine = held.iter().filter(|(_, name, _)| **name == queue.name);
             let (mut back, mut gone, mut graves) = (Vec::new(), Vec::new(), BTreeSet::new());
@@ -224,11 +224,11 @@ impl FileSys {
         file: &Path,
         death: &Death,
     ) -> Result<(), TransportError> {
-        let now = queue::now_nanos();
-        let content = queue::content(file)?;
+        let now = task_file::now_nanos();
+        let content = task_file::content(file)?;
         let letter = Letter {
             id: task.0,
-            submitted: queue::submitted(task).0,
+            submitted: task_file::submitted(task).0,
             died: now / 1000,
             attempts: content.attempt,
             death: death.clone(),
@@ -237,7 +237,7 @@ impl FileSys {
         };
         let text = serde_json::to_string(&letter).unwrap_or_default();
         // Named by the letter's id, which is the time, so that names sort as deaths do.
-        let number = queue::next_id(now, &queue.name).0;
+        let number = task_file::next_id(now, &queue.name).0;
         let letter = file.with_file_name(format!("{number:020}.{}.json", task.0));
         let part = queue.ours.join("part.letter");
         disk::write_new(&self.place, &part, text.as_bytes(), true)?;
@@ -282,8 +282,8 @@ fn buried(name: &str) -> Option<TaskId> {
 fn read(id: ClaimId, name: &QueueName, directory: &Path) -> Result<Option<Claim>, TransportError> {
     let mut tasks = Vec::new();
     for (task, path) in files(directory)? {
-        let queue::Content { payload, attempt, history } = queue::content(&path)?;
-        let submitted = queue::submitted(task);
+        let task_file::Content { payload, attempt, history } = task_file::content(&path)?;
+        let submitted = task_file::submitted(task);
         tasks.push(ClaimedTask { id: task, attempt, submitted, payload, history });
     }
     Ok((!tasks.is_empty()).then(|| Claim { id, queue: name.clone(), tasks }))

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::claims::{self, Letter};
-use super::{Place, disk, index, queue, safely};
+use super::{Place, disk, index, queue, safely, task_file};
 use crate::letters::Letters;
 use crate::{
     ClaimId, DeadLetter, DeadQuery, LetterId, Payload, QueueName, QueueStatus, TaskId, Timestamp,
@@ -25,7 +25,7 @@ pub(super) fn count(place: &Place, name: &QueueName) -> Result<u64, TransportErr
 
 /// How many tasks are due that waited for their time, and how many still wait for it.
 fn delayed(place: &Place, name: &QueueName) -> Result<(u64, u64), TransportError> {
-    let now = queue::now_nanos() / 1000;
+    let now = task_file::now_nanos() / 1000;
     let tasks = queue::delayed(&place.ours_of(name))?;
     let ripe = tasks.iter().filter(|task| task.due <= now).count();
     Ok((ripe as u64, (tasks.len() - ripe) as u64))
@@ -36,7 +36,7 @@ pub(super) fn next_due(
     place: &Place,
     name: &QueueName,
 ) -> Result<Option<Duration>, TransportError> {
-    let now = queue::now_nanos() / 1000;
+    let now = task_file::now_nanos() / 1000;
     let tasks = queue::delayed(&place.ours_of(name))?;
     let wait = |due: i64| Duration::from_micros(u64::try_from(due - now).unwrap_or(0));
     Ok(tasks.first().map(|task| wait(task.due)))
@@ -136,20 +136,20 @@ pub(super) fn peek(
 ) -> Result<Vec<WaitingTask>, TransportError> {
     let directory = place.queue(name);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let now = queue::now_nanos() / 1000;
+    let now = task_file::now_nanos() / 1000;
     let waiting = queue::waiting(place, name, limit)?;
     let waiting = waiting.iter().map(|at| (at.id, 0, directory.join(at.number.to_string())));
     let delayed = queue::delayed(&place.ours_of(name))?;
     let delayed = delayed.into_iter().map(|task| (task.id, task.due, task.path));
     let mut tasks = Vec::new();
     for (id, due, path) in waiting.chain(delayed).take(limit) {
-        let queue::Content { payload, attempt, .. } = match queue::content(&path) {
+        let task_file::Content { payload, attempt, .. } = match task_file::content(&path) {
             // Taken between the two looks.
             Err(_) if !path.exists() => continue,
             content => content?,
         };
         let due = Some(Timestamp(due)).filter(|due| due.0 > now);
-        let submitted = queue::submitted(id);
+        let submitted = task_file::submitted(id);
         tasks.push(WaitingTask { id, submitted, attempt, priority: 0, due, payload });
     }
     Ok(tasks)

@@ -1,26 +1,20 @@
-//! One queue under its lock: tasks in, out and back. Every change of several steps is marked while
+//! One queue under its lock: tasks out and back. Every change of several steps is marked while
 //! it lasts.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read};
-use std::os::unix::fs::MetadataExt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::index::{self, EMPTY, Index};
 use super::lists::{Dead, LeftOut};
+use super::task_file::{
+    self, Dated, Tried, after, content, id_of, next_id, now_nanos, set_id, submitted, time,
+};
 use super::{Place, disk, lists, safely};
-use crate::json;
-use crate::task::micros;
-use crate::{Due, Kind, NewTask, Payload, QueueName, Submitted, TaskId, Timestamp, TransportError};
-
-/// From so many files on one sync of the file system costs less than one of each.
-const MANY: usize = 16;
+use crate::{Kind, Payload, QueueName, TaskId, Timestamp, TransportError};
 
 /// So many tasks at most are moved to let others in between them, or come due, at once: the queue's lock
 /// is held meanwhile.
@@ -41,7 +35,7 @@ fn given(ours: &Path) -> PathBuf {
 pub(super) struct Queue<'a> {
     pub(super) name: QueueName,
     pub(super) place: &'a Place,
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
     pub(super) ours: PathBuf,
     _lock: File,
 }
@@ -56,115 +50,6 @@ impl Found {
     pub(super) fn submitted(&self) -> Timestamp {
         submitted(self.id)
     }
-}
-
-/// A task file that is written and synced, but in no queue yet; gone with this if it stays so.
-pub(super) struct Staged {
-    path: PathBuf,
-    file: File,
-}
-
-impl Drop for Staged {
-    fn drop(&mut self) {
-        let _moved_by_now = fs::remove_file(&self.path);
-    }
-}
-
-/// Adds tasks to their queues, all of which are locked before the first file is in its place.
-pub(super) fn submit(place: &Place, tasks: &[NewTask]) -> Result<Vec<Submitted>, TransportError> {
-    let tasks: Vec<&NewTask> = tasks.iter().collect();
-    let staged = stage(place, &tasks)?;
-    let names: BTreeSet<&QueueName> = tasks.iter().map(|task| &task.queue).collect();
-    let mut queues = Vec::new();
-    for name in names {
-        queues.push(Queue::lock(place, name)?);
-    }
-    let pairs: Vec<(&NewTask, &Staged)> = tasks.into_iter().zip(&staged).collect();
-    let ids = add(&queues, &pairs)?;
-    Ok(ids.into_iter().map(|id| Submitted { id, existed: false }).collect())
-}
-
-/// Writes what takes its time before any lock is held.
-pub(super) fn stage(place: &Place, tasks: &[&NewTask]) -> Result<Vec<Staged>, TransportError> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    if tasks.is_empty() {
-        return Ok(Vec::new());
-    }
-    let directory = place.ours().join("new");
-    disk::make_directory(place, &directory)?;
-    let mut staged = Vec::with_capacity(tasks.len());
-    for task in tasks {
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = directory.join(format!("{}.{number}", std::process::id()));
-        let text = format!("{{\"payload\": {}}}", task.payload);
-        let file = disk::write_new(place, &path, text.as_bytes(), tasks.len() < MANY)?;
-        staged.push(Staged { path, file });
-    }
-    if tasks.len() >= MANY {
-        disk::sync_all(&directory)?;
-    }
-    Ok(staged)
-}
-
-/// Adds staged tasks to queues that are locked already, to each all or none; ids in the order given.
-pub(super) fn add(
-    queues: &[Queue<'_>],
-    tasks: &[(&NewTask, &Staged)],
-) -> Result<Vec<TaskId>, TransportError> {
-    let mut ids = vec![TaskId(0); tasks.len()];
-    let now = now_nanos();
-    let mut last = now;
-    for queue in queues {
-        let mine: Vec<usize> =
-            (0..tasks.len()).filter(|at| tasks[*at].0.queue == queue.name).collect();
-        if mine.is_empty() {
-            continue;
-        }
-        let before = queue.index()?;
-        last = last.max(queue.id_of(before.end)?.map_or(0, |id| id.0));
-        let start = if before.is_empty() { 1 } else { before.start };
-        let mut placed = Vec::new();
-        let put = || {
-            let (mut end, mut delayed) = (before.end, false);
-            for at in mine {
-                let id = next_id(last, &queue.name);
-                last = id.0;
-                ids[at] = id;
-                let Staged { path, file } = tasks[at].1;
-                safely::give_for(queue.place, file, &queue.directory)
-                    .and_then(|()| file.set_modified(time(id)))
-                    .map_err(disk::failed(path))?;
-                let due = match tasks[at].0.attributes.due {
-                    Due::Now => 0,
-                    Due::In(wait) => after(now, wait),
-                    Due::At(time) => time.0,
-                };
-                let to = if due > now / 1000 {
-                    delayed = true;
-                    queue.delayed(id, due)?
-                } else {
-                    end += 1;
-                    queue.file(end)
-                };
-                disk::rename(queue.place, path, &to)?;
-                placed.push(to);
-            }
-            if delayed {
-                disk::sync_directory(&queue.ours.join("delayed"))?;
-            }
-            // With the index, which is synced with its directory, they are there, all at once.
-            queue.write_index(Index { start, end })
-        };
-        if let Err(error) = put() {
-            if queue.index().is_ok_and(|index| index == before) {
-                for path in placed {
-                    let _said_already = disk::remove(queue.place, &path);
-                }
-            }
-            return Err(error);
-        }
-    }
-    Ok(ids)
 }
 
 /// Ends what a crash has cut off in queues that nobody changes just now, and whose next change may be
@@ -224,7 +109,7 @@ impl<'a> Queue<'a> {
     }
 
     /// Where a task waits for its time, in microseconds.
-    fn delayed(&self, id: TaskId, due: i64) -> Result<PathBuf, TransportError> {
+    pub(super) fn delayed(&self, id: TaskId, due: i64) -> Result<PathBuf, TransportError> {
         let directory = self.ours.join("delayed");
         disk::make_directory(self.place, &directory)?;
         Ok(directory.join(format!("{due:020}.{}", id.0)))
@@ -311,12 +196,7 @@ impl<'a> Queue<'a> {
         payload: &Payload,
         tried: &Tried,
     ) -> Result<(), TransportError> {
-        let tried = serde_json::to_string(tried).unwrap_or_default();
-        let bytes = match payload.no_text() {
-            // No task before, and none when it comes back.
-            Some(file) => file.to_vec(),
-            None => format!("{{\"payload\": {payload}, \"rex\": {tried}}}").into_bytes(),
-        };
+        let bytes = task_file::tried(payload, tried);
         disk::replace(self.place, file, &self.ours.join("part.task"), &bytes)
     }
 
@@ -339,7 +219,7 @@ impl<'a> Queue<'a> {
         disk::sync_directory(&self.ours)
     }
 
-    fn file(&self, number: u64) -> PathBuf {
+    pub(super) fn file(&self, number: u64) -> PathBuf {
         self.directory.join(number.to_string())
     }
 
@@ -348,7 +228,7 @@ impl<'a> Queue<'a> {
     }
 
     /// Sound since the lock was taken.
-    fn index(&self) -> Result<Index, TransportError> {
+    pub(super) fn index(&self) -> Result<Index, TransportError> {
         Ok(index::read(&self.directory)?.unwrap_or(EMPTY))
     }
 
@@ -358,7 +238,7 @@ impl<'a> Queue<'a> {
         let _hint = safely::open_to_write(self.place, &self.directory.join(".index"));
     }
 
-    fn write_index(&self, index: Index) -> Result<(), TransportError> {
+    pub(super) fn write_index(&self, index: Index) -> Result<(), TransportError> {
         index::write(self.place, &self.directory, &self.ours.join("index"), index)
     }
 
@@ -426,7 +306,7 @@ impl<'a> Queue<'a> {
         Ok(())
     }
 
-    fn id_of(&self, number: u64) -> Result<Option<TaskId>, TransportError> {
+    pub(super) fn id_of(&self, number: u64) -> Result<Option<TaskId>, TransportError> {
         Ok(id_of(&self.file(number), &self.name)?.map(|dated| dated.id))
     }
 
@@ -593,106 +473,4 @@ pub(super) fn delayed(ours: &Path) -> Result<Vec<Delayed>, TransportError> {
         Some(Delayed { id, due, path: directory.join(name) })
     };
     Ok(disk::names(&directory)?.iter().filter_map(task).collect())
-}
-
-/// What a task file has beside the payload when the task was tried before.
-#[derive(Serialize, Deserialize)]
-struct Tried {
-    attempt: u32,
-    history: Value,
-}
-
-/// What else may be there.
-#[derive(Deserialize)]
-struct Others {
-    rex: Option<Tried>,
-}
-
-/// What is in a task file.
-pub(super) struct Content {
-    pub(super) payload: Payload,
-    pub(super) attempt: u32,
-    pub(super) history: Value,
-}
-
-/// Reads a task file. A payload of `null`, which the original takes for an empty queue, is `{}`; what
-/// is no such file becomes a dead letter that shows it.
-pub(super) fn content(path: &Path) -> Result<Content, TransportError> {
-    let bytes = safely::read(path).map_err(disk::failed(path))?;
-    let read = std::str::from_utf8(&bytes).ok().and_then(|text| {
-        let (payload, others) = json::first_member(text, "payload")?;
-        let Others { rex } = serde_json::from_str(&others).ok()?;
-        Some((payload, rex))
-    });
-    let Some((payload, rex)) = read else {
-        let payload = Payload::no_task(&bytes);
-        return Ok(Content { payload, attempt: 1, history: Value::Null });
-    };
-    let payload = match payload {
-        "null" => Payload::empty(),
-        text => Payload::from_stored(text),
-    };
-    let (attempt, history) = rex.map_or((1, Value::Null), |tried| (tried.attempt, tried.history));
-    Ok(Content { payload, attempt, history })
-}
-
-pub(super) fn submitted(id: TaskId) -> Timestamp {
-    Timestamp(id.0 / 1000)
-}
-
-/// What the time of a file says.
-struct Dated {
-    id: TaskId,
-    /// The time was set by us: by chance, one in a thousand of others looks so, too.
-    is_ours: bool,
-}
-
-/// What is dated later than nanoseconds can tell, in the year 2262, is dated then; there is room for the
-/// ids of a billion such.
-const LATEST: i64 = i64::MAX - (1 << 40);
-
-/// Ids are nanoseconds, their last ten bits the queue's, so that queues do not give the same.
-fn id_of(path: &Path, name: &QueueName) -> Result<Option<Dated>, TransportError> {
-    match fs::metadata(path) {
-        Ok(found) => {
-            let nanos = found.mtime().checked_mul(1_000_000_000);
-            let nanos = nanos.and_then(|nanos| nanos.checked_add(found.mtime_nsec()));
-            let nanos = nanos.unwrap_or(if found.mtime() < 0 { 0 } else { LATEST });
-            let id = TaskId(nanos & !1023 | bits(name));
-            Ok(Some(Dated { id, is_ours: id.0 == nanos }))
-        }
-        Err(error) if safely::is_missing(&error) => Ok(None),
-        Err(error) => Err(disk::failed(path)(error)),
-    }
-}
-
-/// Gives a task its id for the next claim. Of somebody else's file it is what its time says.
-fn set_id(place: &Place, path: &Path, id: TaskId) -> Result<(), TransportError> {
-    match safely::open_to_write(place, path).and_then(|file| file.set_modified(time(id))) {
-        Err(error) if error.kind() != ErrorKind::PermissionDenied => Err(disk::failed(path)(error)),
-        _ => Ok(()),
-    }
-}
-
-/// The first id of this queue after a moment.
-pub(super) fn next_id(after: i64, name: &QueueName) -> TaskId {
-    TaskId((after & !1023).saturating_add(1024) & !1023 | bits(name))
-}
-
-fn bits(name: &QueueName) -> i64 {
-    name.as_str().bytes().fold(7, |sum: i64, byte| (sum * 31 + i64::from(byte)) & 1023)
-}
-
-fn time(id: TaskId) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_nanos(id.0.unsigned_abs())
-}
-
-pub(super) fn now_nanos() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
-}
-
-/// So long after a moment in nanoseconds, in microseconds.
-fn after(nanos: i64, wait: Duration) -> i64 {
-    (nanos / 1000).saturating_add(micros(wait))
 }
