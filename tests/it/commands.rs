@@ -1,5 +1,6 @@
 //! Every command's answer: help texts as snapshots, tables, and `--json` with one object a line.
 
+use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
@@ -122,7 +123,10 @@ fn heavy_tasks_are_submitted_a_few_at_a_time() {
     let (env, database) = (Env::new(), Database::new());
     let set = format!("asynctask_transport={}", database.uri());
     let line = format!("{{\"pad\": \"{}\"}}\n", "x".repeat(1 << 20));
-    env.rex_host_with(&["submit", "foo", "-", "--set", &set], &line.repeat(40)).ok();
+    // A file never runs dry, as a pipe may.
+    let lines = File::open(env.write("lines", &line.repeat(40))).expect("it was just written");
+    let mut command = env.command("rex-host", &["submit", "foo", "-", "--set", &set]);
+    assert!(command.stdin(lines).status().expect("it starts").success());
     let counts = "SELECT count(*), count(DISTINCT xmin::text) FROM asynctask.asynctask_queue";
     let counts = database.connect().query_one(counts, &[]).expect("it can be asked");
     assert_eq!((counts.get::<_, i64>(0), counts.get::<_, i64>(1)), (40, 3), "tasks, transactions");
