@@ -139,8 +139,11 @@ fn what_is_piped_slowly_is_submitted_as_it_comes() {
     let mut command = env.command("rex-host", &["submit", "foo", "-"]);
     let mut submit = command.stdin(Stdio::piped()).spawn().expect("it starts");
     let mut input = submit.stdin.take().expect("it was asked for");
-    // Writers that buffer end in the midst of a line.
-    for (text, count) in [("{\"n\": 1}\n{\"n\"", 2), (": 2}\n", 3)] {
+    // Writers that buffer end in the midst of a line, which may be longer than what is read at once.
+    let long = format!("{{\"n\": 3}}\n{{\"pad\": \"{}", "x".repeat(30_000));
+    for (text, count) in
+        [("{\"n\": 1}\n{\"n\"", 2), (": 2}\n", 3), (&long, 4), ("\"}\n{\"n\": 5}\n", 6)]
+    {
         input.write_all(text.as_bytes()).expect("it reads");
         process::wait_for("the task", || {
             let queues = env.rex_host(&["queue", "list", "--json"]).json_lines();

@@ -1,15 +1,14 @@
 //! `rex-host submit`: tasks from arguments or, in bulk, from standard input.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
-use std::os::fd::AsFd;
+mod lines;
+
+use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use rex_transport::{
     Attributes, Due, NewTask, Payload, QueueName, Submitted, TaskId, Timestamp, Transport,
 };
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -19,6 +18,7 @@ use super::failure::Failure;
 use super::output::{Output, is_gone, tasks};
 use super::place::{self, Common};
 use crate::clock;
+use lines::{Lines, Next};
 
 /// Tasks that are written in one transaction, at most.
 const BATCH: usize = 1000;
@@ -98,8 +98,8 @@ pub(crate) fn submit(
             }
         }
         (queue, _) => {
-            let lines = Lines { queue, attributes, limit };
-            let count = bulk(&mut *transport, &lines, args.json, output)?;
+            let form = Form { queue, attributes, limit };
+            let count = bulk(&mut *transport, &form, args.json, output)?;
             if !args.json {
                 output.line(format_args!("{} submitted", tasks(count)))?;
             }
@@ -116,8 +116,8 @@ fn answer(done: Submitted, queue: &QueueName) -> Value {
     answer
 }
 
-/// How lines of standard input are read.
-struct Lines {
+/// How lines of standard input are understood.
+struct Form {
     /// `None`: each line names its own.
     queue: Option<QueueName>,
     /// What the command line says; a line that names its queue may say otherwise.
@@ -129,7 +129,7 @@ struct Lines {
 /// Submits line by line, a batch at a time; a bad line ends it, and says what went before.
 fn bulk(
     transport: &mut dyn Transport,
-    lines: &Lines,
+    form: &Form,
     show: bool,
     output: &mut Output,
 ) -> Result<u64, Failure> {
@@ -168,14 +168,18 @@ fn bulk(
         *batch = Batch::default();
         Ok::<(), Failure>(())
     };
-    let mut input = Input::open().map_err(unread)?;
+    let mut input = Lines::open().map_err(unread)?;
     let mut n = 0;
     loop {
-        let task = match input.line() {
-            Ok(None) => break,
-            Ok(Some(line)) => match line.trim() {
+        let task = match input.next(!batch.tasks.is_empty()) {
+            Ok(Next::End) => break,
+            Ok(Next::Dry) => {
+                flush(&mut batch, n, output)?;
+                continue;
+            }
+            Ok(Next::Line(line)) => match line.trim() {
                 "" => Ok(None),
-                text => lines.parse(text).map(Some),
+                text => form.parse(text).map(Some),
             },
             Err(error) => Err(unread(error)),
         };
@@ -196,8 +200,7 @@ fn bulk(
                 return Err(Failure::new(text).hint(hint));
             }
         }
-        let is_full = batch.tasks.len() == BATCH || batch.bytes >= BATCH_BYTES;
-        if is_full || !batch.tasks.is_empty() && input.is_dry() {
+        if batch.tasks.len() == BATCH || batch.bytes >= BATCH_BYTES {
             flush(&mut batch, n, output)?;
         }
     }
@@ -209,28 +212,6 @@ fn bulk(
 
 fn unread(error: io::Error) -> Failure {
     Failure::new("cannot read standard input").because(&error)
-}
-
-/// Standard input by lines.
-struct Input(BufReader<File>);
-
-impl Input {
-    fn open() -> io::Result<Input> {
-        let file = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-        Ok(Input(BufReader::new(file)))
-    }
-
-    /// `None` at its end.
-    fn line(&mut self) -> io::Result<Option<String>> {
-        let mut line = String::new();
-        Ok((self.0.read_line(&mut line)? > 0).then_some(line))
-    }
-
-    /// Whether whoever writes it has no more just now, or only a part of a line.
-    fn is_dry(&self) -> bool {
-        let mut fds = [PollFd::new(self.0.get_ref(), PollFlags::IN)];
-        !self.0.buffer().contains(&b'\n') && poll(&mut fds, Some(&Timespec::default())) == Ok(0)
-    }
 }
 
 /// Tasks, each with the number of its line.
@@ -262,7 +243,7 @@ impl Batch {
     }
 }
 
-impl Lines {
+impl Form {
     fn parse(&self, text: &str) -> Result<NewTask, Failure> {
         if let Some(queue) = &self.queue {
             let payload = parse_payload(text, self.limit)?;
