@@ -2,6 +2,7 @@
 //! Whatever it is, everything else goes on.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 
 use rex_test_support::env::Env;
 use rex_test_support::pg::Database;
@@ -71,6 +72,46 @@ fn a_stuck_lock_holds_up_one_queue_only() {
     env.rex_host(&["stop"]).ok();
     let output = host.wait_ok();
     assert!(!output.contains("the queue store is away"), "{output}");
+}
+
+/// An old consumer that hangs with the lock of one queue, while one of its tasks ends.
+#[test]
+fn a_locked_queue_of_a_directory_holds_up_no_other() {
+    let env = crashing::env();
+    std::fs::create_dir(env.path("queues")).expect("ours");
+    let transport = format!("asynctask_transport=filesys:{}", env.path("queues").display());
+    let set = ["--set", &transport];
+    let (record, go) = (env.path("record"), env.path("go"));
+    let host = crashing::start(&env, &json!({"foo": {}, "bar": {}}), &set);
+    let submit = |queue: &str, payload: &Value| {
+        let payload = payload.to_string();
+        env.rex_host(&[&["submit", queue, &payload], &set[..]].concat()).ok();
+    };
+    submit("foo", &json!({"how": "until", "file": go, "n": 1, "record": record}));
+    wait_for("the task", || recorded(&record).get(&1) == Some(&(1, 0)));
+    let lock = File::open(env.path("queues/foo/.lock")).expect("it was locked before");
+    lock.lock().expect("it is free");
+    std::fs::write(&go, "").expect("ours");
+    wait_for("its end", || recorded(&record).get(&1) == Some(&(1, 1)));
+    for n in 2..=4 {
+        submit("bar", &quick(&env, n));
+        wait_for(format_args!("task {n} of the other queue"), || {
+            recorded(&record).get(&n) == Some(&(1, 1))
+        });
+    }
+    host.wait_output("what became of its tasks cannot be recorded yet");
+    let in_flight = |queue: &str| {
+        let queues = env.rex_host(&[&["queue", "list", "--json"], &set[..]].concat()).json_lines();
+        queues.iter().find(|one| one["queue"] == queue).map(|one| one["in_flight"].clone())
+    };
+    assert_eq!(in_flight("foo"), Some(json!(1)));
+    wait_for("the others' outcomes", || in_flight("bar").is_none());
+    drop(lock);
+    wait_for("the outcome", || in_flight("foo").is_none());
+    env.rex_host(&["stop"]).ok();
+    let output = host.wait_ok();
+    assert!(!output.contains("refuses this host"), "{output}");
+    assert_eq!(recorded(&record).len(), 4);
 }
 
 #[test]

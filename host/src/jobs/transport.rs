@@ -63,6 +63,8 @@ enum Given {
     Unwanted,
     /// The task is another host's.
     Lost,
+    /// The store holds it back.
+    HeldBack,
 }
 
 /// Why it could not be given.
@@ -202,7 +204,8 @@ impl JobTransport {
             .collect();
         if !back.is_empty() {
             self.inner.finish(&back)?;
-            self.aside.retain(|aside| !which(&aside.queue));
+            let held_back = self.inner.held_back();
+            self.aside.retain(|aside| !which(&aside.queue) || held_back.contains(&aside.task.id));
         }
         Ok(())
     }
@@ -228,6 +231,9 @@ impl JobTransport {
         }
         self.submitters.told.insert(one.task);
         let lost = self.inner.finish(&[one.clone()]).map_err(NotGiven::Store)?;
+        if !self.inner.held_back().is_empty() {
+            return Ok(Given::HeldBack);
+        }
         if !lost.is_empty() {
             return Ok(Given::Lost);
         }
@@ -249,7 +255,7 @@ impl JobTransport {
                 Given::Recorded => ending = Ending::Submitted,
                 Given::Unwanted => {}
                 // The row is that of whoever has the task.
-                Given::Lost => return Ok(given),
+                Given::Lost | Given::HeldBack => return Ok(given),
             }
         }
         self.table.end(row, one.task, &ending, ago).map_err(NotGiven::Table)?;
@@ -392,6 +398,7 @@ impl Transport for JobTransport {
             let late = self.late.get_mut(&one.task);
             self.table.set_patience(if late.is_some() { NOT_AT_ALL } else { wait });
             match self.end(one, row, ago) {
+                Ok(Given::HeldBack) => self.held_back.push(one.task),
                 Ok(given) => {
                     if let Some(late) = self.late.remove(&one.task) {
                         late.end(|| format!("the end of job {code} is recorded"));
@@ -426,7 +433,12 @@ impl Transport for JobTransport {
         let mut lost = Vec::new();
         if !of_table.is_empty() {
             lost = self.inner.finish(&of_table)?;
-            of_table.iter().for_each(|one| self.strike(one.task));
+            let held_back = self.inner.held_back();
+            of_table
+                .iter()
+                .filter(|one| !held_back.contains(&one.task))
+                .for_each(|one| self.strike(one.task));
+            self.held_back.extend(held_back);
         }
         let recorded = &mut self.submitters.recorded;
         let before = recorded.len();
@@ -444,7 +456,9 @@ impl Transport for JobTransport {
     }
 
     fn held_back(&mut self) -> Vec<TaskId> {
-        std::mem::take(&mut self.held_back)
+        let mut held_back = std::mem::take(&mut self.held_back);
+        held_back.extend(self.inner.held_back());
+        held_back
     }
 
     fn features(&self) -> Features {

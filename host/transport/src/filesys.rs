@@ -13,12 +13,14 @@
 //!
 //! `safely.rs`: what is opened and made beside others. `disk.rs`: files, written and locked.
 //! `index.rs`: which numbers wait. `task_file.rs`: what a task file says. `queue.rs`: one queue under
-//! its lock. `submit.rs`: new tasks. `claims.rs`: take and finish. `lists.rs`: looks. `owners.rs`: who lives. `watch.rs`: word of new tasks.
+//! its lock. `submit.rs`: new tasks. `claims.rs`: take and finish. `locked.rs`:
+//! who waits for its lock. `lists.rs`: looks. `owners.rs`: who lives. `watch.rs`: word of new tasks.
 
 mod claims;
 mod disk;
 mod index;
 mod lists;
+mod locked;
 mod owners;
 mod queue;
 mod safely;
@@ -42,6 +44,7 @@ use crate::{
     Want, Watch,
 };
 use lists::LeftOut;
+use locked::Locked;
 use owners::Registered;
 
 /// How long to wait for a queue's lock at least: many hosts and submitters take turns at it, each for
@@ -63,6 +66,9 @@ pub struct FileSys {
     /// Whether a claim may have been made without having been returned.
     doubt: bool,
     judge: Judge,
+    locked: Locked,
+    /// Tasks whose outcomes wait for a lock, until `held_back` tells.
+    held_back: Vec<TaskId>,
     /// Queues that cannot be used, of which that was said.
     unusable: BTreeSet<QueueName>,
     /// Queues that looks have left out, until `left_out` tells.
@@ -119,6 +125,8 @@ impl FileSys {
             taken: Vec::new(),
             doubt: false,
             judge: Judge::default(),
+            locked: Locked::default(),
+            held_back: Vec::new(),
             unusable: BTreeSet::new(),
             left_out: BTreeMap::new(),
             owner_timeout: options.owner_timeout,
@@ -293,6 +301,10 @@ impl Transport for FileSys {
     fn paused(&mut self) -> Result<BTreeSet<QueueName>, TransportError> {
         let names = lists::names(&self.place)?.into_iter();
         Ok(names.filter(|name| lists::is_paused(&self.place, name)).collect())
+    }
+
+    fn held_back(&mut self) -> Vec<TaskId> {
+        std::mem::take(&mut self.held_back)
     }
 
     fn taken_over(&mut self) -> Vec<ClaimId> {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::queue::Queue;
+use super::submit::Staged;
 use super::{FileSys, disk, index, lists, submit, task_file};
 use crate::{
     Claim, ClaimId, ClaimedTask, Death, Finished, NewTask, Outcome, QueueName, TaskId,
@@ -51,7 +52,9 @@ impl FileSys {
             return Ok(None);
         }
         let place = self.place.clone();
-        let queue = Queue::lock(&place, name)?;
+        let Some(queue) = self.locked.lock(&place, name)? else {
+            return self.locked.overdue(&place, name).map_or(Ok(None), Err);
+        };
         queue.ripen()?;
         if queue.is_paused() {
             return Ok(None);
@@ -116,7 +119,9 @@ impl FileSys {
                     return Ok(None);
                 }
                 // Its lock first: a change that failed in the middle is mended by that.
-                drop(Queue::lock(&self.place, &queue)?);
+                if self.locked.lock(&self.place, &queue)?.is_none() {
+                    return Ok(None);
+                }
                 let claim = read(id, name, &directory)?;
                 if claim.is_some() {
                     self.held.insert(id, (queue, directory));
@@ -130,47 +135,98 @@ impl FileSys {
     }
 
     /// New tasks are written first, then the dead letters beside their tasks, then the tasks are gone:
-    /// a crash between runs a task again rather than losing one.
+    /// a crash between runs a task again rather than losing one. Outcomes that need a queue which
+    /// somebody else keeps locked are held back.
     pub(super) fn record(&mut self, finished: &[Finished]) -> Result<Vec<TaskId>, TransportError> {
         self.owner()?;
-        let claimed = finished.iter().filter_map(|one| self.held.get(&one.claim));
-        let submits = finished.iter().flat_map(|one| &one.submits).map(|task| &task.queue);
-        let names: BTreeSet<QueueName> =
-            claimed.map(|(name, _)| name).chain(submits).cloned().collect();
         let place = self.place.clone();
-        let submits: Vec<&NewTask> = finished.iter().flat_map(|one| &one.submits).collect();
-        let staged = submit::stage(&place, &submits)?;
-        let mut staged = staged.iter();
-        let mut queues = Vec::new();
-        for name in &names {
-            queues.push(Queue::lock(&place, name)?);
+        let own: BTreeSet<QueueName> = finished
+            .iter()
+            .filter_map(|one| self.held.get(&one.claim))
+            .map(|(name, _)| name.clone())
+            .collect();
+        let (mut now, mut later): (Vec<&Finished>, Vec<&Finished>) =
+            (finished.iter().collect(), Vec::new());
+        let mut closed = BTreeSet::new();
+        // Looked at before anything is written in vain.
+        for name in self.needed(&now) {
+            if self.locked.is_known(&name)
+                && self.locked.open(&place, &name, own.contains(&name))?.is_none()
+            {
+                closed.insert(name);
+            }
         }
+        later.extend(now.extract_if(.., |one| self.needs_one_of(one, &closed)));
+
+        let submits: Vec<&NewTask> = now.iter().flat_map(|one| &one.submits).collect();
+        let staged = submit::stage(&place, &submits)?;
+        let mut queues = Vec::new();
+        for name in self.needed(&now) {
+            match self.locked.open(&place, &name, own.contains(&name))? {
+                Some(queue) => queues.push(queue),
+                None => {
+                    closed.insert(name);
+                }
+            }
+        }
+        let mut staged = staged.iter();
+        let mut now: Vec<(&Finished, Vec<&Staged>)> = now
+            .into_iter()
+            .map(|one| (one, staged.by_ref().take(one.submits.len()).collect()))
+            .collect();
+        later.extend(
+            now.extract_if(.., |(one, _)| self.needs_one_of(one, &closed)).map(|(one, _)| one),
+        );
+        self.held_back = later.iter().map(|one| one.task).collect();
+        self.record_in(&queues, &now)
+    }
+
+    /// The queues that have to be changed for these.
+    fn needed(&self, finished: &[&Finished]) -> BTreeSet<QueueName> {
+        finished.iter().flat_map(|one| self.needs(one)).cloned().collect()
+    }
+
+    fn needs<'a>(&'a self, one: &'a Finished) -> impl Iterator<Item = &'a QueueName> {
+        // Of what another host has, none.
+        let own = self.held.get(&one.claim).map(|(name, _)| name);
+        let submits = one.submits.iter().map(|task| &task.queue).filter(move |_| own.is_some());
+        own.into_iter().chain(submits)
+    }
+
+    fn needs_one_of(&self, one: &Finished, closed: &BTreeSet<QueueName>) -> bool {
+        self.needs(one).any(|name| closed.contains(name))
+    }
+
+    /// Records outcomes, each with what it submits, in queues that are all locked.
+    fn record_in(
+        &mut self,
+        queues: &[Queue<'_>],
+        finished: &[(&Finished, Vec<&Staged>)],
+    ) -> Result<Vec<TaskId>, TransportError> {
         let (mut lost, mut held, mut asked) = (Vec::new(), Vec::new(), Vec::new());
         let mut seen = HashSet::new();
         // Burials that an error has cut off, before it is asked what is left.
-        let claims: BTreeSet<ClaimId> = finished.iter().map(|one| one.claim).collect();
+        let claims: BTreeSet<ClaimId> = finished.iter().map(|(one, _)| one.claim).collect();
         for (name, directory) in claims.iter().filter_map(|claim| self.held.get(claim)) {
             for queue in queues.iter().filter(|queue| queue.name == *name) {
                 end_burials(queue, directory)?;
             }
         }
-        for one in finished {
-            let submits = one.submits.iter().zip(staged.by_ref().take(one.submits.len()));
-            let submits: Vec<_> = submits.collect();
+        for (one, staged) in finished {
             match self.held.get(&one.claim) {
                 Some((name, directory)) if directory.is_dir() => {
                     let file = directory.join(one.task.0.to_string());
                     // Without a file it was recorded before, and nothing changes.
                     if seen.insert(file.clone()) && file.exists() {
                         held.push((one, name, file));
-                        asked.extend(submits);
+                        asked.extend(one.submits.iter().zip(staged.iter().copied()));
                     }
                 }
                 _ => lost.push(one.task),
             }
         }
-        submit::add(&queues, &asked)?;
-        for queue in &queues {
+        submit::add(queues, &asked)?;
+        for queue in queues {
             let mine = held.iter().filter(|(_, name, _)| **name == queue.name);
             let (mut back, mut gone, mut graves) = (Vec::new(), Vec::new(), BTreeSet::new());
             for (one, _, file) in mine {
@@ -204,7 +260,7 @@ impl FileSys {
                 queue.tell();
             }
         }
-        for one in finished {
+        for (one, _) in finished {
             if let Some((_, directory)) = self.held.get(&one.claim) {
                 // Fails as long as a task is in it.
                 let _some_left = fs::remove_dir(directory);

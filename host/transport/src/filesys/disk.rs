@@ -206,20 +206,23 @@ pub(super) fn names(path: &Path) -> Result<Vec<String>, TransportError> {
     Ok(names)
 }
 
-/// Takes the lock that the original takes; it is free again when the file is dropped.
-pub(super) fn lock(place: &Place, path: &Path) -> Result<File, TransportError> {
+/// Takes the lock that the original takes; it is free again when the file is dropped. `None` when
+/// somebody else has it for as long as there is patience, which may be for ever.
+pub(super) fn lock(
+    place: &Place,
+    path: &Path,
+    patience: Option<Duration>,
+) -> Result<Option<File>, TransportError> {
     let begun = Instant::now();
     let mut wait = Duration::from_millis(1);
     loop {
         // Some lock libraries remove the file when they are done with it.
         let file = try_lock(path, || safely::open_or_make(place, path, 0o644));
         if let Some(file) = file.map_err(failed(path))? {
-            return Ok(file);
+            return Ok(Some(file));
         }
-        if place.lock_timeout.is_some_and(|timeout| begun.elapsed() >= timeout) {
-            let text = format!("The file lock '{}' could not be acquired.", path.display());
-            return Err(TransportError::new(Kind::Refused, text)
-                .with_hint("an old consumer that hangs may hold it; see lslocks"));
+        if patience.is_some_and(|patience| begun.elapsed() >= patience) {
+            return Ok(None);
         }
         place.beat();
         std::thread::sleep(wait);

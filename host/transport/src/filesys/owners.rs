@@ -88,7 +88,8 @@ impl FileSys {
             }
         }
         // Unless somebody goes by that name again.
-        let is_gone = |owner: &str| !self.owners_directory().join(owner).exists();
+        let directory = self.owners_directory();
+        let is_gone = |owner: &str| !directory.join(owner).exists();
         let count = self.give_back_of(&dead, &mut left_out, is_gone)?;
         self.say(left_out);
         Ok(count + queue::mend_all(&self.place)?)
@@ -96,16 +97,20 @@ impl FileSys {
 
     /// Gives back what these owners hold, if `may` says so once its queue is locked; how many tasks.
     fn give_back_of(
-        &self,
+        &mut self,
         owners: &[&String],
         left_out: &mut LeftOut,
         may: impl Fn(&str) -> bool,
     ) -> Result<u64, TransportError> {
-        let mut count = 0;
-        lists::each(&self.place, left_out, |name| {
-            for (_, owner, directory) in lists::claims(&self.place, name)? {
+        let (mut count, mut kept) = (0, LeftOut::new());
+        let (place, locked) = (&self.place, &mut self.locked);
+        lists::each(place, left_out, |name| {
+            for (_, owner, directory) in lists::claims(place, name)? {
                 if owners.contains(&&owner) {
-                    let queue = Queue::lock(&self.place, name)?;
+                    let Some(queue) = locked.lock(place, name)? else {
+                        kept.insert(name.clone(), Queue::not_locked(place, name));
+                        break;
+                    };
                     if may(&owner) {
                         count += give_back(&queue, &directory)?;
                     }
@@ -113,6 +118,7 @@ impl FileSys {
             }
             Ok(())
         })?;
+        left_out.extend(kept);
         Ok(count)
     }
 
@@ -136,9 +142,10 @@ impl FileSys {
     }
 
     pub(super) fn unregister(&mut self) -> Result<(), TransportError> {
-        if let Some(me) = &self.owner {
+        if let Some(name) = self.owner.as_ref().map(|me| me.name.clone()) {
+            // What is not given back now is so by whoever finds its owner's file gone.
             let mut left_out = LeftOut::new();
-            self.give_back_of(&[&me.name], &mut left_out, |_| true)?;
+            self.give_back_of(&[&name], &mut left_out, |_| true)?;
             self.say(left_out);
         }
         if let Some(me) = self.owner.take() {

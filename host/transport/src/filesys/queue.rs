@@ -55,7 +55,6 @@ impl Found {
 /// Ends what a crash has cut off in queues that nobody changes just now, and whose next change may be
 /// far away; how many tasks wait again by that.
 pub(super) fn mend_all(place: &Place) -> Result<u64, TransportError> {
-    let at_once = Place { lock_timeout: Some(Duration::ZERO), ..place.clone() };
     let mut count = 0;
     // Those that cannot be used are told by whoever looks for claims.
     lists::each(place, &mut LeftOut::new(), |name| {
@@ -63,7 +62,7 @@ pub(super) fn mend_all(place: &Place) -> Result<u64, TransportError> {
         if ours.join(MARK).exists() {
             let names = disk::names(&ours.join(REVIVING))?.into_iter();
             let revived = names.filter(|name| !ours.join("dead").join(name).exists()).count();
-            if Queue::lock(&at_once, name).is_ok() {
+            if let Ok(Some(_)) = Queue::lock_within(place, name, Some(Duration::ZERO)) {
                 count += revived as u64;
             }
         }
@@ -84,18 +83,44 @@ impl<'a> Queue<'a> {
     /// # Errors
     /// `Invalid` where this queue cannot be used and others may.
     pub(super) fn lock(place: &'a Place, name: &QueueName) -> Result<Queue<'a>, TransportError> {
-        Queue::try_lock(place, name).map_err(|error| match disk::is_of_the_place(&error) {
-            true => TransportError { kind: Kind::Invalid, ..error },
-            false => error,
+        let queue = Queue::lock_within(place, name, place.lock_timeout)?;
+        queue.ok_or_else(|| Queue::not_locked(place, name))
+    }
+
+    /// What [`lock`](Self::lock) says when somebody else has it locked.
+    pub(super) fn not_locked(place: &Place, name: &QueueName) -> TransportError {
+        let path = place.queue(name).join(".lock");
+        let text = format!("The file lock '{}' could not be acquired.", path.display());
+        TransportError::new(Kind::Refused, text)
+            .with_hint("an old consumer that hangs may hold it; see lslocks")
+    }
+
+    /// As [`lock`](Self::lock); `None` when somebody else has it locked for as long as there is patience.
+    pub(super) fn lock_within(
+        place: &'a Place,
+        name: &QueueName,
+        patience: Option<Duration>,
+    ) -> Result<Option<Queue<'a>>, TransportError> {
+        Queue::try_lock(place, name, patience).map_err(|error| {
+            match disk::is_of_the_place(&error) {
+                true => TransportError { kind: Kind::Invalid, ..error },
+                false => error,
+            }
         })
     }
 
-    fn try_lock(place: &'a Place, name: &QueueName) -> Result<Queue<'a>, TransportError> {
+    fn try_lock(
+        place: &'a Place,
+        name: &QueueName,
+        patience: Option<Duration>,
+    ) -> Result<Option<Queue<'a>>, TransportError> {
         let (directory, ours) = (place.queue(name), place.ours_of(name));
         for needed in [&directory, &ours, &ours.join("claims"), &ours.join("dead")] {
             disk::make_directory(place, needed)?;
         }
-        let lock = disk::lock(place, &directory.join(".lock"))?;
+        let Some(lock) = disk::lock(place, &directory.join(".lock"), patience)? else {
+            return Ok(None);
+        };
         let queue = Queue { name: name.clone(), place, directory, ours, _lock: lock };
         // Behind a mark every numbered file waits: a change was cut off in its middle.
         if queue.mark().exists() {
@@ -105,7 +130,7 @@ impl<'a> Queue<'a> {
         } else if index::read(&queue.directory)?.is_none() {
             queue.mend(&index::guess(&queue.directory)?)?;
         }
-        Ok(queue)
+        Ok(Some(queue))
     }
 
     /// Where a task waits for its time, in microseconds.

@@ -5,8 +5,9 @@ local owner, queue, most, bytes = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(
 if redis.call('HEXISTS', R .. 'owners', owner) == 0 then
   return redis.error_reply('REXGONE this owner was taken for dead')
 end
+local why = unfit(queue)
+if why then return redis.error_reply(why) end
 if is_paused(queue) then return {} end
-if is_unfit(queue) then return refuse(queue) end
 ripen(queue)
 if ARGV[7] ~= '' then
   local flying = tonumber(redis.call('HGET', R .. 'inflight', queue) or '0')
@@ -24,14 +25,11 @@ end
 if count == 0 then return {} end
 even_if_full()
 local payloads, metas = adopt(queue, count)
-redis.call('LTRIM', list(queue), #payloads, -1)
-redis.call('LTRIM', meta(queue), #payloads, -1)
 -- Not below the time: a server that has lost its data must not count from one again, since a host may
 -- still hold claims from before.
 local claim = string.format('%.0f', math.max(redis.call('INCR', R .. 'claim'), tonumber(now())))
 redis.call('SET', R .. 'claim', claim)
 redis.call('HSET', R .. 'claims', claim, owner .. ' ' .. queue)
-redis.call('HINCRBY', R .. 'inflight', queue, #payloads)
 local reply, tried = { claim }, redis.call('EXISTS', R .. 'history') == 1
 for i, payload in ipairs(payloads) do
   local id, head = string.match(metas[i], '^(%d+) (%d+ %d+) ')
@@ -40,4 +38,7 @@ for i, payload in ipairs(payloads) do
   reply[#reply + 1] = payload
   reply[#reply + 1] = tried and redis.call('HGET', R .. 'history', id) or ''
 end
+redis.call('LTRIM', list(queue), #payloads, -1)
+redis.call('LTRIM', meta(queue), #payloads, -1)
+redis.call('HINCRBY', R .. 'inflight', queue, #payloads)
 return reply

@@ -9,6 +9,10 @@ local function list(queue) return P .. '_' .. queue end
 -- Beside it, in the same order: "ID SUBMITTED ATTEMPT DIGEST" of each task.
 local function meta(queue) return R .. 'meta:' .. queue end
 
+-- Tasks that wait for their time: numbers by it, and "SUBMITTED ATTEMPT PAYLOAD" by number.
+local function due(queue) return R .. 'due:' .. queue end
+local function later(queue) return R .. 'later:' .. queue end
+
 local function now()
   local time = redis.call('TIME')
   return string.format('%d%06d', time[1], time[2])
@@ -23,24 +27,49 @@ local function even_if_full() redis.call('DEL', R .. 'none') end
 
 local function tell(queue) redis.pcall('PUBLISH', R .. 'wake@' .. DB, queue) end
 
--- What fails half way is not rolled back, so each script first looks for what would make it fail. Of a
--- queue that is another kind of value under the queue's key.
-local function is_unfit(queue)
-  local kind = redis.call('TYPE', list(queue)).ok
-  return kind ~= 'none' and kind ~= 'list'
+-- What fails half way is not rolled back, so each script first looks for what would make it fail, keys
+-- that are something else, and takes a task away where it was last when it is in its next place.
+local SHARED = {
+  claims = 'hash', inflight = 'hash', history = 'hash', dead = 'hash', deaths = 'hash',
+  schedules = 'hash', paused = 'set', id = 'number', claim = 'number', letter = 'number',
+}
+
+-- What is wrong with a key that has to be of a kind, if anything is.
+local function unfit_key(key, kind)
+  local found = redis.call('TYPE', key).ok
+  local fits = found == 'none' or found == kind
+    or kind == 'number' and found == 'string' and string.match(redis.call('GET', key), '^%d+$')
+  if not fits then return "WRONGTYPE the key '" .. key .. "' is no " .. kind end
 end
 
-local function refuse(queue)
-  return redis.error_reply("WRONGTYPE the key '" .. list(queue) .. "' is no list")
+-- What was looked at: why it is unfit, or false.
+local shared_seen, seen = nil, {}
+
+-- What is wrong with the keys of all queues, if anything is.
+local function unfit_shared()
+  if shared_seen == nil then
+    shared_seen = false
+    for name, kind in pairs(SHARED) do
+      shared_seen = unfit_key(R .. name, kind) or shared_seen
+    end
+  end
+  return shared_seen
 end
 
--- Of queue, payload, when of tasks, from ARGV[first] to ARGV[last]: the first queue that is unfit.
-local function find_unfit(first, last)
-  local seen = {}
+-- What is wrong with the keys that concern a queue, if anything is.
+local function unfit(queue)
+  if seen[queue] == nil then
+    seen[queue] = unfit_key(list(queue), 'list') or unfit_key(meta(queue), 'list')
+      or unfit_key(due(queue), 'zset') or unfit_key(later(queue), 'hash') or false
+  end
+  return unfit_shared() or seen[queue]
+end
+
+-- As `unfit`, of all queues of tasks, each queue, payload, when, from ARGV[first] to ARGV[last].
+local function any_unfit(first, last)
   for i = first, last, 3 do
-    local queue = ARGV[i]
-    if not seen[queue] and is_unfit(queue) then return queue end
-    seen[queue] = true
+    local why = unfit(ARGV[i])
+    if why then return why end
   end
 end
 
@@ -76,10 +105,6 @@ local function adopt(queue, count)
   end
   return payloads, metas
 end
-
--- Tasks that wait for their time: numbers by it, and "SUBMITTED ATTEMPT PAYLOAD" by number.
-local function due(queue) return R .. 'due:' .. queue end
-local function later(queue) return R .. 'later:' .. queue end
 
 local function delay(queue, id, head, payload, at)
   redis.call('ZADD', due(queue), string.format('%.0f', at), id)
@@ -147,12 +172,14 @@ local function ripen(queue)
       local tasks = string.sub(head, -2) == ' 1' and new or tried
       tasks[#tasks + 1] = { tonumber(id), id .. ' ' .. head, payload }
     end
-    redis.call('ZREM', due(queue), id)
-    redis.call('HDEL', later(queue), id)
   end
   table.sort(new, function(a, b) return a[1] < b[1] end)
   for _, task in ipairs(new) do put('RPUSH', queue, task[3], task[2] .. ' ' .. digest(task[3])) end
   put_back(queue, tried)
+  for _, id in ipairs(ids) do
+    redis.call('ZREM', due(queue), id)
+    redis.call('HDEL', later(queue), id)
+  end
 end
 
 local function waiting(queue)
@@ -172,11 +199,11 @@ end
 local function exhume(letter)
   local row = redis.call('HGET', R .. 'dead', letter)
   if not row then return nil end
-  redis.call('HDEL', R .. 'dead', letter)
   local queue = string.match(row, '^%d+ (%S+)')
   if redis.call('HINCRBY', R .. 'deaths', queue, -1) <= 0 then
     redis.call('HDEL', R .. 'deaths', queue)
   end
+  redis.call('HDEL', R .. 'dead', letter)
   return row
 end
 
@@ -198,11 +225,11 @@ local function give_back(claim, queue)
     local head, payload = string.match(fields[i + 1], '^(%d+ %d+) (.*)$')
     tasks[#tasks + 1] = { tonumber(fields[i]), fields[i] .. ' ' .. head, payload }
   end
+  local count = #tasks
+  put_back(queue, tasks)
   redis.call('DEL', claim_key(claim))
   redis.call('HDEL', R .. 'claims', claim)
-  local count = #tasks
   landed(queue, count)
-  put_back(queue, tasks)
   return count
 end
 
@@ -212,7 +239,7 @@ local function end_owner(owner)
   for i = 1, #claims, 2 do
     local holder, queue = string.match(claims[i + 1], '^(%d+) (.*)$')
     if holder == owner then
-      if is_unfit(queue) then
+      if unfit(queue) then
         stays = true
       else
         count = count + give_back(claims[i], queue)

@@ -1,7 +1,8 @@
 -- ARGV[3] queue. Returns how many wait, how many more are delayed, how many are in flight, whether it is
 -- paused, and in how many microseconds the next one is due, or -1.
 local queue = ARGV[3]
-if is_unfit(queue) then return refuse(queue) end
+local why = unfit(queue)
+if why then return redis.error_reply(why) end
 local ready = waiting(queue)
 local delayed = redis.call('ZCOUNT', due(queue), '(' .. now(), '+inf')
 local flying = tonumber(redis.call('HGET', R .. 'inflight', queue) or '0')

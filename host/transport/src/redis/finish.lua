@@ -5,12 +5,12 @@ local owner, at, time = ARGV[3], 4, now()
 local lost, ended, told, back, retried = {}, {}, {}, {}, {}
 while at <= #ARGV do
   local next = at + 5 + 3 * tonumber(ARGV[at + 4])
-  local unfit = find_unfit(at + 5, next - 1)
+  local why = unfit_shared() or any_unfit(at + 5, next - 1)
   if ARGV[at + 2] ~= 'done' and ARGV[at + 2] ~= 'dead' then
     local queue = string.match(redis.call('HGET', R .. 'claims', ARGV[at]) or '', ' (.*)$')
-    if queue and is_unfit(queue) then unfit = queue end
+    why = why or queue and unfit(queue)
   end
-  if unfit then return refuse(unfit) end
+  if why then return redis.error_reply(why) end
   at = next
 end
 at = 4
@@ -29,8 +29,6 @@ while at <= #ARGV do
     -- Without a value it was recorded before, and nothing changes.
     if value then
       local head, payload = string.match(value, '^(%d+ %d+) (.*)$')
-      redis.call('HDEL', claim_key(claim), task)
-      landed(queue, 1)
       if outcome == 'dead' then
         local letter = redis.call('INCR', R .. 'letter')
         redis.call('HSET', R .. 'dead', letter,
@@ -51,6 +49,8 @@ while at <= #ARGV do
         push(ARGV[i], ARGV[i + 1], time, ARGV[i + 2])
         told[ARGV[i]] = true
       end
+      redis.call('HDEL', claim_key(claim), task)
+      landed(queue, 1)
       if redis.call('EXISTS', claim_key(claim)) == 0 then
         redis.call('HDEL', R .. 'claims', claim)
         ended[#ended + 1] = claim

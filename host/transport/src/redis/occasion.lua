@@ -2,8 +2,8 @@
 -- task. Returns whether it was recorded now; one that is not later than the last one is not.
 local last = redis.call('HGET', R .. 'schedules', ARGV[3])
 if last and tonumber(last) >= tonumber(ARGV[4]) then return 0 end
-local unfit = find_unfit(5, #ARGV)
-if unfit then return refuse(unfit) end
+local why = any_unfit(5, #ARGV)
+if why then return redis.error_reply(why) end
 redis.call('HSET', R .. 'schedules', ARGV[3], ARGV[4])
 local told, time = {}, now()
 for i = 5, #ARGV, 3 do

@@ -1,5 +1,7 @@
 -- ARGV[3] queue, ARGV[4] at most. Returns meta, payload, time when it is due or nothing, of each task.
 local queue, most = ARGV[3], tonumber(ARGV[4])
+local why = unfit(queue)
+if why then return redis.error_reply(why) end
 ripen(queue)
 local payloads, metas = adopt(queue, most)
 local reply = {}

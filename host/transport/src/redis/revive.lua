@@ -2,7 +2,8 @@
 for i = 3, #ARGV, 2 do
   local row = redis.call('HGET', R .. 'dead', ARGV[i])
   local queue = row and string.match(row, '^%d+ (%S+)')
-  if queue and is_unfit(queue) then return refuse(queue) end
+  local why = queue and unfit(queue)
+  if why then return redis.error_reply(why) end
 end
 local back, count = {}, 0
 for i = 3, #ARGV, 2 do

@@ -1,6 +1,6 @@
 -- ARGV[3...]: queue, payload, when of each task. Returns the ids.
-local unfit = find_unfit(3, #ARGV)
-if unfit then return refuse(unfit) end
+local why = any_unfit(3, #ARGV)
+if why then return redis.error_reply(why) end
 local ids, told, time = {}, {}, now()
 for i = 3, #ARGV, 3 do
   ids[#ids + 1] = push(ARGV[i], ARGV[i + 1], time, ARGV[i + 2])
