@@ -107,6 +107,43 @@ fn a_job_whose_submits_are_refused_by_rabbitmq_has_failed() {
     fails_with_what_is_refused(&uri);
 }
 
+/// An old consumer has the queue locked that a job submits to, then that of the job's own task.
+#[test]
+fn an_end_that_waits_for_a_locked_directory_is_recorded_once() {
+    let env = Env::new();
+    let shop = Shop::new(&settings(&files(&env)));
+    let host = shop.run(&[]);
+    let lock = |queue: &str| {
+        let path = env.path("queues").join(queue).join(".lock");
+        wait_for("the queue", || path.exists());
+        let file = std::fs::File::open(path).expect("it is there");
+        file.lock().expect("it is free in a moment");
+        file
+    };
+    let first = shop.insert("crash", &submits(&shop, "foo"));
+    shop.wait_status(first, "completed");
+    let kept = lock("foo");
+    let second = shop.insert("crash", &submits(&shop, "foo"));
+    host.wait_output("Queue foo: what became of its tasks cannot be recorded yet");
+    // Others go on.
+    let path = |name: &str| shop.env.path(name).display().to_string();
+    let slow = json!({"how": "until", "file": path("go"), "n": 1, "record": path("job")});
+    let third = shop.insert("crash", &slow);
+    shop.wait_status(third, "started");
+    assert_eq!(shop.status(second).0, "started");
+    let kept_too = lock("rex_job_0");
+    shop.env.write("go", "");
+    host.wait_output("Queue rex_job_0: what became of its tasks cannot be recorded yet");
+    drop((kept, kept_too));
+    shop.wait_status(second, "completed");
+    shop.wait_status(third, "completed");
+    wait_for("the tasks", || starts(&shop, "task") == 2);
+    nothing_is_left(&shop);
+    assert_eq!((starts(&shop, "job"), starts(&shop, "task")), (3, 2));
+    stop(host);
+    assert_eq!(shop.rex_host(&["dlq", "list", "--json"]).ok(), "");
+}
+
 /// It has succeeded, and the store does not take what it submits.
 #[test]
 fn a_host_that_dies_before_the_store_has_the_submits_has_the_job_run_again() {
