@@ -39,28 +39,30 @@ local function unfit_key(key, kind)
   local found = redis.call('TYPE', key).ok
   local fits = found == 'none' or found == kind
     or kind == 'number' and found == 'string' and string.match(redis.call('GET', key), '^%d+$')
-  if not fits then return "WRONGTYPE the key '" .. key .. "' is no " .. kind end
+  if not fits then return "the key '" .. key .. "' is no " .. kind end
 end
 
 -- What was looked at: why it is unfit, or false.
 local shared_seen, seen = nil, {}
 
--- What is wrong with the keys of all queues, if anything is.
+-- What is wrong with the keys of all queues, if anything is, as an error.
 local function unfit_shared()
   if shared_seen == nil then
     shared_seen = false
     for name, kind in pairs(SHARED) do
-      shared_seen = unfit_key(R .. name, kind) or shared_seen
+      local why = unfit_key(R .. name, kind)
+      if why then shared_seen = 'REXKEYS ' .. why end
     end
   end
   return shared_seen
 end
 
--- What is wrong with the keys that concern a queue, if anything is.
+-- What is wrong with the keys that concern a queue, if anything is, as an error.
 local function unfit(queue)
   if seen[queue] == nil then
-    seen[queue] = unfit_key(list(queue), 'list') or unfit_key(meta(queue), 'list')
-      or unfit_key(due(queue), 'zset') or unfit_key(later(queue), 'hash') or false
+    local why = unfit_key(list(queue), 'list') or unfit_key(meta(queue), 'list')
+      or unfit_key(due(queue), 'zset') or unfit_key(later(queue), 'hash')
+    seen[queue] = why and 'WRONGTYPE ' .. why or false
   end
   return unfit_shared() or seen[queue]
 end
@@ -165,6 +167,7 @@ local function ripen(queue)
   local tried, new = {}, {}
   local ids = redis.call('ZRANGEBYSCORE', due(queue), '-inf', now(), 'LIMIT', 0, MOST)
   if #ids == 0 then return end
+  even_if_full()
   for _, id in ipairs(ids) do
     local value = redis.call('HGET', later(queue), id)
     if value then

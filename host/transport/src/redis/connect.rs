@@ -82,7 +82,9 @@ pub(super) fn say(address: &Address, error: RedisError) -> TransportError {
         _ if lacks_rights(&error) => {
             Some("the user lacks rights on the keys of this prefix, or on scripts")
         }
-        Some("WRONGTYPE") => Some("another program uses the key; remove it, or set key_prefix"),
+        Some("WRONGTYPE" | "REXKEYS") => {
+            Some("another program uses the key; remove it, or set key_prefix")
+        }
         Some("CROSSSLOT" | "MOVED") => Some("a Redis Cluster cannot be used; use a single server"),
         _ => None,
     };

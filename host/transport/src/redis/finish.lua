@@ -3,9 +3,11 @@
 -- queue, payload, when of each. Returns what was no longer ours, and the claims that have ended.
 local owner, at, time = ARGV[3], 4, now()
 local lost, ended, told, back, retried = {}, {}, {}, {}, {}
+local why = unfit_shared()
+if why then return redis.error_reply(why) end
 while at <= #ARGV do
   local next = at + 5 + 3 * tonumber(ARGV[at + 4])
-  local why = unfit_shared() or any_unfit(at + 5, next - 1)
+  why = any_unfit(at + 5, next - 1)
   if ARGV[at + 2] ~= 'done' and ARGV[at + 2] ~= 'dead' then
     local queue = string.match(redis.call('HGET', R .. 'claims', ARGV[at]) or '', ' (.*)$')
     why = why or queue and unfit(queue)

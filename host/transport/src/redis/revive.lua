@@ -6,6 +6,7 @@ for i = 3, #ARGV, 2 do
   if why then return redis.error_reply(why) end
 end
 local back, count = {}, 0
+even_if_full()
 for i = 3, #ARGV, 2 do
   local row = exhume(ARGV[i])
   if row then

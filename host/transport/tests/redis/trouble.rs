@@ -6,7 +6,9 @@ use rex_test_support::redis::Redis;
 use rex_transport::contract::{
     all_done, fails, fill_around_a_delayed_task, finished, numbers, owner, queue, task, wait_for,
 };
-use rex_transport::{DeadQuery, Death, Kind, Options, Outcome, Timestamp, Uri, Wake, Want, open};
+use rex_transport::{
+    DeadQuery, Death, Due, Kind, Options, Outcome, Timestamp, TransportError, Uri, Wake, Want, open,
+};
 use serde_json::json;
 
 #[test]
@@ -227,6 +229,79 @@ fn what_is_refused_changes_nothing() {
     assert_eq!(numbers(&again), [1, 2], "none is lost");
     assert_eq!(other.finish(&all_done(&again)).unwrap(), []);
     assert!(other.queues().unwrap().is_empty());
+}
+
+/// Somebody's slip of the hand.
+#[test]
+fn a_key_of_ours_that_is_something_else_loses_nothing() {
+    let Some(server) = Redis::start() else { return };
+    let uri = Uri::parse(&server.uri()).unwrap();
+    let of_all = ["claims", "inflight", "history", "dead", "deaths", "paused", "schedules"];
+    let of_all = of_all.iter().chain(&["id", "claim", "letter"]);
+    let of_queue = ["meta:foo", "due:foo", "later:foo"];
+    for name in of_all.clone().chain(&of_queue) {
+        server.command(&["flushall"]);
+        let mut host = owner(&uri);
+        let key = format!("asynctask:rex:{name}");
+        let spoil = || {
+            if server.command(&["exists", &key]) == "1" {
+                server.command(&["rename", &key, "saved"]);
+            }
+            server.command(&["set", &key, "text"]);
+        };
+        let mend = || {
+            server.command(&["del", &key]);
+            if server.command(&["exists", "saved"]) == "1" {
+                server.command(&["rename", "saved", &key]);
+            }
+        };
+        let refused = |error: TransportError| {
+            assert!(error.text.contains(&format!("the key '{key}' is no ")), "{error}");
+            // It holds up one queue, or all of them.
+            let is_of_all = of_all.clone().any(|one| one == name);
+            let kind = if is_of_all { Kind::Refused } else { Kind::Invalid };
+            assert_eq!(error.kind, kind, "{error}");
+            assert!(error.hint.is_some(), "{error}");
+        };
+        // One is due, the other delayed.
+        let mut later = task("foo", 4);
+        later.attributes.due = Due::In(Duration::from_millis(1));
+        host.submit(&[task("foo", 1), task("foo", 2), task("foo", 3), later]).unwrap();
+        let first = host.claim(&queue("foo"), &Want::tasks(2)).unwrap().unwrap();
+        let (kept, retried) = (first.tasks[0].id, first.tasks[1].id);
+        spoil();
+        refused(host.submit(&[task("foo", 5)]).unwrap_err());
+        refused(host.claim(&queue("foo"), &Want::tasks(9)).unwrap_err());
+        refused(host.peek(&queue("foo"), 9).unwrap_err());
+        let outcome = Outcome::Retry { after: Duration::ZERO, history: json!([{"n": 1}]) };
+        let retry = [finished(&first, 1, outcome)];
+        refused(host.finish(&retry).unwrap_err());
+        let death = Death { reason: "x".to_owned(), details: json!({}) };
+        let mut died = [finished(&first, 0, Outcome::Dead(death))];
+        died[0].submits = vec![task("foo", 6)];
+        refused(host.finish(&died).unwrap_err());
+        mend();
+        assert_eq!(host.finish(&retry).unwrap(), [], "{name}");
+        assert_eq!(host.finish(&died).unwrap(), [], "{name}");
+        let mut rest = Vec::new();
+        wait_for("the rest", || {
+            rest.extend(host.claim(&queue("foo"), &Want::tasks(9)).unwrap());
+            rest.iter().map(|claim| claim.tasks.len()).sum::<usize>() == 4
+        });
+        let mut all: Vec<u64> = rest.iter().flat_map(numbers).collect();
+        all.sort_unstable();
+        assert_eq!(all, [2, 3, 4, 6], "{name}");
+        assert!(rest.iter().any(|claim| claim.tasks.iter().any(|task| task.id == retried)));
+        let letters = host.dead_letters(&DeadQuery::default()).unwrap();
+        assert_eq!(letters.iter().map(|dead| dead.id).collect::<Vec<_>>(), [kept], "{name}");
+        // Nor is a letter.
+        spoil();
+        let ids = [letters[0].letter];
+        assert!(host.revive(&ids).is_err());
+        mend();
+        assert_eq!(host.revive(&ids).unwrap(), 1, "{name}");
+        assert_eq!(host.queues().unwrap()[0].waiting, 1, "{name}");
+    }
 }
 
 /// It refuses what it could lose, and no more.
