@@ -89,14 +89,15 @@ impl Page {
     }
 
     /// Host: tasks may be started until then, in nanoseconds of the monotonic clock; `u64::MAX`: for
-    /// ever.
+    /// ever. A task that [`read`](Self::read) shows in hand after this is the last that is started
+    /// against it.
     pub fn allow(&self, until: u64) {
-        self.layout().start_until.store(until, Ordering::Release);
+        self.layout().start_until.store(until, Ordering::SeqCst);
     }
 
     /// Worker: whether a task may be started at that time.
     pub fn allows(&self, now: u64) -> bool {
-        now <= self.layout().start_until.load(Ordering::Acquire)
+        now <= self.layout().start_until.load(Ordering::SeqCst)
     }
 
     /// Worker: the task `seq` starts now.
@@ -107,12 +108,12 @@ impl Page {
 
     /// Worker: the task `seq` is finished.
     pub fn finish(&self, seq: u64) {
-        self.layout().finished.store(seq, Ordering::Release);
+        self.layout().finished.store(seq, Ordering::SeqCst);
     }
 
     /// Host: what is there.
     pub fn read(&self) -> Progress {
-        let finished = self.layout().finished.load(Ordering::Acquire);
+        let finished = self.layout().finished.load(Ordering::SeqCst);
         let started = self.layout().started.load(Ordering::Acquire);
         Progress { started, finished, started_at: self.layout().started_at.load(Ordering::Relaxed) }
     }

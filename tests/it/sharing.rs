@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rex_test_support::env::Env;
 use rex_test_support::pg::Database;
-use rex_test_support::process::{Running, wait_for};
+use rex_test_support::process::{Process, Running, wait_for};
 use serde_json::{Value, json};
 
 use crate::crashing::{self, recorded, wait_started};
@@ -60,6 +60,59 @@ fn two_hosts_share_a_file() {
 fn two_hosts_share_a_database() {
     let (env, store) = (crashing::env(), Store::pgsql());
     two_hosts_share(&env, &store.args());
+}
+
+/// Quick tasks that were sent ahead together with one that takes long; `stops`: whose process is
+/// stopped as a whole.
+fn others_get_what_waits_behind_a_long_task(env: &Env, store: &[String], stops: bool) {
+    const LONG: i64 = 2000;
+    let (record, go) = (env.path("record"), env.path("go"));
+    let task = |n: i64| match n {
+        LONG => json!({"how": "until", "file": go, "n": n, "record": record}),
+        _ => json!({"how": "ok", "n": n, "record": record}),
+    };
+    submit(env, store, &(0..LONG + 200).map(task).collect::<Vec<_>>());
+    let one = start(env, store, "one", &[]);
+    wait_started(&record, LONG);
+    let worker = stops.then(|| {
+        let status = env.rex_host(&["status", "--json", "--state", "one"]).json_lines().remove(0);
+        let pid = status["queues"][0]["processes"][0]["pid"].as_i64().expect("a process");
+        Process::find(i32::try_from(pid).expect("it fits")).expect("it serves")
+    });
+    if let Some(worker) = &worker {
+        worker.signal(libc::SIGSTOP);
+    }
+    let two = start(env, store, "two", &[]);
+    wait_for("all others", || {
+        let recorded = recorded(&record);
+        (0..LONG + 200).all(|n| n == LONG || recorded.get(&n) == Some(&(1, 1)))
+    });
+    assert_eq!(recorded(&record).get(&LONG), Some(&(1, 0)));
+    env.write("go", "");
+    if let Some(worker) = &worker {
+        worker.signal(libc::SIGCONT);
+    }
+    wait_for("the long one", || recorded(&record).get(&LONG) == Some(&(1, 1)));
+    submit(env, store, &[task(LONG + 200)]);
+    wait_for("one more", || recorded(&record).contains_key(&(LONG + 200)));
+    for host in [one, two] {
+        host.signal(libc::SIGTERM);
+        host.wait_ok();
+    }
+    assert!(recorded(&record).values().all(|count| *count == (1, 1)), "each once");
+}
+
+#[test]
+fn nothing_waits_behind_a_long_task() {
+    let (env, store) = (crashing::env(), Store::pgsql());
+    others_get_what_waits_behind_a_long_task(&env, &store.args(), false);
+}
+
+#[test]
+fn nothing_waits_behind_a_task_whose_process_is_stopped() {
+    let env = crashing::env();
+    let store = shared_file(&env);
+    others_get_what_waits_behind_a_long_task(&env, &store, true);
 }
 
 /// Hosts that wait for work get even shares of it, those that come later too, and one that leaves

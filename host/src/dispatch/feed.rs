@@ -143,6 +143,14 @@ impl Feed {
         LARGEST_STOCK.saturating_sub(self.bytes)
     }
 
+    /// Takes what other hosts can do as well: there is nobody here who could begin it.
+    pub fn take_idle(&mut self) -> Vec<Claimed> {
+        let all = self.take_all();
+        let (suspects, taken) = all.into_iter().partition(|claimed| claimed.is_suspect);
+        self.put_back(suspects);
+        taken
+    }
+
     /// Takes everything: the queue is left.
     pub fn take_all(&mut self) -> Vec<Claimed> {
         self.bytes = 0;

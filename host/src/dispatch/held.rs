@@ -116,6 +116,12 @@ impl Held {
         back
     }
 
+    /// Takes back all that were sent after one.
+    pub fn recall_after(&mut self, seq: u64) -> Vec<Claimed> {
+        let kept = self.tasks.partition_point(|held| held.seq <= seq);
+        self.tasks.drain(kept..).map(|held| held.claimed).collect()
+    }
+
     /// The task of that number, if the process has it.
     pub fn task(&self, seq: u64) -> Option<TaskId> {
         self.tasks.iter().find(|held| held.seq == seq).map(|held| held.claimed.task.id)

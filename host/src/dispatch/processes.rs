@@ -10,7 +10,7 @@ use rex_transport::TaskId;
 
 use super::death::{Scene, Verdict};
 use super::plan::{ExecutorPlan, QueuePlan, START_TIMEOUT};
-use super::running::{self, Passed, Running};
+use super::running::{self, Look, Passed, Running};
 use super::{Fate, Host, SlotId};
 use crate::log::{self, Filter, MASTER};
 use crate::supervisor::slot::Event as SlotEvent;
@@ -252,7 +252,7 @@ impl Host {
     }
 
     pub(super) fn enforce_limits(&mut self, now: Instant) {
-        let mut overdue = Vec::new();
+        let (mut overdue, mut back) = (Vec::new(), Vec::new());
         for running in self.processes.values_mut() {
             if running.gone_by.is_some_and(|at| at <= now) {
                 running.gone_by = None;
@@ -262,9 +262,15 @@ impl Host {
                 running.verdict.get_or_insert(Verdict::Cancelled);
                 overdue.extend(running.seat);
             }
-            if running.is_silent(now) {
-                running.verdict.get_or_insert(Verdict::Silent);
-                overdue.extend(running.seat);
+            match running.look(now) {
+                None => {}
+                Some(Look::Silent) => {
+                    running.verdict.get_or_insert(Verdict::Silent);
+                    overdue.extend(running.seat);
+                }
+                Some(Look::Long) => {
+                    back.push((running.plan.queue.clone(), running.take_back(&self.poller)));
+                }
             }
             match running.check_limits(now) {
                 None => {}
@@ -281,6 +287,10 @@ impl Host {
         }
         for seat in overdue {
             self.step(seat, SlotEvent::Overdue, now);
+        }
+        for (queue, tasks) in back {
+            self.put_back(&queue, tasks);
+            self.dirty.insert(queue);
         }
     }
 }

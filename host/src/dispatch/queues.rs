@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rex_transport::{Claim, Finished, Outcome, QueueName, Want};
 
 use super::feed::{Claimed, Feed};
+use super::running::Running;
 use super::{Host, Phase, Queue, SlotId};
 use crate::supervisor::slot::Event as SlotEvent;
 use crate::supervisor::{ProcessId, Slot};
@@ -173,14 +174,21 @@ impl Host {
         // The ones with the least to do first.
         serving.sort_by_key(|id| self.processes.get(id).map_or(0, |running| running.held.count()));
 
+        // Who is long at a task is given no others, and nothing is kept from other hosts for it.
+        let is_long = |id: &ProcessId| self.processes.get(id).is_some_and(Running::is_long);
+        let free: Vec<ProcessId> = serving.iter().copied().filter(|id| !is_long(id)).collect();
+        if free.is_empty() && !serving.is_empty() {
+            queue.feed.take_idle().into_iter().for_each(|claimed| self.outbox.release(claimed));
+        }
+
         let may_start = self.lease.holds(now);
-        for id in &serving {
+        for id in &free {
             let Some(running) = self.processes.get_mut(id) else { continue };
             let held = running.held.count();
             let tasks = match &mut queue.limiter {
                 _ if !may_start || running.allowance() == 0 => Vec::new(),
                 _ if running.held.has_suspect() => Vec::new(),
-                None => queue.feed.take(held, serving.len(), running.allowance()),
+                None => queue.feed.take(held, free.len(), running.allowance()),
                 Some(_) if held > 0 || queue.feed.ready() == 0 => Vec::new(),
                 Some(limiter) => {
                     let at = limiter.next_start(now);
@@ -200,19 +208,19 @@ impl Host {
             }
         }
 
-        let held: usize = serving
-            .iter()
-            .filter_map(|id| self.processes.get(id))
-            .map(|running| running.held.count())
-            .sum();
+        let held_by = |ids: &[ProcessId]| -> usize {
+            let running = ids.iter().filter_map(|id| self.processes.get(id));
+            running.map(|running| running.held.count()).sum()
+        };
+        let (held, held_by_all) = (held_by(&free), held_by(&serving));
         if self.quiet || queue.claiming {
             return;
         }
         let runs_jobs = self.plan.queues.get(name).is_some_and(|plan| plan.runs_jobs());
         let wanted = match &queue.limiter {
-            None if !runs_jobs => queue.feed.to_claim(serving.len(), held),
+            None if !runs_jobs => queue.feed.to_claim(free.len(), held),
             // What may not start yet is not kept from other hosts.
-            _ => serving.len().saturating_sub(held + queue.feed.ready()),
+            _ => free.len().saturating_sub(held + queue.feed.ready()),
         };
         let refused = queue.refused_until.is_some_and(|until| now < until);
         let bytes = queue.feed.room();
@@ -234,7 +242,7 @@ impl Host {
         if idle && let Some(most) = serving.last().and_then(|id| self.processes.get_mut(id)) {
             most.recall(&self.poller);
         }
-        let halting = self.setup.halt_when_empty && held == 0 && !serving.is_empty();
+        let halting = self.setup.halt_when_empty && held_by_all == 0 && !serving.is_empty();
         if halting && !queue.asked_idle {
             // Where it is too early, the record of the outcomes asks again.
             queue.asked_idle = self.outbox.ask_idle(name.clone());

@@ -1,11 +1,16 @@
 //! A worker process that has tasks and takes up none, or is to stop and does not: stopped by a signal,
 //! held by a debugger, frozen. No limit of its queue is about that, and nobody else gets those tasks
 //! before it is gone, nor does its host end.
+//!
+//! One that is long at a task is let be, whatever the reason, but what was sent with that task does
+//! not wait for it.
 
 use std::time::{Duration, Instant};
 
-use super::Running;
 use super::limits::STOPPED;
+use super::{Running, since_monotonic};
+use crate::dispatch::feed::Claimed;
+use crate::supervisor::poller::Poller;
 
 /// For so long a process may stand between two tasks, or before its goodbye, which takes it some
 /// microseconds.
@@ -13,6 +18,17 @@ pub(in crate::dispatch) const SILENT: Duration = Duration::from_secs(10);
 
 /// How often it is looked at meanwhile.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// So long at one task it is given no others.
+const LONG: Duration = Duration::from_secs(1);
+
+/// What there is to do about a process.
+pub(in crate::dispatch) enum Look {
+    /// It has been between two tasks, or told to stop without one, for too long.
+    Silent,
+    /// It is long at a task.
+    Long,
+}
 
 /// A process that was asked for something, at the last look.
 #[derive(Clone, Copy)]
@@ -25,26 +41,51 @@ pub(super) struct Silence {
 }
 
 impl Running {
-    /// Whether it has been between two tasks, or told to stop without one, for too long.
-    pub(in crate::dispatch) fn is_silent(&mut self, now: Instant) -> bool {
+    /// Looks at it now and then.
+    pub(in crate::dispatch) fn look(&mut self, now: Instant) -> Option<Look> {
         let is_asked = self.held.count() > 0 || self.told_to_stop && self.gone_by.is_none();
         if !is_asked || self.verdict.is_some() {
             self.silence = None;
-            return false;
+            return None;
         }
         if self.silence.is_some_and(|silence| now < silence.look_at) {
-            return false;
+            return None;
         }
         let progress = self.process.page.read();
         let seen = (progress.started, progress.finished, self.process.held_up.read());
-        let stands = progress.started <= progress.finished;
         let known = self.silence.filter(|silence| {
             // This late for a look, the host was stopped itself.
-            stands && silence.seen == seen && now - silence.look_at < STOPPED
+            progress.started <= progress.finished
+                && silence.seen == seen
+                && now - silence.look_at < STOPPED
         });
         let since = known.map_or(now, |silence| silence.since);
-        let look_at = now + if stands { LOOK } else { SILENT };
-        self.silence = Some(Silence { seen, since, look_at });
-        now - since >= SILENT
+        self.silence = Some(Silence { seen, since, look_at: now + LOOK });
+        match now - since >= SILENT {
+            true => Some(Look::Silent),
+            false => self.is_long().then_some(Look::Long),
+        }
+    }
+
+    /// Whether it has been at one task for long.
+    pub(in crate::dispatch) fn is_long(&self) -> bool {
+        let progress = self.process.page.read();
+        self.held.in_hand(progress).is_some() && since_monotonic(progress.started_at) >= LONG
+    }
+
+    /// Takes back what it has not started, though it may be stopped as a whole and answer to nothing.
+    pub(in crate::dispatch) fn take_back(&mut self, poller: &Poller) -> Vec<Claimed> {
+        if self.held.count() < 2 || self.recalls > 0 {
+            return Vec::new();
+        }
+        self.process.page.allow(0);
+        self.recall_all(poller);
+        // Who is in the midst of a task looks at the page before the next one. Who is not any more
+        // answers.
+        let progress = self.process.page.read();
+        match self.held.in_hand(progress) {
+            Some(_) => self.held.recall_after(progress.started),
+            None => Vec::new(),
+        }
     }
 }
