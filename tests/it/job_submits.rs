@@ -168,8 +168,11 @@ fn a_host_that_dies_before_the_store_has_the_submits_has_the_job_run_again() {
     stop(host);
 }
 
-/// A host dies when the store has all of a job, and its row is locked by this transaction.
-fn die_before_the_row_ends<'a>(shop: &Shop, client: &'a mut Client) -> (i64, Transaction<'a>) {
+/// The store has all of a job of this host, and its row is locked by this transaction.
+fn stuck_at_the_end_of_a_row<'a>(
+    shop: &Shop,
+    client: &'a mut Client,
+) -> (Running, i64, Transaction<'a>) {
     let host = shop.run(&[]);
     let mut other = shop.client();
     let facets = locked(&mut other, "LOCK TABLE slow IN ACCESS EXCLUSIVE MODE");
@@ -180,18 +183,70 @@ fn die_before_the_row_ends<'a>(shop: &Shop, client: &'a mut Client) -> (i64, Tra
     wait_for("the task", || starts(shop, "task") == 1);
     host.wait_output("the end of job 1 cannot be recorded yet: ");
     assert_eq!(shop.status(code).0, "started");
+    (host, code, row)
+}
+
+/// As [`stuck_at_the_end_of_a_row`]; the host dies then.
+fn die_before_the_row_ends<'a>(shop: &Shop, client: &'a mut Client) -> (i64, Transaction<'a>) {
+    let (host, code, row) = stuck_at_the_end_of_a_row(shop, client);
     kill(host);
     (code, row)
 }
 
-#[test]
-fn a_host_that_halts_ends_the_row_of_one_that_died() {
-    let shop = Shop::new(WORKERS);
+/// A host that halts ends it; how often the job is run in all.
+fn is_ended_by_one_that_halts(transport: Option<&str>) -> usize {
+    let shop = Shop::new(&transport.map_or_else(|| WORKERS.to_owned(), settings));
     let mut client = shop.client();
     let (code, row) = die_before_the_row_ends(&shop, &mut client);
     row.commit().expect("it can be committed");
     shop.run(&["--name", "next", "--halt-when-empty"]).wait_ok();
     assert_eq!(shop.status(code).0, "completed");
+    starts(&shop, "job")
+}
+
+#[test]
+fn a_host_that_halts_ends_the_row_of_one_that_died() {
+    assert_eq!(is_ended_by_one_that_halts(None), 1);
+}
+
+#[test]
+fn a_host_that_halts_has_the_job_of_one_that_died_run_again_with_tasks_in_files() {
+    let env = Env::new();
+    assert_eq!(is_ended_by_one_that_halts(Some(&files(&env))), 2);
+}
+
+#[test]
+fn a_host_that_halts_has_the_job_of_one_that_died_run_again_with_tasks_in_rabbitmq() {
+    let Some(uri) = amqp::fresh(75) else { return };
+    assert_eq!(is_ended_by_one_that_halts(Some(&uri)), 2);
+}
+
+/// It has taken what tells of its job, and nobody knows that it does nothing.
+#[test]
+fn a_host_that_halts_ends_the_row_of_one_that_was_stopped() {
+    let shop = Shop::new(WORKERS);
+    let mut client = shop.client();
+    let (host, code, row) = stuck_at_the_end_of_a_row(&shop, &mut client);
+    wait_for("it to be taken", || {
+        let queues = shop.rex_host(&["queue", "list", "--json"]).json_lines();
+        let of = |queue: &Value| queue["queue"] == "rex_job_ended" && queue["in_flight"] == 1;
+        queues.iter().any(of)
+    });
+    wait_for("it to be stopped while it holds no lock of the store", || {
+        host.signal(libc::SIGSTOP);
+        let is_free = shop.rex_host(&["queue", "resume", "rex_job_ended"]).status.success();
+        if !is_free {
+            host.signal(libc::SIGCONT);
+        }
+        is_free
+    });
+    row.commit().expect("it can be committed");
+    shop.run(&["--name", "next", "--halt-when-empty"]).wait_ok();
+    assert_eq!(shop.status(code).0, "completed");
+    host.signal(libc::SIGCONT);
+    stop(host);
+    assert_eq!(shop.status(code).0, "completed");
+    assert_eq!((starts(&shop, "job"), starts(&shop, "task")), (1, 1));
 }
 
 /// How often the job and its task are run in all.

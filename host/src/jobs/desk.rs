@@ -56,6 +56,8 @@ enum Order {
     Flush(Sender<()>),
     /// There may be new jobs.
     Queue,
+    /// Say when those are queued.
+    QueueNow(Sender<()>),
     /// There may be jobs to cancel.
     Cancel,
 }
@@ -131,6 +133,13 @@ impl Desk {
 
     pub fn queue(&self) {
         self.order(Order::Queue);
+    }
+
+    /// Waits until new jobs are queued, as far as they can be, but not for ever: whether that is so.
+    pub fn queue_now(&self) -> bool {
+        let (done, queued) = crossbeam_channel::bounded(1);
+        self.order(Order::QueueNow(done));
+        queued.recv_timeout(PATIENCE).is_ok()
     }
 
     pub fn cancel(&self) {
@@ -305,6 +314,14 @@ impl Thread {
                     let _ = done.send(());
                 }
                 Order::Queue => queue = true,
+                Order::QueueNow(done) => {
+                    if self.means.queues_at_once
+                        && let Err(Refusal { text, .. }) = self.queue_and_wait(BRIEFLY)
+                    {
+                        tracing::debug!("new jobs cannot be queued now: {text}");
+                    }
+                    let _ = done.send(());
+                }
                 Order::Cancel => cancel = true,
             }
         }

@@ -4,13 +4,15 @@
 //! job's host died before it could. It is this way round because a store may refuse submits, and because
 //! what is not recorded at all is made again.
 
+use std::time::Instant;
+
 use rex_transport::{
     ClaimId, Death, Finished, NewTask, Outcome, Payload, QueueName, TaskId, Transport,
     TransportError, Want,
 };
 use serde_json::json;
 
-use super::table::{NOT_AT_ALL, Orphan, Table};
+use super::table::{Known, NOT_AT_ALL, Orphan, Table};
 use super::{Book, ORPHANS};
 
 /// Those that this host has taken.
@@ -23,6 +25,8 @@ struct Taken {
     task: TaskId,
     /// The error is about its payload.
     orphan: Result<Orphan, String>,
+    /// Since when its host could have ended the row, and lives.
+    could: Option<Instant>,
 }
 
 /// Taken at once, and in all.
@@ -36,6 +40,12 @@ pub(super) fn task(orphan: Orphan) -> Option<NewTask> {
 
 fn queue() -> Option<QueueName> {
     QueueName::parse(ORPHANS).ok()
+}
+
+/// Whether no host has any, and none waits. To be asked after the queue of the jobs: they come when a
+/// task leaves that.
+pub(super) fn are_none(inner: &mut dyn Transport) -> Result<bool, TransportError> {
+    queue().map_or(Ok(true), |queue| inner.is_idle(&queue))
 }
 
 impl Orphans {
@@ -62,26 +72,38 @@ impl Orphans {
                 claim: id,
                 task: task.id,
                 orphan: serde_json::from_str(task.payload.as_str()).map_err(|e| e.to_string()),
+                could: None,
             }));
         }
         let certain = !inner.submits_first();
         table.set_patience(NOT_AT_ALL);
         let (mut over, mut result) = (Vec::new(), Ok(()));
-        for Taken { claim, task, orphan } in &self.0 {
+        for Taken { claim, task, orphan, could } in &mut self.0 {
             let outcome = match orphan {
-                Ok(orphan) => match table.end_orphan(*orphan, certain, book.has(orphan.task)) {
-                    Ok(true) => Outcome::Done,
-                    Ok(false) => continue,
-                    Err(error) if error.away => {
-                        result = Err(error.into());
-                        break;
+                Ok(orphan) => {
+                    // One that keeps its connection and does nothing, because somebody has stopped it.
+                    let is_late = could.is_some_and(|since| since.elapsed() > inner.lease());
+                    let known = Known { certain, here: book.has(orphan.task), late: is_late };
+                    match table.end_orphan(*orphan, known) {
+                        Ok(true) => Outcome::Done,
+                        Ok(false) => {
+                            could.get_or_insert_with(Instant::now);
+                            continue;
+                        }
+                        Err(error) if error.away => {
+                            result = Err(error.into());
+                            break;
+                        }
+                        // Of this row alone.
+                        Err(_) => {
+                            *could = None;
+                            continue;
+                        }
                     }
-                    // Of this row alone.
-                    Err(_) => continue,
-                },
+                }
                 Err(error) => Outcome::Dead(Death {
                     reason: format!("It names no run of a job: {error}"),
-                    details: json!({"kind": "error", "text": error}),
+                    details: json!({"kind": "error", "text": error.as_str()}),
                 }),
             };
             over.push(Finished { claim: *claim, task: *task, outcome, submits: Vec::new() });
@@ -91,10 +113,6 @@ impl Orphans {
             self.0.retain(|taken| !over.iter().any(|one| one.task == taken.task));
         }
         result
-    }
-
-    pub(super) fn are_left(&self) -> bool {
-        !self.0.is_empty()
     }
 
     /// Forgets what others have taken over.

@@ -16,7 +16,7 @@ use rex_transport::{Kind, TransportError};
 use hosts::Hosts;
 pub(super) use hosts::hold;
 pub use rows::{Cancelled, Filter, NewJob, Row};
-pub use runs::{Ending, Orphan, Start};
+pub use runs::{Ending, Known, Orphan, Start};
 pub use upkeep::{NotQueued, Queued};
 
 /// What the host adds to the original's table; deployed by the project `rex.job`, too.

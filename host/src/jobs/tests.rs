@@ -12,7 +12,7 @@ use rex_test_support::process::wait_for;
 use rex_test_support::server::Server;
 use rex_transport::TaskId;
 
-use super::table::{Cancelled, Ending, NewJob, Orphan, Start};
+use super::table::{Cancelled, Ending, Known, NewJob, Orphan, Start};
 use super::{Rules, Table};
 
 /// How long a host may be without its connection.
@@ -264,21 +264,32 @@ fn a_run_whose_host_died_at_its_end_is_ended_by_another() {
         assert_eq!(host.may_submit(id, TaskId(code), false).unwrap(), !cancelled);
         assert!(host.may_submit(id, TaskId(code), true).unwrap());
         assert!(!other.may_submit(id, TaskId(code), true).unwrap());
-        assert!(!host.end_orphan(orphan, certain, true).unwrap());
-        assert!(!other.end_orphan(orphan, certain, false).unwrap());
+        let known = Known { certain, ..Known::default() };
+        assert!(!host.end_orphan(orphan, Known { here: true, ..known }).unwrap());
+        assert!(!other.end_orphan(orphan, known).unwrap());
         assert_eq!(jobs.status(code), "started");
         drop(host);
-        wait_for("it is dead", || other.end_orphan(orphan, certain, false).unwrap());
+        wait_for("it is dead", || other.end_orphan(orphan, known).unwrap());
         assert_eq!(jobs.status(code), expected);
         // Of another run nothing is said.
         jobs.0.connect().batch_execute("UPDATE job SET status = 'new'").unwrap();
         let mut next = jobs.host();
         assert_eq!(run(&mut next, code, 50), id);
-        assert!(other.end_orphan(orphan, certain, false).unwrap());
+        assert!(other.end_orphan(orphan, known).unwrap());
         assert_eq!(jobs.status(code), "started");
         jobs.0.connect().batch_execute("DELETE FROM job").unwrap();
         assert!(next.may_submit(id, TaskId(50), false).unwrap());
-        assert!(other.end_orphan(orphan, certain, false).unwrap());
+        assert!(other.end_orphan(orphan, known).unwrap());
+    }
+    // Its host lives, and does nothing for long.
+    for (certain, expected) in [(true, "completed"), (false, "started")] {
+        let mut host = jobs.host();
+        let code = jobs.insert("a");
+        let id = run(&mut host, code, code);
+        let orphan = Orphan { job: id, host: host.host().unwrap(), task: TaskId(code) };
+        let known = Known { certain, here: false, late: true };
+        assert_eq!(other.end_orphan(orphan, known).unwrap(), certain);
+        assert_eq!(jobs.status(code), expected);
     }
     // Too late to be cancelled.
     let code = jobs.insert("a");

@@ -565,8 +565,15 @@ impl Transport for JobTransport {
     }
 
     fn is_idle(&mut self, queue: &QueueName) -> Result<bool, TransportError> {
-        // Its host is not to halt before it could end the rows.
-        Ok(!(self.book.has_queue(queue) && self.orphans.are_left()) && self.inner.is_idle(queue)?)
+        let is_idle = self.inner.is_idle(queue)?;
+        if !is_idle || !self.book.has_queue(queue) {
+            return Ok(is_idle);
+        }
+        // Its host is not to halt before it, or another one, has ended the rows of those who died; some
+        // are new again then, or may be queued because another one has ended.
+        Ok(orphans::are_none(&mut *self.inner)?
+            && self.desk.queue_now()
+            && self.inner.is_idle(queue)?)
     }
 
     fn watch(&self, wake: Sender<Wake>) -> Result<Option<Watch>, TransportError> {

@@ -47,6 +47,17 @@ pub struct Orphan {
     pub task: TaskId,
 }
 
+/// What is known of a run whose host may have died at its end.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Known {
+    /// What it submits is in the store.
+    pub certain: bool,
+    /// This host has it still.
+    pub here: bool,
+    /// Its host could have ended it for long.
+    pub late: bool,
+}
+
 impl Table {
     /// Begins to run a job, unless it is not to be run. A task that comes again, because its host
     /// died or it is tried again, takes the job over from the run before. One that is new has a task that
@@ -210,15 +221,11 @@ impl Table {
     }
 
     /// Ends a run whose host has died before it could do so, although what it submitted may be in the
-    /// store: it is completed if that is `certain`, else to be made again. `false` while the host may
-    /// live; `here` tells whether this one has it still.
-    pub fn end_orphan(
-        &mut self,
-        orphan: Orphan,
-        certain: bool,
-        here: bool,
-    ) -> Result<bool, TableError> {
+    /// store: it is completed if that is certain, else to be made again. `false` while the host may live,
+    /// unless it is late with what is certain.
+    pub fn end_orphan(&mut self, orphan: Orphan, known: Known) -> Result<bool, TableError> {
         let Orphan { job, host, task } = orphan;
+        let Known { certain, here, late } = known;
         let own = self.host;
         self.with_hosts(|client, hosts| {
             let mut transaction = client.transaction()?;
@@ -232,7 +239,7 @@ impl Table {
             let Some(found) = found else { return Ok(true) };
             let is_dead = match own == Some(host) {
                 true => !here,
-                false => hosts.look(&mut transaction, host)? == Life::Dead,
+                false => certain && late || hosts.look(&mut transaction, host)? == Life::Dead,
             };
             if !is_dead {
                 return Ok(false);
