@@ -426,6 +426,61 @@ fn a_database_that_the_original_deployed_gets_what_is_missing() {
 }
 
 #[test]
+fn a_reload_begins_to_work_jobs() {
+    let foo = "asynctask_transport: sqlite:queue.db\nasynctask_workers: {foo: crash_worker}\n";
+    let shop = Shop::new(foo);
+    let without = |db: &str| {
+        shop.env.write("shop.yaml", &format!("requires: [rex.asynctask]\ndb: {db}\n{foo}"));
+    };
+    let code = shop.insert("demo_fast", &json!({}));
+    without(&shop.database.uri());
+    let host = shop.run(&[]);
+    host.wait_output("Starting; queue=foo");
+    shop.configure(foo);
+
+    // As with anything else that is wrong nothing is reloaded.
+    shop.client().batch_execute("ALTER TABLE job RENAME TO hidden").expect("it is there");
+    for args in [&["reload", "--check"][..], &["reload"]] {
+        let text = shop.rex_host(args).fails(1);
+        assert!(text.contains("there is no table of jobs in "), "{text}");
+        assert!(text.contains("(`rex-host deploy --project NAME` makes it)"), "{text}");
+    }
+    assert!(!host.output().contains("Starting; queue=rex_job_0"), "{}", host.output());
+    shop.client().batch_execute("ALTER TABLE hidden RENAME TO job").expect("it is there");
+
+    // A check changes nothing, here neither.
+    shop.client().batch_execute("DROP TABLE rex_job_log").expect("it is there");
+    let starts = "queue rex_job_0: starts with job_executor";
+    let told = shop.rex_host(&["reload", "--check"]).ok();
+    assert!(told.contains(starts), "{told}");
+    assert_eq!(shop.status(code).0, "new");
+    let row = shop.client().query_one("SELECT to_regclass('rex_job_log') IS NULL", &[]);
+    assert!(row.expect("it can be asked").get::<_, bool>(0), "it was made");
+    let told = shop.rex_host(&["reload"]).ok();
+    assert!(told.contains(starts), "{told}");
+    shop.wait_status(code, "completed");
+    // The desk's words are heard.
+    let code = shop.insert("crash", &json!({"how": "until_told"}));
+    shop.wait_status(code, "started");
+    shop.rex_host(&["job", "cancel", "2", "--grace", "1h"]).ok();
+    assert_eq!(shop.wait_status(code, "failed").as_deref(), Some("Cancelled"));
+
+    // Away, and there again, where it was.
+    without(&shop.database.uri());
+    let told = shop.rex_host(&["reload"]).ok();
+    assert!(told.contains("queue rex_job_0: is left"), "{told}");
+    let other = Database::new().uri();
+    shop.env.write("shop.yaml", &format!("requires: [rex.job]\ndb: {other}\n{foo}"));
+    let text = shop.rex_host(&["reload"]).fails(1);
+    assert!(text.contains("db has changed: stop the host and start it again"), "{text}");
+    shop.configure(foo);
+    shop.rex_host(&["reload"]).ok();
+    let code = shop.insert("demo_fast", &json!({}));
+    shop.wait_status(code, "completed");
+    stop(host);
+}
+
+#[test]
 fn executors_are_exchanged_by_a_reload() {
     let shop = Shop::new("");
     std::fs::remove_file(shop.env.path("plugins/demo_job.so")).expect("it is there");

@@ -50,6 +50,14 @@ impl Failure {
         self
     }
 
+    /// Where there is room for one text.
+    pub(crate) fn in_one(self) -> String {
+        match self.hint {
+            Some(hint) => format!("{} ({hint})", self.text),
+            None => self.text,
+        }
+    }
+
     /// As for all commands but `run`: a failure like any other.
     pub(crate) fn plain(mut self) -> Failure {
         if self.code == BAD_CONFIGURATION {

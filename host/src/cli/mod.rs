@@ -4,6 +4,7 @@
 //! end in the same functions. `place` finds what a command works on (settings, state, plugins,
 //! transport), `output` is the only file that prints, `failure` says what went wrong.
 
+mod begin;
 mod command;
 mod cron;
 mod deploy;

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use rex_transport::Features;
 
+use super::failure::Failure;
 use super::plan::{Reader, only_at_start};
-use crate::dispatch::Fresh;
+use crate::dispatch::{Fresh, Purpose};
 use crate::plugins::{Catalog, PluginFile, Refusal, new_refusals, shown};
 use crate::settings::Settings;
 
@@ -17,8 +18,8 @@ pub(super) struct Rereader {
     /// What is in force.
     pub(super) catalog: Arc<Mutex<Catalog>>,
     pub(super) store: StoreSettings,
-    /// The database of the table of jobs, if this host works it.
-    pub(super) jobs: Option<String>,
+    /// The database of the table of jobs, once this host has worked it.
+    pub(super) jobs: Arc<Mutex<Option<String>>>,
     pub(super) features: Features,
     pub(super) label: String,
 }
@@ -38,9 +39,10 @@ pub(super) fn store_settings(settings: &Settings) -> StoreSettings {
 }
 
 impl Rereader {
-    pub(super) fn replan(&self) -> Result<Fresh, String> {
+    pub(super) fn replan(&self, purpose: Purpose) -> Result<Fresh, String> {
         let Rereader { reader, catalog, store, jobs, features, label } = self;
         let previous = lock(catalog).clone();
+        let worked = lock(jobs).clone();
         let fresh = reader
             .finder
             .discover(&reader.place.plugins, Some(&previous))
@@ -59,10 +61,15 @@ impl Rereader {
         if let Some(((name, _), _)) = store.iter().zip(&new).find(|(old, new)| old != new) {
             return Err(only_at_start(name));
         }
-        if plan.has_jobs() && settings.database != *jobs {
+        if plan.has_jobs() && worked.is_some() && settings.database != worked {
             return Err(only_at_start("db"));
         }
         plan.refuse_beyond(features, label)?;
+        let mut begin = None;
+        if plan.has_jobs() && worked.is_none() {
+            begin = reader.jobs(&plan, &settings, purpose).map_err(Failure::in_one)?;
+        }
+        let worked = worked.or(settings.database.filter(|_| plan.has_jobs()));
         let warnings = fresh
             .refusals
             .iter()
@@ -72,7 +79,7 @@ impl Rereader {
             reader: Arc::clone(reader),
             catalog: Arc::clone(catalog),
             store: store.clone(),
-            jobs: jobs.clone(),
+            jobs: Arc::clone(jobs),
             features: *features,
             label: label.clone(),
         };
@@ -80,9 +87,10 @@ impl Rereader {
             let known = |new: &PluginFile| previous.plugins.iter().any(|old| old.hash == new.hash);
             fresh.plugins.iter().filter(|new| !known(new)).for_each(warn_of);
             *lock(&this.catalog) = fresh;
+            *lock(&this.jobs) = worked;
             this.tidy_copies(used);
         });
-        Ok(Fresh { plan, warnings, adopt })
+        Ok(Fresh { plan, jobs: begin, warnings, adopt })
     }
 
     /// Notes what is in force, and removes the copies that neither it nor a dead letter names, beside
@@ -116,8 +124,8 @@ fn remove_unused_copies(reader: &Reader, catalog: &Mutex<Catalog>, used: Vec<Str
     }
 }
 
-fn lock(catalog: &Mutex<Catalog>) -> MutexGuard<'_, Catalog> {
-    catalog.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub(super) fn advice(refusal: &Refusal) -> String {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use rex_plugin_api::Level;
-use rex_transport::{Owner, Transport};
+use rex_transport::Owner;
 
 use super::Environment;
 use super::failure::Failure;
@@ -15,9 +15,7 @@ use super::plan::{Only, Reader};
 use super::reread::{Rereader, advice, store_settings, warn_of};
 use crate::control;
 use crate::cron::{Scheduler, Schedules};
-use crate::dispatch::plan::Plan;
-use crate::dispatch::{self, Counts, Jobs, Setup};
-use crate::jobs::{Book, Desk, JobTransport, Means, Table};
+use crate::dispatch::{self, Counts, Purpose, Setup};
 use crate::log::{Console, Filter, Format, MASTER};
 use crate::plugins::{shown, watch};
 use crate::settings::Settings;
@@ -147,13 +145,14 @@ pub(crate) fn serve(place: Place, request: &Request) -> Result<Counts, Failure> 
     let control = control::serve(&socket).map_err(|error| {
         Failure::new(format!("cannot listen on `{}`", socket.display())).because(&error)
     })?;
-    let (jobs, transport) = match plan.has_jobs() {
-        true => {
-            let at_once = request.only.is_none();
-            let (jobs, transport) = jobs(&place, &settings, &plan, transport, at_once)?;
-            (Some(jobs), transport)
-        }
-        false => (None, transport),
+    let begin = match plan.has_jobs() {
+        true => reader.jobs(&plan, &settings, Purpose::Force)?,
+        false => None,
+    };
+    let (jobs, transport) = match begin.map(|begin| begin()).transpose() {
+        Ok(Some((jobs, around))) => (Some(jobs), around(transport)),
+        Ok(None) => (None, transport),
+        Err(error) => return Err(Failure::new("cannot start a thread").because(&error)),
     };
     let scheduler = if request.scheduler {
         if plan.schedules.entries.is_empty() {
@@ -165,7 +164,7 @@ pub(crate) fn serve(place: Place, request: &Request) -> Result<Counts, Failure> 
     };
     let reader = Arc::new(Rereader {
         store: store_settings(&settings),
-        jobs: jobs.as_ref().and(settings.database),
+        jobs: Arc::new(Mutex::new(jobs.as_ref().and(settings.database))),
         features,
         label: label.clone(),
         catalog: Arc::new(Mutex::new(catalog)),
@@ -177,7 +176,7 @@ pub(crate) fn serve(place: Place, request: &Request) -> Result<Counts, Failure> 
         halt_when_empty: request.halt_when_empty,
         scheduler,
         original: request.original,
-        replan: Arc::new(move || reader.replan()),
+        replan: Arc::new(move |purpose| reader.replan(purpose)),
         control,
         jobs,
         changes,
@@ -204,39 +203,6 @@ impl Drop for Written {
     fn drop(&mut self) {
         self.console.flush(&[libc::SIGINT, libc::SIGTERM], self.code.get());
     }
-}
-
-/// What works the table of jobs, and the transport around the queue's.
-fn jobs(
-    place: &Place,
-    settings: &Settings,
-    plan: &Plan,
-    transport: Box<dyn Transport>,
-    queues_at_once: bool,
-) -> Result<(Jobs, Box<dyn Transport>), Failure> {
-    let address = super::job::address(settings).map_err(Failure::configuration)?;
-    let table = Table::new(address.clone(), settings.rescue_grace).for_runs();
-    let host = table.host().unwrap_or_default();
-    let mut own = Table::new(address.clone(), settings.rescue_grace);
-    own.prepare().and_then(|()| own.refuse_pooling()).map_err(|error| match error.away {
-        true => super::job::failed(error),
-        false => super::job::failed(error).configuration(),
-    })?;
-    let book = Book::default();
-    let means = Means {
-        address,
-        table: own,
-        transport: place.open(settings, None)?,
-        book: book.clone(),
-        host,
-        queues_at_once,
-    };
-    let (desk, events) = Desk::start(means, plan.rules.clone())
-        .map_err(|error| Failure::new("cannot start a thread").because(&error))?;
-    // What is there already is queued before it is looked whether anything is.
-    desk.flush();
-    let transport = JobTransport::new(transport, table, book.clone(), desk.clone());
-    Ok((Jobs { desk, book, events }, Box::new(transport)))
 }
 
 /// What fires schedules, on a connection of its own.

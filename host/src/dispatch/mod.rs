@@ -69,7 +69,7 @@ pub struct Setup {
     pub replan: Arc<Replan>,
     /// Requests of operators.
     pub control: Receiver<control::Call>,
-    /// Where there are queues of jobs.
+    /// Where there are queues of jobs, or were any.
     pub jobs: Option<Jobs>,
     /// Says that the plugin directory changed; never, without `--watch`.
     pub changes: Receiver<()>,
@@ -92,6 +92,12 @@ pub struct Jobs {
     pub events: Receiver<jobs::Event>,
 }
 
+/// Puts what works jobs around the transport.
+pub type Around = Box<dyn FnOnce(Box<dyn Transport>) -> Box<dyn Transport> + Send>;
+
+/// Begins to work the table of jobs, which is ready for that.
+pub type BeginJobs = Box<dyn FnOnce() -> io::Result<(Jobs, Around)> + Send>;
+
 impl Jobs {
     /// Puts what the host has to say of a task into the log of its job, too.
     fn log_warnings(&self, task: TaskId, logger: &str, texts: Vec<String>) {
@@ -101,7 +107,7 @@ impl Jobs {
     }
 }
 
-pub use reload::Fresh;
+pub use reload::{Fresh, Purpose};
 pub use status::Counts;
 
 /// The signals that mean something to a host, but for those that end it: these may come while it
@@ -249,8 +255,6 @@ impl Host {
         let mut changes = self.setup.changes.clone();
         let mut woken = woken.clone();
         let written = self.setup.console.written().clone();
-        let never = crossbeam_channel::never();
-        let mut jobs = self.setup.jobs.as_ref().map_or(never, |jobs| jobs.events.clone());
         let lost = |what| io::Error::other(format!("the host lost its {what}"));
         self.tick(Instant::now());
         while self.phase != Phase::Closed {
@@ -258,6 +262,9 @@ impl Host {
             let wait = self.next_deadline(now).map_or(Duration::from_secs(3600), |deadline| {
                 deadline.saturating_duration_since(now)
             });
+            // A reload may have begun to work jobs.
+            let jobs = self.setup.jobs.as_ref().map(|jobs| jobs.events.clone());
+            let jobs = jobs.unwrap_or_else(crossbeam_channel::never);
             select! {
                 recv(events) -> event => self.on_event(event.map_err(|_| lost("poller"))?),
                 // Outcomes may have waited for it.
@@ -271,7 +278,7 @@ impl Host {
                 },
                 recv(jobs) -> event => match event {
                     Ok(event) => self.on_jobs(event, Instant::now()),
-                    Err(_) => jobs = crossbeam_channel::never(),
+                    Err(_) => self.lose_jobs(),
                 },
                 recv(control) -> call => match call {
                     Ok(call) => self.on_call(call),
@@ -306,6 +313,13 @@ impl Host {
             );
         }
         Ok(())
+    }
+
+    /// Hears no more of jobs.
+    fn lose_jobs(&mut self) {
+        if let Some(jobs) = &mut self.setup.jobs {
+            jobs.events = crossbeam_channel::never();
+        }
     }
 
     /// Everything that is due: slots, limits, feeding, outcomes, the end.

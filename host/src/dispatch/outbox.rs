@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rex_transport::{Finished, Outcome, QueueName, Want};
 
+use super::Around;
 use super::feed::{Claimed, LARGEST_WINDOW};
 use super::store::{Order, Store};
 use crate::log::Console;
@@ -73,6 +74,11 @@ impl Outbox {
         self.flush();
         self.claims += 1;
         self.store.order(Order::Claim { queue, want });
+    }
+
+    /// Has the store go through what is put around it from now on.
+    pub(super) fn surround(&self, around: Around) {
+        self.store.order(Order::Surround(around));
     }
 
     pub(super) fn forget_dead(&mut self, age: Duration) {

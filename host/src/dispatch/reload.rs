@@ -10,17 +10,27 @@ use rex_transport::QueueName;
 
 use super::limiter::Limiter;
 use super::plan::{Plan, QueuePlan};
-use super::{Host, Phase, Seat, SlotId};
+use super::{BeginJobs, Host, Phase, Seat, SlotId};
 use crate::control::Answer;
 use crate::supervisor::Slot;
 use crate::supervisor::slot::Event as SlotEvent;
 
-/// Reads settings and plugins anew; the error is what is wrong with them, for a person.
-pub type Replan = dyn Fn() -> Result<Fresh, String> + Send + Sync;
+/// Reads settings and plugins anew, to bring them into force or only to check them; the error is what is
+/// wrong with them, for a person.
+pub type Replan = dyn Fn(Purpose) -> Result<Fresh, String> + Send + Sync;
+
+/// What is read anew for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    Force,
+    Check,
+}
 
 /// A plan as it is on disk now.
 pub struct Fresh {
     pub plan: Plan,
+    /// Where the plan is the first that has jobs, and is to be brought into force.
+    pub jobs: Option<BeginJobs>,
     /// Files that are no plugins and were refused before, too: told, not in the way.
     pub warnings: Vec<String>,
     /// Called once the plan is in force, with the hashes of all plugins that processes are, or may
@@ -69,7 +79,7 @@ impl Host {
         let (replan, replanned) = (Arc::clone(&self.setup.replan), self.replanned.clone());
         let asked = reply.clone();
         let spawned = std::thread::Builder::new().name("reload".to_owned()).spawn(move || {
-            let fresh = replan();
+            let fresh = replan(if check_only { Purpose::Check } else { Purpose::Force });
             // Fails only when the host has ended meanwhile.
             let _ = replanned.send(Replanned { fresh, check_only, reply });
         });
@@ -92,7 +102,11 @@ impl Host {
         if self.phase != Phase::Working {
             return answer(reply, Err("the host is stopping".to_owned()));
         }
-        let fresh = match fresh {
+        let begun = fresh.and_then(|mut fresh| {
+            self.begin_jobs(fresh.jobs.take())?;
+            Ok(fresh)
+        });
+        let fresh = match begun {
             Ok(fresh) => fresh,
             Err(reason) => {
                 if !check_only {
@@ -127,6 +141,17 @@ impl Host {
             }
             reply => answer(reply, Ok(lines)),
         }
+    }
+
+    /// Works jobs from now on, if a new plan is the first that has any.
+    fn begin_jobs(&mut self, begin: Option<BeginJobs>) -> Result<(), String> {
+        if let Some(begin) = begin {
+            let (jobs, around) =
+                begin().map_err(|error| format!("cannot start a thread: {error}"))?;
+            self.setup.jobs = Some(jobs);
+            self.outbox.surround(around);
+        }
+        Ok(())
     }
 
     /// Answers those whose reload has come to its end.

@@ -15,9 +15,10 @@ use rex_transport::{
 };
 use serde_json::{Map, Value, json};
 
+use super::Around;
 use super::excerpt::excerpt;
+
 /// What the host's loop asks of the store.
-#[derive(Debug)]
 pub enum Order {
     Claim {
         queue: QueueName,
@@ -27,6 +28,8 @@ pub enum Order {
     IsIdle(QueueName),
     /// Delete dead letters that are older.
     Forget(Duration),
+    /// Put something around the transport.
+    Surround(Around),
     /// Give up ownership; the last order.
     Close,
 }
@@ -111,8 +114,7 @@ impl Store {
         let (orders, inbox) = crossbeam_channel::unbounded();
         let (replies, outbox) = crossbeam_channel::unbounded();
         let (patience, given_up) = crossbeam_channel::bounded(0);
-        let mut worker =
-            Worker { transport, inbox, replies, given_up, down: None, held: Vec::new() };
+        let worker = Worker { transport, inbox, replies, given_up, down: None, held: Vec::new() };
         // Never joined: a call to a server that does not answer ends when the process does.
         std::thread::Builder::new().name("store".to_owned()).spawn(move || worker.run())?;
         Ok((Store { orders, _patience: patience }, outbox))
@@ -136,7 +138,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(&mut self) {
+    fn run(mut self) {
         let mut beat = Instant::now();
         loop {
             if beat <= Instant::now() {
@@ -173,6 +175,10 @@ impl Worker {
                         Some(0) => continue,
                         count => count.map(Reply::Forgotten),
                     }
+                }
+                Ok(Order::Surround(around)) => {
+                    self = Worker { transport: around(self.transport), ..self };
+                    continue;
                 }
                 Ok(Order::Close) => {
                     self.persist(|transport| transport.close());

@@ -114,6 +114,17 @@ impl Table {
     /// # Errors
     /// When there is no table, or no right to add to it.
     pub fn prepare(&mut self) -> Result<(), TableError> {
+        match self.is_complete()? {
+            true => Ok(()),
+            false => self.with(|client| client.batch_execute(ADDITIONS)),
+        }
+    }
+
+    /// Whether it has what hosts add to it.
+    ///
+    /// # Errors
+    /// When there is no table.
+    pub fn is_complete(&mut self) -> Result<bool, TableError> {
         let there = self.with(|client| {
             let there =
                 "SELECT to_regclass('job') IS NOT NULL, to_regclass('rex_job_log') IS NOT NULL";
@@ -128,8 +139,7 @@ impl Table {
                 locked: false,
                 refused: false,
             }),
-            (true, true) => Ok(()),
-            (true, false) => self.with(|client| client.batch_execute(ADDITIONS)),
+            (true, is_complete) => Ok(is_complete),
         }
     }
 
