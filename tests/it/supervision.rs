@@ -196,6 +196,30 @@ fn a_host_that_was_stopped_charges_no_task_that_could_not_print() {
     host.wait_ok();
 }
 
+/// As by `docker pause`, and over before the host had anything to look at.
+#[test]
+fn a_pause_of_all_is_charged_to_no_task() {
+    let env = crashing::env();
+    Store::Embedded.submit(&env, "limited", &[&held_task(&env, 1)]);
+    let host = crashing::start(&env, &json!({"limited": {"timeout": 5}}), &[]);
+    wait_started(&env.path("record"), 1);
+    let started = Instant::now();
+    let status = env.rex_host(&["status", "--json"]).json_lines().remove(0);
+    let pid = status["queues"][0]["processes"][0]["pid"].as_i64().expect("a process");
+    let worker = Process::find(i32::try_from(pid).expect("it fits")).expect("it serves");
+    host.signal(libc::SIGSTOP);
+    worker.signal(libc::SIGSTOP);
+    wait_for("most of the limit", || started.elapsed() > Duration::from_secs(4));
+    worker.signal(libc::SIGCONT);
+    host.signal(libc::SIGCONT);
+    wait_for("the limit to be passed", || started.elapsed() > Duration::from_secs(6));
+    env.write("go", "");
+    wait_for("its end", || waiting(&env).is_empty());
+    assert_eq!(dead_letters(&env), [Value::Null; 0]);
+    env.rex_host(&["stop"]).ok();
+    host.wait_ok();
+}
+
 /// What a task printed is out before the task is recorded as done; but nobody who stops reading
 /// holds the host's end up.
 #[test]

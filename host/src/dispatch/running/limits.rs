@@ -12,8 +12,12 @@ use crate::log;
 use crate::supervisor::usage::{self, GroupUse};
 use crate::tick::Tick;
 
-/// This late for a look, the host was stopped: what the task did meanwhile is not known.
-pub(super) const STOPPED: Duration = Duration::from_secs(1);
+/// This late for a look, the host was stopped: what the task did meanwhile, or whether it was stopped
+/// as well, is not known.
+pub(super) const STOPPED: Duration = Duration::from_millis(500);
+
+/// How often a task whose time is limited is looked at, for that.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// How finely the kernel counts CPU time.
 const CPU_TICK: Duration = Duration::from_millis(10);
@@ -74,7 +78,8 @@ impl TaskClock {
             let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
             now.checked_add((left / cores).max(CPU_TICK))
         });
-        let next = [kill, notice, cpu].into_iter().flatten().min();
+        let look = kill.map(|_| now + LOOK);
+        let next = [kill, notice, cpu, look].into_iter().flatten().min();
         next.unwrap_or(now + Duration::from_secs(3600)).max(now + Duration::from_millis(1))
     }
 }
@@ -146,10 +151,10 @@ impl Running {
             let fresh = self.clock_of(started, since, clock.held_up, clock.cpu.older);
             clock = TaskClock { check_at: clock.check_at, ..fresh };
         }
-        // Time in which it may have stood in a print that this host did not read is not its own.
         if now.duration_since(clock.check_at) >= STOPPED {
-            clock.since = now;
+            clock.since += now.duration_since(clock.looked);
         }
+        // Time in which it may have stood in a print that this host did not read is not its own.
         clock.since = (clock.since + held_up.saturating_sub(clock.held_up)).min(now);
         clock.held_up = held_up;
         clock.looked = now;
