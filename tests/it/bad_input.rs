@@ -402,6 +402,34 @@ fn passwords_are_never_shown() {
     assert_eq!(found, "");
 }
 
+/// A server that hangs, or a proxy before its server is back: it takes connections and says nothing.
+#[test]
+fn a_database_that_does_not_answer_is_tried_again() {
+    let env = crashing::env();
+    let store = Store::Pgsql(Database::new());
+    let Store::Pgsql(database) = &store else { unreachable!("it was just made") };
+    let proxy = Proxy::to(&database.address());
+    let uri = database.uri().replacen(&database.address(), proxy.address(), 1);
+    let record = env.path("record");
+    let set = format!("asynctask_transport={uri}?connect_timeout=1");
+    let host = crashing::start(&env, &json!({"crash": {}}), &["--set", &set]);
+    host.wait_output("Starting; queue=crash");
+
+    proxy.hush();
+    wait_for("the host to try again and again", || proxy.unheard() > 4);
+    let shown = env.rex_host(&["status"]).ok();
+    assert!(shown.contains(" is waiting for its store on "), "{shown}");
+    let listed = env.rex_host(&["queue", "list", "--set", &set]).fails(1);
+    assert!(listed.ends_with(" failed: timeout expired\n"), "{listed}");
+    assert_eq!(listed.lines().count(), 2, "{listed}");
+
+    proxy.restore();
+    store.submit(&env, "crash", &[&json!({"how": "ok", "n": 1, "record": record}).to_string()]);
+    wait_for("the task", || recorded(&record).get(&1) == Some(&(1, 1)));
+    env.rex_host(&["stop"]).ok();
+    host.wait_ok();
+}
+
 #[test]
 fn database_goes_away_and_returns() {
     let env = crashing::env();

@@ -135,6 +135,36 @@ fn impatience_does_not_delay_the_end() {
     host.wait();
 }
 
+/// Nor does a store that takes connections and says nothing. The time to connect is long here: it is not
+/// what ends the wait.
+#[test]
+fn a_database_that_does_not_answer_does_not_delay_the_end() {
+    let env = crashing::env();
+    let database = Database::new();
+    let proxy = Proxy::to(&database.address());
+    let uri = database.uri().replacen(&database.address(), proxy.address(), 1);
+    let set = format!("asynctask_transport={uri}?connect_timeout=600");
+    for by_signal in [true, false] {
+        let host = crashing::start(&env, &json!({"crash": {}}), &["--set", &set]);
+        host.wait_output("Starting; queue=crash");
+        let before = proxy.unheard();
+        proxy.hush();
+        // For word of tasks, and for all else.
+        wait_for("the host to connect", || proxy.unheard() - before > 1);
+        let begun = Instant::now();
+        if by_signal {
+            host.signal(libc::SIGTERM);
+            host.wait_output("Termination received");
+            host.signal(libc::SIGTERM);
+        } else {
+            env.rex_host(&["stop", "--now"]).ok();
+        }
+        host.wait();
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+        proxy.restore();
+    }
+}
+
 /// A terminal on hold, a stuck log collector: the host does not stand still with it.
 #[test]
 fn nobody_reads_the_output() {

@@ -5,12 +5,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rex_htsql::plan::Statement;
-use rex_pg::{Address, BadAddress};
-use tokio::io::{AsyncRead, AsyncWrite};
+use rex_pg::{Address, BadAddress, Connected, Wire};
 use tokio_postgres::types::Type;
 use tokio_postgres::{CancelToken, Client, NoTls, Row, RowStream};
 
@@ -54,28 +54,16 @@ impl Connection {
         options.push_str(" -c extra_float_digits=1");
         // A cursor here is read to its end, so its plan should be the one for all rows.
         options.push_str(" -c cursor_tuple_fraction=1.0");
-        let with_options = address.with_options(&options);
-        let mut attempts = with_options.attempts();
-        while let Some(attempt) = attempts.next() {
-            let connected = match attempt.connector {
-                Some(connector) => {
-                    attempt.config.connect(connector).await.map(|(client, connection)| {
-                        drive(connection);
-                        client
-                    })
-                }
-                None => attempt.config.connect(NoTls).await.map(|(client, connection)| {
-                    drive(connection);
-                    client
-                }),
-            };
-            match connected {
-                Ok(client) => return Ok(Connection { client, address: address.clone() }),
-                Err(error) => attempts.failed(error),
+        match address.with_options(&options).connect().await {
+            Ok(Connected { client, wire, .. }) => {
+                drive(wire);
+                Ok(Connection { client, address: address.clone() })
+            }
+            Err(error) => {
+                let (address, reason) = (address.to_string(), error.text);
+                Err(ConnectError::Connect { address, reason })
             }
         }
-        let reason = attempts.into_error().text;
-        Err(ConnectError::Connect { address: address.to_string(), reason })
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -120,14 +108,13 @@ impl Connection {
 }
 
 /// Moves bytes between the socket and whoever awaits an answer.
-fn drive<S, T>(connection: tokio_postgres::Connection<S, T>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+fn drive(mut wire: Wire) {
     tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!("connection to the database ended: {error}");
+        while let Some(message) = poll_fn(|context| wire.poll_message(context)).await {
+            if let Err(error) = message {
+                tracing::debug!("connection to the database ended: {error}");
+                return;
+            }
         }
     });
 }
@@ -178,12 +165,12 @@ fn cancel(token: &CancelToken, address: &Address) -> Result<(), ConnectError> {
         .build()
         .map_err(|error| failed(error.to_string()))?;
     runtime
-        .block_on(async {
+        .block_on(rex_pg::within(address.connect_timeout(), async {
             // The token knows whether its connection has TLS; one that has could make a connector.
             match address.connector() {
                 Ok(connector) => token.cancel_query(connector).await,
                 Err(_) => token.cancel_query(NoTls).await,
             }
-        })
+        }))
         .map_err(|error| failed(driver::text(&error, "", 0)))
 }

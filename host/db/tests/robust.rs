@@ -3,10 +3,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::net::TcpListener;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
 use rex_db::{Address, Config, Gateway, Session, from_typed_json, value_json};
 use rex_htsql::domain::Domain;
 use rex_htsql::{Naming, Params};
 use rex_test_support::pg::Database;
+use rex_test_support::proxy::Proxy;
 use rex_test_support::server::Server;
 use serde_json::{Value as Json, json};
 
@@ -48,6 +54,39 @@ fn check_error(session: &mut Session, query: &str, expected: &str) {
     let what = error.split("\nWhile processing:").next().unwrap();
     let what = what.split("\nWhile translating:").next().unwrap();
     assert_eq!(what, expected, "{query}");
+}
+
+/// The system makes connections for it.
+#[test]
+fn nobody_answers() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let uri = format!("pgsql://u@127.0.0.1:{port}/db?connect_timeout=1");
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        // Who waits may have given up.
+        let _ = tell.send(run(&mut session(&uri, Vec::new()), "/1"));
+    });
+    let error = told.recv_timeout(Duration::from_secs(8)).expect("an end").unwrap_err();
+    let reason = format!("at \"127.0.0.1\", port {port} failed: timeout expired");
+    assert!(error.contains(&reason), "{error}");
+}
+
+#[test]
+fn nobody_answers_who_cancels() {
+    let database = Database::new();
+    let proxy = Proxy::to(&database.address());
+    let uri = database.uri().replace(&database.address(), proxy.address());
+    let mut session = session(&format!("{uri}?connect_timeout=1"), Vec::new());
+    session.execute_sql("SELECT").unwrap();
+    let canceller = session.canceller();
+    proxy.hush();
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        // Who waits may have given up.
+        let _ = tell.send(canceller.cancel());
+    });
+    told.recv_timeout(Duration::from_secs(8)).expect("an end").unwrap_err();
 }
 
 #[test]

@@ -15,27 +15,14 @@ use crate::address::Host;
 use crate::tls::Protection;
 
 /// What to try next.
-#[expect(missing_debug_implementations, reason = "it holds the password")]
-pub struct Attempt {
-    pub config: Config,
+pub(crate) struct Attempt {
+    pub(crate) config: Config,
     /// `None`: without TLS.
-    pub connector: Option<MakeRustlsConnect>,
+    pub(crate) connector: Option<MakeRustlsConnect>,
 }
 
 /// The attempts of one connection.
-///
-/// ```text
-/// let mut attempts = address.attempts();
-/// while let Some(attempt) = attempts.next() {
-///     match attempt.config.connect(…) {
-///         Ok(client) => return Ok(client),
-///         Err(error) => attempts.failed(error),
-///     }
-/// }
-/// Err(attempts.into_error())
-/// ```
-#[expect(missing_debug_implementations, reason = "it holds the password")]
-pub struct Attempts<'a> {
+pub(crate) struct Attempts<'a> {
     address: &'a Address,
     left: VecDeque<Try<'a>>,
     current: Option<Try<'a>>,
@@ -73,7 +60,7 @@ struct Try<'a> {
 
 impl Address {
     /// The attempts to connect. Names are looked up here, which blocks.
-    pub fn attempts(&self) -> Attempts<'_> {
+    pub(crate) fn attempts(&self) -> Attempts<'_> {
         let mut attempts = Attempts {
             address: self,
             left: VecDeque::new(),
@@ -141,8 +128,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// The next attempt; its failure is to be told to [`Attempts::failed`].
-    #[expect(clippy::should_implement_trait, reason = "it waits for an answer between two")]
-    pub fn next(&mut self) -> Option<Attempt> {
+    pub(crate) fn next(&mut self) -> Option<Attempt> {
         let next = self.left.pop_front()?;
         let connector = if next.way == SslMode::Disable {
             None
@@ -166,7 +152,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// The attempt failed.
-    pub fn failed(&mut self, error: Error) {
+    pub(crate) fn failed(&mut self, error: Error) {
         let Some(tried) = self.current.take() else { return };
         let reason = reason(&error, self.address, tried.ip.is_none());
         self.say(&tried.place, &reason);
@@ -184,7 +170,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// Why there is no connection.
-    pub fn into_error(self) -> ConnectError {
+    pub(crate) fn into_error(self) -> ConnectError {
         let mut text = self.texts.join("\n");
         let lacks_password = text.contains("password");
         if let Some(trouble) = self.address.password_trouble.as_ref().filter(|_| lacks_password) {

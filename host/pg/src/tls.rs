@@ -280,8 +280,11 @@ impl ServerCertVerifier for Verifier {
 /// What broke a connection, in libpq's words where the TLS library has its own.
 pub fn cause(error: &(dyn std::error::Error + 'static)) -> String {
     let text = error.to_string();
-    match text.starts_with("peer closed connection without sending TLS close_notify") {
-        true => "SSL connection has been closed unexpectedly".to_owned(),
-        false => text,
+    match text.as_str() {
+        "timeout waiting for server" => "timeout expired".to_owned(),
+        _ if text.starts_with("peer closed connection without sending TLS close_notify") => {
+            "SSL connection has been closed unexpectedly".to_owned()
+        }
+        _ => text,
     }
 }

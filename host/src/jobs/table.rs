@@ -9,8 +9,8 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use postgres::error::SqlState;
-use postgres::{Client, GenericClient};
 use rex_db::Address;
+use rex_transport::pgsql::{self, Client};
 use rex_transport::{Kind, TransportError};
 
 use hosts::Hosts;
@@ -152,8 +152,8 @@ impl Table {
         let address = self.address.clone();
         let pooled = self.with(|client| {
             let before = backend(client)?;
-            let mut transaction = second.transaction()?;
-            let meanwhile = backend(&mut transaction)?;
+            let transaction = second.transaction()?;
+            let meanwhile = backend(&transaction)?;
             rex_db::is_pooled(before, meanwhile, || backend(client))
         })?;
         match pooled {
@@ -216,14 +216,15 @@ impl Table {
         client.batch_execute(&settings).map_err(|error| say(&error, &self.address))?;
         if let Some(host) = self.host {
             // Here, too: it is held before the first run is entered.
-            hold(&mut client, host).map_err(|error| say(&error, &self.address))?;
+            hold(&client, host).map_err(|error| say(&error, &self.address))?;
         }
+        client.settle();
         Ok(client)
     }
 }
 
 /// The number of the server process that answers.
-fn backend(client: &mut impl GenericClient) -> Result<i64, postgres::Error> {
+fn backend(client: &Client) -> Result<i64, postgres::Error> {
     let row = client.query_one("SELECT pg_backend_pid()", &[])?;
     Ok(row.get::<_, i32>(0).into())
 }
@@ -275,8 +276,9 @@ pub(super) fn say(error: &postgres::Error, address: &Address) -> TableError {
     }
 }
 
+/// A connection that is to be settled.
 pub(super) fn connect(address: &Address) -> Result<Client, TableError> {
-    rex_transport::pgsql::open(address).map_err(|error| {
+    pgsql::open(address).map_err(|error| {
         let text = format!("cannot connect to {address}: {}", error.text);
         TableError { text, hint: None, away: true, locked: false, refused: error.is_refusal() }
     })

@@ -1,5 +1,8 @@
 //! Which run of a job counts, on a real table: the moves of [`Table`], one after the other.
 
+use std::net::TcpListener;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use rex_db::{Address, Config, Session};
@@ -9,6 +12,7 @@ use rex_test_support::env::repository;
 use rex_test_support::pg::Database;
 use rex_test_support::pooler::Pooler;
 use rex_test_support::process::wait_for;
+use rex_test_support::proxy::Proxy;
 use rex_test_support::server::Server;
 use rex_transport::TaskId;
 
@@ -408,5 +412,36 @@ fn hosts_that_start_at_once_make_what_is_missing() {
         for host in hosts {
             assert_eq!(host.join().unwrap(), Ok(()));
         }
+    }
+}
+
+/// What making a table ready ends with, within a time that no default of the system is as short as.
+fn unanswered(address: &str) -> String {
+    let table = Table::new(Address::parse(address).unwrap(), GRACE);
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        // Who waits may have given up.
+        let _ = tell.send(table.for_runs().prepare());
+    });
+    let error = told.recv_timeout(Duration::from_secs(8)).expect("an end").unwrap_err();
+    assert!(error.away && error.passes(), "{error}");
+    error.to_string()
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_away() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let text = unanswered(&format!("pgsql://u@127.0.0.1:{port}/db?connect_timeout=1"));
+    assert!(text.ends_with(&format!(", port {port} failed: timeout expired")), "{text}");
+
+    let jobs = Jobs::new();
+    let proxy = Proxy::to(&jobs.0.address());
+    let address = jobs.0.uri().replace(&jobs.0.address(), proxy.address());
+    for word in ["lock_timeout", "pg_advisory_lock_shared"] {
+        proxy.hush_before(word.as_bytes());
+        let text = unanswered(&format!("{address}?connect_timeout=1"));
+        assert!(text.starts_with("timeout expired (the table of jobs in "), "{word}: {text}");
+        proxy.restore();
     }
 }

@@ -4,9 +4,8 @@
 
 use std::time::Duration;
 
-use postgres::Client;
-use postgres::fallible_iterator::FallibleIterator;
 use rex_db::Address;
+use rex_transport::pgsql::Client;
 
 use super::desk::Desk;
 use super::table;
@@ -49,22 +48,22 @@ pub(super) fn start(address: Address, host: i64, desk: Desk) -> std::io::Result<
 pub(super) fn listen(address: &Address, host: i64) -> Result<Client, table::TableError> {
     let mut client = table::connect(address)?;
     let listen = format!("{}; LISTEN rex_job", rex_db::STAY);
-    table::hold(&mut client, host)
+    table::hold(&client, host)
         .and_then(|()| client.batch_execute(&listen))
         .map_err(|error| table::say(&error, address))?;
+    client.settle();
     Ok(client)
 }
 
 /// Until the connection breaks.
 fn hear(mut client: Client, desk: &Desk) {
     loop {
-        let told = client.notifications().timeout_iter(LOOK_UP).next();
-        match told {
-            Ok(Some(notification)) if notification.payload() == "cancel" => desk.cancel(),
-            Ok(Some(_)) => desk.queue(),
+        match client.hear(LOOK_UP) {
+            Some(payload) if payload == "cancel" => desk.cancel(),
+            Some(_) => desk.queue(),
             // A server that went away without a word is heard of when it is spoken to.
-            Ok(None) if client.simple_query("").is_ok() => {}
-            Ok(None) | Err(_) => return,
+            None if client.simple_query("").is_ok() => {}
+            None => return,
         }
     }
 }

@@ -12,14 +12,15 @@
 //! finished by it afterwards, whatever its connection does (the fence). An owner that was taken
 //! over registers again under a new number.
 //!
-//! `address.rs`, `tls.rs`, `connect.rs`: to the server. `line.rs`, `session.rs`: one connection
-//! and its statements. `schema.rs`, `additions.rs`: the tables. `tasks.rs`: submit and lists. `claims.rs`,
+//! `address.rs`, `connect.rs`: to the server. `line.rs`, `session.rs`: one connection
+//! and its statements; `client.rs`: one for other tables. `schema.rs`, `additions.rs`: the tables. `tasks.rs`: submit and lists. `claims.rs`,
 //! `marks.rs`, `finish.rs`, `dead.rs`: the road of a task. `schedules.rs`: what was due. `owners.rs`:
 //! who lives. `watch.rs`: word of new tasks.
 
 mod additions;
 mod address;
 mod claims;
+mod client;
 mod connect;
 mod dead;
 mod failure;
@@ -49,7 +50,7 @@ use crate::{
     WaitingTask, Wake, Want, Watch,
 };
 use address::Address;
-pub use connect::open;
+pub use client::{Client, Transaction, open};
 use failure::Trouble;
 use marks::Marks;
 pub use schema::script;

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -21,10 +21,21 @@ struct Shared {
     cut: AtomicBool,
     /// The server's end is not told to clients at once.
     silent: AtomicBool,
+    /// Nobody hears what either end says.
+    hushed: AtomicBool,
+    /// How many clients have come since.
+    unheard: AtomicUsize,
     /// To clients, and to the server.
     streams: Mutex<Vec<[TcpStream; 2]>>,
     /// What neither end may say so many times.
-    last_word: Mutex<Option<(Vec<u8>, usize)>>,
+    last_word: Mutex<Option<LastWord>>,
+}
+
+struct LastWord {
+    word: Vec<u8>,
+    times: usize,
+    /// Silence is what comes then, rather than a cut.
+    hush: bool,
 }
 
 impl Shared {
@@ -39,7 +50,7 @@ impl Shared {
         let (spoken, client_has_spoken) = mpsc::channel::<()>();
         let shared = Arc::clone(self);
         thread::spawn(move || {
-            pass(&back_from, &back_to, |chunk| shared.listen(chunk));
+            pass(&back_from, &back_to, |chunk| shared.hears(chunk));
             if shared.silent.load(Ordering::SeqCst) {
                 let _either_way = client_has_spoken.recv_timeout(KEEPALIVE);
             }
@@ -47,23 +58,29 @@ impl Shared {
         });
         let shared = Arc::clone(self);
         thread::spawn(move || {
-            pass(&client, &server, |chunk| shared.listen(chunk));
+            pass(&client, &server, |chunk| shared.hears(chunk));
             hang_up(&[client, server]);
             drop(spoken);
         });
         Ok(())
     }
 
-    fn listen(&self, chunk: &[u8]) {
+    /// Whether the other end does.
+    fn hears(&self, chunk: &[u8]) -> bool {
         let mut last_word = self.last_word.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((word, times)) = last_word.as_mut() else { return };
-        *times =
-            times.saturating_sub(chunk.windows(word.len()).filter(|part| part == word).count());
-        if *times == 0 {
-            *last_word = None;
-            self.cut.store(true, Ordering::SeqCst);
+        if let Some(LastWord { word, times, hush }) = last_word.as_mut() {
+            *times =
+                times.saturating_sub(chunk.windows(word.len()).filter(|part| part == word).count());
+            if *times == 0 {
+                let flag = if *hush { &self.hushed } else { &self.cut };
+                flag.store(true, Ordering::SeqCst);
+                *last_word = None;
+            }
+        }
+        if self.cut.load(Ordering::SeqCst) {
             self.cut();
         }
+        !self.hushed.load(Ordering::SeqCst)
     }
 
     fn cut(&self) {
@@ -80,11 +97,10 @@ fn hang_up(streams: &[TcpStream]) {
     }
 }
 
-fn pass(mut from: &TcpStream, mut to: &TcpStream, see: impl Fn(&[u8])) {
+fn pass(mut from: &TcpStream, mut to: &TcpStream, hears: impl Fn(&[u8]) -> bool) {
     let mut chunk = [0; 8192];
     while let Ok(n) = from.read(&mut chunk) {
-        see(&chunk[..n]);
-        if n == 0 || to.write_all(&chunk[..n]).is_err() {
+        if n == 0 || hears(&chunk[..n]) && to.write_all(&chunk[..n]).is_err() {
             break;
         }
     }
@@ -107,6 +123,9 @@ impl Proxy {
                     && let Ok(server) = TcpStream::connect(&target)
                 {
                     let _ = ours.join(client, server);
+                    if ours.hushed.load(Ordering::SeqCst) {
+                        ours.unheard.fetch_add(1, Ordering::SeqCst);
+                    }
                 }
             }
         });
@@ -141,11 +160,38 @@ impl Proxy {
 
     /// As [`Proxy::cut_before`], when it is said for the `nth` time.
     pub fn cut_before_nth(&self, nth: usize, word: &[u8]) {
-        let mut last_word = self.shared.last_word.lock().unwrap_or_else(PoisonError::into_inner);
-        *last_word = Some((word.to_vec(), nth));
+        self.set_last_word(LastWord { word: word.to_vec(), times: nth, hush: false });
+    }
+
+    fn set_last_word(&self, last_word: LastWord) {
+        let mut place = self.shared.last_word.lock().unwrap_or_else(PoisonError::into_inner);
+        *place = Some(last_word);
+    }
+
+    /// Breaks all connections; new ones are made, and never answered, also not after
+    /// [`restore`](Self::restore).
+    pub fn hush(&self) {
+        self.shared.hushed.store(true, Ordering::SeqCst);
+        self.shared.cut();
+    }
+
+    /// Lets nobody hear anything any more as soon as a client or the server says `word`, and breaks
+    /// nothing.
+    pub fn hush_before(&self, word: &[u8]) {
+        self.set_last_word(LastWord { word: word.to_vec(), times: 1, hush: true });
+    }
+
+    pub fn is_hushed(&self) -> bool {
+        self.shared.hushed.load(Ordering::SeqCst)
+    }
+
+    /// How many connections have been made while nobody was heard.
+    pub fn unheard(&self) -> usize {
+        self.shared.unheard.load(Ordering::SeqCst)
     }
 
     pub fn restore(&self) {
         self.shared.cut.store(false, Ordering::SeqCst);
+        self.shared.hushed.store(false, Ordering::SeqCst);
     }
 }

@@ -5,8 +5,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use postgres::{Client, Transaction};
 use rex_transport::ownership::{Patience, Sighting, Verdict, judge};
+use rex_transport::pgsql::{Client, Transaction};
 
 /// What is known of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Hosts {
 
     pub(super) fn look(
         &mut self,
-        transaction: &mut Transaction<'_>,
+        transaction: &Transaction<'_>,
         host: i64,
     ) -> Result<Life, postgres::Error> {
         /// `$1` key. Looks, and does not try: of two who do, one would find it taken by the other.
@@ -73,7 +73,7 @@ SELECT EXISTS (
 
 /// Has this connection say that the host lives. Shared: several connections do, and what is left of one
 /// that broke does not hold up the next.
-pub(in crate::jobs) fn hold(client: &mut Client, host: i64) -> Result<(), postgres::Error> {
+pub(in crate::jobs) fn hold(client: &Client, host: i64) -> Result<(), postgres::Error> {
     let lock = format!("SELECT pg_advisory_lock_shared({})", key("$1"));
     client.execute(&lock, &[&host]).map(|_| ())
 }

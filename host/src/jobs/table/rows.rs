@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postgres::Client;
+use rex_transport::pgsql::Client;
 
 use super::hosts::{Hosts, Life};
 use super::{CANCELLED, Table, TableError};
@@ -128,14 +128,14 @@ impl Table {
     /// Ends a job that has not begun; tells the host of one that has, to kill it after `grace`.
     pub fn cancel(&mut self, code: i64, grace: Duration) -> Result<Cancelled, TableError> {
         self.when_sure(|client, hosts| {
-            let mut transaction = client.transaction()?;
+            let transaction = client.transaction()?;
             let found = transaction.query_opt(RUN_OF, &[&code])?;
             let Some(found) = found else { return Ok(Some(Cancelled::Missing)) };
             let (id, status): (i32, String) = (found.get(0), found.get(1));
             let told = match status.as_str() {
                 "completed" | "failed" => return Ok(Some(Cancelled::Ended(status))),
                 "started" => match found.get(2) {
-                    Some(host) => match hosts.look(&mut transaction, host)? {
+                    Some(host) => match hosts.look(&transaction, host)? {
                         Life::Lives => true,
                         Life::Unsure => return Ok(None),
                         Life::Dead => false,
@@ -166,7 +166,7 @@ impl Table {
         force: bool,
     ) -> Result<Result<(), Option<String>>, TableError> {
         self.when_sure(|client, hosts| {
-            let mut transaction = client.transaction()?;
+            let transaction = client.transaction()?;
             let found = transaction.query_opt(RUN_OF, &[&code])?;
             let Some(found) = found else { return Ok(Some(Err(None))) };
             let (id, status): (i32, String) = (found.get(0), found.get(1));
@@ -174,7 +174,7 @@ impl Table {
                 "completed" | "failed" => true,
                 "queued" => force,
                 "started" => match found.get(2) {
-                    Some(host) => match hosts.look(&mut transaction, host)? {
+                    Some(host) => match hosts.look(&transaction, host)? {
                         Life::Lives => false,
                         Life::Unsure => return Ok(None),
                         Life::Dead => true,

@@ -74,7 +74,7 @@ impl Table {
     ) -> Result<Start, TableError> {
         let host = self.host.unwrap_or_default();
         self.with_hosts(|client, hosts| {
-            let mut transaction = client.transaction()?;
+            let transaction = client.transaction()?;
             let found = transaction.query_opt(
                 "SELECT job.id, type, owner, title, payload::text, status::text, run.task, run.host,
                     status = 'started' AND cancel_grace IS NOT NULL
@@ -96,7 +96,7 @@ impl Table {
                     let life = match by == host {
                         true if here(id) => Life::Lives,
                         true => Life::Dead,
-                        false => hosts.look(&mut transaction, by)?,
+                        false => hosts.look(&transaction, by)?,
                     };
                     match life {
                         Life::Lives => return Ok(Start::Skip("being run already")),
@@ -228,7 +228,7 @@ impl Table {
         let Known { certain, here, late } = known;
         let own = self.host;
         self.with_hosts(|client, hosts| {
-            let mut transaction = client.transaction()?;
+            let transaction = client.transaction()?;
             let found = transaction.query_opt(
                 "SELECT cancel_grace IS NOT NULL
                 FROM job JOIN rex_job_run AS run ON run.job_id = job.id
@@ -239,7 +239,7 @@ impl Table {
             let Some(found) = found else { return Ok(true) };
             let is_dead = match own == Some(host) {
                 true => !here,
-                false => certain && late || hosts.look(&mut transaction, host)? == Life::Dead,
+                false => certain && late || hosts.look(&transaction, host)? == Life::Dead,
             };
             if !is_dead {
                 return Ok(false);

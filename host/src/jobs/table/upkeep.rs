@@ -40,12 +40,12 @@ impl Table {
             rules.limits.iter().map(|(name, limit)| (name.as_str(), i64::from(*limit))).unzip();
         let mut refused = Ok(());
         let count = self.with(|client| {
-            let mut transaction = client.transaction()?;
+            let transaction = client.transaction()?;
             let lock = "SELECT pg_try_advisory_xact_lock(hashtextextended('rex job queuer', 0))";
             if !transaction.query_one(lock, &[])?.get::<_, bool>(0) {
                 return Ok(None);
             }
-            let mut next = |locking| -> Result<Vec<i64>, postgres::Error> {
+            let next = |locking| -> Result<Vec<i64>, postgres::Error> {
                 let sql = QUEUE_NEXT.replace("{locking}", locking);
                 let rows = transaction.query(&sql, &[&types, &limits, &BATCH])?;
                 Ok(rows.iter().map(|row| row.get(0)).collect())

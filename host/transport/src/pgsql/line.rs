@@ -1,15 +1,17 @@
 //! A connection that can be sent several statements at once: a transaction costs one round trip.
 
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::future::{Future, pending, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
-use rex_pg::Attempt;
-use tokio::io::{AsyncRead, AsyncWrite};
+use rex_pg::{ConnectError, Connected, Wire};
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio_postgres::{AsyncMessage, Client, Connection, Error, NoTls, Notification};
+use tokio::time::timeout_at;
+use tokio_postgres::{AsyncMessage, Client, Error, Notification};
 
 use super::connect::tell;
 use crate::{Kind, TransportError};
@@ -19,6 +21,9 @@ pub(super) struct Line {
     // Before the driver: it says farewell when this is gone.
     client: Client,
     driver: Driver,
+    /// While what is asked first is a part of connecting.
+    limit: Option<Limit>,
+    connect_timeout: Duration,
 }
 
 /// The connection's task runs while anything is waited for, on the thread that waits.
@@ -39,6 +44,54 @@ impl Drop for Driver {
     }
 }
 
+/// How long connecting is waited for.
+struct Limit {
+    until: Option<Instant>,
+    quit: Option<Quit>,
+}
+
+impl Limit {
+    /// `None`: it is waited for no longer.
+    async fn within<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let (mut work, mut over) = (pin!(work), pin!(self.over()));
+        poll_fn(|context| match work.as_mut().poll(context) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => over.as_mut().poll(context).map(|()| None),
+        })
+        .await
+    }
+
+    async fn over(&self) {
+        let quit = async {
+            match self.quit.clone() {
+                Some(quit) => quit.wait().await,
+                None => pending().await,
+            }
+        };
+        match self.until {
+            Some(until) => {
+                let _either = timeout_at(until.into(), quit).await;
+            }
+            None => quit.await,
+        }
+    }
+}
+
+/// Word that a connection is of no more use; that is said by dropping the other end.
+#[derive(Clone)]
+pub(super) struct Quit(watch::Receiver<()>);
+
+impl Quit {
+    pub(super) fn new() -> (watch::Sender<()>, Quit) {
+        let (sender, receiver) = watch::channel(());
+        (sender, Quit(receiver))
+    }
+
+    pub(super) async fn wait(mut self) {
+        while self.0.changed().await.is_ok() {}
+    }
+}
+
 /// A piece of work on the client, to be waited for.
 pub(super) type Work<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + 'a>>;
 
@@ -49,29 +102,40 @@ impl Line {
         built.map(Arc::new).map_err(|error| TransportError::new(Kind::Refused, error.to_string()))
     }
 
-    /// `heard` is told what the connection listens to.
+    /// `heard` is told what the connection listens to. The time to connect is also for what is asked
+    /// first, until [`Line::settle`].
     pub(super) fn connect(
         runtime: &Arc<Runtime>,
-        attempt: Attempt,
+        server: &rex_pg::Address,
+        quit: Option<Quit>,
         heard: impl FnMut(&Notification) + Send + 'static,
-    ) -> Result<Line, Error> {
-        let Attempt { config, connector } = attempt;
+    ) -> Result<Line, ConnectError> {
         let end = End::default();
-        let (client, connection) = runtime.block_on(async {
-            let end = Arc::clone(&end);
-            Ok::<_, Error>(match connector {
-                Some(connector) => {
-                    let (client, connection) = config.connect(connector).await?;
-                    (client, tokio::spawn(drive(connection, end, heard)))
-                }
-                None => {
-                    let (client, connection) = config.connect(NoTls).await?;
-                    (client, tokio::spawn(drive(connection, end, heard)))
-                }
-            })
+        // Each attempt has its own time.
+        let limit = Limit { until: None, quit };
+        let (client, connection, until) = runtime.block_on(async {
+            let Some(connected) = limit.within(server.connect()).await else {
+                return Err(ConnectError { text: "given up".to_owned(), source: None });
+            };
+            let Connected { client, wire, until } = connected?;
+            Ok((client, tokio::spawn(drive(wire, Arc::clone(&end), heard)), until))
         })?;
         let runtime = Arc::clone(runtime);
-        Ok(Line { client, driver: Driver { runtime, connection, end } })
+        let driver = Driver { runtime, connection, end };
+        let limit = Some(Limit { until, ..limit });
+        Ok(Line { client, driver, limit, connect_timeout: server.connect_timeout() })
+    }
+
+    /// Something else was waited for meanwhile.
+    pub(super) fn restart_clock(&mut self) {
+        if let Some(limit) = &mut self.limit {
+            limit.until = Instant::now().checked_add(self.connect_timeout);
+        }
+    }
+
+    /// The connection is made: from now on answers may take any time.
+    pub(super) fn settle(&mut self) {
+        self.limit = None;
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -83,7 +147,17 @@ impl Line {
     where
         W: Future<Output = Result<T, Error>> + 'a,
     {
-        self.driver.runtime.block_on(work(&self.client)).map_err(|error| self.cause(error))
+        let Driver { runtime, connection, .. } = &self.driver;
+        let work = work(&self.client);
+        let done = match &self.limit {
+            None => runtime.block_on(work),
+            Some(limit) => runtime.block_on(limit.within(work)).unwrap_or_else(|| {
+                // Its end would wait for the answer.
+                connection.abort();
+                Err(rex_pg::timed_out())
+            }),
+        };
+        done.map_err(|error| self.cause(error))
     }
 
     /// Waits for several pieces of work that are sent together, in this order.
@@ -112,14 +186,20 @@ impl Line {
     }
 
     /// Listens until `stop` is done, which is `true`, or the connection is broken.
-    pub(super) fn listen_until(&mut self, mut stop: impl Future + Unpin) -> bool {
+    pub(super) fn listen_until(&mut self, stop: impl Future) -> bool {
         let Driver { runtime, connection, .. } = &mut self.driver;
+        let mut stop = pin!(stop);
         runtime.block_on(poll_fn(|context| {
-            if Pin::new(&mut stop).poll(context).is_ready() {
+            if stop.as_mut().poll(context).is_ready() {
                 return Poll::Ready(true);
             }
             Pin::new(&mut *connection).poll(context).map(|_ended| false)
         }))
+    }
+
+    /// Listens as long as `whole` takes, whatever becomes of the connection.
+    pub(super) fn listen_for<T>(&self, whole: impl Future<Output = T>) -> T {
+        self.driver.runtime.block_on(whole)
     }
 
     /// The server's last word rather than that the connection is closed.
@@ -130,15 +210,8 @@ impl Line {
 }
 
 /// Moves bytes until the client is gone or the connection is broken.
-async fn drive<S, T>(
-    mut connection: Connection<S, T>,
-    end: End,
-    mut heard: impl FnMut(&Notification),
-) where
-    S: AsyncRead + AsyncWrite + Unpin,
-    T: AsyncRead + AsyncWrite + Unpin,
-{
-    while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
+async fn drive(mut wire: Wire, end: End, mut heard: impl FnMut(&Notification)) {
+    while let Some(message) = poll_fn(|context| wire.poll_message(context)).await {
         match message {
             Ok(AsyncMessage::Notice(notice)) => tell(&notice),
             Ok(AsyncMessage::Notification(notification)) => heard(&notification),

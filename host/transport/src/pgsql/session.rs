@@ -66,9 +66,9 @@ SELECT set_config('lock_timeout', $1, false),
         /// anew each time, and what a plan seems to cost is no reason to compile it.
         const BY_INDEX: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off;
             SET enable_tidscan = on; SET plan_cache_mode = force_generic_plan; SET jit = off";
-        let line = connect::line(address)?;
+        let mut line = connect::line(address)?;
         if is_first {
-            refuse_pooling(&line, address)?;
+            refuse_pooling(&mut line, address)?;
         }
         let mut session = Session {
             line,
@@ -89,6 +89,7 @@ SELECT set_config('lock_timeout', $1, false),
         if claims {
             session.run(BY_INDEX).map_err(|trouble| trouble.say(&address.label))?;
         }
+        session.line.settle();
         session.backend = row.get(3);
         session.has_trigger = row.get(4);
         session.has_tables = row.get(5);
@@ -215,7 +216,7 @@ SELECT set_config('lock_timeout', $1, false),
 
 /// Refuses a proxy that gives this connection to others, before anything is left in whoever answers: an
 /// idle connection's server process must not answer a second one.
-fn refuse_pooling(line: &Line, address: &Address) -> Result<(), TransportError> {
+fn refuse_pooling(line: &mut Line, address: &Address) -> Result<(), TransportError> {
     let said = |error: postgres::Error| Trouble::from(error).say(&address.label);
     let refused = || Err(pooled(&address.label));
     let before = backend(line).map_err(said)?;
@@ -226,6 +227,7 @@ fn refuse_pooling(line: &Line, address: &Address) -> Result<(), TransportError> 
     }
     second.wait(|client| client.batch_execute("BEGIN")).map_err(said)?;
     let meanwhile = backend(&second).map_err(said)?;
+    line.restart_clock();
     let is_pooled = rex_pg::is_pooled(before, meanwhile, || backend(line)).map_err(said)?;
     second.wait(|client| client.batch_execute("ROLLBACK")).map_err(said)?;
     if is_pooled { refused() } else { Ok(()) }

@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use tokio::runtime::Runtime;
-use tokio::sync::oneshot::{self, Receiver};
 use tokio::time::timeout;
 
 use super::address::Address;
 use super::connect;
-use super::line::Line;
+use super::line::{Line, Quit};
 use crate::{Kind, QueueName, TransportError, Wake, Watch};
 
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -21,12 +20,12 @@ const LASTING: Duration = Duration::from_millis(200);
 pub(super) fn start(address: &Address, wake: Sender<Wake>) -> Result<Watch, TransportError> {
     // The first connection here, so that whoever watches misses nothing from now on.
     let runtime = Line::runtime()?;
-    let line = listen(address, &runtime, &wake)?;
+    let (stop, stopped) = Quit::new();
+    let line = listen(address, &runtime, &stopped, &wake)?;
     let address = address.clone();
-    let (stop, stopped) = oneshot::channel();
     let thread = std::thread::Builder::new()
         .name("queue-watch".to_owned())
-        .spawn(move || watch(&address, &runtime, line, stopped, &wake))
+        .spawn(move || watch(&address, &runtime, line, &stopped, &wake))
         .map_err(|error| TransportError::new(Kind::Refused, error.to_string()))?;
     Ok(Watch::new(move || {
         drop(stop);
@@ -37,10 +36,11 @@ pub(super) fn start(address: &Address, wake: Sender<Wake>) -> Result<Watch, Tran
 fn listen(
     address: &Address,
     runtime: &Arc<Runtime>,
+    stopped: &Quit,
     wake: &Sender<Wake>,
 ) -> Result<Line, TransportError> {
     let wake = wake.clone();
-    let line = connect::listening(address, runtime, move |notification| {
+    let mut line = connect::listening(address, runtime, stopped, move |notification| {
         if let Ok(queue) = QueueName::parse(notification.payload()) {
             // Where nobody takes the names, the watch is about to be stopped.
             let _ = wake.send(Wake::Queue(queue));
@@ -50,6 +50,7 @@ fn listen(
         line.wait(|client| client.batch_execute(sql))
             .map_err(|error| super::Trouble::from(error).say(&address.label))?;
     }
+    line.settle();
     Ok(line)
 }
 
@@ -58,24 +59,24 @@ fn watch(
     address: &Address,
     runtime: &Arc<Runtime>,
     mut line: Line,
-    mut stopped: Receiver<()>,
+    stopped: &Quit,
     wake: &Sender<Wake>,
 ) {
     let mut wait = FIRST_WAIT;
     loop {
         let begun = Instant::now();
-        if line.listen_until(&mut stopped) {
+        if line.listen_until(stopped.clone().wait()) {
             return;
         }
         if begun.elapsed() >= LASTING {
             wait = FIRST_WAIT;
         }
         line = loop {
-            if runtime.block_on(async { timeout(wait, &mut stopped).await }).is_ok() {
+            if runtime.block_on(async { timeout(wait, stopped.clone().wait()).await }).is_ok() {
                 return;
             }
             wait = (wait * 2).min(LONGEST_WAIT);
-            if let Ok(line) = listen(address, runtime, wake) {
+            if let Ok(line) = listen(address, runtime, stopped, wake) {
                 break line;
             }
         };

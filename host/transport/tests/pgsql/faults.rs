@@ -3,10 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use postgres::Client;
 use rex_test_support::pg::Database;
+use rex_test_support::proxy::Proxy;
 use rex_test_support::server::Server;
 use rex_transport::contract::{all_done, numbers, queue, task, wait_for};
 use rex_transport::{Kind, Options, Owner, Transport, TransportError, Wake, Want, open};
@@ -359,4 +362,36 @@ fn sessions_that_break_all_the_time_cost_and_double_nothing() {
     let asked_for = last.claim(&queue("bar"), &Want::tasks(9999)).unwrap().unwrap();
     assert!(in_order(numbers(&asked_for)), "every submit was made once");
     assert_eq!(claims(&database), 1);
+}
+
+/// The time to connect is long here: it is not what ends the wait.
+#[test]
+fn a_watch_is_stopped_while_its_connection_is_not_answered() {
+    let Some(database) = database() else { return };
+    let proxy = Proxy::to(&database.address());
+    let address = database.uri().replace(&database.address(), proxy.address());
+    let transport = host(&uri(&format!("{address}?connect_timeout=600")), "a");
+    for word in [None, Some("LISTEN")] {
+        let (wake, _woken) = crossbeam_channel::unbounded::<Wake>();
+        let watch = transport.watch(wake).unwrap();
+        match word {
+            None => {
+                proxy.hush();
+                wait_for("the watch to connect again", || proxy.unheard() > 0);
+            }
+            Some(word) => {
+                proxy.hush_before(word.as_bytes());
+                break_sessions(&mut database.connect());
+                wait_for("the watch to listen again", || proxy.is_hushed());
+            }
+        }
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || {
+            drop(watch);
+            // Who waits may have given up.
+            let _ = tell.send(());
+        });
+        told.recv_timeout(Duration::from_secs(8)).expect("the watch's end");
+        proxy.restore();
+    }
 }

@@ -1,11 +1,17 @@
 //! Getting to the server: libpq's words when that fails, TLS as `sslmode` has it, poolers.
 
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use rex_test_support::pg::Database;
 use rex_test_support::pooler::Pooler;
+use rex_test_support::proxy::Proxy;
 use rex_test_support::server::Server;
 use rex_transport::contract::{queue, task};
 use rex_transport::{Kind, Options, Owner, TransportError, Wake, open};
@@ -38,6 +44,73 @@ fn nobody_listens() {
     assert!(error.contains("at \"localhost\" (127.0.0.1), port 1 failed: Connection refused"));
     let error = refusal("pgsql://no-such-host.invalid/db").to_string();
     assert!(error.contains("could not translate host name \"no-such-host.invalid\" to address: "));
+}
+
+/// What opening it ends with, within a time that no default of the system is as short as.
+fn opened(address: &str) -> Result<(), TransportError> {
+    let (uri, (tell, told)) = (uri(address), mpsc::channel());
+    thread::spawn(move || {
+        // Who waits may have given up.
+        let _ = tell.send(open(&uri, &Options::default()).map(drop));
+    });
+    told.recv_timeout(Duration::from_secs(8)).expect("an end of the attempt")
+}
+
+/// A server that hangs, or a proxy in front of one: the system makes connections for it.
+#[test]
+fn nobody_answers() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let socket = tempfile::tempdir().unwrap();
+    let _socket = UnixListener::bind(socket.path().join(".s.PGSQL.5432")).unwrap();
+    let socket = socket.path().to_str().unwrap();
+    let at = format!("at \"127.0.0.1\", port {port}");
+    for (address, place) in [
+        (format!("pgsql://u@127.0.0.1:{port}/db?connect_timeout=1&sslmode=disable"), at.clone()),
+        (format!("pgsql://u@127.0.0.1:{port}/db?connect_timeout=1&sslmode=prefer"), at),
+        (
+            format!("pgsql://u@{}/db?connect_timeout=1", socket.replace('/', "%2F")),
+            format!("on socket \"{socket}/.s.PGSQL.5432\""),
+        ),
+    ] {
+        let error = opened(&address).unwrap_err();
+        assert_eq!(error.kind, Kind::Unreachable);
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "Failed to connect to the Postgres server:\n    connection to server {place} failed: \
+                 timeout expired"
+            )
+        );
+    }
+}
+
+#[test]
+fn a_host_that_does_not_answer_is_passed_over() {
+    let Some(database) = database() else { return };
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let both = format!("{},{}", silent.local_addr().unwrap(), database.address());
+    let address = database.uri().replace(&database.address(), &both);
+    opened(&format!("{address}?connect_timeout=1")).unwrap();
+}
+
+/// A proxy that lets clients in before it has a server for them.
+#[test]
+fn nobody_answers_what_is_asked_first() {
+    let Some(database) = database() else { return };
+    let proxy = Proxy::to(&database.address());
+    let address = database.uri().replace(&database.address(), proxy.address());
+    let address = format!("{address}?connect_timeout=1");
+    for word in ["pg_backend_pid", "BEGIN", "set_config"] {
+        proxy.hush_before(word.as_bytes());
+        let error = opened(&address).unwrap_err();
+        assert_eq!(error.kind, Kind::Unreachable, "{word}");
+        let text = error.to_string();
+        let lost = "Lost the connection to the Postgres server:\n    timeout expired\nOn:\n";
+        assert!(text.starts_with(lost), "{word}: {text}");
+        proxy.restore();
+    }
+    opened(&address).unwrap();
 }
 
 #[test]
