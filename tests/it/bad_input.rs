@@ -430,6 +430,39 @@ fn a_database_that_does_not_answer_is_tried_again() {
     host.wait_ok();
 }
 
+/// As is one that does not answer a host which it has let in.
+#[test]
+fn a_host_whose_database_hangs_waits_for_it() {
+    let env = crashing::env();
+    let store = Store::Pgsql(Database::new());
+    let Store::Pgsql(database) = &store else { unreachable!("it was just made") };
+    let set = format!("asynctask_transport={}", database.uri());
+    let host = crashing::start(&env, &json!({"crash": {}}), &["--set", &set]);
+    host.wait_output("Starting; queue=crash");
+    let status = || env.rex_host(&["status", "--json"]).json_lines().remove(0)["phase"].clone();
+    wait_for("the host to work", || status() == "working");
+
+    let mut admin = database.connect();
+    let pids = "SELECT pid FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let backends: Vec<i32> =
+        admin.query(pids, &[]).expect("it may").iter().map(|row| row.get(0)).collect();
+    let signal = |name: &str| {
+        let pids = backends.iter().map(ToString::to_string);
+        let sent = Command::new("kill").arg(name).args(pids).status().expect("kill runs");
+        assert!(sent.success());
+    };
+    signal("-STOP");
+    host.wait_output("no tasks are started until it does");
+    let (phase, shown) = (status(), env.rex_host(&["status"]).ok());
+    signal("-CONT");
+    assert_eq!(phase, "store away");
+    assert!(shown.contains(" is waiting for its store on "), "{shown}");
+    wait_for("the host to work again", || status() == "working");
+    host.signal(libc::SIGTERM);
+    host.wait_ok();
+}
+
 #[test]
 fn database_goes_away_and_returns() {
     let env = crashing::env();

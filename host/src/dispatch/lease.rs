@@ -28,6 +28,11 @@ impl Lease {
         })
     }
 
+    /// Whether tasks were started, and are not now.
+    pub(super) fn has_lapsed(&self) -> bool {
+        self.lapsed
+    }
+
     /// When it ends, unless the host beats again.
     pub(super) fn ends(&self) -> Option<Instant> {
         self.beat.and_then(|(begun, lease)| begun.checked_add(lease))

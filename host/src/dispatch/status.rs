@@ -43,7 +43,8 @@ impl Host {
 
     fn status(&self) -> Value {
         let phase = match self.phase {
-            Phase::Working if self.outbox.down => "store away",
+            // One that does not answer is heard of by the lease alone.
+            Phase::Working if self.outbox.down || self.lease.has_lapsed() => "store away",
             Phase::Working if self.quiet => "quiet",
             Phase::Working => "working",
             Phase::Draining { .. } => "draining",
