@@ -343,13 +343,19 @@ fn send(pid: i32, signal: i32) {
 }
 
 /// A process that was seen, told from a later one with the same number by its start time.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Process {
     pub pid: i32,
     parent: i32,
     started: u64,
     /// The command line, words separated by spaces.
     pub command: String,
+}
+
+impl PartialEq for Process {
+    fn eq(&self, other: &Process) -> bool {
+        (self.pid, self.started) == (other.pid, other.started)
+    }
 }
 
 impl Process {
