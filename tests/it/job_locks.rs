@@ -209,7 +209,8 @@ fn a_host_that_is_told_to_end_waits_for_a_row_no_longer_than_for_a_task() {
     shop.env.write("gate", "");
     host.wait_output("INFO:JobExecutorWorker:Job #1 complete");
     let output = stop(host);
-    let text = "the rows of jobs stayed locked: 1 outcomes are not recorded, their tasks will be run again";
+    let text =
+        "what they need stayed locked: 1 outcomes are not recorded, their tasks will be run again";
     assert!(output.contains(text), "{output}");
     lock.commit().expect("it can be committed");
     let host = shop.run(&[]);

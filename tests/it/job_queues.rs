@@ -5,6 +5,36 @@ use serde_json::json;
 
 use crate::shop::{Shop, stop};
 
+/// A worker has nothing to do while another one is at the only job of a kind that may run.
+#[test]
+fn a_host_that_halts_does_all_jobs_of_a_limited_type() {
+    let shop = Shop::new("job_queues: 2\njob_limits: {crash: {max_concurrency: 1}}\n");
+    let codes = [(); 6].map(|()| shop.insert("crash", &json!({"how": "work", "ms": 200})));
+    let output = shop.run(&["--halt-when-empty"]).wait_ok();
+    for code in codes {
+        assert_eq!(shop.status(code).0, "completed", "{output}");
+    }
+    shop.holds_limit(1);
+}
+
+#[test]
+fn a_job_whose_payload_is_nested_too_deeply_fails_as_others_do() {
+    let shop = Shop::new("");
+    let deep = format!("{{\"a\": {}{}}}", "[".repeat(1100), "]".repeat(1100));
+    let sql =
+        "INSERT INTO job (owner, type, payload) VALUES ('somebody', 'demo_fast', $1::text::jsonb)";
+    shop.client().execute(sql, &[&deep]).expect("it can be inserted");
+    let output = shop.run(&["--halt-when-empty"]).wait_ok();
+    let (status, detail) = shop.status(1);
+    assert_eq!(status, "failed");
+    assert!(detail.expect("it says why").contains("Payload is nested too deeply"));
+    let failed = "ERROR:JobExecutorWorker:Job #1 failed\n";
+    assert!(output.contains("INFO:JobExecutorWorker:Processing Job #1\n"), "{output}");
+    assert!(output.contains(failed) && !output.contains("dead letter"), "{output}");
+    let log = shop.rex_host(&["job", "logs", "1"]).ok();
+    assert!(log.contains(failed), "{log}");
+}
+
 /// Eight clients insert while two hosts queue and work: the limit holds by the dates of the rows, and each
 /// job is run once. With REX_TEST_JOBS each client inserts as many.
 #[test]

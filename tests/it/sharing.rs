@@ -102,6 +102,81 @@ fn others_get_what_waits_behind_a_long_task(env: &Env, store: &[String], stops: 
     assert!(recorded(&record).values().all(|count| *count == (1, 1)), "each once");
 }
 
+/// As quick tasks are sent ahead by the thousand, and then become slow: a host that comes then gets its
+/// share.
+fn others_get_what_has_become_slow(env: &Env, store: &[String]) {
+    const QUICK: i64 = 3000;
+    let record = env.path("record");
+    let task = |n: i64| match n < QUICK {
+        true => json!({"how": "ok", "n": n, "record": record}),
+        false => json!({"how": "work", "ms": 300, "n": n, "record": record}),
+    };
+    submit(env, store, &(0..QUICK + 40).map(task).collect::<Vec<_>>());
+    let one = start(env, store, "one", &[]);
+    wait_started(&record, QUICK + 1);
+    let two = start(env, store, "two", &[]);
+    wait_for("all", || {
+        let recorded = recorded(&record);
+        (0..QUICK + 40).all(|n| recorded.get(&n) == Some(&(1, 1)))
+    });
+    let shares = [one, two].map(|host| {
+        host.signal(libc::SIGTERM);
+        host.wait_ok().matches("Processing complete").count()
+    });
+    assert!(shares[1] > 10, "{shares:?}");
+}
+
+#[test]
+fn what_has_become_slow_is_shared_on_pgsql() {
+    let (env, store) = (crashing::env(), Store::pgsql());
+    others_get_what_has_become_slow(&env, &store.args());
+}
+
+#[test]
+fn what_has_become_slow_is_shared_in_a_file() {
+    let env = crashing::env();
+    let store = shared_file(&env);
+    others_get_what_has_become_slow(&env, &store);
+}
+
+/// The process that is stopped was asked before for what it had not begun, by one that is idle.
+#[test]
+fn nothing_waits_behind_a_stopped_process_that_does_not_answer() {
+    const LONG: i64 = 3000;
+    let env = crashing::env();
+    let (record, go) = (env.path("record"), env.path("go"));
+    let task = |n: i64| match n {
+        LONG => json!({"how": "until", "file": go, "n": n, "record": record}),
+        _ => json!({"how": "ok", "n": n, "record": record}),
+    };
+    let host = crashing::start(&env, &json!({"crash": {"processes": 2}}), &[]);
+    submit(&env, &[], &(0..2 * LONG).map(task).collect::<Vec<_>>());
+    wait_started(&record, LONG);
+    let status = env.rex_host(&["status", "--json"]).json_lines().remove(0);
+    let processes = status["queues"][0]["processes"].as_array().expect("two").clone();
+    // Its number is one more.
+    let busy = processes.iter().find(|process| process["task"] == LONG + 1).expect("one has it");
+    let pid = i32::try_from(busy["pid"].as_i64().expect("a number")).expect("it fits");
+    let worker = Process::find(pid).expect("it serves");
+    worker.signal(libc::SIGSTOP);
+    env.rex_host(&["queue", "pause", "crash"]).ok();
+    wait_for("what it had not begun", || {
+        let queues = env.rex_host(&["queue", "list", "--json"]).json_lines();
+        queues.iter().all(|queue| queue["in_flight"] == 1)
+    });
+    env.rex_host(&["queue", "resume", "crash"]).ok();
+    wait_for("all others", || {
+        let recorded = recorded(&record);
+        (0..2 * LONG).all(|n| n == LONG || recorded.get(&n) == Some(&(1, 1)))
+    });
+    env.write("go", "");
+    worker.signal(libc::SIGCONT);
+    wait_for("the long one", || recorded(&record).get(&LONG) == Some(&(1, 1)));
+    env.rex_host(&["stop"]).ok();
+    host.wait_ok();
+    assert!(recorded(&record).values().all(|count| *count == (1, 1)), "each once");
+}
+
 #[test]
 fn nothing_waits_behind_a_long_task() {
     let (env, store) = (crashing::env(), Store::pgsql());

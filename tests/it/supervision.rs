@@ -226,9 +226,15 @@ fn a_host_that_was_stopped_charges_no_task_that_could_not_print() {
     host.wait_ok();
 }
 
-/// As by `docker pause`, and over before the host had anything to look at.
+/// As by `docker pause`: one that is over before the host has anything to look at, or many short ones.
 #[test]
-fn a_pause_of_all_is_charged_to_no_task() {
+fn pauses_of_all_are_charged_to_no_task() {
+    for pauses in [1, 15] {
+        pauses_of_all(pauses);
+    }
+}
+
+fn pauses_of_all(pauses: u32) {
     let env = crashing::env();
     Store::Embedded.submit(&env, "limited", &[&held_task(&env, 1)]);
     let host = crashing::start(&env, &json!({"limited": {"timeout": 5}}), &[]);
@@ -237,11 +243,17 @@ fn a_pause_of_all_is_charged_to_no_task() {
     let status = env.rex_host(&["status", "--json"]).json_lines().remove(0);
     let pid = status["queues"][0]["processes"][0]["pid"].as_i64().expect("a process");
     let worker = Process::find(i32::try_from(pid).expect("it fits")).expect("it serves");
-    host.signal(libc::SIGSTOP);
-    worker.signal(libc::SIGSTOP);
-    wait_for("most of the limit", || started.elapsed() > Duration::from_secs(4));
-    worker.signal(libc::SIGCONT);
-    host.signal(libc::SIGCONT);
+    let length = Duration::from_millis(4500) / pauses;
+    for _ in 0..pauses {
+        host.signal(libc::SIGSTOP);
+        worker.signal(libc::SIGSTOP);
+        let begun = Instant::now();
+        wait_for("a pause", || begun.elapsed() > length);
+        worker.signal(libc::SIGCONT);
+        host.signal(libc::SIGCONT);
+        // It goes on in between.
+        env.rex_host(&["status"]).ok();
+    }
     wait_for("the limit to be passed", || started.elapsed() > Duration::from_secs(6));
     env.write("go", "");
     wait_for("its end", || waiting(&env).is_empty());
@@ -652,6 +664,32 @@ fn tstp_quiets_and_cont_resumes() {
     assert_eq!(waiting(&env), [(1, 1)]);
     host.signal(libc::SIGCONT);
     wait_for("the task", || recorded(&env.path("record")).get(&1) == Some(&(1, 1)));
+    env.rex_host(&["stop"]).ok();
+    host.wait_ok();
+}
+
+#[test]
+fn tstp_gives_back_what_was_sent_ahead() {
+    let env = crashing::env();
+    let task = |n: i64| match n <= 2000 {
+        true => quick_task(&env, n),
+        false => {
+            json!({"how": "work", "ms": 300, "n": n, "record": env.path("record")}).to_string()
+        }
+    };
+    let tasks: Vec<String> = (1..=2040).map(task).collect();
+    let tasks: Vec<&str> = tasks.iter().map(String::as_str).collect();
+    Store::Embedded.submit(&env, "crash", &tasks);
+    let host = crashing::start(&env, &json!({"crash": {}}), &[]);
+    wait_started(&env.path("record"), 2001);
+    host.signal(libc::SIGTSTP);
+    wait_for("what was sent ahead", || {
+        env.rex_host(&["queue", "list", "--json"]).json_lines()[0]["in_flight"] == 0
+    });
+    let begun = recorded(&env.path("record")).len();
+    assert!(begun < 2020, "{begun} are begun");
+    host.signal(libc::SIGCONT);
+    wait_for("some more", || recorded(&env.path("record")).len() > begun);
     env.rex_host(&["stop"]).ok();
     host.wait_ok();
 }

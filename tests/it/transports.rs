@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rex_test_support::amqp::{self, RabbitMq};
 use rex_test_support::env::Env;
@@ -316,6 +317,66 @@ fn a_killed_move_from_redis_to_files_loses_nothing() {
     let env = crashing::env();
     std::fs::create_dir(env.path("queues")).expect("the folder is ours");
     moves(&env, &server.uri(), &format!("filesys:{}", env.path("queues").display()));
+}
+
+/// An old consumer has the queue's lock.
+fn lock(env: &Env) -> std::fs::File {
+    let lock = std::fs::File::open(env.path("queues/crash/.lock")).expect("the queue is there");
+    lock.lock().expect("nobody has it");
+    lock
+}
+
+#[test]
+fn a_move_out_of_a_locked_directory_waits() {
+    let env = crashing::env();
+    std::fs::create_dir(env.path("queues")).expect("the folder is ours");
+    let (files, new) = (
+        format!("filesys:{}", env.path("queues").display()),
+        format!("sqlite:{}", env.path("new.db").display()),
+    );
+    submit(&env, &files, (0..300).map(|n| json!({"n": n})));
+    let kept = lock(&env);
+    let impatient = moving(&format!("{files}?lock_timeout=1"), &new);
+    let said = env.rex_host(&impatient.iter().map(String::as_str).collect::<Vec<_>>()).fails(1);
+    assert!(said.contains("crash/.lock' could not be acquired."), "{said}");
+    let args = moving(&format!("{files}?lock_timeout=-1"), &new);
+    let patient = env.start(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let begun = Instant::now();
+    wait_for("what it would wait for else", || begun.elapsed() > Duration::from_secs(2));
+    drop(kept);
+    let said = patient.wait_ok();
+    assert_eq!(said, "300 tasks moved from queue crash\n");
+    assert_eq!(waiting(&env, &new).len(), 300);
+}
+
+/// The target takes so long that a host at the source takes the tasks over and works them.
+#[test]
+fn a_move_says_what_is_at_both_stores() {
+    let env = crashing::env();
+    std::fs::create_dir(env.path("queues")).expect("the folder is ours");
+    let (old, files) = (
+        format!("sqlite:{}", env.path("old.db").display()),
+        format!("filesys:{}?lock_timeout=-1", env.path("queues").display()),
+    );
+    let record = env.path("record");
+    submit(&env, &old, (0..50).map(|n| json!({"how": "ok", "n": n, "record": record})));
+    // So that there is a lock.
+    submit(&env, &files, [json!({"n": 50})].into_iter());
+    let kept = lock(&env);
+    let set = ["--set", "asynctask_owner_timeout=2"].map(str::to_owned);
+    let args: Vec<String> = moving(&old, &files).into_iter().chain(set.clone()).collect();
+    let moving = env.start(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    wait_for("the claim", || list(&env, &old, &["queue", "list"])[0]["in_flight"] == 50);
+    let host = start(&env, &old, &set.each_ref().map(String::as_str));
+    wait_for("the tasks", || done(&env) == 50);
+    drop(kept);
+    let (status, said) = moving.wait();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.starts_with("0 tasks moved from queue crash\n"), "{said}");
+    assert!(said.contains("error: 50 tasks are at both stores\nhint: "), "{said}");
+    assert_eq!(waiting(&env, &files).len(), 51);
+    env.rex_host(&["stop"]).ok();
+    host.wait_ok();
 }
 
 #[test]

@@ -288,6 +288,7 @@ pub(crate) fn options(settings: &Settings, owner: Option<Owner>) -> Options {
         lock_timeout: settings.lock_timeout,
         additions: settings.schema_additions,
         create: true,
+        patient: false,
     }
 }
 

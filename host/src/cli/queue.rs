@@ -205,6 +205,14 @@ pub(crate) fn queue(
                 };
                 output.line(format_args!("{left} until {they} time has come"))?;
             }
+            if moved.doubled > 0 {
+                let (are, were) = if moved.doubled == 1 { ("is", "was") } else { ("are", "were") };
+                let text = format!("{} {are} at both stores", tasks(moved.doubled));
+                return Err(Failure::new(text).hint(format!(
+                    "at the old one they {were} taken from the move, because its connection broke or {to} \
+                     did not answer for long; delete them at one of both, unless a host has worked them"
+                )));
+            }
         }
     }
     output.finish()

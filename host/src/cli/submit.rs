@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use rex_transport::{
-    Attributes, Due, NewTask, Payload, QueueName, Submitted, TaskId, Timestamp, Transport,
+    Attributes, Due, NewTask, Payload, PayloadError, QueueName, Submitted, TaskId, Timestamp,
+    Transport,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -24,6 +25,8 @@ use lines::{Lines, Next};
 const BATCH: usize = 1000;
 /// Bytes of payloads that are; one task may have more. No store takes a statement of any length.
 const BATCH_BYTES: usize = 16 << 20;
+/// Bytes that a line may have beside its payload.
+const AROUND: usize = 1 << 20;
 
 #[derive(clap::Args)]
 pub(crate) struct SubmitArgs {
@@ -168,7 +171,7 @@ fn bulk(
         *batch = Batch::default();
         Ok::<(), Failure>(())
     };
-    let mut input = Lines::open().map_err(unread)?;
+    let mut input = Lines::open(form.limit.saturating_add(AROUND)).map_err(unread)?;
     let mut n = 0;
     loop {
         let task = match input.next(!batch.tasks.is_empty()) {
@@ -176,6 +179,10 @@ fn bulk(
             Ok(Next::Dry) => {
                 flush(&mut batch, n, output)?;
                 continue;
+            }
+            Ok(Next::TooLong(size)) => {
+                let refused = PayloadError::TooLarge { size, limit: form.limit };
+                Err(Failure::new(refused.to_string()))
             }
             Ok(Next::Line(line)) => match line.trim() {
                 "" => Ok(None),

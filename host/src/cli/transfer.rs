@@ -20,8 +20,11 @@ const BATCH: usize = 200;
 /// How often the source sees that we live.
 const BEAT: Duration = Duration::from_secs(1);
 
+#[derive(Default)]
 pub(super) struct Moved {
     pub(super) count: u64,
+    /// Tasks that are at the target, and were taken from the move at the source, to be worked there.
+    pub(super) doubled: u64,
     /// Tasks that others submitted to the source meanwhile.
     pub(super) came: u64,
     /// Tasks that stay because their time has not come.
@@ -48,7 +51,7 @@ pub(super) fn transfer(
     }
     let owner = Owner { id: owner_id() };
     // Of a name that was mistyped no empty queue is to be made.
-    let existing = Options { create: false, ..options(settings, Some(owner)) };
+    let existing = Options { create: false, patient: true, ..options(settings, Some(owner)) };
     let mut source = rex_transport::open(&from, &existing)?;
     let mut target = rex_transport::open(&to, &options(settings, None))?;
     if target.is(&source.identity()?)? {
@@ -62,25 +65,27 @@ pub(super) fn transfer(
         ))
         .hint("resume it first"));
     }
-    let (count, kept) = carry(&mut *source, &mut *target, queue, &from)?;
+    let mut moved = carry(&mut *source, &mut *target, queue, &from)?;
     let status = source.queues()?.into_iter().find(|status| status.queue == *queue);
     let (waiting, left) = status.map_or((0, 0), |status| (status.waiting, status.delayed));
     source.close()?;
-    Ok(Moved { count, came: waiting.saturating_sub(kept), left, kept })
+    moved.came = waiting.saturating_sub(moved.kept + moved.doubled);
+    moved.left = left;
+    Ok(moved)
 }
 
-/// Moves as many tasks as wait at the beginning, and counts them: there is an end to it although
-/// others go on submitting to the source. Also counts those that are kept back.
+/// Moves as many tasks as wait at the beginning: there is an end to it although others go on submitting
+/// to the source.
 fn carry(
     source: &mut dyn Transport,
     target: &mut dyn Transport,
     queue: &QueueName,
     from: &Uri,
-) -> Result<(u64, u64), Failure> {
+) -> Result<Moved, Failure> {
     // Also what an interrupted move has left behind.
     source.rescue()?;
     let mut beat = Instant::now() + BEAT;
-    let (mut count, mut room) = (0, source.poll(queue)?);
+    let (mut moved, mut room) = (Moved::default(), source.poll(queue)?);
     // Given back at the end, or they would be claimed again.
     let mut kept: Vec<Finished> = Vec::new();
     while room > 0 {
@@ -107,8 +112,8 @@ fn carry(
                 let taken = error.taken.iter().filter(|(_, done)| !done.existed);
                 let taken: Vec<Finished> =
                     taken.map(|(at, _)| end(&claim, *at, Outcome::Done)).collect();
-                source.finish(&taken)?;
-                count += taken.len() as u64;
+                finish(source, &taken, &mut moved)?;
+                let count = moved.count;
                 source.close()?;
                 let refused = error.kind != Kind::Unreachable;
                 let unread = tasks.iter().any(|task| task.payload.check().is_err());
@@ -137,13 +142,31 @@ fn carry(
             (0..claim.tasks.len()).partition(|at| submitted[*at].existed);
         let done: Vec<Finished> =
             new.into_iter().map(|at| end(&claim, at, Outcome::Done)).collect();
-        source.finish(&done)?;
+        finish(source, &done, &mut moved)?;
         kept.extend(there.into_iter().map(|at| end(&claim, at, Outcome::Released)));
-        count += done.len() as u64;
         room = room.saturating_sub(claim.tasks.len() as u64);
     }
+    moved.kept = kept.len() as u64;
     source.finish(&kept)?;
-    Ok((count, kept.len() as u64))
+    Ok(moved)
+}
+
+/// Takes what the target has from the source.
+fn finish(source: &mut dyn Transport, done: &[Finished], moved: &mut Moved) -> Result<(), Failure> {
+    let lost = source.finish(done).map_err(|error| {
+        let failure = Failure::from(error);
+        let before = failure.hint.clone().map(|hint| format!("{hint}; ")).unwrap_or_default();
+        let were = if moved.count == 1 { "was" } else { "were" };
+        let hint = format!(
+            "{before}{} {were} moved, and {} more are at the target and will wait at the source again",
+            output::tasks(moved.count),
+            done.len()
+        );
+        failure.hint(hint)
+    })?;
+    moved.doubled += lost.len() as u64;
+    moved.count += (done.len() - lost.len()) as u64;
+    Ok(())
 }
 
 /// Refuses what would be another payload at the target.
@@ -177,7 +200,7 @@ mod tests {
         let task = NewTask::plain(queue.clone(), Payload::empty());
         source.submit(&vec![task; 450]).expect("memory");
         let moved = super::carry(&mut *source, &mut *target, &queue, &uri).ok();
-        assert_eq!(moved, Some((450, 0)));
+        assert_eq!(moved.map(|moved| (moved.count, moved.kept, moved.doubled)), Some((450, 0, 0)));
         assert_eq!(target.poll(&queue).expect("memory"), 450);
     }
 }

@@ -5,7 +5,7 @@
 //! work is claimed only as processes are free to start it, so that another host can take the rest.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rex_transport::{Claim, ClaimId, ClaimedTask};
 
@@ -13,6 +13,8 @@ use super::claim_cost::ClaimCost;
 
 /// Expected work that one process is given ahead.
 pub const WINDOW: Duration = Duration::from_millis(50);
+/// What was claimed and nobody has begun for so long is not waited for: others may begin it.
+pub const WAITED: Duration = Duration::from_secs(1);
 /// Most tasks in one window: a claim of so many costs the store little more than one of a few.
 pub const LARGEST_WINDOW: usize = 2048;
 /// Most bytes of payloads that are handed out at once; one task may have more.
@@ -27,6 +29,7 @@ const GROWTH: usize = 4;
 pub struct Claimed {
     pub claim: ClaimId,
     pub task: ClaimedTask,
+    pub claimed_at: Instant,
     /// Its place among all that was claimed of its queue, in the store's order.
     pub place: u64,
     /// It was in hand, with others, of a process that lied: to be handed out by itself, so that the
@@ -57,12 +60,12 @@ impl Feed {
         }
     }
 
-    pub fn add(&mut self, claim: Claim) {
+    pub fn add(&mut self, claim: Claim, claimed_at: Instant) {
         let id = claim.id;
         self.bytes += claim.tasks.iter().map(|task| task.payload.len()).sum::<usize>();
         for task in claim.tasks {
             let place = self.next;
-            self.ready.push_back(Claimed { claim: id, task, place, is_suspect: false });
+            self.ready.push_back(Claimed { claim: id, task, claimed_at, place, is_suspect: false });
             self.next += 1;
         }
     }
@@ -103,13 +106,17 @@ impl Feed {
 
     /// How many tasks to claim for `serving` processes that hold `held` together; 0 for none now.
     pub fn to_claim(&self, serving: usize, held: usize) -> usize {
+        let wanted = self.ahead(serving).saturating_sub(held + self.ready.len());
+        // Dribbles cost as much as batches.
+        let worth_it = self.ready.is_empty() || wanted >= serving * self.window() / 2;
+        if worth_it { wanted.min(self.cost.most().unwrap_or(usize::MAX)) } else { 0 }
+    }
+
+    /// How many tasks are to be here for `serving` processes, in hand or not.
+    pub fn ahead(&self, serving: usize) -> usize {
         let window = self.window();
         // Slow work: what is running is enough, a claim ahead would only keep it from others.
-        let ahead = if window == 1 { 1 } else { 2 };
-        let wanted = (serving * window * ahead).saturating_sub(held + self.ready.len());
-        // Dribbles cost as much as batches.
-        let worth_it = self.ready.is_empty() || wanted >= serving * window / 2;
-        if worth_it { wanted.min(self.cost.most().unwrap_or(usize::MAX)) } else { 0 }
+        serving * window * if window == 1 { 1 } else { 2 }
     }
 
     /// Tasks for a process that holds `held`, of `serving` that share the queue; at most `most`.
@@ -143,11 +150,22 @@ impl Feed {
         LARGEST_STOCK.saturating_sub(self.bytes)
     }
 
-    /// Takes what other hosts can do as well: there is nobody here who could begin it.
-    pub fn take_idle(&mut self) -> Vec<Claimed> {
-        let all = self.take_all();
-        let (suspects, taken) = all.into_iter().partition(|claimed| claimed.is_suspect);
-        self.put_back(suspects);
+    /// When what waits here has waited for too long.
+    pub fn overdue_at(&self) -> Option<Instant> {
+        self.ready.front().map(|first| first.claimed_at + WAITED)
+    }
+
+    /// Takes what is more than is to be `kept`, if some of it has waited for too long: the work has become
+    /// slower than it was when that was claimed, or there is nobody to do it.
+    pub fn take_overdue(&mut self, kept: usize, now: Instant) -> Vec<Claimed> {
+        if self.overdue_at().is_none_or(|at| at > now) {
+            return Vec::new();
+        }
+        let rest = self.ready.split_off(kept.min(self.ready.len()));
+        let (suspects, taken): (Vec<Claimed>, _) =
+            rest.into_iter().partition(|claimed| claimed.is_suspect);
+        self.ready.extend(suspects);
+        self.bytes = self.ready.iter().map(|claimed| claimed.task.payload.len()).sum();
         taken
     }
 

@@ -116,6 +116,12 @@ impl Held {
         back
     }
 
+    /// When the first that was sent after one was claimed.
+    pub fn claimed_after(&self, seq: u64) -> Option<Instant> {
+        let next = self.tasks.iter().find(|held| held.seq > seq);
+        next.map(|held| held.claimed.claimed_at)
+    }
+
     /// Takes back all that were sent after one.
     pub fn recall_after(&mut self, seq: u64) -> Vec<Claimed> {
         let kept = self.tasks.partition_point(|held| held.seq <= seq);
@@ -189,6 +195,7 @@ mod tests {
         let mut held = Held::default();
         let tasks = ids.map(|id| Claimed {
             claim: ClaimId(1),
+            claimed_at: Instant::now(),
             place: id.unsigned_abs(),
             is_suspect: false,
             task: ClaimedTask {

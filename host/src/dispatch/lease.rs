@@ -99,7 +99,7 @@ impl Host {
     }
 
     /// Asks all processes for the tasks that they have not started.
-    fn recall_all(&mut self) {
+    pub(super) fn recall_all(&mut self) {
         self.processes.values_mut().for_each(|running| running.recall_all(&self.poller));
     }
 }

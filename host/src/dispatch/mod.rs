@@ -305,7 +305,7 @@ impl Host {
         let unrecorded = self.outbox.unrecorded();
         if unrecorded > 0 {
             let why = match unrecorded == self.outbox.held {
-                true => "the rows of jobs stayed locked",
+                true => "what they need stayed locked",
                 false => "the queue store stayed away",
             };
             tracing::error!(
@@ -371,7 +371,8 @@ impl Host {
         let queues = self.queues.values().filter(|queue| working && !queue.retired);
         let queues = queues.flat_map(|queue| {
             let refused = queue.refused_until.filter(|until| *until > now);
-            queue.empty_until.into_iter().chain(refused)
+            let overdue = queue.feed.overdue_at().filter(|at| *at > now);
+            queue.empty_until.into_iter().chain(refused).chain(overdue)
         });
         let rates = self.queues.iter().filter_map(|(name, queue)| self.rate_wake(name, queue, now));
         let drain = match self.phase {
@@ -422,6 +423,8 @@ impl Host {
             libc::SIGTSTP => {
                 self.quiet = true;
                 tracing::info!("quiet: no new tasks are taken until SIGCONT");
+                self.recall_all();
+                self.dirty.extend(self.queues.keys().cloned());
             }
             libc::SIGCONT if self.quiet => {
                 self.quiet = false;

@@ -268,8 +268,8 @@ impl Host {
                     running.verdict.get_or_insert(Verdict::Silent);
                     overdue.extend(running.seat);
                 }
-                Some(Look::Long) => {
-                    back.push((running.plan.queue.clone(), running.take_back(&self.poller)));
+                Some(Look::Busy) => {
+                    back.push((running.plan.queue.clone(), running.take_back(&self.poller, now)));
                 }
             }
             match running.check_limits(now) {

@@ -45,7 +45,7 @@ impl Host {
         let Some(queue) = self.queues.get_mut(name) else {
             // The queue left the plan while the claim was under way.
             let mut left = Feed::default();
-            claim.into_iter().for_each(|claim| left.add(claim));
+            claim.into_iter().for_each(|claim| left.add(claim, now));
             return left.take_all().into_iter().for_each(|claimed| self.outbox.release(claimed));
         };
         queue.claiming = false;
@@ -83,7 +83,7 @@ impl Host {
                         false
                     }
                 });
-                queue.feed.add(claim);
+                queue.feed.add(claim, now);
             }
             None => {
                 let wait = due.unwrap_or(Duration::MAX).min(self.plan.poll_interval);
@@ -139,7 +139,8 @@ impl Host {
         if self.phase == Phase::Working && !self.quiet {
             let polls = self.queues.iter().filter(|(_, queue)| {
                 let mut waits = queue.empty_until.iter().chain(&queue.refused_until);
-                waits.any(|until| *until <= now) && !queue.retired
+                let overdue = queue.feed.overdue_at().is_some_and(|at| at <= now);
+                (waits.any(|until| *until <= now) || overdue) && !queue.retired
             });
             self.dirty.extend(polls.map(|(name, _)| name.clone()).collect::<Vec<_>>());
             let rates = self.queues.iter().filter(|(name, queue)| {
@@ -155,7 +156,7 @@ impl Host {
     /// Hands out what is claimed, claims more, evens out, and halts what has nothing to do.
     pub(super) fn serve(&mut self, name: &QueueName, now: Instant) {
         let Some(queue) = self.queues.get_mut(name) else { return };
-        let is_left = self.phase != Phase::Working || queue.retired;
+        let is_left = self.phase != Phase::Working || queue.retired || self.quiet;
         if is_left || queue.paused {
             queue.feed.take_all().into_iter().for_each(|claimed| self.outbox.release(claimed));
         }
@@ -174,12 +175,9 @@ impl Host {
         // The ones with the least to do first.
         serving.sort_by_key(|id| self.processes.get(id).map_or(0, |running| running.held.count()));
 
-        // Who is long at a task is given no others, and nothing is kept from other hosts for it.
+        // Who is long at a task is given no others.
         let is_long = |id: &ProcessId| self.processes.get(id).is_some_and(Running::is_long);
         let free: Vec<ProcessId> = serving.iter().copied().filter(|id| !is_long(id)).collect();
-        if free.is_empty() && !serving.is_empty() {
-            queue.feed.take_idle().into_iter().for_each(|claimed| self.outbox.release(claimed));
-        }
 
         let may_start = self.lease.holds(now);
         for id in &free {
@@ -213,7 +211,14 @@ impl Host {
             running.map(|running| running.held.count()).sum()
         };
         let (held, held_by_all) = (held_by(&free), held_by(&serving));
-        if self.quiet || queue.claiming {
+        // Nor is anything kept from other hosts for long.
+        let kept = match &queue.limiter {
+            Some(_) if !free.is_empty() => usize::MAX,
+            _ => queue.feed.ahead(free.len()).saturating_sub(held),
+        };
+        let overdue = queue.feed.take_overdue(kept, now);
+        overdue.into_iter().for_each(|claimed| self.outbox.release(claimed));
+        if queue.claiming {
             return;
         }
         let runs_jobs = self.plan.queues.get(name).is_some_and(|plan| plan.runs_jobs());
@@ -283,7 +288,7 @@ impl Host {
             return;
         }
         match self.queues.get_mut(name).filter(|queue| !queue.retired) {
-            Some(queue) if self.phase == Phase::Working && !queue.paused => {
+            Some(queue) if self.phase == Phase::Working && !queue.paused && !self.quiet => {
                 queue.feed.put_back(tasks);
             }
             _ => tasks.into_iter().for_each(|claimed| self.outbox.release(claimed)),

@@ -117,6 +117,11 @@ pub enum What {
         code: i64,
         why: String,
     },
+    /// Its row is such that no executor can be given it.
+    Unfit {
+        code: i64,
+        text: String,
+    },
     /// The payload is none of a job.
     Bad {
         text: String,
@@ -170,6 +175,10 @@ impl Book {
 
     fn has_queue(&self, queue: &QueueName) -> bool {
         self.with(|pages| pages.queues.contains(queue))
+    }
+
+    fn queues(&self) -> BTreeSet<QueueName> {
+        self.with(|pages| pages.queues.clone())
     }
 
     fn has_queues(&self) -> bool {

@@ -110,7 +110,9 @@ impl Orphans {
         }
         if !over.is_empty() {
             inner.finish(&over)?;
-            self.0.retain(|taken| !over.iter().any(|one| one.task == taken.task));
+            let held_back = inner.held_back();
+            let is_over = |task| over.iter().any(|one| one.task == task);
+            self.0.retain(|taken| !is_over(taken.task) || held_back.contains(&taken.task));
         }
         result
     }

@@ -169,8 +169,7 @@ impl JobTransport {
                     if let Some(before) = before {
                         before.end(|| format!("{} is started", job_of(&claim.tasks[at])));
                     }
-                    let text = serde_json::to_string(&assignment).unwrap_or_default();
-                    claim.tasks[at].payload = Payload::from_stored(text);
+                    claim.tasks[at].payload = written(assignment);
                     at += 1;
                 }
                 Err(error) if error.locked => {
@@ -293,6 +292,21 @@ impl JobTransport {
             }
         };
         Ok(Assignment { payload: task.payload.as_str().to_owned(), what })
+    }
+}
+
+/// As the worker is given it.
+fn written(assignment: Assignment) -> Payload {
+    let write = |assignment: &Assignment| {
+        Payload::from_stored(serde_json::to_string(assignment).unwrap_or_default())
+    };
+    let whole = write(&assignment);
+    match (assignment.what, whole.check()) {
+        (What::Run { code, .. }, Err(error)) => {
+            let what = What::Unfit { code, text: error.to_string() };
+            write(&Assignment { what, payload: assignment.payload })
+        }
+        _ => whole,
     }
 }
 
@@ -570,10 +584,16 @@ impl Transport for JobTransport {
             return Ok(is_idle);
         }
         // Its host is not to halt before it, or another one, has ended the rows of those who died; some
-        // are new again then, or may be queued because another one has ended.
-        Ok(orphans::are_none(&mut *self.inner)?
-            && self.desk.queue_now()
-            && self.inner.is_idle(queue)?)
+        // are new again then, or may be queued because another one has ended, whatever queue that was in.
+        if !orphans::are_none(&mut *self.inner)? || !self.desk.queue_now() {
+            return Ok(false);
+        }
+        for queue in self.book.queues() {
+            if !self.inner.is_idle(&queue)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn watch(&self, wake: Sender<Wake>) -> Result<Option<Watch>, TransportError> {

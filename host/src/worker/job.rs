@@ -152,6 +152,10 @@ impl Own {
                 self.log(Level::Warning, &format!("Job #{code} is {why}; bailing"))?;
                 return Ok(Ok(()));
             }
+            What::Unfit { code, text } => {
+                self.log(Level::Info, &format!("Processing Job #{code}"))?;
+                return self.end(code, Err(failure("rex.core.Error", text)));
+            }
             What::Run { code, job } => (code, job),
         };
         self.log(Level::Info, &format!("Processing Job #{code}"))?;
@@ -168,6 +172,10 @@ impl Own {
             self.log(Level::Debug, &text)?;
         }
         let result = self.run(task, code, &job, &executor);
+        self.end(code, result)
+    }
+
+    fn end(&self, code: i64, result: Result<(), Failure>) -> io::Result<Result<(), Wrong>> {
         if let Err(failure) = &result {
             self.log(Level::Error, &format!("Job #{code} failed\n{}", failure.traceback()))?;
         }

@@ -125,7 +125,7 @@ impl FileSys {
             taken: Vec::new(),
             doubt: false,
             judge: Judge::default(),
-            locked: Locked::default(),
+            locked: Locked::new(options.patient),
             held_back: Vec::new(),
             unusable: BTreeSet::new(),
             left_out: BTreeMap::new(),

@@ -26,6 +26,9 @@ pub struct Options {
     pub additions: bool,
     /// Whether a queue file that is not there is made. Who only looks does not want one.
     pub create: bool,
+    /// Whether there is nothing else to do than to wait while a queue is locked: without it `claim`
+    /// returns none, and `finish` holds outcomes back, where that takes long.
+    pub patient: bool,
 }
 
 impl Default for Options {
@@ -37,6 +40,7 @@ impl Default for Options {
             lock_timeout: Duration::from_secs(1),
             additions: true,
             create: true,
+            patient: false,
         }
     }
 }

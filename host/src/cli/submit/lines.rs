@@ -9,6 +9,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 /// What there is to read.
 pub(super) enum Next {
     Line(String),
+    /// One of more bytes than any may have, which is so many as were read.
+    TooLong(usize),
     /// No whole line, and whoever writes has no more just now.
     Dry,
     End,
@@ -19,12 +21,14 @@ pub(super) struct Lines {
     input: BufReader<File>,
     /// A line as far as it was read.
     part: Vec<u8>,
+    /// Bytes of the longest line.
+    limit: usize,
 }
 
 impl Lines {
-    pub(super) fn open() -> io::Result<Lines> {
+    pub(super) fn open(limit: usize) -> io::Result<Lines> {
         let file = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-        Ok(Lines { input: BufReader::new(file), part: Vec::new() })
+        Ok(Lines { input: BufReader::new(file), part: Vec::new(), limit })
     }
 
     /// The next line; waits for it unless what dries up is to be said.
@@ -46,6 +50,9 @@ impl Lines {
             let mut buffered = self.input.buffer();
             let read = buffered.read_until(b'\n', &mut self.part)?;
             self.input.consume(read);
+            if self.part.len() > self.limit {
+                return Ok(Next::TooLong(self.part.len()));
+            }
             if self.part.len() == length || self.part.ends_with(b"\n") {
                 let line = String::from_utf8(std::mem::take(&mut self.part));
                 return line.map(Next::Line).map_err(|_| {

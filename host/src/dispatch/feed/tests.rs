@@ -1,6 +1,6 @@
 //! What is claimed and handed out, by pace, shares and sizes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rex_transport::{Claim, ClaimId, ClaimedTask, Payload, QueueName, TaskId, Timestamp};
 
@@ -8,7 +8,7 @@ use super::{Feed, LARGEST_STOCK, LARGEST_WINDOW};
 
 fn feed(ids: std::ops::RangeInclusive<i64>) -> Feed {
     let mut feed = Feed::default();
-    feed.add(claim(ids, &Payload::empty()));
+    feed.add(claim(ids, &Payload::empty()), Instant::now());
     feed
 }
 
@@ -82,8 +82,8 @@ fn what_is_there_is_shared_evenly() {
 #[test]
 fn large_payloads_are_handed_out_a_few_at_a_time() {
     let mut feed = Feed::default();
-    feed.add(claim(1..=5, &large(3)));
-    feed.add(claim(6..=7, &large(9)));
+    feed.add(claim(1..=5, &large(3)), Instant::now());
+    feed.add(claim(6..=7, &large(9)), Instant::now());
     for _ in 0..10 {
         feed.measured(100, Duration::from_millis(1));
     }
@@ -97,7 +97,7 @@ fn large_payloads_are_handed_out_a_few_at_a_time() {
 fn large_payloads_are_claimed_a_few_at_a_time() {
     let mut feed = Feed::default();
     assert_eq!(feed.room(), LARGEST_STOCK);
-    feed.add(claim(1..=3, &large(15)));
+    feed.add(claim(1..=3, &large(15)), Instant::now());
     assert_eq!(feed.room(), 0);
     let taken = feed.take(0, 1, usize::MAX);
     assert!(feed.room() < 3 << 20, "two are left");
@@ -111,7 +111,7 @@ fn large_payloads_are_claimed_a_few_at_a_time() {
 #[test]
 fn what_comes_back_has_its_old_place() {
     let mut feed = feed(7..=8);
-    feed.add(claim(1..=2, &Payload::empty()));
+    feed.add(claim(1..=2, &Payload::empty()), Instant::now());
     let mut taken = feed.take(0, 1, usize::MAX);
     taken.extend(feed.take(0, 1, usize::MAX));
     feed.put_back(taken);

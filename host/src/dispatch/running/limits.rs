@@ -14,10 +14,10 @@ use crate::tick::Tick;
 
 /// This late for a look, the host was stopped: what the task did meanwhile, or whether it was stopped
 /// as well, is not known.
-pub(super) const STOPPED: Duration = Duration::from_millis(500);
+const LATE: Duration = Duration::from_millis(100);
 
 /// How often a task whose time is limited is looked at, for that.
-const LOOK: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(100);
 
 /// How finely the kernel counts CPU time.
 const CPU_TICK: Duration = Duration::from_millis(10);
@@ -151,8 +151,9 @@ impl Running {
             let fresh = self.clock_of(started, since, clock.held_up, clock.cpu.older);
             clock = TaskClock { check_at: clock.check_at, ..fresh };
         }
-        if now.duration_since(clock.check_at) >= STOPPED {
-            clock.since += now.duration_since(clock.looked);
+        let late = now.duration_since(clock.check_at);
+        if late >= LATE {
+            clock.since += late;
         }
         // Time in which it may have stood in a print that this host did not read is not its own.
         clock.since = (clock.since + held_up.saturating_sub(clock.held_up)).min(now);

@@ -2,14 +2,13 @@
 //! held by a debugger, frozen. No limit of its queue is about that, and nobody else gets those tasks
 //! before it is gone, nor does its host end.
 //!
-//! One that is long at a task is let be, whatever the reason, but what was sent with that task does
-//! not wait for it.
+//! One that is long at a task is let be, whatever the reason, but what was sent ahead to it does not
+//! wait for it.
 
 use std::time::{Duration, Instant};
 
-use super::limits::STOPPED;
 use super::{Running, since_monotonic};
-use crate::dispatch::feed::Claimed;
+use crate::dispatch::feed::{Claimed, WAITED};
 use crate::supervisor::poller::Poller;
 
 /// For so long a process may stand between two tasks, or before its goodbye, which takes it some
@@ -19,15 +18,15 @@ pub(in crate::dispatch) const SILENT: Duration = Duration::from_secs(10);
 /// How often it is looked at meanwhile.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// So long at one task it is given no others.
-const LONG: Duration = Duration::from_secs(1);
+/// This late for a look, the host was stopped itself.
+const STOPPED: Duration = Duration::from_secs(1);
 
 /// What there is to do about a process.
 pub(in crate::dispatch) enum Look {
     /// It has been between two tasks, or told to stop without one, for too long.
     Silent,
-    /// It is long at a task.
-    Long,
+    /// It has tasks, some of which may wait for long.
+    Busy,
 }
 
 /// A process that was asked for something, at the last look.
@@ -54,7 +53,6 @@ impl Running {
         let progress = self.process.page.read();
         let seen = (progress.started, progress.finished, self.process.held_up.read());
         let known = self.silence.filter(|silence| {
-            // This late for a look, the host was stopped itself.
             progress.started <= progress.finished
                 && silence.seen == seen
                 && now - silence.look_at < STOPPED
@@ -63,19 +61,21 @@ impl Running {
         self.silence = Some(Silence { seen, since, look_at: now + LOOK });
         match now - since >= SILENT {
             true => Some(Look::Silent),
-            false => self.is_long().then_some(Look::Long),
+            false => Some(Look::Busy),
         }
     }
 
-    /// Whether it has been at one task for long.
+    /// Whether it has been at one task for so long that nothing else is to wait for it.
     pub(in crate::dispatch) fn is_long(&self) -> bool {
         let progress = self.process.page.read();
-        self.held.in_hand(progress).is_some() && since_monotonic(progress.started_at) >= LONG
+        self.held.in_hand(progress).is_some() && since_monotonic(progress.started_at) >= WAITED
     }
 
-    /// Takes back what it has not started, though it may be stopped as a whole and answer to nothing.
-    pub(in crate::dispatch) fn take_back(&mut self, poller: &Poller) -> Vec<Claimed> {
-        if self.held.count() < 2 || self.recalls > 0 {
+    /// Takes back what it has not started, if some of that waits for long. It may be stopped as a whole
+    /// and answer to nothing.
+    pub(in crate::dispatch) fn take_back(&mut self, poller: &Poller, now: Instant) -> Vec<Claimed> {
+        let waits_since = self.held.claimed_after(self.process.page.read().started);
+        if waits_since.is_none_or(|since| now.saturating_duration_since(since) < WAITED) {
             return Vec::new();
         }
         self.process.page.allow(0);

@@ -18,8 +18,11 @@ const AGAIN: Duration = Duration::from_millis(20);
 const UNSAID: Duration = Duration::from_secs(5);
 
 /// Queues that could not be changed at the last try.
-#[derive(Default)]
-pub(super) struct Locked(BTreeMap<QueueName, Kept>);
+pub(super) struct Locked {
+    kept: BTreeMap<QueueName, Kept>,
+    /// Nothing else is waiting.
+    patient: bool,
+}
 
 struct Kept {
     since: Instant,
@@ -28,12 +31,19 @@ struct Kept {
 }
 
 impl Locked {
+    pub(super) fn new(patient: bool) -> Locked {
+        Locked { kept: BTreeMap::new(), patient }
+    }
+
     /// Locks a queue; `None` where somebody else keeps it locked.
     pub(super) fn lock<'a>(
         &mut self,
         place: &'a Place,
         name: &QueueName,
     ) -> Result<Option<Queue<'a>>, TransportError> {
+        if self.patient {
+            return Queue::lock(place, name).map(Some);
+        }
         let patience = match self.is_known(name) {
             true => AGAIN,
             false => place.lock_timeout.map_or(FIRST, |timeout| timeout.min(FIRST)),
@@ -41,8 +51,8 @@ impl Locked {
         let begun = Instant::now();
         let queue = Queue::lock_within(place, name, Some(patience))?;
         if queue.is_none() {
-            self.0.entry(name.clone()).or_insert(Kept { since: begun, said: false });
-        } else if self.0.remove(name).is_some_and(|kept| kept.said) {
+            self.kept.entry(name.clone()).or_insert(Kept { since: begun, said: false });
+        } else if self.kept.remove(name).is_some_and(|kept| kept.said) {
             tracing::info!("Queue {name}: what became of its tasks can be recorded again");
         }
         Ok(queue)
@@ -63,7 +73,7 @@ impl Locked {
             Err(error) => return Err(error),
         };
         let kept = Kept { since: Instant::now(), said: false };
-        let kept = self.0.entry(name.clone()).or_insert(kept);
+        let kept = self.kept.entry(name.clone()).or_insert(kept);
         let is_long = kept.since.elapsed() >= place.lock_timeout.unwrap_or(UNSAID);
         if !kept.said && (is_long || error.kind == Kind::Invalid) {
             kept.said = true;
@@ -78,12 +88,12 @@ impl Locked {
 
     /// Whether it could not be changed at the last try.
     pub(super) fn is_known(&self, name: &QueueName) -> bool {
-        self.0.contains_key(name)
+        self.kept.contains_key(name)
     }
 
     /// What is to be said of a queue that was locked at the last try: that its time is over.
     pub(super) fn overdue(&self, place: &Place, name: &QueueName) -> Option<TransportError> {
-        let (kept, timeout) = (self.0.get(name)?, place.lock_timeout?);
+        let (kept, timeout) = (self.kept.get(name)?, place.lock_timeout?);
         (kept.since.elapsed() >= timeout).then(|| Queue::not_locked(place, name))
     }
 }
