@@ -1,5 +1,6 @@
 //! One worker process from the loop's side: what it holds, what it printed, what it is allowed.
 
+mod ahead;
 mod limits;
 mod output;
 mod silence;
