@@ -51,6 +51,27 @@ fn outlives(shop: &Shop, args: &[&str], cut: impl Fn()) {
     stop(second);
 }
 
+/// For longer than others wait for it; the queue is still there.
+#[test]
+fn a_job_that_is_cancelled_while_its_host_is_cut_off_is_told_when_it_is_back() {
+    let shop = Shop::new(&format!("asynctask_transport: sqlite:queue.db\n{WORKERS}"));
+    let proxy = Proxy::to(&shop.database.address());
+    let db = shop.database.uri().replace(&shop.database.address(), proxy.address());
+    let host = shop.run(&["--set", &format!("db={db}")]);
+    let record = shop.env.path("record");
+    let recorded = || std::fs::read_to_string(&record).unwrap_or_default();
+    let payload = json!({"how": "until_told", "n": 1, "record": record.display().to_string()});
+    shop.insert("crash", &payload);
+    wait_for("the job runs", || !recorded().is_empty());
+    proxy.cut();
+    let text = shop.rex_host(&["job", "cancel", "1", "--grace", "1h"]).ok();
+    assert_eq!(text, "job 1 is cancelled\n");
+    proxy.restore();
+    wait_for("its end", || recorded() == "start 1\ndone 1\n");
+    stop(host);
+    assert_eq!(shop.status(1), ("failed".to_owned(), Some("Cancelled".to_owned())));
+}
+
 #[test]
 fn a_job_whose_host_s_connections_break_is_being_run() {
     let shop = Shop::new(WORKERS);

@@ -125,7 +125,8 @@ impl Table {
         }
     }
 
-    /// Ends a job that has not begun; tells the host of one that has, to kill it after `grace`.
+    /// Ends a job that has not begun; tells the host of one that has, to kill it after `grace`. One whose
+    /// host seems to be dead is ended and its host told: it may be cut off only.
     pub fn cancel(&mut self, code: i64, grace: Duration) -> Result<Cancelled, TableError> {
         self.when_sure(|client, hosts| {
             let transaction = client.transaction()?;
@@ -144,13 +145,14 @@ impl Table {
                 },
                 _ => false,
             };
-            if told {
+            if status == "started" {
                 transaction.execute(
                     "UPDATE rex_job_run SET cancel_grace = $2 WHERE job_id = $1",
                     &[&id, &grace.as_secs_f64()],
                 )?;
                 transaction.execute("SELECT pg_notify('rex_job', 'cancel')", &[])?;
-            } else {
+            }
+            if !told {
                 transaction.execute(CANCELLED, &[&id])?;
             }
             transaction.commit()?;

@@ -284,7 +284,8 @@ impl Table {
             client.query(
                 "SELECT run.task, run.cancel_grace FROM rex_job_run AS run
                 JOIN job ON job.id = run.job_id
-                WHERE run.host = $1 AND run.cancel_grace IS NOT NULL AND status = 'started'",
+                WHERE run.host = $1 AND run.cancel_grace IS NOT NULL
+                    AND status IN ('started', 'failed')",
                 &[&host],
             )
         })?;
