@@ -101,6 +101,37 @@ fn an_idle_host_ends_without_its_database() {
     host.wait_ok();
 }
 
+/// What it had claimed and nobody had begun is no repetition.
+#[test]
+fn a_host_that_ends_without_its_store_says_how_many_tasks_are_run_again() {
+    let Some(server) = Server::start() else { return };
+    let uri = server.create_database("gone").expect("the server answers");
+    let env = crashing::env();
+    let store = format!("asynctask_transport={uri}");
+    let (record, go) = (env.path("record"), env.path("go"));
+    let task = |n: i64| match n {
+        1000 => json!({"how": "until", "file": go, "n": n, "record": record}),
+        _ => json!({"how": "ok", "n": n, "record": record}),
+    };
+    let lines: String = (0..2000).map(|n| format!("{}\n", task(n))).collect();
+    env.rex_host_with(&["submit", "crash", "-", "--set", &store], &lines).ok();
+    let more = ["--set", &store, "--set", "asynctask_drain_timeout=2"];
+    let host = crashing::start(&env, &json!({"crash": {}}), &more);
+    wait_started(&record, 1000);
+    wait_for("the outcomes before", || {
+        let queues = env.rex_host(&["queue", "list", "--json", "--set", &store]).json_lines();
+        let count = |what: &str| queues[0][what].as_i64().expect("a number");
+        count("waiting") + count("in_flight") == 1000
+    });
+    server.stop(true);
+    host.wait_output("the queue store is away");
+    host.signal(libc::SIGTERM);
+    env.write("go", "");
+    let output = host.wait_ok();
+    let said = "the queue store stayed away: 1 outcomes are not recorded, ";
+    assert!(output.contains(said), "{output}");
+}
+
 #[test]
 fn a_queue_file_that_is_taken_away_is_said_to_be() {
     let env = crashing::env();

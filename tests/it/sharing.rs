@@ -139,6 +139,31 @@ fn what_has_become_slow_is_shared_in_a_file() {
     others_get_what_has_become_slow(&env, &store);
 }
 
+/// A host that may start one a minute claims no others; one without a limit does them.
+#[test]
+fn what_a_limit_of_rate_keeps_goes_to_others() {
+    let env = crashing::env();
+    let store = shared_file(&env);
+    let record = env.path("record");
+    let task = |n: i64| json!({"how": "ok", "n": n, "record": record});
+    let limited = json!({"crash": {"processes": 4, "rate_max_calls": 1, "rate_period": 60}});
+    let args: Vec<&str> =
+        ["--state", "one"].into_iter().chain(store.iter().map(String::as_str)).collect();
+    let one = crashing::start(&env, &limited, &args);
+    one.wait_output("Starting; queue=crash");
+    submit(&env, &store, &[task(0)]);
+    wait_for("the first", || recorded(&record).get(&0) == Some(&(1, 1)));
+    submit(&env, &store, &(1..=9).map(task).collect::<Vec<_>>());
+    one.wait_output("Rate limited on queue crash");
+    let two = start(&env, &store, "two", &[]);
+    wait_for("the others", || recorded(&record).len() == 10);
+    for host in [one, two] {
+        host.signal(libc::SIGTERM);
+        host.wait_ok();
+    }
+    assert!(recorded(&record).values().all(|count| *count == (1, 1)), "each once");
+}
+
 /// The process that is stopped was asked before for what it had not begun, by one that is idle.
 #[test]
 fn nothing_waits_behind_a_stopped_process_that_does_not_answer() {
@@ -313,7 +338,7 @@ fn a_stopped_host_starts_no_others_tasks(env: &Env, store: &[String]) {
     let one = stopped_at_the_first_of_ten(env, store, &more);
     let two = start(env, store, "two", &more);
     // Only what the worker had in hand ends there.
-    wait_for("the other host to begin", || recorded(&record).get(&1) == Some(&(2, 0)));
+    two.wait_output("tasks of a dead host are waiting again");
     env.write("go", "");
     wait_for("all to be done", || {
         let counts = recorded(&record);

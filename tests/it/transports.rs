@@ -349,7 +349,7 @@ fn a_move_out_of_a_locked_directory_waits() {
     assert_eq!(waiting(&env, &new).len(), 300);
 }
 
-/// The target takes so long that a host at the source takes the tasks over and works them.
+/// The target takes so long that a host at the source takes the tasks from the move.
 #[test]
 fn a_move_says_what_is_at_both_stores() {
     let env = crashing::env();
@@ -358,23 +358,44 @@ fn a_move_says_what_is_at_both_stores() {
         format!("sqlite:{}", env.path("old.db").display()),
         format!("filesys:{}?lock_timeout=-1", env.path("queues").display()),
     );
-    let record = env.path("record");
-    submit(&env, &old, (0..50).map(|n| json!({"how": "ok", "n": n, "record": record})));
+    submit(&env, &old, (0..300).map(|n| json!({"n": n})));
     // So that there is a lock.
-    submit(&env, &files, [json!({"n": 50})].into_iter());
+    submit(&env, &files, [json!({"n": 300})].into_iter());
     let kept = lock(&env);
     let set = ["--set", "asynctask_owner_timeout=2"].map(str::to_owned);
     let args: Vec<String> = moving(&old, &files).into_iter().chain(set.clone()).collect();
     let moving = env.start(&args.iter().map(String::as_str).collect::<Vec<_>>());
-    wait_for("the claim", || list(&env, &old, &["queue", "list"])[0]["in_flight"] == 50);
-    let host = start(&env, &old, &set.each_ref().map(String::as_str));
-    wait_for("the tasks", || done(&env) == 50);
+    wait_for("the claim", || list(&env, &old, &["queue", "list"])[0]["in_flight"] == 200);
+    let more: Vec<String> = on(&old).into_iter().chain(set).collect();
+    let more: Vec<&str> = more.iter().map(String::as_str).collect();
+    let host = crashing::start(&env, &json!({"other": {}}), &more);
+    host.wait_output("tasks of a dead host are waiting again: 200");
     drop(kept);
     let (status, said) = moving.wait();
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.starts_with("0 tasks moved from queue crash\n"), "{said}");
-    assert!(said.contains("error: 50 tasks are at both stores\nhint: "), "{said}");
-    assert_eq!(waiting(&env, &files).len(), 51);
+    assert!(said.contains("error: 200 tasks are at both stores\nhint: "), "{said}");
+    let arrived = waiting(&env, &files);
+    assert_eq!(arrived.len(), 201);
+    assert!(arrived.values().all(|count| *count == 1), "{arrived:?}");
+    assert_eq!(waiting(&env, &old).len(), 300);
+    env.rex_host(&["stop"]).ok();
+    host.wait_ok();
+}
+
+#[test]
+fn a_broker_that_waits_no_longer_for_a_task_says_why() {
+    let Some(mut broker) = RabbitMq::start() else { return };
+    broker.ctl("eval application:set_env(rabbit,consumer_timeout,1000).");
+    broker.ctl("eval application:set_env(rabbit,channel_tick_interval,500).");
+    let (env, uri) = (crashing::env(), broker.uri.clone());
+    let go = env.path("go");
+    submit(&env, &uri, [json!({"how": "until", "file": go})].into_iter());
+    let host = start(&env, &uri, &[]);
+    let said = host.wait_output("The AMQP server closed the channel: ");
+    env.write("go", "");
+    assert!(said.contains("raise consumer_timeout in the broker's settings"), "{said}");
+    wait_for("its end", || list(&env, &uri, &["queue", "list"]).is_empty());
     env.rex_host(&["stop"]).ok();
     host.wait_ok();
 }

@@ -210,14 +210,9 @@ pub(crate) fn table_renamed(d: &mut Deployer<'_>, at: At, table: &str) -> Result
 
 fn erase(d: &mut Deployer<'_>, at: At) -> Result<(), Error> {
     let ty = d.column(at)?.ty.clone();
-    let is_identity = identity::has(d, at)?;
-    let generator = identity::function(d, at.table)?.filter(|_| is_identity);
-    d.drop_column(at)?;
-    if let Type::Enum(id) = ty {
-        d.drop_enum(id)?;
-    }
-    match generator {
-        Some(function) => identity::drop_generator(d, at.table, &function),
-        None => Ok(()),
+    identity::erase_field(d, at)?;
+    match ty {
+        Type::Enum(id) => d.drop_enum(id),
+        _ => Ok(()),
     }
 }

@@ -182,6 +182,20 @@ pub(crate) fn field_becomes_optional(d: &mut Deployer<'_>, at: At) -> Result<(),
     fields.iter().try_for_each(|field| d.set_on_delete(*field, Action::SetDefault))
 }
 
+/// Drops a field's column; a table whose identity it belongs to has none any more.
+pub(crate) fn erase_field(d: &mut Deployer<'_>, at: At) -> Result<(), Error> {
+    if !has(d, at)? {
+        return d.drop_column(at);
+    }
+    let generator = function(d, at.table)?;
+    let fields = fields_of(d, at.table)?.unwrap_or_default();
+    for other in fields.into_iter().filter(|field| *field != at) {
+        d.set_on_delete(other, Action::SetDefault)?;
+    }
+    d.drop_column(at)?;
+    generator.map_or(Ok(()), |function| drop_generator(d, at.table, &function))
+}
+
 /// After a field has another type: its values are not generated any more.
 pub(crate) fn field_converted(d: &mut Deployer<'_>, at: At) -> Result<(), Error> {
     let Some(fields) = fields_of(d, at.table)? else { return Ok(()) };

@@ -43,7 +43,7 @@ pub(crate) fn deploy(d: &mut Deployer<'_>, fact: &LinkFact) -> Result<(), Error>
     let found = table::find_field(d, &finding, &fact.table, &fact.label, was)?;
     let Some((table, found)) = found else { return Ok(()) };
     let Some(goal) = &fact.goal else {
-        return found.map_or(Ok(()), |at| erase(d, at));
+        return found.map_or(Ok(()), |at| identity::erase_field(d, at));
     };
     let target = table::need(d, &goal.target)?;
     let found = match found {
@@ -260,14 +260,4 @@ pub(crate) fn table_renamed(
     }
     let label = label_of(d.column(at)?);
     rename_constraints(d, at, new, &label)
-}
-
-pub(crate) fn erase(d: &mut Deployer<'_>, at: At) -> Result<(), Error> {
-    let is_identity = identity::has(d, at)?;
-    let generator = identity::function(d, at.table)?.filter(|_| is_identity);
-    d.drop_column(at)?;
-    match generator {
-        Some(function) => identity::drop_generator(d, at.table, &function),
-        None => Ok(()),
-    }
 }

@@ -191,7 +191,7 @@ fn rename_dependents(
 
 fn erase(d: &mut Deployer<'_>, table: TableId) -> Result<(), Error> {
     for (owner, column) in d.image()?.referring(table) {
-        link::erase(d, At { table: owner, column })?;
+        identity::erase_field(d, At { table: owner, column })?;
     }
     let columns = d.table(table)?.columns.clone();
     let generator = identity::function(d, table)?;

@@ -210,7 +210,8 @@ pub(crate) fn queue(
                 let text = format!("{} {are} at both stores", tasks(moved.doubled));
                 return Err(Failure::new(text).hint(format!(
                     "at the old one they {were} taken from the move, because its connection broke or {to} \
-                     did not answer for long; delete them at one of both, unless a host has worked them"
+                     did not answer for long; the rest waits there, and another move \
+                     takes them along once more, unless a host has worked them"
                 )));
             }
         }

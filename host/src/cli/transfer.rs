@@ -69,8 +69,10 @@ pub(super) fn transfer(
     let status = source.queues()?.into_iter().find(|status| status.queue == *queue);
     let (waiting, left) = status.map_or((0, 0), |status| (status.waiting, status.delayed));
     source.close()?;
-    moved.came = waiting.saturating_sub(moved.kept + moved.doubled);
-    moved.left = left;
+    if moved.doubled == 0 {
+        moved.came = waiting.saturating_sub(moved.kept);
+        moved.left = left;
+    }
     Ok(moved)
 }
 
@@ -144,6 +146,10 @@ fn carry(
             new.into_iter().map(|at| end(&claim, at, Outcome::Done)).collect();
         finish(source, &done, &mut moved)?;
         kept.extend(there.into_iter().map(|at| end(&claim, at, Outcome::Released)));
+        if moved.doubled > 0 {
+            // They would come again.
+            break;
+        }
         room = room.saturating_sub(claim.tasks.len() as u64);
     }
     moved.kept = kept.len() as u64;

@@ -33,6 +33,12 @@ impl Limiter {
         }
     }
 
+    /// How many tasks may start within so long from now on, at least.
+    pub fn starts_within(&self, span: Duration, now: Instant) -> usize {
+        let end = now + span;
+        self.calls - self.starts.iter().filter(|start| **start + self.period > end).count()
+    }
+
     pub fn started(&mut self, now: Instant) {
         self.starts.push_back(now);
     }
@@ -57,5 +63,8 @@ mod tests {
         assert_eq!(limiter.next_start(at(1500)), at(1500));
         limiter.started(at(1500));
         assert_eq!(limiter.next_start(at(1501)), at(1510));
+        let soon =
+            |limiter: &Limiter, ms| limiter.starts_within(Duration::from_millis(ms), at(1501));
+        assert_eq!([5, 9, 1000, 2000].map(|ms| soon(&limiter, ms)), [0, 1, 1, 2]);
     }
 }

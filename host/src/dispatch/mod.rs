@@ -302,7 +302,7 @@ impl Host {
             }
             self.tick(Instant::now());
         }
-        let unrecorded = self.outbox.unrecorded();
+        let unrecorded = self.outbox.ended();
         if unrecorded > 0 {
             let why = match unrecorded == self.outbox.held {
                 true => "what they need stayed locked",
@@ -375,6 +375,8 @@ impl Host {
             queue.empty_until.into_iter().chain(refused).chain(overdue)
         });
         let rates = self.queues.iter().filter_map(|(name, queue)| self.rate_wake(name, queue, now));
+        // Of one that is over, nothing came.
+        let rates = rates.filter(|at| *at > now);
         let drain = match self.phase {
             Phase::Closing { give_up_at, .. } => Some(give_up_at),
             _ => None,

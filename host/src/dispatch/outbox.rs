@@ -18,8 +18,8 @@ pub(super) struct Outbox {
     console: Console,
     /// Oldest first.
     waiting: VecDeque<Waiting>,
-    /// The batch being written: its size, and the queues that it submits to or makes room in.
-    writing: Option<(usize, BTreeSet<QueueName>)>,
+    /// The batch being written.
+    writing: Option<Writing>,
     /// Outcomes that the store could not record yet, each for a reason of its own.
     pub(super) held: usize,
     closing: bool,
@@ -28,6 +28,15 @@ pub(super) struct Outbox {
     /// Whether it is that it refuses.
     pub(super) refused: bool,
     claims: usize,
+}
+
+#[derive(Default)]
+struct Writing {
+    count: usize,
+    /// How many of them are of tasks that were begun.
+    ended: usize,
+    /// The queues that it submits to or makes room in.
+    queues: BTreeSet<QueueName>,
 }
 
 struct Waiting {
@@ -120,13 +129,14 @@ impl Outbox {
             finished
         });
         let batch: Vec<Finished> = batch.collect();
-        self.writing = Some((batch.len(), queues));
+        let ended = batch.iter().filter(|one| was_begun(one)).count();
+        self.writing = Some(Writing { count: batch.len(), ended, queues });
         self.store.order(Order::Finish(batch));
     }
 
     /// A batch is written; returns the queues in which it has put tasks or made room for them.
     pub(super) fn finished(&mut self) -> BTreeSet<QueueName> {
-        let (_, queues) = self.writing.take().unwrap_or_default();
+        let Writing { queues, .. } = self.writing.take().unwrap_or_default();
         self.flush();
         queues
     }
@@ -141,9 +151,15 @@ impl Outbox {
         self.unrecorded() == 0 && self.claims == 0
     }
 
-    /// Outcomes that the store does not have.
+    /// Outcomes of tasks that were begun, as far as the store does not have them.
+    pub(super) fn ended(&self) -> usize {
+        let waiting = self.waiting.iter().filter(|one| was_begun(&one.finished)).count();
+        waiting + self.writing.as_ref().map_or(0, |writing| writing.ended) + self.held
+    }
+
+    /// Outcomes that the store does not have, also of tasks that nobody has begun.
     pub(super) fn unrecorded(&self) -> usize {
-        self.waiting.len() + self.writing.as_ref().map_or(0, |(count, _)| *count) + self.held
+        self.waiting.len() + self.writing.as_ref().map_or(0, |writing| writing.count) + self.held
     }
 
     /// Gives up ownership, once; `true` the first time.
@@ -155,4 +171,9 @@ impl Outbox {
         self.store.order(Order::Close);
         true
     }
+}
+
+/// One that is only given back was not.
+fn was_begun(finished: &Finished) -> bool {
+    !matches!(finished.outcome, Outcome::Released)
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rex_transport::{Claim, Finished, Outcome, QueueName, Want};
 
-use super::feed::{Claimed, Feed};
+use super::feed::{Claimed, Feed, WAITED};
 use super::running::Running;
 use super::{Host, Phase, Queue, SlotId};
 use crate::supervisor::slot::Event as SlotEvent;
@@ -187,11 +187,16 @@ impl Host {
                 _ if !may_start || running.allowance() == 0 => Vec::new(),
                 _ if running.held.has_suspect() => Vec::new(),
                 None => queue.feed.take(held, free.len(), running.allowance()),
-                Some(_) if held > 0 || queue.feed.ready() == 0 => Vec::new(),
+                Some(_) if held > 0 => Vec::new(),
                 Some(limiter) => {
                     let at = limiter.next_start(now);
                     if at > now {
-                        running.say_limited(at, now);
+                        // There may be some.
+                        if queue.empty_until.is_none() {
+                            running.say_limited(at, now);
+                        }
+                        Vec::new()
+                    } else if queue.feed.ready() == 0 {
                         Vec::new()
                     } else {
                         limiter.started(now);
@@ -211,21 +216,22 @@ impl Host {
             running.map(|running| running.held.count()).sum()
         };
         let (held, held_by_all) = (held_by(&free), held_by(&serving));
-        // Nor is anything kept from other hosts for long.
-        let kept = match &queue.limiter {
-            Some(_) if !free.is_empty() => usize::MAX,
-            _ => queue.feed.ahead(free.len()).saturating_sub(held),
-        };
+        // What may not start soon is not kept from other hosts.
+        let startable = queue
+            .limiter
+            .as_ref()
+            .map(|limiter| limiter.starts_within(WAITED, now).min(free.len().saturating_sub(held)));
+        let kept = startable.unwrap_or(queue.feed.ahead(free.len()).saturating_sub(held));
         let overdue = queue.feed.take_overdue(kept, now);
         overdue.into_iter().for_each(|claimed| self.outbox.release(claimed));
         if queue.claiming {
             return;
         }
         let runs_jobs = self.plan.queues.get(name).is_some_and(|plan| plan.runs_jobs());
-        let wanted = match &queue.limiter {
-            None if !runs_jobs => queue.feed.to_claim(free.len(), held),
-            // What may not start yet is not kept from other hosts.
-            _ => free.len().saturating_sub(held + queue.feed.ready()),
+        let wanted = match startable {
+            Some(startable) => startable.saturating_sub(queue.feed.ready()),
+            None if runs_jobs => free.len().saturating_sub(held + queue.feed.ready()),
+            None => queue.feed.to_claim(free.len(), held),
         };
         let refused = queue.refused_until.is_some_and(|until| now < until);
         let bytes = queue.feed.room();
@@ -254,7 +260,7 @@ impl Host {
         }
     }
 
-    /// When a task that waits for its queue's rate limit may start.
+    /// When a task that waits for its queue's rate limit may start, or is to be claimed for that.
     pub(super) fn rate_wake(
         &self,
         name: &QueueName,
@@ -268,8 +274,18 @@ impl Host {
                 && matches!(seat.slot, Slot::Serving { .. })
                 && process.is_some_and(|running| running.held.count() == 0)
         });
-        let waiting = idle && queue.feed.ready() > 0 && self.phase == Phase::Working;
-        waiting.then(|| limiter.clone().next_start(now))
+        if !idle || self.phase != Phase::Working {
+            return None;
+        }
+        let next_start = limiter.clone().next_start(now);
+        let may_claim = !queue.claiming
+            && !queue.retired
+            && queue.empty_until.is_none()
+            && queue.refused_until.is_none();
+        match queue.feed.ready() {
+            0 => next_start.checked_sub(WAITED).filter(|_| may_claim),
+            _ => Some(next_start),
+        }
     }
 
     pub(super) fn held(&self, name: &QueueName) -> usize {

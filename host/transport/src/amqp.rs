@@ -150,7 +150,10 @@ impl Amqp {
     ) -> Result<T, TransportError> {
         let link = match self.link.take() {
             Some(link) if link.is_open() => link,
-            _ => {
+            closed => {
+                if let Some(reason) = closed.and_then(|link| link.reason()) {
+                    failure::warn(&reason);
+                }
                 self.held.clear();
                 self.settled.retain(|_, settled| settled.at.elapsed() < COMES_AGAIN);
                 self.since = ClaimId(self.ids.next().0);

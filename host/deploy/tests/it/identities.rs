@@ -89,6 +89,25 @@ ALTER TABLE "identity" ADD CONSTRAINT "identity_individual_fk" FOREIGN KEY ("ind
 }
 
 #[test]
+fn links_of_an_identity_that_loses_a_field_cascade_no_more() {
+    let mut driver = Driver::new("identity_field");
+    let whole = "
+        - { table: study, with: [{ column: code, type: text }, { identity: [code] }] }
+        - { table: person, with: [{ column: code, type: text }, { identity: [code] }] }
+        - { table: visit, with: [{ link: study }, { link: person }, { column: n, type: integer }] }
+        - { identity: [study, person, n], of: visit }
+        ";
+    for erased in ["{ column: visit.n, present: false }", "{ link: visit.study, present: false }"] {
+        driver.run(whole);
+        let made = driver.run(erased);
+        let anew =
+            "FOREIGN KEY (\"person_id\") REFERENCES \"person\" (\"id\") ON DELETE SET DEFAULT;";
+        assert!(made.contains(anew), "{made}");
+        driver.run("[{ table: visit, present: false }]");
+    }
+}
+
+#[test]
 fn generators_are_triggers() {
     let mut driver = Driver::new("identity_triggers");
     driver.run(

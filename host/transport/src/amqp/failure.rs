@@ -13,7 +13,21 @@ pub(super) fn say(address: &Address, error: &Error, reason: Option<String>) -> T
         Some(reason) => ("The AMQP server refused:", Kind::Refused, reason),
         None => ("Lost the connection to the AMQP server:", Kind::Unreachable, error.to_string()),
     };
-    let hint = match &text {
+    let said = TransportError::new(kind, format!("{head}\n    {text}\nOn:\n    {}", address.shown));
+    match hint(&text) {
+        Some(hint) => said.with_hint(hint),
+        None => said,
+    }
+}
+
+/// Says why the broker has closed the channel, and with it given back all that was held over it.
+pub(super) fn warn(reason: &str) {
+    let hint = hint(reason).map(|hint| format!(": {hint}")).unwrap_or_default();
+    tracing::warn!("The AMQP server closed the channel: {reason}{hint}");
+}
+
+fn hint(text: &str) -> Option<&'static str> {
+    match text {
         text if text.contains("delivery acknowledgement") => Some(
             "a task ran longer than the broker waits, so it took back all that this host had; raise \
              consumer_timeout in the broker's settings",
@@ -25,7 +39,10 @@ pub(super) fn say(address: &Address, error: &Error, reason: Option<String>) -> T
         text if text.contains("larger than configured max size") => {
             Some("raise max_message_size in the broker's settings")
         }
-        text if text.contains("PRECONDITION_FAILED") => Some(
+        text if text.contains("limit in vhost") => {
+            Some("the virtual host may have so many only; raise its limit in the broker")
+        }
+        text if text.contains("inequivalent arg") => Some(
             "a queue or exchange of that name is there with other properties; remove it, or have \
              it made as the original does: durable, direct",
         ),
@@ -37,11 +54,6 @@ pub(super) fn say(address: &Address, error: &Error, reason: Option<String>) -> T
             Some("the user needs to configure, write and read in this virtual host")
         }
         _ => None,
-    };
-    let said = TransportError::new(kind, format!("{head}\n    {text}\nOn:\n    {}", address.shown));
-    match hint {
-        Some(hint) => said.with_hint(hint),
-        None => said,
     }
 }
 
@@ -62,6 +74,9 @@ pub(super) fn failed(address: &Address, error: &Error) -> TransportError {
     };
     let error =
         TransportError::new(kind, format!("Failed to connect to the AMQP server:\n    {reason}"));
+    if error.text.contains("limit (") {
+        return error.with_hint("there may be so many connections only; raise the broker's limit");
+    }
     if answers {
         // The broker may hang up instead of giving a reason.
         return error.with_hint(
