@@ -19,6 +19,8 @@ pub(crate) struct Allowed {
     pub(crate) doubles: bool,
     /// A crash of the server may give a task again although its outcome was recorded.
     pub(crate) repeats: bool,
+    /// A host that is stopped may have a queue locked, whose outcomes wait for it.
+    pub(crate) locks: bool,
 }
 
 /// What may be done to a store beside killing and stopping those who use it.
@@ -45,7 +47,7 @@ pub(crate) trait Ground {
     /// What it promises less than that a task runs twice only when its host was killed, stopped or
     /// cut off for long.
     fn allows(&self) -> Allowed {
-        Allowed { cut_off: RESCUE_GRACE, doubles: false, repeats: false }
+        Allowed { cut_off: RESCUE_GRACE, doubles: false, repeats: false, locks: false }
     }
 
     /// Breaks something and mends it again; `noticed` returns once the hosts have noticed, and is
@@ -152,7 +154,7 @@ impl Ground for RabbitMq {
     }
 
     fn allows(&self) -> Allowed {
-        Allowed { cut_off: Duration::ZERO, doubles: true, repeats: true }
+        Allowed { cut_off: Duration::ZERO, doubles: true, repeats: true, locks: false }
     }
 
     fn strike(&mut self, _blow: Blow, seed: &mut Seed, noticed: &mut dyn FnMut()) {
@@ -177,7 +179,7 @@ impl Ground for FileSys {
     }
 
     fn allows(&self) -> Allowed {
-        Allowed { cut_off: RESCUE_GRACE, doubles: true, repeats: false }
+        Allowed { cut_off: RESCUE_GRACE, doubles: true, repeats: false, locks: true }
     }
 
     fn strike(&mut self, _blow: Blow, _seed: &mut Seed, _noticed: &mut dyn FnMut()) {}

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::ground::Allowed;
-use crate::hosts::{Life, OWNER_TIMEOUT, nanos};
+use crate::hosts::{Life, OWNER_TIMEOUT, Span, nanos};
 use crate::journal::Run;
 
 /// Silence is counted from the last sign of life, which is up to a second and a call old when a host
@@ -47,6 +47,8 @@ pub(crate) fn judge(
     allowed: Allowed,
 ) -> Verdict {
     let mut verdict = Verdict::default();
+    let stops = lives.iter().flat_map(|life| life.stops.clone());
+    let locks: Vec<Span> = stops.filter(|_| allowed.locks).collect();
     let lives: BTreeMap<i32, &Life> = lives.iter().map(|life| (life.pid, life)).collect();
     let mut by_number: BTreeMap<u64, Vec<&Run>> = BTreeMap::new();
     let mut last_of_pid: BTreeMap<i32, u64> = BTreeMap::new();
@@ -78,7 +80,7 @@ pub(crate) fn judge(
             if after.attempt == before.attempt {
                 let woken = || woken_between(lives[&after.host], before, after);
                 let again = || allowed.repeats.then_some(Cause::Crash);
-                match cause(life, before, after, allowed).or_else(woken).or_else(again) {
+                match cause(life, before, after, (allowed, &locks)).or_else(woken).or_else(again) {
                     Some(cause) => *verdict.duplicates.entry(cause).or_default() += 1,
                     None => verdict.broken.push(format!(
                         "task {n} was started again although its host lived: {before:?} {after:?}"
@@ -129,16 +131,22 @@ fn woken_between(life: &Life, before: &Run, after: &Run) -> Option<Cause> {
 
 /// What happened to the host of a run while it was in flight: from its start until its outcome was
 /// recorded, or it was started again.
-fn cause(life: &Life, run: &Run, again: &Run, allowed: Allowed) -> Option<Cause> {
-    // An outcome waits for the batch before it, and as long as the store is away or does not answer.
-    let recorded = |ended: u64| {
-        let waits = life
-            .outages
-            .iter()
-            .chain(&life.silences)
-            .filter(|(from, to)| (from.saturating_sub(nanos(RECORDED))..*to).contains(&ended));
-        waits.map(|(_, to)| *to).fold(ended, u64::max) + nanos(RECORDED)
-    };
+fn cause(
+    life: &Life,
+    run: &Run,
+    again: &Run,
+    (allowed, locks): (Allowed, &[Span]),
+) -> Option<Cause> {
+    // An outcome waits for the batch before it, and as long as the store is away, does not answer, or
+    // may be locked.
+    let recorded =
+        |ended: u64| {
+            let waits =
+                life.outages.iter().chain(&life.silences).chain(locks).filter(|(from, to)| {
+                    (from.saturating_sub(nanos(RECORDED))..*to).contains(&ended)
+                });
+            waits.map(|(_, to)| *to).fold(ended, u64::max) + nanos(RECORDED)
+        };
     let until = run.ended.map_or(again.started, |ended| recorded(ended).min(again.started));
     let hit = |from: u64, to: u64| from <= until && to >= run.started;
     let over = |spans: &[(u64, u64)], limit: Duration| {
@@ -169,7 +177,8 @@ mod tests {
 
     #[test]
     fn what_happens_to_a_host_later_excuses_nothing() {
-        let allowed = Allowed { cut_off: Duration::from_secs(4), repeats: false, doubles: false };
+        let cut_off = Duration::from_secs(4);
+        let allowed = Allowed { cut_off, repeats: false, doubles: false, locks: false };
         let silent = std::cell::Cell::new(None);
         let why = |killed: Option<u64>, stop: Option<(u64, u64)>, ended: Option<u64>| {
             let life = Life {
@@ -182,7 +191,7 @@ mod tests {
                 workers: Vec::new(),
                 log: String::new(),
             };
-            cause(&life, &run(10, ended), &run(30, Some(30)), allowed)
+            cause(&life, &run(10, ended), &run(30, Some(30)), (allowed, &[]))
         };
         assert_eq!(why(Some(11), None, None), Some(Cause::Killed));
         assert_eq!(why(Some(11), None, Some(11)), Some(Cause::Killed), "not recorded yet");

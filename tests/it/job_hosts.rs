@@ -52,8 +52,7 @@ fn outlives(shop: &Shop, args: &[&str], cut: impl Fn()) {
 }
 
 /// For longer than others wait for it; the queue is still there.
-#[test]
-fn a_job_that_is_cancelled_while_its_host_is_cut_off_is_told_when_it_is_back() {
+fn is_told_when_it_is_back(retries: bool) {
     let shop = Shop::new(&format!("asynctask_transport: sqlite:queue.db\n{WORKERS}"));
     let proxy = Proxy::to(&shop.database.address());
     let db = shop.database.uri().replace(&shop.database.address(), proxy.address());
@@ -66,10 +65,29 @@ fn a_job_that_is_cancelled_while_its_host_is_cut_off_is_told_when_it_is_back() {
     proxy.cut();
     let text = shop.rex_host(&["job", "cancel", "1", "--grace", "1h"]).ok();
     assert_eq!(text, "job 1 is cancelled\n");
+    if retries {
+        shop.rex_host(&["job", "retry", "1"]).ok();
+    }
     proxy.restore();
-    wait_for("its end", || recorded() == "start 1\ndone 1\n");
+    if retries {
+        wait_for("the next run", || recorded() == "start 1\ndone 1\nstart 1\n");
+        shop.rex_host(&["job", "cancel", "1", "--grace", "1h"]).ok();
+    }
+    let runs = if retries { 2 } else { 1 };
+    wait_for("its end", || recorded() == "start 1\ndone 1\n".repeat(runs));
+    shop.wait_status(1, "failed");
     stop(host);
     assert_eq!(shop.status(1), ("failed".to_owned(), Some("Cancelled".to_owned())));
+}
+
+#[test]
+fn a_job_that_is_cancelled_while_its_host_is_cut_off_is_told_when_it_is_back() {
+    is_told_when_it_is_back(false);
+}
+
+#[test]
+fn a_job_that_is_retried_while_its_host_is_cut_off_is_told_when_it_is_back() {
+    is_told_when_it_is_back(true);
 }
 
 #[test]

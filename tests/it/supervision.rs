@@ -649,6 +649,17 @@ fn starts_are_rate_limited_over_all_processes() {
     assert_eq!(recorded(&env.path("record")).len(), 6);
 }
 
+/// What is left of the period is nothing to wait for.
+#[test]
+fn a_limit_of_rate_does_not_hold_up_the_end() {
+    let env = crashing::env();
+    let queue = json!({"rate_max_calls": 2, "rate_period": 3600});
+    let tasks = [quick_task(&env, 1), quick_task(&env, 2)];
+    Store::Embedded.submit(&env, "crash", &tasks.each_ref().map(String::as_str));
+    crashing::start(&env, &json!({"crash": queue}), &["--halt-when-empty"]).wait_ok();
+    assert_eq!(recorded(&env.path("record")).len(), 2);
+}
+
 #[test]
 fn tstp_quiets_and_cont_resumes() {
     let env = crashing::env();

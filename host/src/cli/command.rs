@@ -18,9 +18,7 @@ use rex_plugin_api::abi::{Buffer, Host};
 use rex_plugin_api::ops::{self, CommandEntry, Failure as Cause, OptionEntry, RunCommand};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use signal_hook::iterator::SignalsInfo;
-use signal_hook::iterator::exfiltrator::WithOrigin;
-use signal_hook::low_level::siginfo;
+use signal_hook::iterator::Signals;
 
 use super::failure::{self, Failure};
 use super::place::{Common, OPTIONS, Place};
@@ -178,20 +176,19 @@ fn find(place: &Place, name: &str) -> Result<Result<Found, Vec<String>>, Failure
 }
 
 /// Leaves it to the command what it does when this program is told to end; whether that was so. Ctrl-C
-/// reaches both from the terminal, what somebody sent to this one is passed on. Only now: what is ignored here is to be ignored there.
+/// reaches both from the terminal, the rest is passed on. Only now: what is ignored here is to be ignored there.
 fn pass_on(child: &Child) -> io::Result<Arc<AtomicBool>> {
     let command = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
     let told = Arc::new(AtomicBool::new(false));
     for signal in [libc::SIGTERM, libc::SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&told))?;
     }
-    let mut signals = SignalsInfo::<WithOrigin>::new([libc::SIGINT, libc::SIGTERM, libc::SIGHUP])?;
+    let mut signals = Signals::new([libc::SIGINT, libc::SIGTERM, libc::SIGHUP])?;
     thread::Builder::new().spawn(move || {
-        for origin in signals.forever() {
-            let signal = match (origin.signal, origin.cause) {
-                (libc::SIGTERM, _) => Signal::TERM,
-                (libc::SIGHUP, _) => Signal::HUP,
-                (_, siginfo::Cause::Sent(_)) => Signal::INT,
+        for signal in signals.forever() {
+            let signal = match signal {
+                libc::SIGTERM => Signal::TERM,
+                libc::SIGHUP => Signal::HUP,
                 _ => continue,
             };
             // It may have ended already.

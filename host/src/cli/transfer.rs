@@ -127,6 +127,14 @@ fn carry(
                          task a dead letter, and the others can be moved"
                     ));
                 }
+                if moved.doubled > 0 {
+                    let are = if moved.doubled == 1 { "is" } else { "are" };
+                    hints.push(format!(
+                        "{} {are} at both stores, because the connection to {from} broke or the move was \
+                         taken for dead there",
+                        output::tasks(moved.doubled)
+                    ));
+                }
                 if refused || count > 0 {
                     let were = if count == 1 { "was" } else { "were" };
                     hints.push(format!(

@@ -119,6 +119,7 @@ impl Host {
     }
 
     pub(super) fn on_idle(&mut self, name: &QueueName, idle: bool, paused: bool, now: Instant) {
+        let ahead = self.ahead_of_limit(name);
         let held = self.held(name);
         let Some(queue) = self.queues.get_mut(name) else { return };
         queue.asked_idle = false;
@@ -131,7 +132,13 @@ impl Host {
                 self.step(seat, SlotEvent::Stop { deadline: None, empty: true }, now);
             }
         } else {
-            queue.found_nothing(now + self.plan.poll_interval);
+            // What a limit of rate has left in the store may be claimed before the next look.
+            let mut again = now + self.plan.poll_interval;
+            if let Some(limiter) = &queue.limiter {
+                let start = limiter.clone().next_start(now);
+                again = again.min(start.checked_sub(ahead).unwrap_or(now).max(now));
+            }
+            queue.found_nothing(again);
         }
     }
 
@@ -155,6 +162,7 @@ impl Host {
 
     /// Hands out what is claimed, claims more, evens out, and halts what has nothing to do.
     pub(super) fn serve(&mut self, name: &QueueName, now: Instant) {
+        let ahead = self.ahead_of_limit(name);
         let Some(queue) = self.queues.get_mut(name) else { return };
         let is_left = self.phase != Phase::Working || queue.retired || self.quiet;
         if is_left || queue.paused {
@@ -220,7 +228,7 @@ impl Host {
         let startable = queue
             .limiter
             .as_ref()
-            .map(|limiter| limiter.starts_within(WAITED, now).min(free.len().saturating_sub(held)));
+            .map(|limiter| limiter.starts_within(ahead, now).min(free.len().saturating_sub(held)));
         let kept = startable.unwrap_or(queue.feed.ahead(free.len()).saturating_sub(held));
         let overdue = queue.feed.take_overdue(kept, now);
         overdue.into_iter().for_each(|claimed| self.outbox.release(claimed));
@@ -242,7 +250,8 @@ impl Host {
             self.outbox.claim(name.clone(), want);
             return;
         }
-        if queue.feed.ready() > 0 || queue.empty_until.is_none() {
+        let is_limited = startable == Some(0);
+        if queue.feed.ready() > 0 || queue.empty_until.is_none() && !is_limited {
             return;
         }
         // The queue has no more: what one process holds ahead may be another's work.
@@ -257,6 +266,15 @@ impl Host {
         if halting && !queue.asked_idle {
             // Where it is too early, the record of the outcomes asks again.
             queue.asked_idle = self.outbox.ask_idle(name.clone());
+        }
+    }
+
+    /// How long before a limit of rate allows a task to start it may be claimed. Who claims a job has
+    /// started it.
+    fn ahead_of_limit(&self, name: &QueueName) -> Duration {
+        match self.plan.queues.get(name).is_some_and(|plan| plan.runs_jobs()) {
+            true => Duration::ZERO,
+            false => WAITED,
         }
     }
 
@@ -283,7 +301,7 @@ impl Host {
             && queue.empty_until.is_none()
             && queue.refused_until.is_none();
         match queue.feed.ready() {
-            0 => next_start.checked_sub(WAITED).filter(|_| may_claim),
+            0 => next_start.checked_sub(self.ahead_of_limit(name)).filter(|_| may_claim),
             _ => Some(next_start),
         }
     }

@@ -500,7 +500,8 @@ impl Thread {
     // ---- cancellation ---------------------------------------------------------------------------
 
     fn tell_cancellations(&mut self) {
-        match self.means.table.cancellations(self.means.host) {
+        let runs = self.means.book.runs();
+        match self.means.table.cancellations(self.means.host, &runs) {
             Ok(tasks) => {
                 for (task, grace) in tasks {
                     let _ = self.events.send(Event::Cancel { task, grace });

@@ -230,6 +230,11 @@ impl Book {
         self.with(|pages| pages.jobs.retain(|_, page| !claims.contains(&page.claim)));
     }
 
+    /// The tasks of jobs that run here, with the ids of their rows.
+    fn runs(&self) -> Vec<(TaskId, i32)> {
+        self.with(|pages| pages.jobs.iter().map(|(task, page)| (*task, page.row)).collect())
+    }
+
     fn is_empty(&self) -> bool {
         self.with(|pages| pages.jobs.is_empty())
     }

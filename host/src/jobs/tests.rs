@@ -232,7 +232,7 @@ fn a_job_that_was_cancelled_is_failed_whatever_its_run_says() {
         let id = run(&mut host, code, code);
         let grace = Duration::from_secs(3);
         assert_eq!(jobs.table().cancel(code, grace).unwrap(), Cancelled::Told);
-        let told = jobs.table().cancellations(host.host().unwrap()).unwrap();
+        let told = jobs.table().cancellations(host.host().unwrap(), &[(TaskId(code), id)]).unwrap();
         assert_eq!(told, [(TaskId(code), grace)]);
         host.end(id, TaskId(code), &ending, Duration::ZERO).unwrap();
         assert_eq!(jobs.status(code), "failed Cancelled");
@@ -319,7 +319,9 @@ fn a_job_that_was_cancelled_and_is_made_new_runs() {
     let rules = Rules { queues: 1, limits: Vec::new(), max_age: None };
     assert_eq!(jobs.queue(&rules), [code]);
     assert_eq!(run(&mut host, code, 8), id);
-    assert!(jobs.table().cancellations(host.host().unwrap()).unwrap().is_empty());
+    assert!(
+        jobs.table().cancellations(host.host().unwrap(), &[(TaskId(8), id)]).unwrap().is_empty()
+    );
     host.end(id, TaskId(8), &Ending::Completed, Duration::ZERO).unwrap();
     assert_eq!(jobs.status(code), "completed");
 }

@@ -278,15 +278,27 @@ impl Table {
         Ok(())
     }
 
-    /// Tasks of a host whose jobs are to be cancelled, with the seconds that each is given.
-    pub fn cancellations(&mut self, host: i64) -> Result<Vec<(TaskId, Duration)>, TableError> {
+    /// Which of the runs that a host is at, each a task and the id of the job's row, are to be cancelled,
+    /// with the time that each is given; or are its no longer, since others took it for dead.
+    pub fn cancellations(
+        &mut self,
+        host: i64,
+        runs: &[(TaskId, i32)],
+    ) -> Result<Vec<(TaskId, Duration)>, TableError> {
+        /// Seconds that a job is given which is another's by now.
+        const LOST: f64 = 10.0;
+        let (tasks, jobs): (Vec<i64>, Vec<i32>) =
+            runs.iter().map(|(task, job)| (task.0, *job)).unzip();
         let rows = self.with(|client| {
             client.query(
-                "SELECT run.task, run.cancel_grace FROM rex_job_run AS run
-                JOIN job ON job.id = run.job_id
-                WHERE run.host = $1 AND run.cancel_grace IS NOT NULL
-                    AND status IN ('started', 'failed')",
-                &[&host],
+                "SELECT mine.task, CASE WHEN run.job_id IS NULL THEN $4 ELSE run.cancel_grace END
+                FROM unnest($2::int8[], $3::int4[]) AS mine (task, job)
+                JOIN job ON job.id = mine.job
+                LEFT JOIN rex_job_run AS run
+                    ON run.job_id = mine.job AND run.task = mine.task AND run.host = $1
+                WHERE run.job_id IS NULL
+                    OR run.cancel_grace IS NOT NULL AND status IN ('started', 'failed')",
+                &[&host, &tasks, &jobs, &LOST],
             )
         })?;
         let grace = |seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default();

@@ -39,7 +39,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 const LONG: Duration = Duration::from_secs(5);
 /// A message of so many bytes is published alone: a broker that does not take its size closes the
 /// channel and does not say which one it was.
-const LARGE: usize = 1 << 20;
+const LARGE: usize = 1 << 16;
 
 /// Where the broker is; holds the password, so it has no `Debug`.
 #[derive(Clone)]
