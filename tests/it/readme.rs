@@ -48,6 +48,14 @@ fn every_command_works() {
                     read -rt 0.1 <> <(:) || true
                 done
             esac
+            # A person sees what became of a task before that.
+            if [ "$1" = stop ]; then
+                for n in {1..50}; do
+                    if ! command rex-host queue list --json | grep -qE '"(waiting|in_flight)":[1-9]'
+                    then break; fi
+                    read -rt 0.1 <> <(:) || true
+                done
+            fi
             command rex-host "$@"
         }
         set -x
