@@ -124,7 +124,8 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 /// The refusal to open `uri`.
 pub fn fails(uri: &str) -> TransportError {
-    match open(&Uri::parse(uri).unwrap(), &Options::default()) {
+    let parsed = Uri::parse(uri).expect("a test asks for what has the form of an address");
+    match open(&parsed, &Options::default()) {
         Ok(transport) => panic!("{uri} opens as {}", transport.label()),
         Err(error) => error,
     }
@@ -146,12 +147,13 @@ fn open_as(uri: &Uri, options: Options) -> Box<dyn Transport> {
 }
 
 pub fn queue(name: &str) -> QueueName {
-    QueueName::parse(name).unwrap()
+    QueueName::parse(name).expect("a test names its queues by the rule")
 }
 
 /// A task of payload `{"n": N}`.
 pub fn task(name: &str, number: u64) -> NewTask {
-    let payload = Payload::parse(&json!({"n": number}).to_string(), 100).unwrap();
+    let payload = Payload::parse(&json!({"n": number}).to_string(), 100);
+    let payload = payload.expect("an object of one number has less than 100 bytes");
     NewTask::plain(queue(name), payload)
 }
 
@@ -165,8 +167,9 @@ pub fn numbers(claim: &Claim) -> Vec<u64> {
 }
 
 fn number(payload: &Payload) -> u64 {
-    let payload: serde_json::Value = serde_json::from_str(payload.as_str()).unwrap();
-    payload["n"].as_u64().unwrap()
+    let payload: serde_json::Value =
+        serde_json::from_str(payload.as_str()).expect("it was submitted as JSON");
+    payload["n"].as_u64().expect("each task of these tests has its number")
 }
 
 pub fn all_done(claim: &Claim) -> Vec<Finished> {
@@ -178,7 +181,8 @@ pub fn finished(claim: &Claim, at: usize, outcome: Outcome) -> Finished {
 }
 
 fn submit(transport: &mut dyn Transport, tasks: &[NewTask]) -> Vec<TaskId> {
-    transport.submit(tasks).unwrap().iter().map(|done| done.id).collect()
+    let done = transport.submit(tasks).expect("the store takes what its features allow");
+    done.iter().map(|done| done.id).collect()
 }
 
 fn task_ids(claim: &Claim) -> Vec<TaskId> {
@@ -190,7 +194,7 @@ fn dead(reason: &str) -> Outcome {
 }
 
 fn in_flight(transport: &mut dyn Transport, name: &str) -> u64 {
-    let all = transport.queues().unwrap();
+    let all = transport.queues().expect("the store can be looked at");
     all.iter().find(|status| status.queue.as_str() == name).map_or(0, |status| status.in_flight)
 }
 
@@ -215,5 +219,5 @@ fn insist<T>(what: &str, mut call: impl FnMut() -> Result<T, TransportError>) ->
         Err(error) if error.is_retryable() => false,
         Err(error) => panic!("{what}: {error}"),
     });
-    answer.unwrap()
+    answer.expect("it holds only when there is an answer")
 }
