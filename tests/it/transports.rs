@@ -17,6 +17,12 @@ fn on(uri: &str) -> Vec<String> {
     vec!["--set".to_owned(), format!("asynctask_transport={uri}")]
 }
 
+/// A directory for queues.
+fn files(env: &Env) -> String {
+    std::fs::create_dir(env.path("queues")).expect("the folder is ours");
+    format!("filesys:{}", env.path("queues").display())
+}
+
 fn submit(env: &Env, uri: &str, tasks: impl Iterator<Item = Value>) {
     let lines: String = tasks.map(|task| format!("{task}\n")).collect();
     let store = on(uri);
@@ -136,8 +142,7 @@ fn killed_hosts_on_amqp() {
 #[test]
 fn killed_hosts_on_filesys() {
     let env = crashing::env();
-    std::fs::create_dir(env.path("queues")).expect("the folder is ours");
-    let uri = format!("filesys:{}", env.path("queues").display());
+    let uri = files(&env);
     loses_nothing(&env, &uri);
     tries_again(&env, &uri);
     buries(&env, &uri);
@@ -150,8 +155,7 @@ fn killed_hosts_on_filesys() {
 #[test]
 fn a_submit_that_does_not_fit_leaves_no_file() {
     let env = crashing::env();
-    std::fs::create_dir(env.path("queues")).expect("the folder is ours");
-    let store = on(&format!("filesys:{}", env.path("queues").display()));
+    let store = on(&files(&env));
     let args = ["submit", "crash", "-", &store[0], &store[1]];
     let host = env.command("rex-host", &args);
     let mut command = Command::new("bash");
@@ -315,8 +319,7 @@ fn a_killed_move_from_the_embedded_kind_to_redis_loses_nothing() {
 fn a_killed_move_from_redis_to_files_loses_nothing() {
     let Some(server) = Redis::start() else { return };
     let env = crashing::env();
-    std::fs::create_dir(env.path("queues")).expect("the folder is ours");
-    moves(&env, &server.uri(), &format!("filesys:{}", env.path("queues").display()));
+    moves(&env, &server.uri(), &files(&env));
 }
 
 /// An old consumer has the queue's lock.
@@ -329,11 +332,7 @@ fn lock(env: &Env) -> std::fs::File {
 #[test]
 fn a_move_out_of_a_locked_directory_waits() {
     let env = crashing::env();
-    std::fs::create_dir(env.path("queues")).expect("the folder is ours");
-    let (files, new) = (
-        format!("filesys:{}", env.path("queues").display()),
-        format!("sqlite:{}", env.path("new.db").display()),
-    );
+    let (files, new) = (files(&env), format!("sqlite:{}", env.path("new.db").display()));
     submit(&env, &files, (0..300).map(|n| json!({"n": n})));
     let kept = lock(&env);
     let impatient = moving(&format!("{files}?lock_timeout=1"), &new);
@@ -353,11 +352,8 @@ fn a_move_out_of_a_locked_directory_waits() {
 #[test]
 fn a_move_says_what_is_at_both_stores() {
     let env = crashing::env();
-    std::fs::create_dir(env.path("queues")).expect("the folder is ours");
-    let (old, files) = (
-        format!("sqlite:{}", env.path("old.db").display()),
-        format!("filesys:{}?lock_timeout=-1", env.path("queues").display()),
-    );
+    let old = format!("sqlite:{}", env.path("old.db").display());
+    let files = format!("{}?lock_timeout=-1", files(&env));
     submit(&env, &old, (0..300).map(|n| json!({"n": n})));
     // So that there is a lock.
     submit(&env, &files, [json!({"n": 300})].into_iter());
