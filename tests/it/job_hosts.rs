@@ -63,6 +63,12 @@ fn is_told_when_it_is_back(retries: bool) {
     shop.insert("crash", &payload);
     wait_for("the job runs", || !recorded().is_empty());
     proxy.cut();
+    let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+        AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
+    let mut client = shop.client();
+    wait_for("the server to know", || {
+        client.query_one(others, &[]).expect("it can be asked").get::<_, i64>(0) == 0
+    });
     let text = shop.rex_host(&["job", "cancel", "1", "--grace", "1h"]).ok();
     assert_eq!(text, "job 1 is cancelled\n");
     if retries {

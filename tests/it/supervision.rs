@@ -649,6 +649,46 @@ fn starts_are_rate_limited_over_all_processes() {
     assert_eq!(recorded(&env.path("record")).len(), 6);
 }
 
+/// What no process has begun has not started, whoever it was handed to.
+#[test]
+fn a_process_that_dies_idle_costs_no_start() {
+    let env = crashing::env();
+    let limit = json!({"rate_max_calls": 1, "rate_period": 3600});
+    let host = crashing::start(&env, &json!({ "crash": limit }), &[]);
+    host.wait_output("Starting; queue=crash");
+    let status = env.rex_host(&["status", "--json"]).json_lines().remove(0);
+    let pid = status["queues"][0]["processes"][0]["pid"].as_i64().expect("a process");
+    let worker = Process::find(i32::try_from(pid).expect("it fits")).expect("it serves");
+    worker.signal(libc::SIGSTOP);
+    Store::Embedded.submit(&env, "crash", &[&quick_task(&env, 1)]);
+    wait_for("the claim", || {
+        let queues = env.rex_host(&["queue", "list", "--json"]).json_lines();
+        queues.iter().any(|queue| queue["in_flight"] == 1)
+    });
+    worker.signal(libc::SIGKILL);
+    wait_for("the task", || recorded(&env.path("record")).get(&1) == Some(&(1, 1)));
+    env.rex_host(&["stop"]).ok();
+    host.wait_ok();
+}
+
+#[test]
+fn what_a_limit_of_rate_allows_is_claimed_in_batches() {
+    let env = crashing::env();
+    let store = Store::Pgsql(Database::new());
+    let Store::Pgsql(database) = &store else { unreachable!("it was just made") };
+    let tasks: Vec<String> = (0..400).map(|n| quick_task(&env, n)).collect();
+    store.submit(&env, "crash", &tasks.iter().map(String::as_str).collect::<Vec<_>>());
+    let limit = json!({"rate_max_calls": 10_000, "rate_period": 1});
+    let set = format!("asynctask_transport={}", database.uri());
+    let more = ["--halt-when-empty", "--set", &set];
+    crashing::start(&env, &json!({ "crash": limit }), &more).wait_ok();
+    assert_eq!(recorded(&env.path("record")).len(), 400);
+    let claims = "SELECT pg_sequence_last_value(
+        pg_get_serial_sequence('asynctask.rex_claims', 'id')::regclass)";
+    let claims: i64 = database.connect().query_one(claims, &[]).expect("it can be asked").get(0);
+    assert!(claims < 100, "{claims}");
+}
+
 /// What is left of the period is nothing to wait for.
 #[test]
 fn a_limit_of_rate_does_not_hold_up_the_end() {

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use rex_test_support::amqp::{self, RabbitMq};
 use rex_test_support::env::Env;
+use rex_test_support::pg::Database;
 use rex_test_support::process::{self, Running, wait_for};
+use rex_test_support::proxy::Proxy;
 use rex_test_support::redis::Redis;
 use serde_json::{Value, json};
 
@@ -377,6 +379,33 @@ fn a_move_says_what_is_at_both_stores() {
     assert_eq!(waiting(&env, &old).len(), 300);
     env.rex_host(&["stop"]).ok();
     host.wait_ok();
+}
+
+/// A connection that breaks before an answer leaves open what the store has done.
+#[test]
+fn what_a_lost_answer_would_have_said_is_not_known() {
+    let (env, database) = (crashing::env(), Database::new());
+    let proxy = Proxy::to(&database.address());
+    let uri = database.uri().replacen(&database.address(), proxy.address(), 1);
+    let files = files(&env);
+    submit(&env, &database.uri(), (0..300).map(|n| json!({"n": n})));
+    let args = moving(&uri, &files);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    proxy.cut_before(b"WITH ended AS");
+    let said = env.rex_host(&args).fails(1);
+    let hint = "hint: 0 tasks were moved, and 200 more are at the target; whether they will wait at the \
+                source again is not known";
+    assert!(said.contains(hint), "{said}");
+    assert_eq!(waiting(&env, &files).len(), 200);
+    proxy.restore();
+    env.rex_host(&args).ok();
+    assert_eq!(waiting(&env, &files).len(), 300);
+
+    let store = on(&uri);
+    proxy.cut_before(b"INSERT INTO asynctask.asynctask_queue");
+    let said = env.rex_host_with(&["submit", "crash", "-", &store[0], &store[1]], "{}\n").fails(1);
+    let hint = "begin again with line 1, unless the lost connection has taken an answer with it";
+    assert!(said.contains(hint), "{said}");
 }
 
 #[test]

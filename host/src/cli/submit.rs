@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use rex_transport::{
-    Attributes, Due, NewTask, Payload, PayloadError, QueueName, Submitted, TaskId, Timestamp,
+    Attributes, Due, Kind, NewTask, Payload, PayloadError, QueueName, Submitted, TaskId, Timestamp,
     Transport,
 };
 use serde::Deserialize;
@@ -159,7 +159,12 @@ fn bulk(
         }
         if let Some(error) = failed {
             let taken: Vec<usize> = done.iter().map(|(at, _)| *at).collect();
-            let so_far = format!("{}{}", tasks(count), batch.so_far(in_store, &taken));
+            let mut so_far = format!("{}{}", tasks(count), batch.so_far(in_store, &taken));
+            if error.kind == Kind::Unreachable {
+                so_far.push_str(
+                    ", unless the lost connection has taken an answer with it: see `queue list`",
+                );
+            }
             let failure = Failure::from(error);
             let hint = match &failure.hint {
                 Some(hint) => format!("{hint}; {so_far}"),

@@ -91,13 +91,14 @@ fn carry(
     // Given back at the end, or they would be claimed again.
     let mut kept: Vec<Finished> = Vec::new();
     while room > 0 {
+        let told = |error| after(moved.count, error);
         if beat <= Instant::now() {
-            room += source.rescue()?;
+            room += source.rescue().map_err(told)?;
             beat = Instant::now() + BEAT;
         }
         let want = usize::try_from(room).map_or(BATCH, |room| room.min(BATCH));
-        let Some(claim) = source.claim(queue, &Want::tasks(want))? else { break };
-        let mut attributes = source.attributes(claim.id)?;
+        let Some(claim) = source.claim(queue, &Want::tasks(want)).map_err(told)? else { break };
+        let mut attributes = source.attributes(claim.id).map_err(told)?;
         let tasks: Vec<NewTask> = claim
             .tasks
             .iter()
@@ -136,11 +137,7 @@ fn carry(
                     ));
                 }
                 if refused || count > 0 {
-                    let were = if count == 1 { "was" } else { "were" };
-                    hints.push(format!(
-                        "{} {were} moved; the rest waits at {from}",
-                        output::tasks(count)
-                    ));
+                    hints.push(format!("{}; the rest waits at {from}", were_moved(count)));
                 }
                 return Err(match hints.is_empty() {
                     true => failure,
@@ -161,26 +158,43 @@ fn carry(
         room = room.saturating_sub(claim.tasks.len() as u64);
     }
     moved.kept = kept.len() as u64;
-    source.finish(&kept)?;
+    source.finish(&kept).map_err(|error| after(moved.count, error))?;
     Ok(moved)
 }
 
 /// Takes what the target has from the source.
 fn finish(source: &mut dyn Transport, done: &[Finished], moved: &mut Moved) -> Result<(), Failure> {
     let lost = source.finish(done).map_err(|error| {
+        let there = match error.kind {
+            Kind::Unreachable => {
+                "at the target; whether they will wait at the source again is not known: see `queue list` \
+                 there before you move again"
+            }
+            _ => "at the target and will wait at the source again",
+        };
         let failure = Failure::from(error);
         let before = failure.hint.clone().map(|hint| format!("{hint}; ")).unwrap_or_default();
-        let were = if moved.count == 1 { "was" } else { "were" };
-        let hint = format!(
-            "{before}{} {were} moved, and {} more are at the target and will wait at the source again",
-            output::tasks(moved.count),
-            done.len()
-        );
+        let hint = format!("{before}{}, and {} more are {there}", were_moved(moved.count), done.len());
         failure.hint(hint)
     })?;
     moved.doubled += lost.len() as u64;
     moved.count += (done.len() - lost.len()) as u64;
     Ok(())
+}
+
+/// What fails between two batches.
+fn after(count: u64, error: TransportError) -> Failure {
+    let failure = Failure::from(error);
+    if count == 0 {
+        return failure;
+    }
+    let before = failure.hint.clone().map(|hint| format!("{hint}; ")).unwrap_or_default();
+    failure.hint(format!("{before}{}", were_moved(count)))
+}
+
+fn were_moved(count: u64) -> String {
+    let were = if count == 1 { "was" } else { "were" };
+    format!("{} {were} moved", output::tasks(count))
 }
 
 /// Refuses what would be another payload at the target.

@@ -139,7 +139,7 @@ impl Host {
                     running.process.page.allow(self.lease.start_until());
                 }
                 let tasks = running.held.recall(&seqs);
-                self.put_back(&queue, tasks);
+                self.put_back_unstarted(&queue, tasks);
             }
         }
         self.dirty.insert(queue);

@@ -25,7 +25,8 @@ pub struct HeldTask {
     pub claimed: Claimed,
     /// What it asked to be submitted.
     pub submits: Vec<NewTask>,
-    pub fault: Option<Fault>,
+    /// Apart, since nearly all tasks have none and each is moved about.
+    pub fault: Option<Box<Fault>>,
 }
 
 /// How a task failed in a process that lived on.
@@ -91,7 +92,7 @@ impl Held {
 
     /// Remembers that a task failed; `false` when the process does not have that task.
     pub fn fail(&mut self, seq: u64, fault: Fault) -> bool {
-        self.find(seq).map(|held| held.fault = Some(fault)).is_some()
+        self.find(seq).map(|held| held.fault = Some(Box::new(fault))).is_some()
     }
 
     /// All tasks up to `seq` are finished. Also says how long they took together.
@@ -186,7 +187,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use rex_plugin_api::ops::{Again, Failure};
-    use rex_transport::{ClaimId, ClaimedTask, Payload, TaskId, Timestamp};
+    use rex_transport::{ClaimId, ClaimedTask, Payload, TaskId};
 
     use super::{Claimed, Fault, Held};
     use crate::page::Progress;
@@ -201,7 +202,6 @@ mod tests {
             task: ClaimedTask {
                 id: TaskId(id),
                 attempt: 1,
-                submitted: Timestamp(0),
                 history: serde_json::Value::Null,
                 payload: Payload::empty(),
             },

@@ -39,8 +39,20 @@ impl Limiter {
         self.calls - self.starts.iter().filter(|start| **start + self.period > end).count()
     }
 
+    /// Until when tasks are left in the store that are to be claimed so long ahead; `None` where they may
+    /// be claimed now.
+    pub fn left_until(&self, ahead: Duration, now: Instant) -> Option<Instant> {
+        let start = self.clone().next_start(now);
+        start.checked_sub(ahead).filter(|until| *until > now)
+    }
+
     pub fn started(&mut self, now: Instant) {
         self.starts.push_back(now);
+    }
+
+    /// So many of the last that were handed out have not started.
+    pub fn not_started(&mut self, count: usize) {
+        self.starts.truncate(self.starts.len().saturating_sub(count));
     }
 }
 
@@ -66,5 +78,21 @@ mod tests {
         let soon =
             |limiter: &Limiter, ms| limiter.starts_within(Duration::from_millis(ms), at(1501));
         assert_eq!([5, 9, 1000, 2000].map(|ms| soon(&limiter, ms)), [0, 1, 1, 2]);
+    }
+
+    #[test]
+    fn what_is_not_used_up_leaves_nothing() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut limiter = Limiter::new(1, Duration::from_millis(1500));
+        let left =
+            |limiter: &Limiter, ahead, ms| limiter.left_until(Duration::from_millis(ahead), at(ms));
+        assert_eq!(left(&limiter, 0, 0), None);
+        limiter.started(at(0));
+        assert_eq!(left(&limiter, 0, 10), Some(at(1500)));
+        assert_eq!(left(&limiter, 1000, 10), Some(at(500)));
+        // It may be claimed, and is not there.
+        assert_eq!(left(&limiter, 1000, 500), None);
+        assert_eq!(left(&limiter, 0, 1500), None);
     }
 }

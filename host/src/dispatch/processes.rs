@@ -64,7 +64,7 @@ impl Host {
         if !expected {
             self.report_crash(&running, &scene, &exit, culprit, aftermath.suspects.len());
         }
-        self.put_back(&queue, aftermath.unstarted);
+        self.put_back_unstarted(&queue, aftermath.unstarted);
         self.put_back(&queue, aftermath.suspects);
         if let Some(seat) = self.slots.get_mut(&seat) {
             seat.process = None;
@@ -289,7 +289,7 @@ impl Host {
             self.step(seat, SlotEvent::Overdue, now);
         }
         for (queue, tasks) in back {
-            self.put_back(&queue, tasks);
+            self.put_back_unstarted(&queue, tasks);
             self.dirty.insert(queue);
         }
     }

@@ -133,12 +133,9 @@ impl Host {
             }
         } else {
             // What a limit of rate has left in the store may be claimed before the next look.
-            let mut again = now + self.plan.poll_interval;
-            if let Some(limiter) = &queue.limiter {
-                let start = limiter.clone().next_start(now);
-                again = again.min(start.checked_sub(ahead).unwrap_or(now).max(now));
-            }
-            queue.found_nothing(again);
+            let limited = queue.limiter.as_ref().and_then(|limiter| limiter.left_until(ahead, now));
+            let look = now + self.plan.poll_interval;
+            queue.found_nothing(limited.map_or(look, |until| until.min(look)));
         }
     }
 
@@ -225,22 +222,20 @@ impl Host {
         };
         let (held, held_by_all) = (held_by(&free), held_by(&serving));
         // What may not start soon is not kept from other hosts.
-        let startable = queue
-            .limiter
-            .as_ref()
-            .map(|limiter| limiter.starts_within(ahead, now).min(free.len().saturating_sub(held)));
-        let kept = startable.unwrap_or(queue.feed.ahead(free.len()).saturating_sub(held));
+        let limiter = queue.limiter.as_ref();
+        let startable = limiter.map_or(usize::MAX, |limiter| limiter.starts_within(ahead, now));
+        let kept = queue.feed.ahead(free.len()).saturating_sub(held).min(startable);
         let overdue = queue.feed.take_overdue(kept, now);
         overdue.into_iter().for_each(|claimed| self.outbox.release(claimed));
         if queue.claiming {
             return;
         }
         let runs_jobs = self.plan.queues.get(name).is_some_and(|plan| plan.runs_jobs());
-        let wanted = match startable {
-            Some(startable) => startable.saturating_sub(queue.feed.ready()),
-            None if runs_jobs => free.len().saturating_sub(held + queue.feed.ready()),
-            None => queue.feed.to_claim(free.len(), held),
+        let wanted = match runs_jobs {
+            true => free.len().saturating_sub(held + queue.feed.ready()),
+            false => queue.feed.to_claim(free.len(), held),
         };
+        let wanted = wanted.min(startable.saturating_sub(queue.feed.ready()));
         let refused = queue.refused_until.is_some_and(|until| now < until);
         let bytes = queue.feed.room();
         if wanted > 0 && bytes > 0 && queue.empty_until.is_none() && !refused {
@@ -250,7 +245,7 @@ impl Host {
             self.outbox.claim(name.clone(), want);
             return;
         }
-        let is_limited = startable == Some(0);
+        let is_limited = startable == 0;
         if queue.feed.ready() > 0 || queue.empty_until.is_none() && !is_limited {
             return;
         }
@@ -314,6 +309,14 @@ impl Host {
     pub(super) fn seats(&self, name: &QueueName) -> Vec<SlotId> {
         let of_queue = self.slots.iter().filter(|(_, seat)| seat.plan.queue == *name);
         of_queue.map(|(id, _)| *id).collect()
+    }
+
+    /// What was handed out and no process has begun.
+    pub(super) fn put_back_unstarted(&mut self, name: &QueueName, tasks: Vec<Claimed>) {
+        if let Some(limiter) = self.queues.get_mut(name).and_then(|queue| queue.limiter.as_mut()) {
+            limiter.not_started(tasks.len());
+        }
+        self.put_back(name, tasks);
     }
 
     pub(super) fn put_back(&mut self, name: &QueueName, mut tasks: Vec<Claimed>) {

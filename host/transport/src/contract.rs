@@ -189,7 +189,7 @@ fn task_ids(claim: &Claim) -> Vec<TaskId> {
     claim.tasks.iter().map(|task| task.id).collect()
 }
 
-fn dead(reason: &str) -> Outcome {
+pub fn dead(reason: &str) -> Outcome {
     Outcome::Dead(Death { reason: reason.to_owned(), details: json!({"build": "1ab"}) })
 }
 

@@ -434,7 +434,6 @@ impl Store {
             tasks.push(ClaimedTask {
                 id: key.1,
                 attempt: task.attempt,
-                submitted: task.submitted,
                 payload: task.payload.clone(),
                 history: task.history.clone(),
             });

@@ -67,9 +67,9 @@ pub struct Pgsql {
     owner_id: Option<String>,
     /// The owner's number while it is registered.
     owner: Option<i64>,
-    /// What this owner holds, as the claims' rows have it: nobody else changes them, unless all are
-    /// taken. Read again after every reconnection.
-    held: HashMap<ClaimId, HashSet<TaskId>>,
+    /// What this owner holds, ascending, as the claims' rows have it: nobody else changes them, unless
+    /// all are taken. Read again after every reconnection.
+    held: BTreeMap<ClaimId, Vec<TaskId>>,
     /// Claims that were made by a call whose reply was lost.
     unreturned: Vec<(ClaimId, QueueName)>,
     /// Claims that others took over, to be told.
@@ -96,7 +96,7 @@ impl Pgsql {
             prepared: false,
             owner_id: options.owner.as_ref().map(|owner| owner.id.clone()),
             owner: None,
-            held: HashMap::new(),
+            held: BTreeMap::new(),
             unreturned: Vec::new(),
             taken: Vec::new(),
             keyed: HashMap::new(),
@@ -296,7 +296,7 @@ impl Transport for Pgsql {
 impl Pgsql {
     /// What this owner held is others' now.
     fn forget_claims(&mut self) {
-        self.taken.extend(self.held.drain().map(|(claim, _)| claim));
+        self.taken.extend(std::mem::take(&mut self.held).into_keys());
         self.unreturned.clear();
         self.keyed.clear();
         self.limited.clear();

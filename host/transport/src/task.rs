@@ -134,7 +134,6 @@ pub struct ClaimedTask {
     pub id: TaskId,
     /// This attempt's number, from 1.
     pub attempt: u32,
-    pub submitted: Timestamp,
     pub payload: Payload,
     /// What [`Outcome::Retry`] said of earlier attempts; null on the first.
     pub history: Value,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rex_transport::{Claim, ClaimId, ClaimedTask, Payload, QueueName, TaskId, Timestamp};
+use rex_transport::{Claim, ClaimId, ClaimedTask, Payload, QueueName, TaskId};
 
 use super::{Feed, LARGEST_STOCK, LARGEST_WINDOW};
 
@@ -16,7 +16,6 @@ fn claim(ids: std::ops::RangeInclusive<i64>, payload: &Payload) -> Claim {
     let task = |id| ClaimedTask {
         id: TaskId(id),
         attempt: 1,
-        submitted: Timestamp(0),
         payload: payload.clone(),
         history: serde_json::Value::Null,
     };

@@ -56,7 +56,6 @@ impl Amqp {
         let tasks = held.iter().map(|(id, task)| ClaimedTask {
             id: *id,
             attempt: task.message.attempt,
-            submitted: task.message.submitted(),
             payload: task.message.payload.clone(),
             history: task.message.history.clone(),
         });

@@ -138,7 +138,7 @@ pub fn many_retries_keep_their_ids(store: &Store<'_>) {
     };
     let ids = |claims: &[Claim]| {
         let tasks = claims.iter().flat_map(|claim| &claim.tasks);
-        tasks.map(|task| (task.id, task.submitted)).collect::<BTreeSet<_>>()
+        tasks.map(|task| task.id).collect::<BTreeSet<_>>()
     };
     let first = claimed(&mut *host, 3000);
     let retry = |claim, at| {
@@ -166,15 +166,18 @@ pub fn retries_keep_their_place(store: &Store<'_>) {
     }
     let name = queue("foo");
     let ids = submit(&mut *host, &[task("foo", 1), task("foo", 2), task("foo", 3)]);
+    let submitted = host.peek(&name, 1).unwrap()[0].submitted;
     let claim = host.claim(&name, &Want::tasks(1)).unwrap().unwrap();
     assert_eq!(claim.tasks[0].history, json!(null));
     let retry = |history| Outcome::Retry { after: Duration::ZERO, history };
     host.finish(&[finished(&claim, 0, retry(json!([{"reason": "é\u{0}"}])))]).unwrap();
     assert_eq!(in_flight(&mut *host, "foo"), 0);
+    let waiting = host.peek(&name, 9).unwrap();
+    let back = waiting.iter().find(|task| task.id == ids[0]).unwrap();
+    assert_eq!(back.submitted, submitted);
     let again = host.claim(&name, &Want::tasks(2)).unwrap().unwrap();
     assert_eq!(task_ids(&again), ids[..2], "before the younger ones");
     assert_eq!((again.tasks[0].attempt, again.tasks[1].attempt), (2, 1));
-    assert_eq!(again.tasks[0].submitted, claim.tasks[0].submitted);
     let reason = again.tasks[0].history[0]["reason"].as_str().unwrap();
     assert_eq!(reason.replace('\u{fffd}', "\0"), "é\0");
     // Released, it is still at its second attempt.

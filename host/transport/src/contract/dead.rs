@@ -75,11 +75,11 @@ pub fn dead_letters_come_back(store: &Store<'_>) {
     assert_eq!(host.revive(&[first, third]).unwrap(), 2);
     assert_eq!(host.revive(&[first]).unwrap(), 0, "it is gone");
     assert_eq!(host.dead_letters(&DeadQuery::default()).unwrap().len(), 1);
+    assert_eq!(host.peek(&name, 9).unwrap()[0].submitted, letters[0].submitted);
     let back = host.claim(&name, &Want::tasks(9)).unwrap().unwrap();
     assert_eq!(task_ids(&back), [ids[0], ids[2]]);
     assert_eq!(numbers(&back), [1, 3]);
     assert!(back.tasks.iter().all(|task| task.attempt == 1));
-    assert_eq!(back.tasks[0].submitted, letters[0].submitted);
     assert_eq!(
         (&back.tasks[0].history, &back.tasks[1].history),
         (&json!([{"n": 1}]), &json!(null))

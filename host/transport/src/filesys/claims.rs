@@ -339,8 +339,7 @@ fn read(id: ClaimId, name: &QueueName, directory: &Path) -> Result<Option<Claim>
     let mut tasks = Vec::new();
     for (task, path) in files(directory)? {
         let task_file::Content { payload, attempt, history } = task_file::content(&path)?;
-        let submitted = task_file::submitted(task);
-        tasks.push(ClaimedTask { id: task, attempt, submitted, payload, history });
+        tasks.push(ClaimedTask { id: task, attempt, payload, history });
     }
     Ok((!tasks.is_empty()).then(|| Claim { id, queue: name.clone(), tasks }))
 }

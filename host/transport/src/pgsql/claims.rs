@@ -14,8 +14,8 @@ use super::failure::Trouble;
 use super::locks::queue_key;
 use super::marks::{Look, Seen, Snapshot, Took};
 use super::session::{LOCK, Session};
-use super::types::{JsonText, Micros, Moment, Stored, Text};
-use crate::{Attributes, Claim, ClaimId, ClaimedTask, QueueName, TaskId, Timestamp, Want};
+use super::types::{JsonText, Moment, Stored, Text};
+use crate::{Attributes, Claim, ClaimId, ClaimedTask, QueueName, TaskId, Want};
 
 /// How many tasks may be claimed, as parts of a statement: none from a paused queue, nor over a
 /// connection that is not ours.
@@ -154,7 +154,7 @@ impl Pgsql {
         if want.in_flight.is_some() {
             self.limited.insert(claim.id, queue.clone());
         }
-        self.held.insert(claim.id, claim.tasks.iter().map(|task| task.id).collect());
+        self.held.insert(claim.id, ascending(claim.tasks.iter().map(|task| task.id).collect()));
         Ok(Some(claim))
     }
 
@@ -169,9 +169,9 @@ impl Pgsql {
     ) -> Result<Option<Moved>, Trouble> {
         /// `$1` queue, `$2` at most, `$3` owner, `$4` ids above, `$5` bytes, `$6` our server process,
         /// `$7` most in flight or NULL, `$8` claims that may be alive from. One row or none: claim,
-        /// ids, submitted, attempts, payloads, oldest first; priorities, histories, which
-        /// have a key; the last id of the original's table; ids and priorities of the other; the
-        /// snapshot; the oldest claim alive, where that counts. The rows are found by a sub-select of
+        /// ids, payloads, oldest first; attempts unless all are at their first, priorities,
+        /// histories, which have a key; the last id of the original's table; ids and priorities of
+        /// the other; the snapshot; the oldest claim alive, where that counts. The rows are found by a sub-select of
         /// its own so that the plan is always the one by index, and deleted by where they lie, which
         /// spares looking each up again; they stay there as long as the statement sees them. The name
         /// is compared as no index can, so that none is taken. No row locks: the queue's lock is held,
@@ -208,7 +208,7 @@ SELECT $3, $1, count(*), array_agg(id), array_agg(payload), array_agg(date_submi
     array_fill(1, ARRAY[count(*)::integer])
 FROM (SELECT * FROM taken ORDER BY id) AS sorted
 HAVING count(*) > 0
-RETURNING id, ids, dates::timestamptz[], attempts, payloads, priorities, histories, keys,
+RETURNING id, ids, payloads, NULL::integer[], priorities, histories, keys,
     ids[size], NULL::bigint[], NULL::smallint[], ",
             snapshot!(),
             ",
@@ -289,7 +289,7 @@ FROM (
     ORDER BY priority, id
 ) AS sorted
 HAVING count(*) > 0
-RETURNING id, ids, dates::timestamptz[], attempts, payloads, priorities, histories, keys,
+RETURNING id, ids, payloads, attempts, priorities, histories, keys,
     (SELECT max(id) FROM theirs), (SELECT array_agg(id) FROM ours),
     (SELECT array_agg(priority) FROM ours), ",
             snapshot!(),
@@ -343,7 +343,8 @@ ORDER BY id";
             if !keyed.is_empty() {
                 self.keyed.insert(id, keyed);
             }
-            let tasks = row.get::<_, Vec<i64>>(2).into_iter().map(TaskId).collect();
+            let tasks = row.get::<_, Vec<i64>>(2).into_iter().map(TaskId);
+            let tasks = ascending(tasks.collect());
             if self.held.insert(id, tasks).is_none()
                 && let Ok(queue) = QueueName::parse(&row.get::<_, Text>(1).0)
             {
@@ -357,27 +358,32 @@ ORDER BY id";
 /// A claim as its statement returned it.
 fn moved_out(row: &Row, queue: &QueueName, want: &Want, merge: bool) -> Moved {
     let claim = claim(row, queue);
-    let priorities: Option<Vec<i16>> = row.get(5);
+    let priorities: Option<Vec<i16>> = row.get(4);
     let bytes: usize = claim.tasks.iter().map(|task| task.payload.len()).sum();
     let is_all = claim.tasks.len() < want.tasks && bytes < want.bytes && want.in_flight.is_none();
     let end = claim.tasks.last().filter(|_| !is_all).map(|task| {
         (priorities.and_then(|priorities| priorities.last().copied()).unwrap_or(0), task.id.0)
     });
-    let ids: Option<Vec<i64>> = row.get(9);
-    let theirs: Option<Vec<i16>> = row.get(10);
+    let ids: Option<Vec<i64>> = row.get(8);
+    let theirs: Option<Vec<i16>> = row.get(9);
     let ours = theirs.unwrap_or_default().into_iter().zip(ids.unwrap_or_default());
     let took = Took {
-        theirs: row.get(8),
+        theirs: row.get(7),
         ours: merge.then(|| ours.collect()),
         end,
-        snapshot: snapshot(row, 11),
-        oldest_claim: row.get(13),
+        snapshot: snapshot(row, 10),
+        oldest_claim: row.get(12),
     };
-    Moved { claim, keyed: keyed(row, 7), took, passed: merge && row.get(14) }
+    Moved { claim, keyed: keyed(row, 6), took, passed: merge && row.get(13) }
 }
 
 fn keyed(row: &Row, column: usize) -> HashSet<TaskId> {
     row.get::<_, Option<Vec<i64>>>(column).into_iter().flatten().map(TaskId).collect()
+}
+
+fn ascending(mut tasks: Vec<TaskId>) -> Vec<TaskId> {
+    tasks.sort_unstable();
+    tasks
 }
 
 /// Of two columns.
@@ -489,7 +495,7 @@ fn read_claim(
 ) -> Result<Option<Claim>, Trouble> {
     /// `$1` claim: as from the claiming statement.
     const CLAIM: &str = "
-SELECT id, ids, dates::timestamptz[], attempts, payloads, priorities, histories
+SELECT id, ids, payloads, attempts, priorities, histories
 FROM asynctask.rex_claims
 WHERE id = $1";
     let rows = session.rows(CLAIM, &[&id.0])?;
@@ -520,18 +526,17 @@ WHERE id = $1 AND (priority <> 0 OR key IS NOT NULL)";
 
 fn claim(row: &Row, queue: &QueueName) -> Claim {
     let ids: Vec<i64> = row.get(1);
-    let dates: Vec<Option<Micros>> = row.get(2);
-    let attempts: Vec<i32> = row.get(3);
-    let payloads: Vec<Stored> = row.get(4);
-    let histories: Option<Vec<Option<JsonText>>> = row.get(6);
-    // Most claims have none.
+    let payloads: Vec<Stored> = row.get(2);
+    // Most claims have neither.
+    let attempts: Option<Vec<i32>> = row.get(3);
+    let histories: Option<Vec<Option<JsonText>>> = row.get(5);
+    let attempts = attempts.unwrap_or_default().into_iter().chain(std::iter::repeat(1));
     let histories =
         histories.unwrap_or_default().into_iter().chain(std::iter::repeat_with(|| None));
-    let tasks = ids.into_iter().zip(dates).zip(attempts).zip(payloads).zip(histories).map(
-        |((((id, submitted), attempt), payload), history)| ClaimedTask {
+    let tasks = ids.into_iter().zip(payloads).zip(attempts).zip(histories).map(
+        |(((id, payload), attempt), history)| ClaimedTask {
             id: TaskId(id),
             attempt: u32::try_from(attempt).unwrap_or(1),
-            submitted: submitted.map_or(Timestamp(0), |micros| micros.0),
             payload: payload.0,
             history: history.map_or(Value::Null, |text| text.value()),
         },

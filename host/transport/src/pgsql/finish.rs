@@ -61,15 +61,16 @@ impl Pgsql {
                 if !kept.contains(id) {
                     self.forget_claim(*id);
                     lost.extend(&ended.tasks);
-                } else if ended.whole {
+                } else if ended.is_whole() {
                     self.forget_claim(*id);
                 } else if let Some(held) = self.held.get_mut(id) {
-                    held.retain(|task| !ended.tasks.contains(task));
+                    let mut gone = ended.gone.iter();
+                    held.retain(|_| gone.next() == Some(&false));
                 }
             }
         }
         for id in &batch.repeated {
-            if self.held.get(id).is_some_and(HashSet::is_empty) {
+            if self.held.get(id).is_some_and(Vec::is_empty) {
                 self.forget_claim(*id);
             }
         }
@@ -84,11 +85,17 @@ impl Pgsql {
 }
 
 /// What a batch does to one claim.
-#[derive(Default)]
 struct Ended {
     tasks: Vec<TaskId>,
+    /// For each task that was held, whether it is one of them.
+    gone: Vec<bool>,
+}
+
+impl Ended {
     /// Whether the claim has no task left after it.
-    whole: bool,
+    fn is_whole(&self) -> bool {
+        self.tasks.len() == self.gone.len()
+    }
 }
 
 /// A batch, sorted by what is to be written.
@@ -109,21 +116,25 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    fn sort(finished: &'a [Finished], held: &HashMap<ClaimId, HashSet<TaskId>>) -> Batch<'a> {
+    /// `held`: the tasks of each claim, ascending.
+    fn sort(finished: &'a [Finished], held: &BTreeMap<ClaimId, Vec<TaskId>>) -> Batch<'a> {
         let mut batch = Batch::default();
-        let mut seen = HashSet::new();
         for one in finished {
             let Some(tasks) = held.get(&one.claim) else {
                 batch.unknown.push(one.task);
                 continue;
             };
-            if !tasks.contains(&one.task) || !seen.insert((one.claim, one.task)) {
+            let ended = tasks.binary_search(&one.task).ok().and_then(|place| {
+                let unended = || Ended { tasks: Vec::new(), gone: vec![false; tasks.len()] };
+                let ended = batch.claims.entry(one.claim).or_insert_with(unended);
+                let gone = ended.gone.get_mut(place)?;
+                (!std::mem::replace(gone, true)).then_some(ended)
+            });
+            let Some(ended) = ended else {
                 batch.repeated.push(one.claim);
                 continue;
-            }
-            let ended = batch.claims.entry(one.claim).or_default();
+            };
             ended.tasks.push(one.task);
-            ended.whole = ended.tasks.len() == tasks.len();
             match &one.outcome {
                 Outcome::Done => batch.gone.push((one.claim, one.task)),
                 Outcome::Dead(death) => {
@@ -173,10 +184,10 @@ WITH ended AS (
 SELECT id FROM ended
 UNION ALL
 SELECT id FROM marked";
-        let whole = self.claims.iter().filter(|(_, ended)| ended.whole);
+        let whole = self.claims.iter().filter(|(_, ended)| ended.is_whole());
         let whole: Vec<i64> = whole.map(|(id, _)| id.0).collect();
         let (mut claims, mut tasks) = (Vec::new(), Vec::new());
-        for (id, ended) in self.claims.iter().filter(|(_, ended)| !ended.whole) {
+        for (id, ended) in self.claims.iter().filter(|(_, ended)| !ended.is_whole()) {
             claims.extend(ended.tasks.iter().map(|_| id.0));
             tasks.extend(ended.tasks.iter().map(|task| task.0));
         }

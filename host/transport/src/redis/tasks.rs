@@ -319,9 +319,9 @@ pub(super) fn add_to(script: &mut ScriptInvocation<'_>, task: &NewTask) {
 /// Triples of "ID SUBMITTED ATTEMPT ...", payload and history.
 pub(super) fn claimed(rows: &[Vec<u8>]) -> Vec<ClaimedTask> {
     let read = |row: &[Vec<u8>]| {
-        let (id, submitted, attempt) = head(row.first()?)?;
+        let (id, _, attempt) = head(row.first()?)?;
         let history = serde_json::from_slice(row.get(2)?).unwrap_or_default();
-        Some(ClaimedTask { id, submitted, attempt, payload: payload(row.get(1)?), history })
+        Some(ClaimedTask { id, attempt, payload: payload(row.get(1)?), history })
     };
     rows.chunks(3).filter_map(read).collect()
 }

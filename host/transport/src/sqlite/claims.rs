@@ -69,9 +69,9 @@ SELECT EXISTS (SELECT 1 FROM tasks WHERE queue = ?1 AND claim IS NULL AND due IS
     ) -> Result<Option<Claim>, TransportError> {
         /// `?1` owner: id, queue.
         const OURS: &str = "SELECT id, queue FROM claims WHERE owner = ?1 ORDER BY id";
-        /// `?1` claim, in the order of claims: id, attempt, submitted, payload, history, priority.
+        /// `?1` claim, in the order of claims: id, attempt, payload, history, priority.
         const TASKS: &str = "
-SELECT id, attempt, submitted, payload, history, priority
+SELECT id, attempt, payload, history, priority
 FROM tasks
 WHERE claim = ?1
 ORDER BY priority, id";
@@ -168,10 +168,9 @@ SELECT count(*) FROM tasks WHERE claim IN (SELECT id FROM claims WHERE queue = ?
     /// `?1` queue, `?2` now: makes claimable what is due.
     const WAKE: &str =
         "UPDATE tasks SET due = NULL WHERE queue = ?1 AND claim IS NULL AND due <= ?2";
-    /// `?1` queue, `?2` at most; in the order of claims: id, attempt, submitted, payload, history,
-    /// priority.
+    /// `?1` queue, `?2` at most; in the order of claims: id, attempt, payload, history, priority.
     const FIRST: &str = "
-SELECT id, attempt, submitted, payload, history, priority
+SELECT id, attempt, payload, history, priority
 FROM tasks
 WHERE queue = ?1 AND claim IS NULL AND due IS NULL
 ORDER BY priority, id
@@ -206,7 +205,7 @@ WHERE queue = ?2 AND claim IS NULL AND due IS NULL AND (priority, id) <= (?3, ?4
     {
         let task = read_task(row)?;
         bytes += task.payload.len();
-        last = (row.get(5)?, task.id.0);
+        last = (row.get(4)?, task.id.0);
         tasks.push(task);
     }
     if tasks.is_empty() {
@@ -221,10 +220,9 @@ fn read_task(row: &rusqlite::Row<'_>) -> Result<ClaimedTask, rusqlite::Error> {
     Ok(ClaimedTask {
         id: TaskId(row.get(0)?),
         attempt: row.get(1)?,
-        submitted: Timestamp(row.get(2)?),
-        payload: Payload::from_stored(row.get::<_, String>(3)?),
+        payload: Payload::from_stored(row.get::<_, String>(2)?),
         history: row
-            .get_ref(4)?
+            .get_ref(3)?
             .as_str_or_null()
             .ok()
             .flatten()

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use postgres::Client;
-use rex_transport::contract::{all_done, numbers, queue, task, wait_for};
+use rex_transport::contract::{all_done, dead, finished, numbers, queue, task, wait_for};
 use rex_transport::{DeadQuery, Kind, Options, Owner, Wake, Want, open};
 
 use super::{database, host, uri};
@@ -165,6 +165,6 @@ fn a_changed_default_of_the_role_changes_nothing() {
     let age = now.as_micros().abs_diff(submitted.0.unsigned_abs().into());
     assert!(age < 60_000_000, "{age} µs");
     let claim = host.claim(&queue("foo"), &Want::tasks(1)).unwrap().unwrap();
-    assert_eq!(claim.tasks[0].submitted, submitted);
-    assert_eq!(host.finish(&all_done(&claim)).unwrap(), []);
+    host.finish(&[finished(&claim, 0, dead("broke"))]).unwrap();
+    assert_eq!(host.dead_letters(&DeadQuery::default()).unwrap()[0].submitted, submitted);
 }
