@@ -210,7 +210,7 @@ fn a_host_that_is_told_to_end_waits_for_a_row_no_longer_than_for_a_task() {
     host.wait_output("INFO:JobExecutorWorker:Job #1 complete");
     let output = stop(host);
     let text =
-        "what they need stayed locked: 1 outcomes are not recorded, their tasks will be run again";
+        "what they need stayed locked: one outcome is not recorded, its task will be run again";
     assert!(output.contains(text), "{output}");
     lock.commit().expect("it can be committed");
     let host = shop.run(&[]);

@@ -128,7 +128,7 @@ fn a_host_that_ends_without_its_store_says_how_many_tasks_are_run_again() {
     host.signal(libc::SIGTERM);
     env.write("go", "");
     let output = host.wait_ok();
-    let said = "the queue store stayed away: 1 outcomes are not recorded, ";
+    let said = "the queue store stayed away: one outcome is not recorded, ";
     assert!(output.contains(said), "{output}");
 }
 

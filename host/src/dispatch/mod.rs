@@ -308,9 +308,11 @@ impl Host {
                 true => "what they need stayed locked",
                 false => "the queue store stayed away",
             };
-            tracing::error!(
-                "{why}: {unrecorded} outcomes are not recorded, their tasks will be run again"
-            );
+            let are = match unrecorded {
+                1 => "one outcome is not recorded, its task",
+                _ => &format!("{unrecorded} outcomes are not recorded, their tasks"),
+            };
+            tracing::error!("{why}: {are} will be run again");
         }
         Ok(())
     }

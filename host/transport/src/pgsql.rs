@@ -36,7 +36,7 @@ mod tasks;
 mod types;
 mod watch;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -67,18 +67,27 @@ pub struct Pgsql {
     owner_id: Option<String>,
     /// The owner's number while it is registered.
     owner: Option<i64>,
-    /// What this owner holds, ascending, as the claims' rows have it: nobody else changes them, unless
-    /// all are taken. Read again after every reconnection.
-    held: BTreeMap<ClaimId, Vec<TaskId>>,
+    /// What this owner holds, as the claims' rows have it: nobody else changes them, unless all are
+    /// taken. Read again after every reconnection.
+    held: BTreeMap<ClaimId, Held>,
     /// Claims that were made by a call whose reply was lost.
     unreturned: Vec<(ClaimId, QueueName)>,
     /// Claims that others took over, to be told.
     taken: Vec<ClaimId>,
-    /// The unique tasks of claims that have such.
-    keyed: HashMap<ClaimId, HashSet<TaskId>>,
-    /// Claims that were made under a limit of tasks in flight.
-    limited: HashMap<ClaimId, QueueName>,
     marks: Marks,
+}
+
+/// A claim of this owner.
+struct Held {
+    queue: QueueName,
+    /// Those that are not finished, ascending.
+    tasks: Vec<TaskId>,
+    /// Those that are unique.
+    keyed: HashSet<TaskId>,
+    /// Whether it was made under a limit of tasks in flight.
+    is_limited: bool,
+    /// Whether all of them go back to the original's table.
+    is_plain: bool,
 }
 
 impl Pgsql {
@@ -99,8 +108,6 @@ impl Pgsql {
             held: BTreeMap::new(),
             unreturned: Vec::new(),
             taken: Vec::new(),
-            keyed: HashMap::new(),
-            limited: HashMap::new(),
             marks: Marks::default(),
         };
         pgsql.with_session(|_, _| Ok(()))?;
@@ -298,8 +305,6 @@ impl Pgsql {
     fn forget_claims(&mut self) {
         self.taken.extend(std::mem::take(&mut self.held).into_keys());
         self.unreturned.clear();
-        self.keyed.clear();
-        self.limited.clear();
     }
 
     fn owner_or_refuse(&self) -> Result<(), TransportError> {

@@ -9,12 +9,12 @@ use postgres::error::SqlState;
 use postgres::types::ToSql;
 use serde_json::Value;
 
-use super::Pgsql;
 use super::failure::Trouble;
 use super::locks::queue_key;
 use super::marks::{Look, Seen, Snapshot, Took};
 use super::session::{LOCK, Session};
 use super::types::{JsonText, Moment, Stored, Text};
+use super::{Held, Pgsql};
 use crate::{Attributes, Claim, ClaimId, ClaimedTask, QueueName, TaskId, Want};
 
 /// How many tasks may be claimed, as parts of a statement: none from a paused queue, nor over a
@@ -148,13 +148,14 @@ impl Pgsql {
             true => self.marks.forget(queue),
             false => self.marks.took(queue, &look, &took, Instant::now()),
         }
-        if !keyed.is_empty() {
-            self.keyed.insert(claim.id, keyed);
-        }
-        if want.in_flight.is_some() {
-            self.limited.insert(claim.id, queue.clone());
-        }
-        self.held.insert(claim.id, ascending(claim.tasks.iter().map(|task| task.id).collect()));
+        let held = Held {
+            queue: queue.clone(),
+            tasks: ascending(claim.tasks.iter().map(|task| task.id).collect()),
+            keyed,
+            is_limited: want.in_flight.is_some(),
+            is_plain: !merge,
+        };
+        self.held.insert(claim.id, held);
         Ok(Some(claim))
     }
 
@@ -333,22 +334,21 @@ WHERE owner = $1
 ORDER BY id";
         let rows = session.rows(HELD, &[&self.owner])?;
         // What is not there any more was finished by a call whose reply was lost.
-        for tasks in self.held.values_mut() {
-            tasks.clear();
+        for held in self.held.values_mut() {
+            held.tasks.clear();
         }
         self.unreturned.clear();
         for row in rows {
             let id = ClaimId(row.get(0));
-            let keyed = keyed(&row, 3);
-            if !keyed.is_empty() {
-                self.keyed.insert(id, keyed);
-            }
             let tasks = row.get::<_, Vec<i64>>(2).into_iter().map(TaskId);
             let tasks = ascending(tasks.collect());
-            if self.held.insert(id, tasks).is_none()
-                && let Ok(queue) = QueueName::parse(&row.get::<_, Text>(1).0)
-            {
-                self.unreturned.push((id, queue));
+            if let Some(held) = self.held.get_mut(&id) {
+                held.tasks = tasks;
+            } else if let Ok(queue) = QueueName::parse(&row.get::<_, Text>(1).0) {
+                self.unreturned.push((id, queue.clone()));
+                let keyed = keyed(&row, 3);
+                let held = Held { queue, tasks, keyed, is_limited: false, is_plain: false };
+                self.held.insert(id, held);
             }
         }
         Ok(())

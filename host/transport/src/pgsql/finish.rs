@@ -1,15 +1,15 @@
 //! Recording what became of tasks: a batch in one statement when all went well, in one transaction
 //! when some died, went back or asked for more. The claims' rows say, inside it, what is still ours.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::Pgsql;
 use super::failure::Trouble;
 use super::session::Session;
 use super::types::{micros, storable, storable_json};
+use super::{Held, Pgsql};
 use super::{owners, tasks};
 use crate::{ClaimId, Death, Finished, NewTask, Outcome, QueueName, TaskId};
 
@@ -35,16 +35,17 @@ impl Pgsql {
         let batch = Batch::sort(finished, &self.held);
         let mut lost = batch.unknown.clone();
         if !batch.claims.is_empty() {
+            let held = || batch.claims.keys().filter_map(|id| self.held.get(id));
             let free: BTreeSet<&QueueName> =
-                batch.claims.keys().filter_map(|id| self.limited.get(id)).collect();
-            let keyed = batch.claims.keys().any(|id| self.keyed.contains_key(id));
+                held().filter(|held| held.is_limited).map(|held| &held.queue).collect();
+            let keyed = held().any(|held| !held.keyed.is_empty());
             let kept = if batch.is_plain() && !keyed && free.is_empty() {
                 batch.mark(session, self.owner)?
             } else {
                 session.transaction(|session| {
                     let kept = batch.write(session, self.owner)?;
                     if keyed {
-                        batch.free_keys(session, &kept, &self.keyed)?;
+                        batch.free_keys(session, &kept, &self.held)?;
                     }
                     // Whoever found the queue's limit reached may claim now.
                     if !free.is_empty() {
@@ -54,33 +55,31 @@ impl Pgsql {
                 })?
             };
             // What went back is below what was taken since.
-            if !batch.released.is_empty() {
-                self.marks.forget_all();
+            for (id, task) in &batch.released {
+                match self.held.get(id) {
+                    Some(held) if held.is_plain => self.marks.put_back(&held.queue, task.0),
+                    Some(held) => self.marks.forget(&held.queue),
+                    None => {}
+                }
             }
             for (id, ended) in &batch.claims {
                 if !kept.contains(id) {
-                    self.forget_claim(*id);
+                    self.held.remove(id);
                     lost.extend(&ended.tasks);
                 } else if ended.is_whole() {
-                    self.forget_claim(*id);
+                    self.held.remove(id);
                 } else if let Some(held) = self.held.get_mut(id) {
                     let mut gone = ended.gone.iter();
-                    held.retain(|_| gone.next() == Some(&false));
+                    held.tasks.retain(|_| gone.next() == Some(&false));
                 }
             }
         }
         for id in &batch.repeated {
-            if self.held.get(id).is_some_and(Vec::is_empty) {
-                self.forget_claim(*id);
+            if self.held.get(id).is_some_and(|held| held.tasks.is_empty()) {
+                self.held.remove(id);
             }
         }
         Ok(lost)
-    }
-
-    fn forget_claim(&mut self, id: ClaimId) {
-        self.held.remove(&id);
-        self.keyed.remove(&id);
-        self.limited.remove(&id);
     }
 }
 
@@ -116,11 +115,10 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// `held`: the tasks of each claim, ascending.
-    fn sort(finished: &'a [Finished], held: &BTreeMap<ClaimId, Vec<TaskId>>) -> Batch<'a> {
+    fn sort(finished: &'a [Finished], held: &BTreeMap<ClaimId, Held>) -> Batch<'a> {
         let mut batch = Batch::default();
         for one in finished {
-            let Some(tasks) = held.get(&one.claim) else {
+            let Some(Held { tasks, .. }) = held.get(&one.claim) else {
                 batch.unknown.push(one.task);
                 continue;
             };
@@ -317,11 +315,11 @@ SELECT place FROM back WHERE turn > 1 OR goal NOT IN (SELECT id FROM put)"
         &self,
         session: &mut Session,
         kept: &HashSet<ClaimId>,
-        keyed: &HashMap<ClaimId, HashSet<TaskId>>,
+        held: &BTreeMap<ClaimId, Held>,
     ) -> Result<(), Trouble> {
         /// `$1` tasks.
         const FREE: &str = "DELETE FROM asynctask.rex_keys WHERE task = ANY ($1)";
-        let has_key = |claim, task| keyed.get(claim).is_some_and(|tasks| tasks.contains(task));
+        let has_key = |claim, task| held.get(claim).is_some_and(|held| held.keyed.contains(task));
         let gone =
             self.gone.iter().filter(|(claim, task)| kept.contains(claim) && has_key(claim, task));
         let gone: Vec<i64> = gone.map(|(_, task)| task.0).collect();

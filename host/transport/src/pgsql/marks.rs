@@ -127,6 +127,14 @@ impl<V: Copy + Ord> Mark<V> {
     }
 }
 
+impl Mark<i64> {
+    /// One of those that were taken is there again.
+    fn set_back(&mut self, id: i64) {
+        self.low = self.low.map(|low| low.min(id.saturating_sub(1)));
+        self.coming.retain(|(coming, _)| *coming < id);
+    }
+}
+
 /// A look into a queue that is under way: above what; `None`: from the start.
 #[derive(Debug, Clone)]
 pub(super) struct Look {
@@ -324,12 +332,19 @@ impl Marks {
         }
     }
 
-    /// Something was passed over: look from the start.
+    /// A task of the original's table is there again.
+    pub(super) fn put_back(&mut self, queue: &QueueName, id: i64) {
+        if let Some(queue) = self.queues.get_mut(queue) {
+            queue.theirs.set_back(id);
+        }
+    }
+
+    /// Something was passed over or put back: look from the start.
     pub(super) fn forget(&mut self, queue: &QueueName) {
         self.queues.remove(queue);
     }
 
-    /// Something was put back: look from the start.
+    /// Others have put tasks back: look from the start.
     pub(super) fn forget_all(&mut self) {
         self.queues.clear();
     }

@@ -96,6 +96,31 @@ fn dead_rows_of_the_originals_table_are_not_read_again() {
     }
 }
 
+/// What goes back lies below what was taken, and is found all the same.
+#[test]
+fn dead_rows_are_not_read_again_for_what_goes_back() {
+    let Some((_server, database)) = alone() else { return };
+    let mut host = host(&uri(&database.uri()), "a");
+    let mut keeper = keep_snapshot(&database);
+    let mut last = None;
+    for round in 0..ROUNDS {
+        let first = round * BATCH;
+        let tasks: Vec<NewTask> = (first..first + BATCH).map(|n| task("foo", n)).collect();
+        host.submit(&tasks).unwrap();
+        let claim = host.claim(&queue("foo"), &Want::tasks(100)).unwrap().unwrap();
+        let expected: Vec<u64> = last.into_iter().chain(first..first + BATCH).collect();
+        assert_eq!(numbers(&claim), expected);
+        // One from the middle.
+        let mut outcomes = all_done(&claim);
+        outcomes[20].outcome = Outcome::Released;
+        assert_eq!(host.finish(&outcomes).unwrap(), []);
+        last = expected.get(20).copied();
+    }
+    drop(host);
+    let read = read(&database, "rex_queue_order", &mut keeper);
+    assert!(read < LITTLE, "{read} entries read");
+}
+
 /// One that starts has taken nothing by which it could know them.
 #[test]
 fn a_host_that_starts_beside_dead_rows_does_not_read_them_again() {
