@@ -204,8 +204,9 @@ impl Host {
                     } else if queue.feed.ready() == 0 {
                         Vec::new()
                     } else {
-                        limiter.started(now);
-                        queue.feed.take(0, usize::MAX, 1)
+                        let tasks = queue.feed.take(0, usize::MAX, 1);
+                        tasks.iter().for_each(|one| limiter.started(one.task.id, now));
+                        tasks
                     }
                 }
             };
@@ -290,7 +291,7 @@ impl Host {
         if !idle || self.phase != Phase::Working {
             return None;
         }
-        let next_start = limiter.clone().next_start(now);
+        let next_start = limiter.next_start(now);
         let may_claim = !queue.claiming
             && !queue.retired
             && queue.empty_until.is_none()
@@ -314,7 +315,7 @@ impl Host {
     /// What was handed out and no process has begun.
     pub(super) fn put_back_unstarted(&mut self, name: &QueueName, tasks: Vec<Claimed>) {
         if let Some(limiter) = self.queues.get_mut(name).and_then(|queue| queue.limiter.as_mut()) {
-            limiter.not_started(tasks.len());
+            tasks.iter().for_each(|claimed| limiter.not_started(claimed.task.id));
         }
         self.put_back(name, tasks);
     }
