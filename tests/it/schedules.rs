@@ -69,6 +69,29 @@ fn a_store_that_keeps_no_schedules_has_one_host_fire_them() {
     host.wait_ok();
 }
 
+/// A queue's directory that cannot be used, and then can.
+#[test]
+fn a_schedule_whose_queue_is_refused_costs_no_other() {
+    let env = Env::new();
+    let refused = env.write("queues/scheduled_0_demo_foo_worker", "");
+    let set = format!("asynctask_transport=filesys:{}", env.path("queues").display());
+    let both = r#"asynctask_scheduled_workers=[{"worker": "demo_foo_worker", "second": "*/1"},
+        {"worker": "demo_bar_worker", "second": "*/1"}]"#;
+    let sets = ["--set", &set, "--set", both];
+    let host = env.start(&[&["run", "rex.asynctask_demo", "--scheduler"], &sets[..]].concat());
+    let said = "ERROR:rex-host:the schedule of demo_foo_worker cannot be fired, for its queue \
+                scheduled_0_demo_foo_worker takes no task: ";
+    host.wait_output(said);
+    host.wait_output_times("BAR processed: {}", 4);
+    std::fs::remove_file(refused).expect("it is ours");
+    host.wait_output("INFO:rex-host:the schedule of demo_foo_worker is fired again");
+    host.wait_output_times("FOO processed: {}", 2);
+    host.signal(libc::SIGTERM);
+    let output = host.wait_ok();
+    assert_eq!(output.matches(said).count(), 1, "{output}");
+    assert!(!output.contains("schedules cannot be fired"), "{output}");
+}
+
 #[test]
 fn a_reload_brings_schedules_into_force() {
     let env = Env::new();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use rex_transport::{Transport, TransportError};
+use rex_transport::{Kind, Transport, TransportError};
 
 use super::due::{Due, due};
 use super::{Entry, Schedules};
@@ -27,6 +27,9 @@ enum Order {
 /// The clock may be set meanwhile: it is looked at this often at least.
 const LOOK: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(1);
+/// A queue that is refused only after a while, such as one whose lock is waited for, is tried so much more
+/// rarely than that takes: other schedules wait meanwhile.
+const SPARING: u32 = 10;
 /// How long a stop waits for the store.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -79,6 +82,8 @@ struct Scheduled {
     /// Up to when it is settled; unknown until the store was asked.
     last: Option<Timestamp>,
     next: Option<Timestamp>,
+    /// The store has refused its queue: when it is tried again.
+    refused: Option<Instant>,
 }
 
 impl Thread {
@@ -119,8 +124,8 @@ impl Thread {
         self.misfire = Some(schedules.misfire);
         for entry in schedules.entries {
             let known = old.iter().position(|other| other.entry.key == entry.key);
-            let last = match known {
-                Some(known) => old.swap_remove(known).last,
+            let (last, refused) = match known.map(|known| old.swap_remove(known)) {
+                Some(known) => (known.last, known.refused),
                 None => {
                     tracing::info!(
                         logger = MASTER,
@@ -128,56 +133,109 @@ impl Thread {
                         entry.what,
                         entry.times()
                     );
-                    None
+                    (None, None)
                 }
             };
             let next = last.and_then(|last| entry.cron.next(last, &self.zone));
-            self.entries.push(Scheduled { entry, last, next });
+            self.entries.push(Scheduled { entry, last, next, refused });
         }
     }
 
-    /// Fires what is due; says how long there is nothing to do.
+    /// Fires what is due; says how long there is nothing to do. A queue that the store refuses is said,
+    /// and costs no other schedule.
+    ///
+    /// # Errors
+    /// What costs all of them alike.
     fn fire(&mut self) -> Result<Duration, TransportError> {
         let Some(misfire) = self.misfire else { return Ok(LOOK) };
         let mut wait = LOOK;
         for scheduled in &mut self.entries {
-            let now = Timestamp::now();
-            let entry = &scheduled.entry;
-            let last = match scheduled.last {
-                Some(last) => last,
-                None => last(&mut *self.transport, entry, now)?,
-            };
-            if scheduled.last.is_none() {
-                scheduled.last = Some(last);
-                scheduled.next = entry.cron.next(last, &self.zone);
+            let begun = Instant::now();
+            if let Some(again) = scheduled.refused.filter(|again| *again > begun) {
+                wait = wait.min(again - begun);
+                continue;
             }
-            if scheduled.next.is_some_and(|next| next <= now) {
-                let Due { fire, missed, settled } =
-                    due(&entry.cron, &self.zone, misfire, last, now);
-                let mut ours = false;
-                for at in &fire {
-                    ours |= record(&mut *self.transport, entry, *at, true)?;
+            match scheduled.fire(&mut *self.transport, &self.zone, misfire) {
+                Ok(taken) => {
+                    if taken && scheduled.refused.take().is_some() {
+                        tracing::info!("the schedule of {} is fired again", scheduled.entry.what);
+                    }
+                    if let Some(next) = scheduled.next {
+                        let until = next.duration_since(Timestamp::now());
+                        wait = wait.min(until.try_into().unwrap_or(Duration::ZERO));
+                    }
                 }
-                if fire.is_empty() && settled > last {
-                    ours = record(&mut *self.transport, entry, settled, false)?;
+                Err(error) if matches!(error.kind, Kind::Refused | Kind::Invalid) => {
+                    let pause = RETRY.max(begun.elapsed() * SPARING);
+                    if scheduled.refused.replace(Instant::now() + pause).is_none() {
+                        let Entry { what, queue, .. } = &*scheduled.entry;
+                        tracing::error!(
+                            "the schedule of {what} cannot be fired, for its queue {queue} takes no \
+                             task: {}",
+                            error.line()
+                        );
+                    }
+                    wait = wait.min(pause);
                 }
-                if let Some(missed) = missed.filter(|_| ours) {
-                    let missed = missed.to_zoned(self.zone.clone());
-                    tracing::warn!(
-                        "the schedule of {} was missed from {} on",
-                        entry.what,
-                        missed.strftime("%Y-%m-%d %H:%M:%S %Z")
-                    );
-                }
-                scheduled.last = Some(settled);
-                scheduled.next = entry.cron.next(settled, &self.zone);
-            }
-            if let Some(next) = scheduled.next {
-                let until = next.duration_since(Timestamp::now());
-                wait = wait.min(until.try_into().unwrap_or(Duration::ZERO));
+                Err(error) => return Err(error),
             }
         }
         Ok(wait)
+    }
+}
+
+impl Scheduled {
+    /// Fires what is due; whether the store was asked for anything that it might have refused.
+    fn fire(
+        &mut self,
+        transport: &mut dyn Transport,
+        zone: &TimeZone,
+        misfire: Misfire,
+    ) -> Result<bool, TransportError> {
+        let now = Timestamp::now();
+        let entry = Arc::clone(&self.entry);
+        let mut asked = false;
+        let last = match self.last {
+            Some(last) => last,
+            None => {
+                let last = last(transport, &entry, now)?;
+                self.settle(last, zone);
+                asked = true;
+                last
+            }
+        };
+        if self.next.is_none_or(|next| next > now) {
+            return Ok(asked);
+        }
+        let Due { fire, mut missed, settled } = due(&entry.cron, zone, misfire, last, now);
+        let mut tell = || {
+            if let Some(missed) = missed.take() {
+                let missed = missed.to_zoned(zone.clone());
+                tracing::warn!(
+                    "the schedule of {} was missed from {} on",
+                    entry.what,
+                    missed.strftime("%Y-%m-%d %H:%M:%S %Z")
+                );
+            }
+        };
+        for at in &fire {
+            let ours = record(transport, &entry, *at, true)?;
+            // If the next one is refused, this one is not fired again.
+            self.settle(*at, zone);
+            if ours {
+                tell();
+            }
+        }
+        if fire.is_empty() && settled > last && record(transport, &entry, settled, false)? {
+            tell();
+        }
+        self.settle(settled, zone);
+        Ok(asked || !fire.is_empty())
+    }
+
+    fn settle(&mut self, last: Timestamp, zone: &TimeZone) {
+        self.last = Some(last);
+        self.next = self.entry.cron.next(last, zone);
     }
 }
 
