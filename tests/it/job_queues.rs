@@ -1,5 +1,7 @@
 //! Queues of jobs, and the limits of what runs at once.
 
+use rex_test_support::amqp::RabbitMq;
+use rex_test_support::env::Env;
 use rex_test_support::process::{descendants, wait_for};
 use serde_json::json;
 
@@ -189,4 +191,76 @@ job_limits: {crash: {max_concurrency: 1}}
     shop.wait_status(second, "completed");
     shop.holds_limit(1);
     stop(host);
+}
+
+/// A queue's directory that cannot be used, and then can.
+#[test]
+fn a_queue_of_jobs_that_is_refused_costs_no_other() {
+    let env = Env::new();
+    let refused = env.write("queues/rex_job_0", "");
+    let queues = env.path("queues").display().to_string();
+    let shop = Shop::new(&format!("job_queues: 2\nasynctask_transport: filesys:{queues}\n"));
+    // More than are queued at once, and older.
+    let many = "INSERT INTO job (code, owner, type, payload)
+        SELECT 2 * n + 1, 'somebody', 'nothing', '{}' FROM generate_series(1000, 2000) AS n";
+    shop.client().execute(many, &[]).expect("they can be inserted");
+    let codes = [(); 6].map(|()| shop.insert("demo_fast", &json!({})));
+    let (refusing, open): (Vec<i64>, Vec<i64>) = codes.iter().partition(|code| *code % 2 == 1);
+    let host = shop.run(&[]);
+    for code in open {
+        shop.wait_status(code, "completed");
+    }
+    let said = "ERROR:rex-host:new jobs cannot be put into queue rex_job_0: ";
+    host.wait_output(said);
+    // Others that come later.
+    let later = [(); 2].map(|()| shop.insert("demo_fast", &json!({})));
+    shop.wait_status(later[1 - usize::from(later[0] % 2 == 0)], "completed");
+    for code in &refusing {
+        assert_eq!(shop.status(*code).0, "new");
+    }
+    shop.client().execute("DELETE FROM job WHERE type = 'nothing'", &[]).expect("it can be done");
+    std::fs::remove_file(refused).expect("it is ours");
+    for code in refusing.into_iter().chain(later) {
+        shop.wait_status(code, "completed");
+    }
+    let output = stop(host);
+    assert_eq!(output.matches(said).count(), 1, "{output}");
+    let again = "INFO:rex-host:new jobs are put into queue rex_job_0 again\n";
+    assert_eq!(output.matches(again).count(), 1, "{output}");
+    assert!(!output.contains("new jobs cannot be queued"), "{output}");
+}
+
+/// What a queue has taken of many is not put into it again.
+#[test]
+fn jobs_are_put_into_a_full_queue_once() {
+    const COUNT: i64 = 20;
+    let Some(mut broker) = RabbitMq::with_hosts(1) else { return };
+    let rule = "{\"max-length\":2,\"overflow\":\"reject-publish\"}";
+    broker.ctl(&format!("set_policy -p t0 --apply-to queues full ^rex_job_0$ {rule}"));
+    let shop = Shop::new(&format!("job_queues: 2\nasynctask_transport: {}/t0\n", broker.uri));
+    let path = |name: &str| shop.env.path(name).display().to_string();
+    let host = shop.run(&[]);
+    let until = json!({"how": "until", "file": path("gate"), "n": 1, "record": path("record")});
+    let codes = [(); COUNT as usize].map(|()| shop.insert("crash", &until));
+    let with = |numbers: &str, statuses: &str| -> i64 {
+        let sql = format!(
+            "SELECT count(*) FROM job WHERE code % 2 = {numbers} AND status IN ({statuses})"
+        );
+        shop.client().query_one(&sql, &[]).expect("it can be asked").get(0)
+    };
+    // One of each is at work; of those in the full queue two wait beside it.
+    wait_for("all of one queue", || with("0", "'queued', 'started'") == COUNT / 2);
+    wait_for("three of the other", || with("1", "'queued', 'started'") == 3);
+    host.wait_output("ERROR:rex-host:new jobs cannot be put into queue rex_job_0: ");
+    assert_eq!(with("1", "'new'"), COUNT / 2 - 3);
+    shop.env.write("gate", "");
+    for code in codes {
+        shop.wait_status(code, "completed");
+    }
+    let output = stop(host);
+    assert!(!output.contains("bailing"), "{output}");
+    for code in codes {
+        let line = format!("INFO:JobExecutorWorker:Processing Job #{code}\n");
+        assert_eq!(output.matches(&line).count(), 1, "{output}");
+    }
 }

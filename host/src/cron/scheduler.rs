@@ -29,7 +29,7 @@ const LOOK: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(1);
 /// A queue that is refused only after a while, such as one whose lock is waited for, is tried so much more
 /// rarely than that takes: other schedules wait meanwhile.
-const SPARING: u32 = 10;
+const SPARING: u32 = 2;
 /// How long a stop waits for the store.
 const PATIENCE: Duration = Duration::from_secs(1);
 

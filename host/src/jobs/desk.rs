@@ -11,12 +11,15 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use rex_db::{Address, Config, Session};
 use rex_htsql::error::Kind;
 use rex_htsql::{Naming, Param, Params};
-use rex_transport::{NewTask, Payload, TaskId, Transport};
+use rex_transport::{
+    Kind as Trouble, NewTask, Payload, QueueName, TaskId, Transport, TransportError,
+};
 
 use super::patience::Patience;
+use super::refusals::Refusals;
 use super::strays::Strays;
-use super::table::{BRIEFLY, NOT_AT_ALL, NotQueued, Queued, Table, TableError, waiting};
-use super::{Book, Rules};
+use super::table::{BRIEFLY, NOT_AT_ALL, Queued, Table, TableError, waiting};
+use super::{Book, QUEUE, Rules};
 use crate::supervisor::ProcessId;
 use crate::wire::Request;
 
@@ -104,6 +107,7 @@ impl Desk {
             write_at: None,
             queue_failed: false,
             locked: HashMap::new(),
+            refusals: Refusals::default(),
             queue_again: None,
             strays: Strays::default(),
             waiting: Vec::new(),
@@ -195,6 +199,8 @@ struct Thread {
     queue_failed: bool,
     /// New jobs whose rows are locked, by code.
     locked: HashMap<i64, Patience>,
+    /// Queues that take no new jobs.
+    refusals: Refusals,
     queue_again: Option<Instant>,
     strays: Strays,
     /// What was asked while the server was away, or something was locked.
@@ -226,6 +232,24 @@ struct Facet<'a> {
     table: &'a str,
     /// A JSON object.
     fields: &'a str,
+}
+
+/// What became of a look for new jobs.
+struct Looked {
+    /// The codes of those whose rows are locked.
+    locked: Vec<i64>,
+    /// What was said against a queue.
+    refused: Option<String>,
+}
+
+/// Why new jobs could not be queued.
+#[derive(Debug, thiserror::Error)]
+enum NotQueued {
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// Where their tasks were to go.
+    #[error(transparent)]
+    Store(#[from] TransportError),
 }
 
 /// Why what was asked for cannot be done.
@@ -400,7 +424,7 @@ impl Thread {
         if !self.means.queues_at_once {
             return;
         }
-        match self.try_queue_new(BRIEFLY) {
+        match self.try_queue_new(BRIEFLY, self.refusals.resting()) {
             Ok(done) => {
                 if std::mem::take(&mut self.queue_failed) {
                     tracing::info!("new jobs are queued again");
@@ -408,12 +432,13 @@ impl Thread {
                 // The other host may have looked before the last ones came.
                 let again = match done {
                     None => Some(QUEUE_AGAIN),
-                    Some(locked) => (!locked.is_empty()).then(|| {
+                    Some(Looked { locked, .. }) => (!locked.is_empty()).then(|| {
                         self.keep_locked(&locked);
                         LOOK
                     }),
                 };
-                self.queue_again = again.map(|wait| Instant::now() + wait);
+                let again = again.map(|wait| Instant::now() + wait);
+                self.queue_again = again.into_iter().chain(self.refusals.next()).min();
             }
             Err(error) => {
                 self.queue_again = Some(Instant::now() + LOOK);
@@ -437,7 +462,8 @@ impl Thread {
     fn queue_and_wait(&mut self, wait: Duration) -> Result<(), Refusal> {
         let give_up_at = Instant::now() + PATIENCE;
         loop {
-            match self.try_queue_new(wait) {
+            match self.try_queue_new(wait, Vec::new()) {
+                Ok(Some(Looked { refused: Some(text), .. })) => return Err(text.into()),
                 Ok(Some(_)) => return Ok(()),
                 Ok(None) if Instant::now() < give_up_at => std::thread::sleep(QUEUE_AGAIN),
                 Ok(None) => {
@@ -448,23 +474,45 @@ impl Thread {
         }
     }
 
-    /// The codes of those whose rows are locked; `None` while another host does it.
-    fn try_queue_new(&mut self, wait: Duration) -> Result<Option<Vec<i64>>, NotQueued> {
+    /// One queue after the other, but for those of the numbers `except`; `None` while another host does it.
+    /// A queue that is refused is said, and costs no other.
+    fn try_queue_new(
+        &mut self,
+        wait: Duration,
+        mut except: Vec<i64>,
+    ) -> Result<Option<Looked>, NotQueued> {
         let rules = Arc::clone(&self.rules);
-        let Means { table, transport, .. } = &mut self.means;
+        let Thread { means: Means { table, transport, .. }, refusals, .. } = self;
         table.set_patience(wait);
+        let mut refused = None;
         loop {
-            let queued = table.queue_new(&rules, |codes| {
-                let task = |code: &i64| {
-                    let payload = Payload::from_stored(format!("{{\"code\": {code}}}"));
-                    Some(NewTask::plain(rules.queue(*code)?, payload))
+            let mut failure = None;
+            let queued = table.queue_new(&rules, &except, |number, codes| {
+                let begun = Instant::now();
+                let Err(error) = put(&mut **transport, number, codes) else {
+                    refusals.end(number);
+                    return codes.to_vec();
                 };
-                let tasks: Vec<NewTask> = codes.iter().filter_map(task).collect();
-                transport.submit(&tasks).map(|_| ())
-            })?;
-            match queued {
+                let taken = error.taken.iter().filter_map(|(at, _)| codes.get(*at).copied());
+                let taken = taken.collect();
+                failure = Some((number, error, begun.elapsed()));
+                taken
+            });
+            if let Some((number, error, took)) = failure {
+                if !matches!(error.kind, Trouble::Refused | Trouble::Invalid) {
+                    return Err(error.into());
+                }
+                refusals.add(number, &error, took);
+                except.push(number);
+                refused = Some(format!("queue {QUEUE}{number}: {error}"));
+            }
+            match queued? {
                 Some(Queued { count: 1.., .. }) => {}
-                done => return Ok(done.map(|done| done.locked)),
+                Some(Queued { locked, .. }) => {
+                    refusals.keep(&except);
+                    return Ok(Some(Looked { locked, refused }));
+                }
+                None => return Ok(None),
             }
         }
     }
@@ -561,6 +609,17 @@ impl Thread {
         let ended = session.end(written.is_ok()).map_err(refusal);
         written.and(ended)
     }
+}
+
+/// Puts a task for each job into the queue of that number.
+fn put(transport: &mut dyn Transport, number: i64, codes: &[i64]) -> Result<(), TransportError> {
+    let queue = QueueName::parse(&format!("{QUEUE}{number}"))
+        .map_err(|error| TransportError::new(Trouble::Invalid, error.to_string()))?;
+    let task = |code: &i64| {
+        NewTask::plain(queue.clone(), Payload::from_stored(format!("{{\"code\": {code}}}")))
+    };
+    let tasks: Vec<NewTask> = codes.iter().map(task).collect();
+    transport.submit(&tasks).map(drop)
 }
 
 /// Also keeps the row while its facet is written: its code would be given to another job.

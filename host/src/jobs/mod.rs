@@ -19,6 +19,7 @@
 mod desk;
 mod orphans;
 mod patience;
+mod refusals;
 mod strays;
 mod table;
 #[cfg(test)]
@@ -82,10 +83,10 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// The queue of a job.
-    fn queue(&self, code: i64) -> Option<QueueName> {
-        let number = (code - 1).rem_euclid(i64::from(self.queues.max(1)));
-        QueueName::parse(&format!("{QUEUE}{number}")).ok()
+    /// The number of a job's queue.
+    fn queue_of(&self, code: i64) -> i64 {
+        let queues = i64::from(self.queues.max(1));
+        (code.rem_euclid(queues) - 1).rem_euclid(queues)
     }
 }
 

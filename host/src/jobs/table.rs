@@ -17,7 +17,7 @@ use hosts::Hosts;
 pub(super) use hosts::hold;
 pub use rows::{Cancelled, Filter, NewJob, Row};
 pub use runs::{Ending, Known, Orphan, Start};
-pub use upkeep::{NotQueued, Queued};
+pub use upkeep::Queued;
 
 /// What the host adds to the original's table; deployed by the project `rex.job`, too.
 const ADDITIONS: &str = include_str!("../../../settings/rex.job.additions.sql");

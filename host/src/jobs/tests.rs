@@ -72,9 +72,9 @@ impl Jobs {
     /// The codes that are queued by one look.
     fn queue(&self, rules: &Rules) -> Vec<i64> {
         let mut queued = Vec::new();
-        let done = self.table().queue_new(rules, |codes| {
+        let done = self.table().queue_new(rules, &[], |_, codes| {
             queued.extend_from_slice(codes);
-            Ok(())
+            codes.to_vec()
         });
         let done = done.unwrap().unwrap();
         assert_eq!((done.count, done.locked), (queued.len(), Vec::new()));
@@ -357,9 +357,47 @@ fn limits_count_what_is_queued_and_started() {
     assert_eq!(jobs.queue(&rules), [codes[3]]);
     // A store that refuses the tasks leaves the rows as they are.
     let code = jobs.insert("b");
-    let refusal = || rex_transport::TransportError::new(rex_transport::Kind::Refused, "full");
-    assert!(jobs.table().queue_new(&rules, |_| Err(refusal())).is_err());
+    assert_eq!(jobs.table().queue_new(&rules, &[], |_, _| Vec::new()).unwrap().unwrap().count, 1);
     assert_eq!(jobs.status(code), "new");
+}
+
+#[test]
+fn queues_that_are_left_out_keep_their_new_jobs() {
+    let jobs = Jobs::new();
+    let rules = Rules { queues: 3, limits: vec![("a".to_owned(), 1)], max_age: None };
+    let codes = [i64::MIN, i64::MAX, -4, -3, -2, -1, 0, 1, 2, 3];
+    let mut client = jobs.0.connect();
+    for code in codes {
+        let (sql, kind) = ("INSERT INTO job (code, owner, type, payload) VALUES", ["a", "b"]);
+        let kind = kind[usize::from(code != 1)];
+        let sql = format!("{sql} ({code}, 'somebody', '{kind}', '{{}}')");
+        client.batch_execute(&sql).unwrap();
+    }
+    let mut table = jobs.table();
+    let mut look = |except: &[i64]| {
+        let mut found = None;
+        let done = table.queue_new(&rules, except, |number, codes| {
+            found = Some((number, codes.to_vec()));
+            // The last one is refused.
+            codes[..codes.len() - 1].to_vec()
+        });
+        assert_eq!(
+            done.unwrap().unwrap().count,
+            found.as_ref().map_or(0, |(_, codes)| codes.len())
+        );
+        found
+    };
+    let sorted = |found: Option<(i64, Vec<i64>)>| {
+        found.map(|(number, mut codes)| {
+            codes.sort_unstable();
+            (number, codes)
+        })
+    };
+    assert_eq!(sorted(look(&[0, 2])), Some((1, vec![-4, -1, 2])));
+    assert_eq!(look(&[0, 2]).unwrap().1.len(), 1, "the rest stays new");
+    assert_eq!(sorted(look(&[0, 1])), Some((2, vec![-3, 0, 3])));
+    assert_eq!(sorted(look(&[2, 1])), Some((0, vec![i64::MIN, -2, 1, i64::MAX])));
+    assert_eq!(look(&[0, 1, 2]), None);
 }
 
 #[test]
@@ -391,8 +429,8 @@ fn sessions_that_wait_are_not_ended() {
 #[test]
 fn jobs_are_spread_over_their_queues() {
     let rules = Rules { queues: 3, limits: Vec::new(), max_age: None };
-    let queues: Vec<String> = (1..=4).map(|code| rules.queue(code).unwrap().to_string()).collect();
-    assert_eq!(queues, ["rex_job_0", "rex_job_1", "rex_job_2", "rex_job_0"]);
+    let queues: Vec<i64> = (1..=4).map(|code| rules.queue_of(code)).collect();
+    assert_eq!(queues, [0, 1, 2, 0]);
 }
 
 /// On a table as the original deploys it.
