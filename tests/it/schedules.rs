@@ -81,8 +81,8 @@ fn a_schedule_whose_queue_is_refused_costs_no_other() {
     let host = env.start(&[&["run", "rex.asynctask_demo", "--scheduler"], &sets[..]].concat());
     let said = "ERROR:rex-host:the schedule of demo_foo_worker cannot be fired, for its queue \
                 scheduled_0_demo_foo_worker takes no task: ";
-    host.wait_output(said);
     host.wait_output_times("BAR processed: {}", 4);
+    host.wait_output(said);
     std::fs::remove_file(refused).expect("it is ours");
     host.wait_output("INFO:rex-host:the schedule of demo_foo_worker is fired again");
     host.wait_output_times("FOO processed: {}", 2);

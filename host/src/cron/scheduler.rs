@@ -273,3 +273,6 @@ fn record(
     }
     Ok(ours)
 }
+
+#[cfg(test)]
+mod tests;
