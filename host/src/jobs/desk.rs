@@ -235,6 +235,7 @@ struct Facet<'a> {
 }
 
 /// What became of a look for new jobs.
+#[derive(Default)]
 struct Looked {
     /// The codes of those whose rows are locked.
     locked: Vec<i64>,
@@ -424,7 +425,7 @@ impl Thread {
         if !self.means.queues_at_once {
             return;
         }
-        match self.try_queue_new(BRIEFLY, self.refusals.resting()) {
+        match self.try_queue_new(BRIEFLY, &self.refusals.due()) {
             Ok(done) => {
                 if std::mem::take(&mut self.queue_failed) {
                     tracing::info!("new jobs are queued again");
@@ -462,7 +463,7 @@ impl Thread {
     fn queue_and_wait(&mut self, wait: Duration) -> Result<(), Refusal> {
         let give_up_at = Instant::now() + PATIENCE;
         loop {
-            match self.try_queue_new(wait, Vec::new()) {
+            match self.try_queue_new(wait, &self.refusals.all()) {
                 Ok(Some(Looked { refused: Some(text), .. })) => return Err(text.into()),
                 Ok(Some(_)) => return Ok(()),
                 Ok(None) if Instant::now() < give_up_at => std::thread::sleep(QUEUE_AGAIN),
@@ -474,29 +475,44 @@ impl Thread {
         }
     }
 
-    /// One queue after the other, but for those of the numbers `except`; `None` while another host does it.
-    /// A queue that is refused is said, and costs no other.
+    /// `None` while another host does it. A queue that is refused is said, and costs no other: of those that
+    /// were refused before, the ones in `again` are tried after all others, each by itself.
     fn try_queue_new(
         &mut self,
         wait: Duration,
-        mut except: Vec<i64>,
+        again: &[i64],
     ) -> Result<Option<Looked>, NotQueued> {
-        let rules = Arc::clone(&self.rules);
-        let Thread { means: Means { table, transport, .. }, refusals, .. } = self;
-        table.set_patience(wait);
-        let mut refused = None;
+        self.means.table.set_patience(wait);
+        let mut looked = Looked::default();
+        if !self.queue_but(self.refusals.all(), &mut looked)? {
+            return Ok(None);
+        }
+        for number in again {
+            let others = (0..self.rules.count()).filter(|other| other != number).collect();
+            if !self.queue_but(others, &mut looked)? {
+                return Ok(None);
+            }
+            self.refusals.tried(*number);
+        }
+        Ok(Some(looked))
+    }
+
+    /// Queues what it can but for the queues `except`; `false` while another host does it.
+    fn queue_but(&mut self, mut except: Vec<i64>, looked: &mut Looked) -> Result<bool, NotQueued> {
+        let Thread { means: Means { table, transport, .. }, rules, refusals, .. } = self;
         loop {
             let mut failure = None;
-            let queued = table.queue_new(&rules, &except, |number, codes| {
+            let queued = table.queue_new(rules, &except, |number, codes| {
                 let begun = Instant::now();
-                let Err(error) = put(&mut **transport, number, codes) else {
-                    refusals.end(number);
-                    return codes.to_vec();
-                };
-                let taken = error.taken.iter().filter_map(|(at, _)| codes.get(*at).copied());
-                let taken = taken.collect();
-                failure = Some((number, error, begun.elapsed()));
-                taken
+                put(&mut **transport, number, codes).map(|()| refusals.end(number)).map_err(
+                    |error| {
+                        let there =
+                            error.taken.iter().filter_map(|(at, _)| codes.get(*at).copied());
+                        let there = there.collect();
+                        failure = Some((number, error, begun.elapsed()));
+                        there
+                    },
+                )
             });
             if let Some((number, error, took)) = failure {
                 if !matches!(error.kind, Trouble::Refused | Trouble::Invalid) {
@@ -504,15 +520,15 @@ impl Thread {
                 }
                 refusals.add(number, &error, took);
                 except.push(number);
-                refused = Some(format!("queue {QUEUE}{number}: {error}"));
+                looked.refused = Some(format!("queue {QUEUE}{number}: {error}"));
             }
             match queued? {
                 Some(Queued { count: 1.., .. }) => {}
                 Some(Queued { locked, .. }) => {
-                    refusals.keep(&except);
-                    return Ok(Some(Looked { locked, refused }));
+                    looked.locked.extend(locked);
+                    return Ok(true);
                 }
-                None => return Ok(None),
+                None => return Ok(false),
             }
         }
     }

@@ -83,10 +83,14 @@ pub struct Rules {
 }
 
 impl Rules {
+    /// How many queues there are; their numbers begin with 0.
+    fn count(&self) -> i64 {
+        i64::from(self.queues.max(1))
+    }
+
     /// The number of a job's queue.
     fn queue_of(&self, code: i64) -> i64 {
-        let queues = i64::from(self.queues.max(1));
-        (code.rem_euclid(queues) - 1).rem_euclid(queues)
+        (code.rem_euclid(self.count()) - 1).rem_euclid(self.count())
     }
 }
 

@@ -19,10 +19,14 @@ const SPARING: u32 = 2;
 pub(super) struct Refusals(BTreeMap<i64, Instant>);
 
 impl Refusals {
-    /// Those that are not to be tried yet.
-    pub(super) fn resting(&self) -> Vec<i64> {
+    pub(super) fn all(&self) -> Vec<i64> {
+        self.0.keys().copied().collect()
+    }
+
+    /// Those that are to be tried again.
+    pub(super) fn due(&self) -> Vec<i64> {
         let now = Instant::now();
-        self.0.iter().filter(|(_, again)| **again > now).map(|(number, _)| *number).collect()
+        self.0.iter().filter(|(_, again)| **again <= now).map(|(number, _)| *number).collect()
     }
 
     /// When the next one is to be tried.
@@ -45,8 +49,8 @@ impl Refusals {
         }
     }
 
-    /// All other queues have no new jobs.
-    pub(super) fn keep(&mut self, numbers: &[i64]) {
-        self.0.retain(|number, _| numbers.contains(number));
+    /// A queue was tried: unless it was refused just now, it has no new jobs any more.
+    pub(super) fn tried(&mut self, number: i64) {
+        self.0.retain(|other, again| *other != number || *again > Instant::now());
     }
 }

@@ -1,5 +1,6 @@
 //! Which run of a job counts, on a real table: the moves of [`Table`], one after the other.
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::sync::mpsc;
 use std::thread;
@@ -74,7 +75,7 @@ impl Jobs {
         let mut queued = Vec::new();
         let done = self.table().queue_new(rules, &[], |_, codes| {
             queued.extend_from_slice(codes);
-            codes.to_vec()
+            Ok(())
         });
         let done = done.unwrap().unwrap();
         assert_eq!((done.count, done.locked), (queued.len(), Vec::new()));
@@ -357,7 +358,10 @@ fn limits_count_what_is_queued_and_started() {
     assert_eq!(jobs.queue(&rules), [codes[3]]);
     // A store that refuses the tasks leaves the rows as they are.
     let code = jobs.insert("b");
-    assert_eq!(jobs.table().queue_new(&rules, &[], |_, _| Vec::new()).unwrap().unwrap().count, 1);
+    assert_eq!(
+        jobs.table().queue_new(&rules, &[], |_, _| Err(Vec::new())).unwrap().unwrap().count,
+        1
+    );
     assert_eq!(jobs.status(code), "new");
 }
 
@@ -374,30 +378,25 @@ fn queues_that_are_left_out_keep_their_new_jobs() {
         client.batch_execute(&sql).unwrap();
     }
     let mut table = jobs.table();
+    // Each queue takes one, and refuses the rest.
     let mut look = |except: &[i64]| {
-        let mut found = None;
+        let mut found = Vec::new();
         let done = table.queue_new(&rules, except, |number, codes| {
-            found = Some((number, codes.to_vec()));
-            // The last one is refused.
-            codes[..codes.len() - 1].to_vec()
+            found.push((number, codes.iter().copied().collect::<BTreeSet<i64>>()));
+            Err(vec![codes[0]])
         });
-        assert_eq!(
-            done.unwrap().unwrap().count,
-            found.as_ref().map_or(0, |(_, codes)| codes.len())
-        );
-        found
+        (done.unwrap().unwrap().count, found)
     };
-    let sorted = |found: Option<(i64, Vec<i64>)>| {
-        found.map(|(number, mut codes)| {
-            codes.sort_unstable();
-            (number, codes)
-        })
-    };
-    assert_eq!(sorted(look(&[0, 2])), Some((1, vec![-4, -1, 2])));
-    assert_eq!(look(&[0, 2]).unwrap().1.len(), 1, "the rest stays new");
-    assert_eq!(sorted(look(&[0, 1])), Some((2, vec![-3, 0, 3])));
-    assert_eq!(sorted(look(&[2, 1])), Some((0, vec![i64::MIN, -2, 1, i64::MAX])));
-    assert_eq!(look(&[0, 1, 2]), None);
+    let set = |codes: &[i64]| codes.iter().copied().collect::<BTreeSet<i64>>();
+    assert_eq!(look(&[0, 2]), (3, vec![(1, set(&[-4, -1, 2]))]));
+    let (count, found) = look(&[0, 2]);
+    assert_eq!((count, found[0].1.len()), (2, 2), "the rest stays new");
+    assert_eq!(look(&[0, 1]), (3, vec![(2, set(&[-3, 0, 3]))]));
+    assert_eq!(look(&[2, 1]), (4, vec![(0, set(&[i64::MIN, -2, 1, i64::MAX]))]));
+    assert_eq!(look(&[0, 1, 2]), (0, vec![]));
+    // A queue after one that has refused waits for the next look.
+    let (count, found) = look(&[0]);
+    assert_eq!((count, found.len(), found[0].0), (3, 1, 1));
 }
 
 #[test]

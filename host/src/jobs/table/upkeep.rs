@@ -1,5 +1,6 @@
 //! What the workers `job_queuer` and `job_cleanup` do: queue what is new, delete what is old.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Table, TableError};
@@ -8,7 +9,7 @@ use crate::jobs::Rules;
 /// What became of a look for new jobs.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Queued {
-    /// How many were to be put into the queue.
+    /// How many were to be queued.
     pub count: usize,
     /// Where there was none to queue: the codes of those that could have been, were their rows not
     /// locked by somebody.
@@ -16,23 +17,22 @@ pub struct Queued {
 }
 
 impl Table {
-    /// Queues new jobs of one queue, oldest first, as far as limits allow, and of those queues that are not
-    /// in `except` that of the oldest. `submit` puts one task for each into the queue of that number, and
-    /// tells which are there: these are queued. One host at a time: `None` while another one is at it.
-    /// Those whose rows are locked stay.
+    /// Queues new jobs, oldest first, as far as limits allow, but for those of the queues with the numbers
+    /// `except`. `submit` puts one task for each into the queue of that number, or tells which it has put
+    /// there all the same when it fails; the queues after that one are left to the next look. One host at a
+    /// time: `None` while another one is at it. Those whose rows are locked stay.
     ///
     /// The tasks are there before the rows are queued: after a crash between, a job may have two
-    /// tasks, and [`Table::start`] lets one of them run. Nothing else is waited for in between: what takes
-    /// long or fails at another queue would have these submitted again.
+    /// tasks, and [`Table::start`] lets one of them run.
     pub fn queue_new(
         &mut self,
         rules: &Rules,
         except: &[i64],
-        submit: impl FnOnce(i64, &[i64]) -> Vec<i64>,
+        mut submit: impl FnMut(i64, &[i64]) -> Result<(), Vec<i64>>,
     ) -> Result<Option<Queued>, TableError> {
         let (types, limits): (Vec<&str>, Vec<i64>) =
             rules.limits.iter().map(|(name, limit)| (name.as_str(), i64::from(*limit))).unzip();
-        let queues = i64::from(rules.queues.max(1));
+        let queues = rules.count();
         self.with(|client| {
             let transaction = client.transaction()?;
             let lock = "SELECT pg_try_advisory_xact_lock(hashtextextended('rex job queuer', 0))";
@@ -44,18 +44,34 @@ impl Table {
                 let rows = transaction.query(&sql, &[&types, &limits, &BATCH, &queues, &except])?;
                 Ok(rows.iter().map(|row| row.get(0)).collect())
             };
-            let mut codes = next("FOR NO KEY UPDATE SKIP LOCKED")?;
-            let Some(number) = codes.first().map(|code| rules.queue_of(*code)) else {
+            let codes = next("FOR NO KEY UPDATE SKIP LOCKED")?;
+            if codes.is_empty() {
                 return Ok(Some(Queued { count: 0, locked: next("")? }));
-            };
-            codes.retain(|code| rules.queue_of(*code) == number);
-            let taken = submit(number, &codes);
-            if !taken.is_empty() {
-                let queued = "UPDATE job SET status = 'queued' WHERE code = ANY ($1)";
-                transaction.execute(queued, &[&taken])?;
+            }
+            let count = codes.len();
+            let mut of_queue: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
+            for code in codes {
+                of_queue.entry(rules.queue_of(code)).or_default().push(code);
+            }
+            let mut any = false;
+            for (number, codes) in of_queue {
+                let submitted = submit(number, &codes);
+                let failed = submitted.is_err();
+                let there = submitted.map_or_else(|there| there, |()| codes);
+                if !there.is_empty() {
+                    let queued = "UPDATE job SET status = 'queued' WHERE code = ANY ($1)";
+                    transaction.execute(queued, &[&there])?;
+                    any = true;
+                }
+                if failed {
+                    break;
+                }
+            }
+            // A connection that broke while a queue was waited for in vain is no error of the table.
+            if any {
                 transaction.commit()?;
             }
-            Ok(Some(Queued { count: codes.len(), locked: Vec::new() }))
+            Ok(Some(Queued { count, locked: Vec::new() }))
         })
     }
 
