@@ -430,16 +430,16 @@ impl Thread {
                 if std::mem::take(&mut self.queue_failed) {
                     tracing::info!("new jobs are queued again");
                 }
-                // The other host may have looked before the last ones came.
-                let again = match done {
-                    None => Some(QUEUE_AGAIN),
-                    Some(Looked { locked, .. }) => (!locked.is_empty()).then(|| {
+                let now = Instant::now();
+                self.queue_again = match done {
+                    // The other host may have looked before the last ones came.
+                    None => Some(now + QUEUE_AGAIN),
+                    Some(Looked { locked, .. }) => {
                         self.keep_locked(&locked);
-                        LOOK
-                    }),
+                        let look = (!locked.is_empty()).then_some(now + LOOK);
+                        look.into_iter().chain(self.refusals.next()).min()
+                    }
                 };
-                let again = again.map(|wait| Instant::now() + wait);
-                self.queue_again = again.into_iter().chain(self.refusals.next()).min();
             }
             Err(error) => {
                 self.queue_again = Some(Instant::now() + LOOK);
