@@ -673,12 +673,16 @@ fn a_process_that_dies_idle_costs_no_start() {
 
 #[test]
 fn what_a_limit_of_rate_allows_is_claimed_in_batches() {
+    is_claimed_in_batches(&json!({"rate_max_calls": 10_000, "rate_period": 1}));
+    is_claimed_in_batches(&json!({"rate_max_calls": 1, "rate_period": 0.001}));
+}
+
+fn is_claimed_in_batches(limit: &Value) {
     let env = crashing::env();
     let store = Store::Pgsql(Database::new());
     let Store::Pgsql(database) = &store else { unreachable!("it was just made") };
     let tasks: Vec<String> = (0..400).map(|n| quick_task(&env, n)).collect();
     store.submit(&env, "crash", &tasks.iter().map(String::as_str).collect::<Vec<_>>());
-    let limit = json!({"rate_max_calls": 10_000, "rate_period": 1});
     let set = format!("asynctask_transport={}", database.uri());
     let more = ["--halt-when-empty", "--set", &set];
     crashing::start(&env, &json!({ "crash": limit }), &more).wait_ok();

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rex_test_support::amqp::{self, RabbitMq};
-use rex_test_support::env::Env;
+use rex_test_support::env::{Env, not_run};
 use rex_test_support::pg::Database;
 use rex_test_support::process::{self, Running, wait_for};
 use rex_test_support::proxy::Proxy;
@@ -348,6 +348,54 @@ fn a_move_out_of_a_locked_directory_waits() {
     let said = patient.wait_ok();
     assert_eq!(said, "300 tasks moved from queue crash\n");
     assert_eq!(waiting(&env, &new).len(), 300);
+}
+
+/// What is asked after the last batch.
+#[test]
+fn a_move_that_loses_its_source_at_its_end_says_what_was_moved() {
+    let Some(server) = Redis::start() else { return };
+    let env = crashing::env();
+    let uri = server.uri();
+    submit(&env, &uri, (0..150).map(|n| json!({"n": n})));
+    let (_, address) = uri.split_once("//").expect("an address");
+    let address = address.split(['?', '/']).next().expect("a part");
+    let proxy = Proxy::to(address);
+    let files = files(&env);
+    let args = moving(&uri.replacen(address, proxy.address(), 1), &files);
+    proxy.cut_before_nth(2, b"HKEYS");
+    let said = env.rex_host(&args.iter().map(String::as_str).collect::<Vec<_>>()).fails(1);
+    assert!(said.contains("150 tasks were moved"), "{said}");
+    assert_eq!(waiting(&env, &files).len(), 150);
+}
+
+/// Containers that share a directory: the processes of each have the same numbers.
+#[test]
+fn programs_of_the_same_process_id_submit_beside_each_other() {
+    let env = crashing::env();
+    let files = format!("{}?lock_timeout=-1", files(&env));
+    submit(&env, &files, [json!({"n": 0})].into_iter());
+    let kept = lock(&env);
+    let store = on(&files);
+    let submits = [1, 2].map(|n| {
+        let task = json!({ "n": n }).to_string();
+        let host = env.command("rex-host", &["submit", "crash", &task, &store[0], &store[1]]);
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child"]);
+        command.arg(host.get_program()).args(host.get_args()).current_dir(env.work()).env_clear();
+        command.envs(host.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Running::start(command)
+    });
+    let staged = || std::fs::read_dir(env.path("queues/.rex/new")).expect("it is there").count();
+    let refused = || submits.iter().any(|submit| submit.output().contains("unshare"));
+    wait_for("both, or why there is none", || staged() == 2 || refused());
+    if refused() {
+        return not_run("submits in other namespaces", "this machine grants none");
+    }
+    drop(kept);
+    for submit in submits {
+        submit.wait_ok();
+    }
+    assert_eq!(waiting(&env, &files), BTreeMap::from([(0, 1), (1, 1), (2, 1)]));
 }
 
 /// The target takes so long that a host at the source takes the tasks from the move.

@@ -66,9 +66,11 @@ pub(super) fn transfer(
         .hint("resume it first"));
     }
     let mut moved = carry(&mut *source, &mut *target, queue, &from)?;
-    let status = source.queues()?.into_iter().find(|status| status.queue == *queue);
+    let told = |error| after(moved.count, error);
+    let queues = source.queues().map_err(told)?;
+    let status = queues.into_iter().find(|status| status.queue == *queue);
     let (waiting, left) = status.map_or((0, 0), |status| (status.waiting, status.delayed));
-    source.close()?;
+    source.close().map_err(told)?;
     if moved.doubled == 0 {
         moved.came = waiting.saturating_sub(moved.kept);
         moved.left = left;
@@ -117,7 +119,8 @@ fn carry(
                     taken.map(|(at, _)| end(&claim, *at, Outcome::Done)).collect();
                 finish(source, &taken, &mut moved)?;
                 let count = moved.count;
-                source.close()?;
+                // What it still had is taken back by whoever looks next, and the reason comes first.
+                let _taken_back = source.close();
                 let refused = error.kind != Kind::Unreachable;
                 let unread = tasks.iter().any(|task| task.payload.check().is_err());
                 let failure = Failure::from(error);

@@ -20,24 +20,29 @@ impl Limiter {
         Limiter { calls: calls.max(1), period, starts: VecDeque::new() }
     }
 
-    /// Whether it is this limit, with what it remembers.
-    pub fn is(&self, calls: usize, period: Duration) -> bool {
-        self.calls == calls.max(1) && self.period == period
+    /// Another limit, for which what has started counts as well.
+    pub fn change(self, calls: usize, period: Duration) -> Limiter {
+        Limiter { starts: self.starts, ..Limiter::new(calls, period) }
     }
 
     /// When the next task may start: `now` or later.
     pub fn next_start(&self, now: Instant) -> Instant {
         let first = self.first_that_counts(now);
-        match self.starts.get(first) {
-            Some((oldest, _)) if self.starts.len() - first >= self.calls => *oldest + self.period,
-            _ => now,
-        }
+        // After a change there may be more than the limit allows.
+        let over = (self.starts.len() - first).checked_sub(self.calls);
+        let opening = over.and_then(|over| self.starts.get(first + over));
+        opening.map_or(now, |(start, _)| *start + self.period)
     }
 
     /// How many tasks may start within so long from now on, at least.
     pub fn starts_within(&self, span: Duration, now: Instant) -> usize {
-        let counting = self.starts.len() - self.first_that_counts(now + span);
-        self.calls.saturating_sub(counting)
+        // As often in each whole period, and in what is left as soon as those before are over.
+        let periods = span.as_nanos().saturating_sub(1) / self.period.as_nanos().max(1);
+        let periods = u32::try_from(periods).unwrap_or(u32::MAX);
+        let rest = span.saturating_sub(self.period.saturating_mul(periods));
+        let counting = self.starts.len() - self.first_that_counts(now + rest);
+        (self.calls.saturating_mul(periods as usize))
+            .saturating_add(self.calls.saturating_sub(counting))
     }
 
     /// The place of the oldest start whose period is not over by then.
@@ -86,13 +91,29 @@ mod tests {
         assert_eq!(limiter.next_start(at(1501)), at(1510));
         let soon =
             |limiter: &Limiter, ms| limiter.starts_within(Duration::from_millis(ms), at(1501));
-        assert_eq!([5, 9, 1000, 2000].map(|ms| soon(&limiter, ms)), [0, 1, 1, 2]);
+        assert_eq!([5, 9, 1000, 2000].map(|ms| soon(&limiter, ms)), [0, 1, 1, 3]);
+        assert_eq!([1500, 1509, 1510].map(|ms| soon(&limiter, ms)), [2, 3, 3]);
         // The second had not started, whoever came after it.
         limiter.not_started(TaskId(2));
         limiter.not_started(TaskId(1));
         assert_eq!(limiter.next_start(at(1501)), at(1501));
         limiter.started(TaskId(4), at(1501));
         assert_eq!(limiter.next_start(at(1502)), at(3000));
+    }
+
+    #[test]
+    fn what_has_started_counts_under_another_limit() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut limiter = Limiter::new(3, Duration::from_millis(1000));
+        for (task, ms) in [(1, 0), (2, 10), (3, 20)] {
+            limiter.started(TaskId(task), at(ms));
+        }
+        let more = limiter.clone().change(4, Duration::from_millis(1000));
+        assert_eq!(more.starts_within(Duration::ZERO, at(30)), 1);
+        // All of them but the last must be over.
+        let fewer = limiter.change(1, Duration::from_millis(2000));
+        assert_eq!(fewer.next_start(at(30)), at(2020));
     }
 
     #[test]

@@ -256,11 +256,12 @@ impl Host {
         let mut woken = woken.clone();
         let written = self.setup.console.written().clone();
         let lost = |what| io::Error::other(format!("the host lost its {what}"));
-        self.tick(Instant::now());
+        let mut ticked = Instant::now();
+        self.tick(ticked);
         while self.phase != Phase::Closed {
-            let now = Instant::now();
-            let wait = self.next_deadline(now).map_or(Duration::from_secs(3600), |deadline| {
-                deadline.saturating_duration_since(now)
+            // What has become due since the last tick is no time away.
+            let wait = self.next_deadline(ticked).map_or(Duration::from_secs(3600), |deadline| {
+                deadline.saturating_duration_since(Instant::now())
             });
             // A reload may have begun to work jobs.
             let jobs = self.setup.jobs.as_ref().map(|jobs| jobs.events.clone());
@@ -300,7 +301,8 @@ impl Host {
             for wake in woken.try_iter() {
                 self.on_wake(&wake);
             }
-            self.tick(Instant::now());
+            ticked = Instant::now();
+            self.tick(ticked);
         }
         let unrecorded = self.outbox.ended();
         if unrecorded > 0 {
@@ -361,6 +363,7 @@ impl Host {
         }
     }
 
+    /// When the next tick is needed, after one at `now`.
     fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let slots = self.slots.values().filter_map(|seat| seat.slot.next_tick());
         let limits = self.processes.values().filter_map(Running::next_check);

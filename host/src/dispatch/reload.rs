@@ -287,9 +287,10 @@ impl Host {
         }
         let queue = self.queues.entry(name.clone()).or_default();
         queue.retired = false;
-        queue.limiter = plan.rate.map(|rate| {
-            let same = queue.limiter.take().filter(|limiter| limiter.is(rate.calls, rate.period));
-            same.unwrap_or_else(|| Limiter::new(rate.calls, rate.period))
+        let limiter = queue.limiter.take();
+        queue.limiter = plan.rate.map(|rate| match limiter {
+            Some(limiter) => limiter.change(rate.calls, rate.period),
+            None => Limiter::new(rate.calls, rate.period),
         });
         let surplus = old.len().saturating_sub(plan.processes as usize);
         let mut old = old.into_iter();

@@ -179,18 +179,15 @@ struct Temporary {
 impl Temporary {
     fn create(dir: &Path) -> io::Result<Temporary> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = dir.join(format!(".{}-{number}{TEMPORARY}", std::process::id()));
-        let open = || File::options().write(true).create_new(true).mode(0o600).open(&path);
-        let file = open().or_else(|error| {
-            // Left by a process that had this number before.
-            if error.kind() != io::ErrorKind::AlreadyExists {
-                return Err(error);
+        loop {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let path = dir.join(format!(".{}-{number}{TEMPORARY}", std::process::id()));
+            match File::options().write(true).create_new(true).mode(0o600).open(&path) {
+                // Another process's that has this number, in another container or before.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                file => return Ok(Temporary { path, file: file?, renamed: false }),
             }
-            fs::remove_file(&path)?;
-            open()
-        })?;
-        Ok(Temporary { path, file, renamed: false })
+        }
     }
 
     fn rename(mut self, to: &Path) -> io::Result<()> {

@@ -93,19 +93,39 @@ pub(super) fn write_new(
     bytes: &[u8],
     sync: bool,
 ) -> Result<File, TransportError> {
-    let made = || {
-        let (directory, name) = safely::held(place, path)?;
-        safely::make(&directory, name, OFlags::WRONLY, place.file_mode)
-    };
-    let mut file = match made() {
+    let made = create(place, path).or_else(|error| match error.kind() {
         // What is written into might be known elsewhere under another name.
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+        ErrorKind::AlreadyExists => {
             remove(place, path)?;
-            made()
+            create(place, path).map_err(failed(path))
         }
-        file => file,
-    }
-    .map_err(failed(path))?;
+        _ => Err(failed(path)(error)),
+    });
+    fill(place, path, made?, bytes, sync)
+}
+
+/// As [`write_new`], under a name that nothing else has; one that is there stays.
+pub(super) fn write_unique(
+    place: &Place,
+    path: &Path,
+    bytes: &[u8],
+    sync: bool,
+) -> Result<File, TransportError> {
+    fill(place, path, create(place, path).map_err(failed(path))?, bytes, sync)
+}
+
+fn create(place: &Place, path: &Path) -> io::Result<File> {
+    let (directory, name) = safely::held(place, path)?;
+    safely::make(&directory, name, OFlags::WRONLY, place.file_mode)
+}
+
+fn fill(
+    place: &Place,
+    path: &Path,
+    mut file: File,
+    bytes: &[u8],
+    sync: bool,
+) -> Result<File, TransportError> {
     let written = file.write_all(bytes).and_then(|()| if sync { file.sync_all() } else { Ok(()) });
     written.map_err(|error| {
         // A part of it would only keep the disk full.

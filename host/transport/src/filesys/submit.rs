@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::index::Index;
 use super::queue::Queue;
 use super::task_file::{after, next_id, now_nanos, time};
 use super::{Place, disk, safely, task_file};
+use crate::random::random;
 use crate::{Due, NewTask, QueueName, Submitted, TaskId, TransportError};
 
 /// From so many files on one sync of the file system costs less than one of each.
@@ -43,17 +45,19 @@ pub(super) fn submit(place: &Place, tasks: &[NewTask]) -> Result<Vec<Submitted>,
 /// Writes what takes its time before any lock is held.
 pub(super) fn stage(place: &Place, tasks: &[&NewTask]) -> Result<Vec<Staged>, TransportError> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
+    /// Programs of several containers may share the directory, and have the same process id each.
+    static PREFIX: LazyLock<i64> = LazyLock::new(random);
     if tasks.is_empty() {
         return Ok(Vec::new());
     }
     let directory = place.ours().join("new");
     disk::make_directory(place, &directory)?;
-    let mut staged = Vec::with_capacity(tasks.len());
+    let (mut staged, prefix) = (Vec::with_capacity(tasks.len()), *PREFIX);
     for task in tasks {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = directory.join(format!("{}.{number}", std::process::id()));
+        let path = directory.join(format!("{prefix:016x}.{number}"));
         let bytes = task_file::untried(&task.payload);
-        let file = disk::write_new(place, &path, &bytes, tasks.len() < MANY)?;
+        let file = disk::write_unique(place, &path, &bytes, tasks.len() < MANY)?;
         staged.push(Staged { path, file });
     }
     if tasks.len() >= MANY {
