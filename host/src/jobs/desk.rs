@@ -163,6 +163,9 @@ impl Desk {
     }
 }
 
+/// A task and the id of its job's row.
+type Run = (TaskId, i32);
+
 /// What a job said and is not written yet.
 #[derive(Default)]
 struct Said {
@@ -174,13 +177,13 @@ struct Said {
 
 impl Said {
     /// What was written is not left to be written again.
-    fn write(&mut self, job: i32, table: &mut Table) -> Result<(), TableError> {
+    fn write(&mut self, (task, job): Run, host: i64, table: &mut Table) -> Result<(), TableError> {
         if !self.log.is_empty() {
             table.log(job, &self.log)?;
             self.log.clear();
         }
         if let Some((fraction, text)) = &self.progress {
-            table.report(job, *fraction, text)?;
+            table.report(job, (host, task), *fraction, text)?;
         }
         Ok(())
     }
@@ -193,7 +196,7 @@ struct Thread {
     session: Option<Session>,
     events: Sender<Event>,
     /// By row.
-    said: HashMap<i32, Said>,
+    said: HashMap<Run, Said>,
     write_at: Option<Instant>,
     /// New jobs could not be queued.
     queue_failed: bool,
@@ -539,7 +542,7 @@ impl Thread {
         let job = self.means.book.job(task)?;
         let at = Instant::now() + WRITE_AFTER;
         self.write_at = Some(self.write_at.map_or(at, |sooner| sooner.min(at)));
-        Some(self.said.entry(job).or_default())
+        Some(self.said.entry((task, job)).or_default())
     }
 
     /// What cannot be written yet is kept for a while, and dropped when it is much: it is in the host's
@@ -547,13 +550,14 @@ impl Thread {
     fn write(&mut self) {
         self.write_at = None;
         let mut wait = BRIEFLY;
-        for (job, mut said) in std::mem::take(&mut self.said) {
+        for (run, mut said) in std::mem::take(&mut self.said) {
             self.means.table.set_patience(if said.waits { NOT_AT_ALL } else { wait });
-            let Err(error) = said.write(job, &mut self.means.table) else { continue };
+            let Means { table, host, .. } = &mut self.means;
+            let Err(error) = said.write(run, *host, table) else { continue };
             if (error.locked || error.away) && said.log.len() < MOST_SAID {
                 wait = NOT_AT_ALL;
                 said.waits = error.locked;
-                self.said.insert(job, said);
+                self.said.insert(run, said);
                 self.write_at = Some(Instant::now() + LOOK);
             } else {
                 tracing::warn!("what a job said is not kept: {error}");

@@ -117,6 +117,23 @@ fn the_outcome_of_a_host_that_was_thought_dead_does_not_count() {
     assert!(matches!(one.start(99, (TaskId(7), 1), &[], |_| false).unwrap(), Start::Missing));
 }
 
+#[test]
+fn who_was_thought_dead_does_not_say_how_far_the_next_run_is() {
+    let jobs = Jobs::new();
+    let (mut one, mut two) = (jobs.host(), jobs.host());
+    let code = jobs.insert("a");
+    let id = run(&mut one, code, 7);
+    let report = |host: &mut Table, fraction| {
+        let is = (host.host().unwrap(), TaskId(7));
+        host.report(id, is, fraction, "so far").unwrap();
+        jobs.table().row(code).unwrap().unwrap().fraction
+    };
+    assert_eq!(report(&mut one, 0.5), Some(0.5));
+    run(&mut two, code, 7);
+    assert_eq!(report(&mut one, 0.75), None);
+    assert_eq!(report(&mut two, 0.25), Some(0.25));
+}
+
 /// It waits for its next attempt while the job is cancelled and retried, or deleted and its code given
 /// to another one.
 #[test]

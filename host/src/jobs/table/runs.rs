@@ -256,12 +256,20 @@ impl Table {
         })
     }
 
-    pub fn report(&mut self, id: i32, fraction: f64, text: &str) -> Result<(), TableError> {
+    /// How far a run is, of a host and a task, unless another has begun.
+    pub fn report(
+        &mut self,
+        id: i32,
+        (host, task): (i64, TaskId),
+        fraction: f64,
+        text: &str,
+    ) -> Result<(), TableError> {
         let text = text.replace('\0', "\u{fffd}");
         self.with(|client| {
             client.execute(
-                "UPDATE rex_job_run SET fraction = $2, progress = $3 WHERE job_id = $1",
-                &[&id, &fraction, &text],
+                "UPDATE rex_job_run SET fraction = $2, progress = $3
+                WHERE job_id = $1 AND host = $4 AND task = $5",
+                &[&id, &fraction, &text, &host, &task.0],
             )
         })?;
         Ok(())
