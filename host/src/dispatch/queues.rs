@@ -236,7 +236,10 @@ impl Host {
             true => free.len().saturating_sub(held + queue.feed.ready()),
             false => queue.feed.to_claim(free.len(), held),
         };
-        let wanted = wanted.min(startable.saturating_sub(queue.feed.ready()));
+        let room = startable.saturating_sub(queue.feed.ready());
+        // Dribbles cost as much as batches.
+        let worth_it = queue.feed.ready() == 0 || room >= startable.div_ceil(2);
+        let wanted = if worth_it { wanted.min(room) } else { 0 };
         let refused = queue.refused_until.is_some_and(|until| now < until);
         let bytes = queue.feed.room();
         if wanted > 0 && bytes > 0 && queue.empty_until.is_none() && !refused {
