@@ -80,6 +80,10 @@ impl Amqp {
         let (mut tags, mut messages, mut back, mut refusal) =
             (Vec::new(), Vec::new(), Vec::new(), None);
         self.delays_of(queue).steps.insert(step, None);
+        // Its name is entered before it is made, and who was to make it may have died between.
+        if link.count(&name)?.0 == 0 {
+            return Ok(false);
+        }
         while messages.len() < MOVES {
             let Some(first) = link.get(&name)? else { break };
             let aside = Aside::read(&mut self.ids, &first.properties, &first.body);

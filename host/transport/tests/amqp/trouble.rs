@@ -13,7 +13,9 @@ use amqprs::channel::{
 use amqprs::connection::{Connection, OpenConnectionArguments};
 use rex_test_support::amqp::{RabbitMq, fresh};
 use rex_test_support::proxy::Proxy;
-use rex_transport::contract::{all_done, fails, finished, numbers, owner, queue, task, wait_for};
+use rex_transport::contract::{
+    all_done, fails, finished, numbers, owner, queue, task, wait_for, with,
+};
 use rex_transport::{
     Attributes, DeadQuery, Death, Due, Finished, Kind, LetterId, NewTask, Options, Outcome,
     Payload, Uri, Wake, Want, open,
@@ -389,6 +391,22 @@ fn a_task_for_a_queue_that_somebody_removed_is_not_lost() {
     });
     host.submit(&[task("foo", 4), task("foo", 5)]).unwrap();
     assert_eq!(host.poll(&queue("foo")).unwrap(), 2);
+}
+
+/// Its name is there before it is: who was to make it may have been killed between.
+#[test]
+fn a_queue_of_delays_that_is_not_there_is_made() {
+    let Some(text) = fresh(0) else { return };
+    let uri = Uri::parse(&text).unwrap();
+    let delayed = Attributes { due: Due::In(Duration::from_secs(3600)), ..Attributes::default() };
+    owner(&uri).submit(&[with(1, delayed)]).unwrap();
+    by_another(&text, async |channel| {
+        channel.queue_delete(QueueDeleteArguments::new("rex.delay.foo.11")).await.unwrap();
+    });
+    let mut host = owner(&uri);
+    assert_eq!(host.queues().unwrap(), []);
+    assert_eq!(host.poll(&queue("foo")).unwrap(), 0);
+    assert_eq!(host.claim(&queue("foo"), &Want::tasks(1)).unwrap().map(|claim| claim.id), None);
 }
 
 #[test]
