@@ -75,24 +75,49 @@ local function any_unfit(first, last)
   end
 end
 
+-- While a script runs the server answers nobody: so many tasks at most are moved to let others in between
+-- them, come due, or are looked through, at once, and about so many bytes.
+local MOST, MOST_BYTES = 10000, 67108864
+
+-- What is known of tasks that others have taken.
+local function forget(metas)
+  if #metas == 0 or redis.call('HLEN', R .. 'history') == 0 then return end
+  for _, head in ipairs(metas) do
+    redis.call('HDEL', R .. 'history', string.match(head, '^%d+'))
+  end
+end
+
 -- Old producers push and old consumers pop without our metas. Makes the first `count` metas those of
 -- the first `count` payloads: what we do not know gets an identity, what is gone loses it.
 local function adopt(queue, count)
   local payloads = redis.call('LRANGE', list(queue), 0, count - 1)
   if #payloads == 0 then
+    forget(redis.call('LRANGE', meta(queue), 0, MOST - 1))
     redis.call('DEL', meta(queue))
     return payloads, {}
   end
-  local known = redis.call('LRANGE', meta(queue), 0, count + 99)
-  local metas, at, drift, time = {}, 1, false, nil
+  -- So many at least were popped, unless what is missing was not the first.
+  local popped = math.max(0, redis.call('LLEN', meta(queue)) - redis.call('LLEN', list(queue)))
+  local known = redis.call('LRANGE', meta(queue), 0, popped + count + 99)
+  local function is(j, sum) return known[j] and string.sub(known[j], -16) == sum end
+  local metas, used, drift, time, first = {}, {}, false, nil, nil
+  local at = is(popped + 1, digest(payloads[1])) and popped + 1 or 1
   for i, payload in ipairs(payloads) do
     local sum, hit = digest(payload), nil
     for j = at, math.min(at + 99, #known) do
-      if string.sub(known[j], -16) == sum then hit = j break end
+      if is(j, sum) then hit = j break end
+    end
+    if not hit and not next(used) then
+      -- More were popped, and as many pushed, or more.
+      if not first then
+        first, known = {}, redis.call('LRANGE', meta(queue), 0, popped + count + MOST)
+        for j = #known, at, -1 do first[string.sub(known[j], -16)] = j end
+      end
+      hit = first[sum]
     end
     if hit then
       drift = drift or hit ~= i
-      metas[i], at = known[hit], hit + 1
+      metas[i], at, used[hit] = known[hit], hit + 1, true
     else
       if not time then even_if_full() end
       drift, time = true, time or now()
@@ -102,7 +127,12 @@ local function adopt(queue, count)
   local surplus = redis.call('LLEN', meta(queue)) - (at - 1)
       - (redis.call('LLEN', list(queue)) - #payloads)
   if drift or surplus > 0 then
-    redis.call('LTRIM', meta(queue), at - 1 + math.max(surplus, 0), -1)
+    local cut, gone = at - 1 + math.max(surplus, 0), {}
+    for j = 1, math.min(cut, #known) do
+      if not used[j] then gone[#gone + 1] = known[j] end
+    end
+    forget(gone)
+    redis.call('LTRIM', meta(queue), cut, -1)
     for i = #metas, 1, -1 do redis.call('LPUSH', meta(queue), metas[i]) end
   end
   return payloads, metas
@@ -132,10 +162,6 @@ local function push(queue, payload, time, when)
   put('RPUSH', queue, payload, id .. ' ' .. time .. ' 1 ' .. digest(payload))
   return id
 end
-
--- While a script runs the server answers nobody: so many tasks at most are moved to let others in between
--- them, or come due, at once, and about so many bytes.
-local MOST, MOST_BYTES = 10000, 67108864
 
 -- Puts claimed tasks back into their old places; each is {number, "ID SUBMITTED ATTEMPT", payload}.
 local function put_back(queue, tasks)

@@ -7,7 +7,8 @@ use rex_transport::contract::{
     all_done, fails, fill_around_a_delayed_task, finished, numbers, owner, queue, task, wait_for,
 };
 use rex_transport::{
-    DeadQuery, Death, Due, Kind, Options, Outcome, Timestamp, TransportError, Uri, Wake, Want, open,
+    Claim, DeadQuery, Death, Due, Kind, NewTask, Options, Outcome, TaskId, Timestamp,
+    TransportError, Uri, Wake, Want, open,
 };
 use serde_json::json;
 
@@ -153,6 +154,55 @@ fn old_clients_in_between() {
     assert_eq!(host.finish(&all_done(&claim)).unwrap(), []);
     let left = server.command(&["keys", "*meta*"]);
     assert_eq!(left, "", "nothing is left behind");
+}
+
+/// So many are gone from the head since the last look that what is left is known from far ahead alone.
+#[test]
+fn who_is_left_by_an_old_consumer_is_known() {
+    const GONE: usize = 250;
+    let Some(server) = Redis::start() else { return };
+    let mut host = owner(&Uri::parse(&server.uri()).unwrap());
+    let name = queue("foo");
+    let retries = |claim: &Claim| {
+        let again = || Outcome::Retry { after: Duration::ZERO, history: json!(["once"]) };
+        (0..claim.tasks.len()).map(|at| finished(claim, at, again())).collect::<Vec<_>>()
+    };
+    let histories = || server.command(&["hlen", "asynctask:rex:history"]);
+    let pop = || {
+        server.command(&["ltrim", "asynctask_foo", &GONE.to_string(), "-1"]);
+    };
+    for (pushed, all_alike) in [(0, false), (0, true), (GONE, false), (2 * GONE, false)] {
+        let tasks: Vec<NewTask> =
+            (0..600).map(|n| task("foo", if all_alike { 0 } else { n })).collect();
+        host.submit(&tasks).unwrap();
+        let claim = host.claim(&name, &Want::tasks(600)).unwrap().unwrap();
+        let ids: Vec<TaskId> = claim.tasks.iter().map(|task| task.id).collect();
+        host.finish(&retries(&claim)).unwrap();
+        wait_for("the retries", || host.poll(&name).unwrap() == 600);
+        pop();
+        for n in 0..pushed {
+            server.command(&["rpush", "asynctask_foo", &format!("{{\"new\": {n}}}")]);
+        }
+        let seen = host.peek(&name, 3).unwrap();
+        let seen: Vec<_> = seen.iter().map(|task| (task.id, task.attempt)).collect();
+        assert_eq!(seen, [0, 1, 2].map(|at| (ids[GONE + at], 2)), "{pushed} {all_alike}");
+        let claim = host.claim(&name, &Want::tasks(600)).unwrap().unwrap();
+        let left: Vec<TaskId> = claim.tasks.iter().map(|task| task.id).take(600 - GONE).collect();
+        assert_eq!(left, ids[GONE..], "{pushed} {all_alike}");
+        assert_eq!(host.finish(&all_done(&claim)).unwrap(), []);
+        while let Some(claim) = host.claim(&name, &Want::tasks(600)).unwrap() {
+            host.finish(&all_done(&claim)).unwrap();
+        }
+        assert_eq!(histories(), "0", "{pushed} {all_alike}");
+    }
+    // None is left.
+    host.submit(&[task("foo", 1)]).unwrap();
+    let claim = host.claim(&name, &Want::tasks(1)).unwrap().unwrap();
+    host.finish(&retries(&claim)).unwrap();
+    wait_for("the retry", || host.poll(&name).unwrap() == 1);
+    pop();
+    assert!(host.peek(&name, 1).unwrap().is_empty());
+    assert_eq!(histories(), "0");
 }
 
 #[test]
