@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use amqprs::channel::{
-    BasicAckArguments, BasicConsumeArguments, BasicQosArguments, ExchangeDeclareArguments,
+    BasicAckArguments, BasicConsumeArguments, BasicQosArguments, Channel, ExchangeDeclareArguments,
     QueueBindArguments, QueueDeclareArguments,
 };
 use amqprs::connection::Connection;
@@ -17,7 +17,7 @@ use crossbeam_channel::Sender;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use super::link::{Address, look, runtime};
+use super::link::{Address, ask, look, runtime};
 use super::message::{self, QUEUES, WAKE, declaration};
 use super::{alone, failure};
 use crate::{Kind, QueueName, TransportError, Wake, Watch};
@@ -94,9 +94,7 @@ async fn listen(
     channel.queue_bind(QueueBindArguments::new(&queue, WAKE, "")).await?;
     let mut consume = BasicConsumeArguments::new(&queue, "");
     let (_, mut names) = channel.basic_consume_rx(consume.auto_ack(true).finish()).await?;
-    // Dropped with this function, and all they do with them.
-    let mut followers = JoinSet::new();
-    let mut followed = HashSet::new();
+    let mut followers = Followers::new(&connection, wake).await?;
     let looked = connection.open_channel(None).await?;
     looked.queue_declare(declaration(QUEUES)).await?;
     let turn = alone::begin(&connection, address, QUEUES, alone::A_MOMENT).await?;
@@ -106,11 +104,8 @@ async fn listen(
         alone::end(&connection, turn, QUEUES).await?;
     }
     for (_, body) in entries {
-        if let Some((queue, _)) = message::read_entry(&body)
-            && followed.insert(queue.clone())
-        {
-            // Where this is refused the poll finds the tasks.
-            let _refused = follow(&connection, queue, wake, &mut followers).await;
+        if let Some((queue, _)) = message::read_entry(&body) {
+            followers.follow(queue).await?;
         }
     }
     // What came before is told now.
@@ -120,9 +115,7 @@ async fn listen(
     while let Some(message) = names.recv().await {
         let body = message.content.unwrap_or_default();
         let Some((queue, _)) = message::read_entry(&body) else { continue };
-        if followed.insert(queue.clone()) {
-            let _refused = follow(&connection, queue.clone(), wake, &mut followers).await;
-        }
+        followers.follow(queue.clone()).await?;
         if wake.send(Wake::Queue(queue)).is_err() {
             return Ok(());
         }
@@ -130,15 +123,64 @@ async fn listen(
     Err(Error::NetworkError("the connection is closed".to_owned()))
 }
 
-/// Starts to send the queue's name whenever something is published to it.
-async fn follow(
-    connection: &Connection,
-    queue: QueueName,
-    wake: &Sender<Wake>,
-    followers: &mut JoinSet<()>,
-) -> Result<(), Error> {
+/// Who wait at the exchanges of queues; dropped with the connection's listener, and all they do with them.
+struct Followers<'a> {
+    connection: &'a Connection,
+    wake: &'a Sender<Wake>,
+    /// Over which all are given their copies: a broker allows so many channels (2047 unless set).
+    channel: Channel,
+    tasks: JoinSet<()>,
+    followed: HashSet<QueueName>,
+}
+
+impl<'a> Followers<'a> {
+    async fn new(
+        connection: &'a Connection,
+        wake: &'a Sender<Wake>,
+    ) -> Result<Followers<'a>, Error> {
+        let channel = connection.open_channel(None).await?;
+        // For each of them.
+        channel.basic_qos(BasicQosArguments::new(0, 1, false)).await?;
+        let (tasks, followed) = (JoinSet::new(), HashSet::new());
+        Ok(Followers { connection, wake, channel, tasks, followed })
+    }
+
+    /// Starts to send a queue's name whenever something is published to it, once. Where that is refused the
+    /// poll finds the tasks.
+    async fn follow(&mut self, queue: QueueName) -> Result<(), Error> {
+        if self.followed.contains(&queue) {
+            return Ok(());
+        }
+        let made = ask(self.connection, async |channel| copies_of(channel, &queue).await).await;
+        self.followed.insert(queue.clone());
+        let copies = match made {
+            Ok(Ok(copies)) => copies,
+            Err(error) if !self.connection.is_open() => return Err(error),
+            _ => return Ok(()),
+        };
+        let mut consume = BasicConsumeArguments::new(&copies, &copies);
+        let (_, mut given) = self.channel.basic_consume_rx(consume.finish()).await?;
+        let (channel, wake) = (self.channel.clone(), self.wake.clone());
+        self.tasks.spawn(async move {
+            while let Some(message) = given.recv().await {
+                let Some(deliver) = message.deliver else { continue };
+                if wake.send(Wake::Queue(queue.clone())).is_err() {
+                    return;
+                }
+                tokio::time::sleep(BETWEEN).await;
+                let tag = BasicAckArguments::new(deliver.delivery_tag(), false);
+                if channel.basic_ack(tag).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(())
+    }
+}
+
+/// Makes a queue of this connection's that gets a copy of the last that was published to another one.
+async fn copies_of(channel: &Channel, queue: &QueueName) -> Result<String, Error> {
     let name = queue.as_str();
-    let channel = connection.open_channel(None).await?;
     let mut exchange = ExchangeDeclareArguments::new(name, "direct");
     channel.exchange_declare(exchange.durable(true).finish()).await?;
     let mut single = FieldTable::new();
@@ -153,21 +195,5 @@ async fn follow(
     let declared = channel.queue_declare(copies.arguments(single).finish()).await?;
     let (copies, ..) = declared.unwrap_or_default();
     channel.queue_bind(QueueBindArguments::new(&copies, name, name)).await?;
-    channel.basic_qos(BasicQosArguments::new(0, 1, false)).await?;
-    let (_, mut given) = channel.basic_consume_rx(BasicConsumeArguments::new(&copies, "")).await?;
-    let wake = wake.clone();
-    followers.spawn(async move {
-        while let Some(message) = given.recv().await {
-            let Some(deliver) = message.deliver else { continue };
-            if wake.send(Wake::Queue(queue.clone())).is_err() {
-                return;
-            }
-            tokio::time::sleep(BETWEEN).await;
-            let tag = BasicAckArguments::new(deliver.delivery_tag(), false);
-            if channel.basic_ack(tag).await.is_err() {
-                return;
-            }
-        }
-    });
-    Ok(())
+    Ok(copies)
 }

@@ -393,6 +393,26 @@ fn a_task_for_a_queue_that_somebody_removed_is_not_lost() {
     assert_eq!(host.poll(&queue("foo")).unwrap(), 2);
 }
 
+/// Of which a connection has few at some brokers.
+#[test]
+fn a_host_is_woken_whose_queues_are_more_than_channels() {
+    let Some(mut broker) = RabbitMq::start() else { return };
+    broker.ctl("eval application:set_env(rabbit,channel_max,12).");
+    let uri = Uri::parse(&broker.uri).unwrap();
+    let names: Vec<String> = (10..40).map(|n| format!("queue{n}")).collect();
+    let mut producer = open(&uri, &Options::default()).unwrap();
+    for name in &names {
+        producer.submit(&[task(name, 1)]).unwrap();
+    }
+    let (wake, woken) = crossbeam_channel::unbounded();
+    let _watch = owner(&uri).watch(wake).unwrap();
+    for name in &names {
+        producer.submit(&[task(name, 2)]).unwrap();
+        // Not by a connection that is made again and again.
+        assert_eq!(woken.recv_timeout(Duration::from_secs(60)), Ok(Wake::Queue(queue(name))));
+    }
+}
+
 /// Its name is there before it is: who was to make it may have been killed between.
 #[test]
 fn a_queue_of_delays_that_is_not_there_is_made() {
