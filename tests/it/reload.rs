@@ -655,19 +655,19 @@ fn the_copy_that_a_process_runs_is_kept() {
 #[test]
 fn a_reload_forgets_no_task_starts() {
     let env = crashing::env();
-    let workers = |timeout: u32| {
-        let queue = json!({
-            "worker": "crash_worker", "rate_max_calls": 1, "rate_period": 3600, "timeout": timeout,
-        });
+    let workers = |crash: &Value| {
+        let queues = json!({"other": "crash_worker", "crash": crash});
         env.write(
             "work/app/settings.yaml",
-            &format!(
-                "asynctask_workers: {}\nlogging_root: {{level: DEBUG}}\n",
-                json!({"crash": queue})
-            ),
+            &format!("asynctask_workers: {queues}\nlogging_root: {{level: DEBUG}}\n"),
         );
     };
-    workers(60);
+    let limit = |period: u32, timeout: u32| {
+        json!({
+            "worker": "crash_worker", "rate_max_calls": 1, "rate_period": period, "timeout": timeout,
+        })
+    };
+    workers(&limit(3600, 60));
     let plugins = env.path("plugins").display().to_string();
     let args = ["run", "./app/", "--require", "rex.asynctask", "--plugins", &plugins];
     let host = env.start(&args);
@@ -675,12 +675,29 @@ fn a_reload_forgets_no_task_starts() {
     let task = |n: i64| json!({"how": "ok", "n": n, "record": record}).to_string();
     Store::Embedded.submit(&env, "crash", &[&task(1), &task(2)]);
     host.wait_output("Rate limited on queue crash");
-    workers(61);
-    env.rex_host(&["reload"]).ok();
+    let reload = |crash: &Value| {
+        workers(crash);
+        env.rex_host(&["reload"]).ok();
+    };
+    reload(&limit(3600, 61));
     // Said by the new process, too.
     host.wait_output_times("Rate limited on queue crash", 2);
+    // Under another limit.
+    reload(&limit(7200, 61));
+    host.wait_output_times("Rate limited on queue crash", 3);
+    // And of a queue that was away meanwhile.
+    let workers_of_host = || {
+        let children = descendants(host.pid());
+        children.iter().filter(|child| child.is_alive()).count()
+    };
+    let before = workers_of_host();
+    reload(&Value::Null);
+    wait_for("its process's end", || workers_of_host() < before);
+    env.rex_host(&["status"]).ok();
+    reload(&limit(3600, 60));
+    host.wait_output_times("Rate limited on queue crash", 4);
     let output = host.output();
-    assert_eq!(output.matches("Starting; queue=crash").count(), 2, "{output}");
+    assert_eq!(output.matches("Starting; queue=crash").count(), 4, "{output}");
     assert_eq!(recorded(&record).get(&2), None, "{output}");
     stop(&env, host);
 }

@@ -70,7 +70,7 @@ impl Host {
     }
 
     pub(super) fn advance_phase(&mut self, now: Instant) {
-        self.forget_halted();
+        self.forget_halted(now);
         if !self.slots.is_empty() {
             return;
         }
@@ -111,8 +111,9 @@ impl Host {
         }
     }
 
-    /// Slots that are halted leave the table, and queues without slots that were retired.
-    fn forget_halted(&mut self) {
+    /// Slots that are halted leave the table, and queues without slots that were retired, unless they may be
+    /// back before their limit of rate has forgotten what started.
+    fn forget_halted(&mut self, now: Instant) {
         let halted: Vec<SlotId> = self
             .slots
             .iter()
@@ -123,6 +124,10 @@ impl Host {
             self.slots.remove(&id);
         }
         let used: BTreeSet<&QueueName> = self.slots.values().map(|seat| &seat.plan.queue).collect();
-        self.queues.retain(|name, queue| !queue.retired || queue.claiming || used.contains(name));
+        self.queues.retain(|name, queue| {
+            let mut limits = queue.limiter.iter().chain(&queue.limited_before);
+            let counts = limits.any(|limiter| limiter.counts_any(now));
+            !queue.retired || queue.claiming || used.contains(name) || counts
+        });
     }
 }

@@ -50,6 +50,11 @@ impl Limiter {
         self.starts.partition_point(|(start, _)| *start + self.period <= at)
     }
 
+    /// Whether any start still counts.
+    pub fn counts_any(&self, now: Instant) -> bool {
+        self.first_that_counts(now) < self.starts.len()
+    }
+
     /// Until when tasks are left in the store that are to be claimed so long ahead; `None` where they may
     /// be claimed now.
     pub fn left_until(&self, ahead: Duration, now: Instant) -> Option<Instant> {

@@ -227,6 +227,8 @@ struct Seat {
 struct Queue {
     feed: Feed,
     limiter: Option<Limiter>,
+    /// The last one, where there is none any more.
+    limited_before: Option<Limiter>,
     /// A claim is under way.
     claiming: bool,
     /// The last claim found nothing: not to be repeated before then, unless notified.

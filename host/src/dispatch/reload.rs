@@ -287,11 +287,15 @@ impl Host {
         }
         let queue = self.queues.entry(name.clone()).or_default();
         queue.retired = false;
-        let limiter = queue.limiter.take();
-        queue.limiter = plan.rate.map(|rate| match limiter {
-            Some(limiter) => limiter.change(rate.calls, rate.period),
-            None => Limiter::new(rate.calls, rate.period),
-        });
+        // What has started counts under whatever limit comes next.
+        let before = queue.limiter.take().or(queue.limited_before.take());
+        match (plan.rate, before) {
+            (None, before) => queue.limited_before = before,
+            (Some(rate), Some(before)) => {
+                queue.limiter = Some(before.change(rate.calls, rate.period));
+            }
+            (Some(rate), None) => queue.limiter = Some(Limiter::new(rate.calls, rate.period)),
+        }
         let surplus = old.len().saturating_sub(plan.processes as usize);
         let mut old = old.into_iter();
         for n in 0..plan.processes {
