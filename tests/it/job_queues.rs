@@ -230,6 +230,31 @@ fn a_queue_of_jobs_that_is_refused_costs_no_other() {
     assert!(!output.contains("new jobs cannot be queued"), "{output}");
 }
 
+/// So it is for a host that halts, which waits for that queue alone.
+#[test]
+fn a_refused_queue_of_jobs_holds_up_no_other_of_a_host_that_halts() {
+    let env = Env::new();
+    let refused = env.write("queues/rex_job_0", "");
+    let queues = env.path("queues").display().to_string();
+    let shop = Shop::new(&format!("job_queues: 2\nasynctask_transport: filesys:{queues}\n"));
+    let codes = [(); 4].map(|()| shop.insert("crash", &json!({"how": "ok"})));
+    let host = shop.run(&["--halt-when-empty"]);
+    for code in [codes[1], codes[3]] {
+        shop.wait_status(code, "completed");
+    }
+    let said = "ERROR:rex-host:it cannot be told whether queue rex_job_0 is empty";
+    host.wait_output(said);
+    wait_for("the end of the other's workers", || descendants(host.pid()).len() == 1);
+    assert_eq!([codes[0], codes[2]].map(|code| shop.status(code).0), ["new", "new"]);
+    std::fs::remove_file(refused).expect("it is ours");
+    let output = host.wait_ok();
+    for code in codes {
+        assert_eq!(shop.status(code).0, "completed", "{output}");
+    }
+    assert_eq!(output.matches(said).count(), 1, "{output}");
+    assert!(!output.contains("refuses this host"), "{output}");
+}
+
 /// What a queue has taken of many is not put into it again.
 #[test]
 fn jobs_are_put_into_a_full_queue_once() {

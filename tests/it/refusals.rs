@@ -6,7 +6,7 @@ use std::fs::File;
 
 use rex_test_support::env::Env;
 use rex_test_support::pg::Database;
-use rex_test_support::process::{Running, wait_for};
+use rex_test_support::process::{Running, descendants, wait_for};
 use serde_json::{Value, json};
 
 use crate::crashing::{self, recorded};
@@ -112,6 +112,36 @@ fn a_locked_queue_of_a_directory_holds_up_no_other() {
     let output = host.wait_ok();
     assert!(!output.contains("refuses this host"), "{output}");
     assert_eq!(recorded(&record).len(), 4);
+}
+
+/// A file where the directory of one queue belongs.
+#[test]
+fn a_refused_queue_holds_up_no_other_of_a_host_that_halts() {
+    let env = crashing::env();
+    let refused = env.write("queues/foo", "");
+    let transport = format!("asynctask_transport=filesys:{}", env.path("queues").display());
+    let set = ["--set", &transport];
+    for n in 1..=3 {
+        let payload = quick(&env, n).to_string();
+        env.rex_host(&["submit", "bar", &payload, set[0], set[1]]).ok();
+    }
+    let queues = json!({"foo": {}, "bar": {}});
+    let host = crashing::start(&env, &queues, &["--halt-when-empty", set[0], set[1]]);
+    for n in 1..=3 {
+        wait_for(format_args!("task {n}"), || {
+            recorded(&env.path("record")).get(&n) == Some(&(1, 1))
+        });
+    }
+    let said = "ERROR:rex-host:it cannot be told whether queue foo is empty, so its workers do not \
+                end: Failed to use the queue directory: ";
+    host.wait_output(said);
+    wait_for("the end of the other's workers", || descendants(host.pid()).len() == 1);
+    let listed = env.rex_host(&["queue", "list", "--json", set[0], set[1]]).json_lines();
+    assert!(listed.is_empty(), "{listed:?}");
+    std::fs::remove_file(refused).expect("it is ours");
+    let output = host.wait_ok();
+    assert_eq!(output.matches(said).count(), 1, "{output}");
+    assert!(!output.contains("refuses this host"), "{output}");
 }
 
 #[test]

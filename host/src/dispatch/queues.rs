@@ -8,6 +8,7 @@ use rex_transport::{Claim, Finished, Outcome, QueueName, Want};
 
 use super::feed::{Claimed, Feed, WAITED};
 use super::running::Running;
+use super::store::Idle;
 use super::{Host, Phase, Queue, SlotId};
 use crate::supervisor::slot::Event as SlotEvent;
 use crate::supervisor::{ProcessId, Slot};
@@ -118,12 +119,12 @@ impl Host {
             .for_each(|running| running.recall(&self.poller));
     }
 
-    pub(super) fn on_idle(&mut self, name: &QueueName, idle: bool, paused: bool, now: Instant) {
+    pub(super) fn on_idle(&mut self, name: &QueueName, idle: Idle, paused: bool, now: Instant) {
         let ahead = self.ahead_of_limit(name);
         let held = self.held(name);
         let Some(queue) = self.queues.get_mut(name) else { return };
         queue.asked_idle = false;
-        if idle && held == 0 && queue.feed.ready() == 0 && !queue.claiming {
+        if idle == Idle::Yes && held == 0 && queue.feed.ready() == 0 && !queue.claiming {
             if paused {
                 tracing::info!("queue {name} is paused: no tasks are taken from it");
             }
@@ -135,7 +136,11 @@ impl Host {
             // What a limit of rate has left in the store may be claimed before the next look.
             let limited = queue.limiter.as_ref().and_then(|limiter| limiter.left_until(ahead, now));
             let look = now + self.plan.poll_interval;
-            queue.found_nothing(limited.map_or(look, |until| until.min(look)));
+            let look = limited.map_or(look, |until| until.min(look));
+            queue.found_nothing(match idle {
+                Idle::Untold(pause) => look.max(now + pause),
+                Idle::Yes | Idle::No => look,
+            });
         }
     }
 

@@ -64,7 +64,7 @@ pub enum Reply {
     },
     Idle {
         queue: QueueName,
-        idle: bool,
+        idle: Idle,
         /// Whether it is idle for this.
         paused: bool,
     },
@@ -90,6 +90,15 @@ pub enum Reply {
     Closed,
 }
 
+/// Whether a queue has nothing to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Idle {
+    Yes,
+    No,
+    /// The store would not tell, as was said; it is not to be asked again for so long.
+    Untold(Duration),
+}
+
 /// How often dead hosts are looked for and this one shows that it lives.
 const BEAT: Duration = Duration::from_secs(1);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
@@ -97,6 +106,9 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(1);
 /// For what a person must mend.
 const SLOW_RETRY: Duration = Duration::from_secs(5);
+/// A queue that is refused is left alone for so much longer than the store was at it: waiting for a lock
+/// takes the time of the one thread, most of which is for other queues.
+const SPARING: u32 = 5;
 
 /// The handle of the thread.
 pub struct Store {
@@ -114,7 +126,15 @@ impl Store {
         let (orders, inbox) = crossbeam_channel::unbounded();
         let (replies, outbox) = crossbeam_channel::unbounded();
         let (patience, given_up) = crossbeam_channel::bounded(0);
-        let worker = Worker { transport, inbox, replies, given_up, down: None, held: Vec::new() };
+        let worker = Worker {
+            transport,
+            inbox,
+            replies,
+            given_up,
+            down: None,
+            held: Vec::new(),
+            untold: BTreeSet::new(),
+        };
         // Never joined: a call to a server that does not answer ends when the process does.
         std::thread::Builder::new().name("store".to_owned()).spawn(move || worker.run())?;
         Ok((Store { orders, _patience: patience }, outbox))
@@ -135,6 +155,8 @@ struct Worker {
     down: Option<Instant>,
     /// Outcomes that wait for something of their own: tried again at each beat.
     held: Vec<Finished>,
+    /// Queues of which the store would not tell whether they are idle.
+    untold: BTreeSet<QueueName>,
 }
 
 impl Worker {
@@ -164,12 +186,7 @@ impl Worker {
                 Ok(Order::Finish(finished)) => self
                     .finish(finished)
                     .map(|lost| Reply::Finished { lost, held: self.held.len() }),
-                Ok(Order::IsIdle(queue)) => self
-                    .persist(|transport| {
-                        let idle = transport.is_idle(&queue)?;
-                        Ok((idle, idle && transport.paused()?.contains(&queue)))
-                    })
-                    .map(|(idle, paused)| Reply::Idle { queue, idle, paused }),
+                Ok(Order::IsIdle(queue)) => self.is_idle(queue),
                 Ok(Order::Forget(age)) => {
                     match self.persist(|transport| transport.forget_dead(age)) {
                         Some(0) => continue,
@@ -196,37 +213,69 @@ impl Worker {
         }
     }
 
-    /// A claim that is refused is not repeated here: what keeps one queue locked must not hold up the
-    /// others, nor the outcomes.
     fn claim(&mut self, queue: QueueName, want: &Want) -> Option<Reply> {
-        let (mut begun, mut refusal) = (Instant::now(), None);
-        let claim = self.persist(|transport| {
-            // Of the time that the store was away nothing counts.
-            begun = Instant::now();
-            match transport.claim(&queue, want) {
-                Err(error) if matches!(error.kind, Kind::Refused | Kind::Invalid) => {
-                    refusal = Some(error);
-                    Ok(None)
+        let (claim, took) = self.ask(|transport| transport.claim(&queue, want))?;
+        let claim = match claim {
+            Ok(claim) => claim,
+            Err(error) => {
+                let mut reason = error.to_string();
+                if let Some(hint) = &error.hint {
+                    reason.push_str(&format!("\nHint:\n    {hint}"));
                 }
-                result => result,
+                return Some(Reply::Refused { queue, reason, pause: took * SPARING });
             }
-        })?;
-        if let Some(error) = refusal {
-            // Waiting for a lock takes this thread's time: most of it is for other queues.
-            let pause = begun.elapsed() * 5;
-            let mut reason = error.to_string();
-            if let Some(hint) = &error.hint {
-                reason.push_str(&format!("\nHint:\n    {hint}"));
-            }
-            return Some(Reply::Refused { queue, reason, pause });
-        }
-        let took = begun.elapsed();
+        };
         // Delayed tasks and retries come at their time, not at the next poll after it.
         let due = match &claim {
             None => self.persist(|transport| transport.next_due(&queue))?,
             Some(_) => None,
         };
         Some(Reply::Claimed { queue, claim, took, due })
+    }
+
+    /// Of a queue that is refused it is said once that its workers do not end.
+    fn is_idle(&mut self, queue: QueueName) -> Option<Reply> {
+        let (told, took) = self.ask(|transport| {
+            let idle = transport.is_idle(&queue)?;
+            Ok((idle, idle && transport.paused()?.contains(&queue)))
+        })?;
+        let (idle, paused) = match told {
+            Ok((idle, paused)) => {
+                if self.untold.remove(&queue) {
+                    tracing::info!("the queue store tells again whether queue {queue} is empty");
+                }
+                (if idle { Idle::Yes } else { Idle::No }, paused)
+            }
+            Err(error) => {
+                if self.untold.insert(queue.clone()) {
+                    tracing::error!(
+                        "it cannot be told whether queue {queue} is empty, so its workers do not \
+                         end: {}",
+                        error.line()
+                    );
+                }
+                (Idle::Untold(took * SPARING), false)
+            }
+        };
+        Some(Reply::Idle { queue, idle, paused })
+    }
+
+    /// As [`persist`](Self::persist), but a refusal is not repeated here: what is the matter with one queue
+    /// must not hold up the others, nor the outcomes. With how long the store was at it.
+    fn ask<T>(
+        &mut self,
+        mut call: impl FnMut(&mut dyn Transport) -> Result<T, TransportError>,
+    ) -> Option<(Result<T, TransportError>, Duration)> {
+        let mut begun = Instant::now();
+        let result = self.persist(|transport| {
+            // Of the time that the store was away nothing counts.
+            begun = Instant::now();
+            match call(transport) {
+                Err(error) if matches!(error.kind, Kind::Refused | Kind::Invalid) => Ok(Err(error)),
+                result => result.map(Ok),
+            }
+        })?;
+        Some((result, begun.elapsed()))
     }
 
     /// Those that wait still do so in the order in which they came.
