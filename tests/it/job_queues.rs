@@ -255,6 +255,36 @@ fn a_refused_queue_of_jobs_holds_up_no_other_of_a_host_that_halts() {
     assert!(!output.contains("refuses this host"), "{output}");
 }
 
+/// The clock has new jobs queued every five seconds: none of that is a failure.
+#[test]
+fn a_refused_queue_of_jobs_makes_no_dead_letters() {
+    let env = Env::new();
+    let refused = env.write("queues/rex_job_0", "");
+    let queues = env.path("queues").display().to_string();
+    let shop = Shop::new(&format!("job_queues: 2\nasynctask_transport: filesys:{queues}\n"));
+    let codes = [(); 2].map(|()| shop.insert("crash", &json!({"how": "ok"})));
+    let queuer = "scheduled_0_job_queuer";
+    let said = "ERROR:rex-host:new jobs cannot be put into queue rex_job_0: ";
+    let output = shop.work(queuer, Some("{}"));
+    assert_eq!(output.matches(said).count(), 1, "{output}");
+    assert_eq!(codes.map(|code| shop.status(code).0), ["new", "queued"]);
+    for _ in 0..3 {
+        shop.rex_host(&["submit", queuer, "{}"]).ok();
+    }
+    let host = shop.run(&[]);
+    shop.wait_status(codes[1], "completed");
+    wait_for("all that is to be done", || {
+        shop.rex_host(&["queue", "list", "--json"]).json_lines().is_empty()
+    });
+    assert_eq!(shop.rex_host(&["dlq", "list", "--json"]).json_lines().len(), 0);
+    assert_eq!(shop.status(codes[0]).0, "new");
+    std::fs::remove_file(refused).expect("it is ours");
+    shop.wait_status(codes[0], "completed");
+    let output = stop(host);
+    assert_eq!(output.matches(said).count(), 1, "{output}");
+    assert!(!output.contains("ERROR:JobQueuerWorker"), "{output}");
+}
+
 /// What a queue has taken of many is not put into it again.
 #[test]
 fn jobs_are_put_into_a_full_queue_once() {

@@ -237,15 +237,6 @@ struct Facet<'a> {
     fields: &'a str,
 }
 
-/// What became of a look for new jobs.
-#[derive(Default)]
-struct Looked {
-    /// The codes of those whose rows are locked.
-    locked: Vec<i64>,
-    /// What was said against a queue.
-    refused: Option<String>,
-}
-
 /// Why new jobs could not be queued.
 #[derive(Debug, thiserror::Error)]
 enum NotQueued {
@@ -344,7 +335,8 @@ impl Thread {
                 Order::Queue => queue = true,
                 Order::QueueNow(done) => {
                     if self.means.queues_at_once
-                        && let Err(Refusal { text, .. }) = self.queue_and_wait(BRIEFLY)
+                        && let Err(Refusal { text, .. }) =
+                            self.queue_and_wait(BRIEFLY, &self.refusals.all())
                     {
                         tracing::debug!("new jobs cannot be queued now: {text}");
                     }
@@ -410,7 +402,7 @@ impl Thread {
                 let (job, ..) = job.ok_or_else(|| "only a job has facets".to_owned())?;
                 self.update_facet(&Facet { job, table, fields }, wait)
             }
-            Request::QueueNew => self.queue_and_wait(wait),
+            Request::QueueNew => self.queue_and_wait(wait, &self.refusals.due()),
             Request::CleanUp => {
                 if let Some(age) = self.rules.max_age {
                     self.means.table.clean_up(age)?;
@@ -437,7 +429,7 @@ impl Thread {
                 self.queue_again = match done {
                     // The other host may have looked before the last ones came.
                     None => Some(now + QUEUE_AGAIN),
-                    Some(Looked { locked, .. }) => {
+                    Some(locked) => {
                         self.keep_locked(&locked);
                         let look = (!locked.is_empty()).then_some(now + LOOK);
                         look.into_iter().chain(self.refusals.next()).min()
@@ -462,13 +454,16 @@ impl Thread {
         }
     }
 
-    /// For who must know that it is done.
-    fn queue_and_wait(&mut self, wait: Duration) -> Result<(), Refusal> {
+    /// For who must know that it is done, as far as it can be: jobs whose queue is refused stay new.
+    fn queue_and_wait(&mut self, wait: Duration, again: &[i64]) -> Result<(), Refusal> {
         let give_up_at = Instant::now() + PATIENCE;
         loop {
-            match self.try_queue_new(wait, &self.refusals.all()) {
-                Ok(Some(Looked { refused: Some(text), .. })) => return Err(text.into()),
-                Ok(Some(_)) => return Ok(()),
+            match self.try_queue_new(wait, again) {
+                Ok(Some(_)) => {
+                    let soon = self.queue_again.into_iter().chain(self.refusals.next());
+                    self.queue_again = soon.min();
+                    return Ok(());
+                }
                 Ok(None) if Instant::now() < give_up_at => std::thread::sleep(QUEUE_AGAIN),
                 Ok(None) => {
                     return Err("another host is queueing jobs and does not end".to_owned().into());
@@ -478,30 +473,35 @@ impl Thread {
         }
     }
 
-    /// `None` while another host does it. A queue that is refused is said, and costs no other: of those that
-    /// were refused before, the ones in `again` are tried after all others, each by itself.
+    /// The codes of new jobs whose rows are locked; `None` while another host queues. A queue that is
+    /// refused is said, and costs no other: of those that were refused before, the ones in `again` are
+    /// tried after all others, each by itself.
     fn try_queue_new(
         &mut self,
         wait: Duration,
         again: &[i64],
-    ) -> Result<Option<Looked>, NotQueued> {
+    ) -> Result<Option<Vec<i64>>, NotQueued> {
         self.means.table.set_patience(wait);
-        let mut looked = Looked::default();
-        if !self.queue_but(self.refusals.all(), &mut looked)? {
+        let mut locked = Vec::new();
+        if !self.queue_but(self.refusals.all(), &mut locked)? {
             return Ok(None);
         }
         for number in again {
             let others = (0..self.rules.count()).filter(|other| other != number).collect();
-            if !self.queue_but(others, &mut looked)? {
+            if !self.queue_but(others, &mut locked)? {
                 return Ok(None);
             }
             self.refusals.tried(*number);
         }
-        Ok(Some(looked))
+        Ok(Some(locked))
     }
 
     /// Queues what it can but for the queues `except`; `false` while another host does it.
-    fn queue_but(&mut self, mut except: Vec<i64>, looked: &mut Looked) -> Result<bool, NotQueued> {
+    fn queue_but(
+        &mut self,
+        mut except: Vec<i64>,
+        locked: &mut Vec<i64>,
+    ) -> Result<bool, NotQueued> {
         let Thread { means: Means { table, transport, .. }, rules, refusals, .. } = self;
         loop {
             let mut failure = None;
@@ -523,12 +523,11 @@ impl Thread {
                 }
                 refusals.add(number, &error, took);
                 except.push(number);
-                looked.refused = Some(format!("queue {QUEUE}{number}: {error}"));
             }
             match queued? {
                 Some(Queued { count: 1.., .. }) => {}
-                Some(Queued { locked, .. }) => {
-                    looked.locked.extend(locked);
+                Some(Queued { locked: more, .. }) => {
+                    locked.extend(more);
                     return Ok(true);
                 }
                 None => return Ok(false),
