@@ -1,5 +1,7 @@
 //! Queues of jobs, and the limits of what runs at once.
 
+use std::fs::File;
+
 use rex_test_support::amqp::RabbitMq;
 use rex_test_support::env::Env;
 use rex_test_support::process::{descendants, wait_for};
@@ -227,6 +229,28 @@ fn a_queue_of_jobs_that_is_refused_costs_no_other() {
     assert_eq!(output.matches(said).count(), 1, "{output}");
     let again = "INFO:rex-host:new jobs are put into queue rex_job_0 again\n";
     assert_eq!(output.matches(again).count(), 1, "{output}");
+    assert!(!output.contains("new jobs cannot be queued"), "{output}");
+}
+
+/// So it is where somebody else keeps its lock, for which is to be waited for ever.
+#[test]
+fn a_queue_of_jobs_that_is_locked_costs_no_other() {
+    let env = Env::new();
+    let lock = File::create(env.write("queues/rex_job_0/.lock", "")).expect("it is ours");
+    lock.lock().expect("nobody has it");
+    let queues = env.path("queues").display().to_string();
+    let transport = format!("asynctask_transport: filesys:{queues}?lock_timeout=-1\n");
+    let shop = Shop::new(&format!("job_queues: 2\n{transport}"));
+    let codes = [(); 2].map(|()| shop.insert("crash", &json!({"how": "ok"})));
+    let host = shop.run(&[]);
+    let said = "ERROR:rex-host:new jobs cannot be put into queue rex_job_0: The file lock '";
+    shop.wait_status(codes[1], "completed");
+    host.wait_output(said);
+    assert_eq!(shop.status(codes[0]).0, "new");
+    drop(lock);
+    shop.wait_status(codes[0], "completed");
+    let output = stop(host);
+    assert_eq!(output.matches(said).count(), 1, "{output}");
     assert!(!output.contains("new jobs cannot be queued"), "{output}");
 }
 

@@ -1,5 +1,7 @@
 //! Tasks that the clock submits: the original's lines and names, one host of many, what was missed.
 
+use std::fs::File;
+
 use rex_test_support::env::Env;
 use rex_test_support::pg::Database;
 use rex_test_support::process::wait_for;
@@ -90,6 +92,31 @@ fn a_schedule_whose_queue_is_refused_costs_no_other() {
     let output = host.wait_ok();
     assert_eq!(output.matches(said).count(), 1, "{output}");
     assert!(!output.contains("schedules cannot be fired"), "{output}");
+}
+
+/// Somebody else keeps the lock of one queue, for which is to be waited for ever.
+#[test]
+fn a_schedule_whose_queue_is_locked_costs_no_other() {
+    let env = Env::new();
+    let lock = File::create(env.write("queues/scheduled_0_demo_foo_worker/.lock", ""));
+    let lock = lock.expect("it is ours");
+    lock.lock().expect("nobody has it");
+    let queues = env.path("queues").display().to_string();
+    let set = format!("asynctask_transport=filesys:{queues}?lock_timeout=-1");
+    let both = r#"asynctask_scheduled_workers=[{"worker": "demo_foo_worker", "second": "*/1"},
+        {"worker": "demo_bar_worker", "second": "*/1"}]"#;
+    let sets = ["--set", &set, "--set", both];
+    let host = env.start(&[&["run", "rex.asynctask_demo", "--scheduler"], &sets[..]].concat());
+    let said = "ERROR:rex-host:the schedule of demo_foo_worker cannot be fired, for its queue \
+                scheduled_0_demo_foo_worker takes no task: The file lock '";
+    host.wait_output(said);
+    host.wait_output_times("BAR processed: {}", 4);
+    drop(lock);
+    host.wait_output("INFO:rex-host:the schedule of demo_foo_worker is fired again");
+    host.wait_output("FOO processed: {}");
+    host.signal(libc::SIGTERM);
+    let output = host.wait_ok();
+    assert_eq!(output.matches(said).count(), 1, "{output}");
 }
 
 #[test]

@@ -38,7 +38,7 @@ impl Reader {
         let means = Means {
             address,
             table: own,
-            transport: self.place.open(settings, None)?,
+            transport: self.place.open_for_many(settings)?,
             book: book.clone(),
             host,
             queues_at_once: self.only.is_none(),

@@ -241,6 +241,20 @@ impl Place {
         settings: &Settings,
         owner: Option<Owner>,
     ) -> Result<Box<dyn Transport>, Failure> {
+        self.open_with(settings, &options(settings, owner))
+    }
+
+    /// As [`open`](Place::open), for a thread that puts tasks into many queues: one that is locked is not
+    /// to hold up the others.
+    pub(crate) fn open_for_many(&self, settings: &Settings) -> Result<Box<dyn Transport>, Failure> {
+        self.open_with(settings, &Options { bounded: true, ..options(settings, None) })
+    }
+
+    fn open_with(
+        &self,
+        settings: &Settings,
+        options: &Options,
+    ) -> Result<Box<dyn Transport>, Failure> {
         let uri = match &settings.transport {
             Some(uri) => Uri::parse(uri)?,
             None => {
@@ -248,7 +262,7 @@ impl Place {
                 Uri::of_file(&self.state.queue())
             }
         };
-        Ok(rex_transport::open(&uri, &options(settings, owner))?)
+        Ok(rex_transport::open(&uri, options)?)
     }
 
     /// As [`open`](Place::open), for who only looks: makes no file where there is none.
@@ -289,6 +303,7 @@ pub(crate) fn options(settings: &Settings, owner: Option<Owner>) -> Options {
         additions: settings.schema_additions,
         create: true,
         patient: false,
+        bounded: false,
     }
 }
 

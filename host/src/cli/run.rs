@@ -211,7 +211,7 @@ fn scheduler(
     settings: &Settings,
     schedules: &Schedules,
 ) -> Result<Scheduler, Failure> {
-    let transport = place.open(settings, None)?;
+    let transport = place.open_for_many(settings)?;
     if !transport.features().schedules && !schedules.entries.is_empty() {
         tracing::warn!(
             "{} keeps no schedules: --scheduler is for one host only, and what it misses is not \

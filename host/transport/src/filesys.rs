@@ -115,6 +115,9 @@ impl FileSys {
                 _ => return Err(uri.bad(format!("unknown option {name}"))),
             }
         }
+        if options.bounded {
+            place.lock_timeout = place.lock_timeout.map(|timeout| timeout.min(BUSY)).or(Some(BUSY));
+        }
         disk::check(&place)?;
         let mut files = FileSys {
             place,

@@ -29,6 +29,9 @@ pub struct Options {
     /// Whether there is nothing else to do than to wait while a queue is locked: without it `claim`
     /// returns none, and `finish` holds outcomes back, where that takes long.
     pub patient: bool,
+    /// Whether whoever waits for a queue's lock has others to see to: then it is for no longer than where
+    /// nothing is said of that, even if the address says for ever.
+    pub bounded: bool,
 }
 
 impl Default for Options {
@@ -41,6 +44,7 @@ impl Default for Options {
             additions: true,
             create: true,
             patient: false,
+            bounded: false,
         }
     }
 }
