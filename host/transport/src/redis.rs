@@ -42,12 +42,17 @@ use crate::{
 use address::Address;
 use scripts::{Scripts, call};
 
+/// A connection that was idle for so long is tried before it is used.
+const IDLE: Duration = Duration::from_millis(500);
+
 /// A store in Redis.
 pub struct Redis {
     address: Address,
     options: Options,
     scripts: Scripts,
     connection: Option<Connection>,
+    /// When it was last asked anything.
+    used: Instant,
     /// Who claims here; `None` from the start or after `close`.
     owner_id: Option<String>,
     /// The owner's number while it is registered.
@@ -76,6 +81,7 @@ impl Redis {
             options: options.clone(),
             scripts: Scripts::new(),
             connection: None,
+            used: Instant::now(),
             owner_id: options.owner.as_ref().map(|owner| owner.id.clone()),
             owner: None,
             known: Known::default(),
@@ -97,9 +103,15 @@ impl Redis {
         work: impl FnOnce(&mut Redis, &mut Connection) -> Result<T, RedisError>,
     ) -> Result<T, TransportError> {
         let mut connection = match self.connection.take() {
-            Some(connection) => connection,
+            Some(connection) if self.used.elapsed() < IDLE => connection,
+            // A server may end who says nothing for long: what is asked now is not to find that out.
+            Some(mut connection) => match redis::cmd("PING").exec(&mut connection) {
+                Err(error) if connect::is_away(&error) => self.connect()?,
+                _ => connection,
+            },
             None => self.connect()?,
         };
+        self.used = Instant::now();
         match work(self, &mut connection) {
             Ok(value) => {
                 self.connection = Some(connection);

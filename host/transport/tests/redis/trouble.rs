@@ -1,6 +1,6 @@
 //! A server that is away, crashes, or has something else in it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rex_test_support::redis::Redis;
 use rex_transport::contract::{
@@ -131,6 +131,19 @@ fn a_socket_and_a_prefix() {
     let mut other = owner(&Uri::parse(&server.uri()).unwrap());
     assert_eq!(other.poll(&queue("foo")).unwrap(), 0);
     assert!(other.queues().unwrap().is_empty());
+}
+
+/// A server that ends who says nothing for a while.
+#[test]
+fn who_was_idle_and_cut_off_goes_on() {
+    let Some(server) = Redis::start() else { return };
+    let mut producer = open(&Uri::parse(&server.uri()).unwrap(), &Options::default()).unwrap();
+    producer.submit(&[task("foo", 1)]).unwrap();
+    let begun = Instant::now();
+    server.command(&["client", "kill", "type", "normal"]);
+    wait_for("the idle time", || begun.elapsed() > Duration::from_secs(1));
+    producer.submit(&[task("foo", 2)]).unwrap();
+    assert_eq!(producer.poll(&queue("foo")).unwrap(), 2);
 }
 
 #[test]
