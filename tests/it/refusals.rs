@@ -144,6 +144,31 @@ fn a_refused_queue_holds_up_no_other_of_a_host_that_halts() {
     assert!(!output.contains("refuses this host"), "{output}");
 }
 
+/// A file where the directory of its delayed tasks belongs.
+#[test]
+fn a_queue_whose_delayed_tasks_are_refused_holds_up_no_other() {
+    let env = crashing::env();
+    let refused = env.write("queues/.rex/queues/foo/delayed", "");
+    let transport = format!("asynctask_transport=filesys:{}", env.path("queues").display());
+    let set = ["--set", &transport];
+    let host = crashing::start(&env, &json!({"foo": {}, "bar": {}}), &set);
+    let said = "ERROR:rex-host:no tasks can be taken from queue foo: ";
+    host.wait_output(said);
+    let is_done = |n| recorded(&env.path("record")).get(&n) == Some(&(1, 1));
+    for (n, queue) in [(1, "bar"), (2, "bar"), (3, "foo")] {
+        if n == 3 {
+            std::fs::remove_file(&refused).expect("it is ours");
+        }
+        let payload = quick(&env, n).to_string();
+        env.rex_host(&["submit", queue, &payload, set[0], set[1]]).ok();
+        wait_for(format_args!("task {n}"), || is_done(n));
+    }
+    env.rex_host(&["stop"]).ok();
+    let output = host.wait_ok();
+    assert_eq!(output.matches(said).count(), 1, "{output}");
+    assert!(!output.contains("refuses this host"), "{output}");
+}
+
 #[test]
 fn a_death_that_cannot_be_told_is_told_in_ascii() {
     let (env, database) = (crashing::env(), Database::latin1());

@@ -215,22 +215,24 @@ impl Worker {
 
     fn claim(&mut self, queue: QueueName, want: &Want) -> Option<Reply> {
         let (claim, took) = self.ask(|transport| transport.claim(&queue, want))?;
-        let claim = match claim {
-            Ok(claim) => claim,
+        let (result, took_both) = match claim {
+            // Delayed tasks and retries come at their time, not at the next poll after it.
+            Ok(None) => {
+                let (due, more) = self.ask(|transport| transport.next_due(&queue))?;
+                (due.map(|due| (None, due)), took + more)
+            }
+            claim => (claim.map(|claim| (claim, None)), took),
+        };
+        Some(match result {
+            Ok((claim, due)) => Reply::Claimed { queue, claim, took, due },
             Err(error) => {
                 let mut reason = error.to_string();
                 if let Some(hint) = &error.hint {
                     reason.push_str(&format!("\nHint:\n    {hint}"));
                 }
-                return Some(Reply::Refused { queue, reason, pause: took * SPARING });
+                Reply::Refused { queue, reason, pause: took_both * SPARING }
             }
-        };
-        // Delayed tasks and retries come at their time, not at the next poll after it.
-        let due = match &claim {
-            None => self.persist(|transport| transport.next_due(&queue))?,
-            Some(_) => None,
-        };
-        Some(Reply::Claimed { queue, claim, took, due })
+        })
     }
 
     /// Of a queue that is refused it is said once that its workers do not end.
