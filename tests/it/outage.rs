@@ -126,6 +126,8 @@ fn a_host_that_ends_without_its_store_says_how_many_tasks_are_run_again() {
     server.stop(true);
     host.wait_output("the queue store is away");
     host.signal(libc::SIGTERM);
+    // Or the process would begin the next one.
+    host.wait_output("Termination received; shutting down children");
     env.write("go", "");
     let output = host.wait_ok();
     let said = "the queue store stayed away: one outcome is not recorded, ";
