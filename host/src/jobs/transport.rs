@@ -592,8 +592,11 @@ impl Transport for JobTransport {
             match self.inner.is_idle(&queue) {
                 Ok(true) => {}
                 Ok(false) => return Ok(false),
-                // Nobody knows when it is back: that keeps its own workers alone.
-                Err(error) if matches!(error.kind, Kind::Refused | Kind::Invalid) => {}
+                // Its jobs may still be at limits, or have to be ended: what that leads to may be for any
+                // queue. Whose queue it is says so.
+                Err(error) if matches!(error.kind, Kind::Refused | Kind::Invalid) => {
+                    return Ok(false);
+                }
                 Err(error) => return Err(error),
             }
         }
