@@ -164,8 +164,8 @@ fn write_chars(out: &mut String, chars: impl Iterator<Item = Result<char, u16>> 
     out.push(quote);
 }
 
-/// Python escapes what Unicode calls "Other" or "Separator", except the space. `escape_debug`
-/// knows the same classes and also escapes marks that would join the character before them.
+/// Python escapes what Unicode calls "Other" or "Separator", except the space. `escape_debug` knows the same
+/// classes; a mark that would join the character before it is escaped at the start of a text alone.
 fn is_printable(c: char) -> bool {
     if c == ' ' || c.is_ascii_graphic() {
         return true;
@@ -173,12 +173,9 @@ fn is_printable(c: char) -> bool {
     if c.is_whitespace() || c.is_control() {
         return false;
     }
-    c.is_alphanumeric() || !c.escape_debug().to_string().starts_with("\\u{") || is_mark(c)
-}
-
-/// Combining marks of the common blocks: printable for Python.
-fn is_mark(c: char) -> bool {
-    matches!(c as u32, 0x300..=0x36f | 0x1ab0..=0x1aff | 0x1dc0..=0x1dff | 0x20d0..=0x20ff | 0xfe00..=0xfe0f | 0xfe20..=0xfe2f)
+    let mut text = "a".to_owned();
+    text.push(c);
+    text.escape_debug().nth(1) == Some(c)
 }
 
 #[cfg(test)]

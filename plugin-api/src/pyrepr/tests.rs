@@ -12,6 +12,9 @@ fn as_python_prints_it() {
         (r#""it's \"x\"""#, r#"'it\'s "x"'"#),
         (r#""é\n\t\\""#, r"'é\n\t\\'"),
         (r#""\u0000\u007f\u00a0\u2028\ud83d\ude00""#, r"'\x00\x7f\xa0\u2028😀'"),
+        // Marks that join the character before them are letters to those who write so.
+        (r#""नमस्ते தமிழ் \u0301""#, "'नमस्ते தமிழ் \u{301}'"),
+        (r#""\u200d\ufeff\ue000""#, r"'\u200d\ufeff\ue000'"),
         ("1.0", "1.0"),
         // The digits that name this number, and no neighbour of it.
         ("99.86943171030205", "99.86943171030205"),
