@@ -166,6 +166,8 @@ end
 -- Puts claimed tasks back into their old places; each is {number, "ID SUBMITTED ATTEMPT", payload}.
 local function put_back(queue, tasks)
   local youngest, moved, bytes = 0, 0, 0
+  -- What others have popped was at the head: behind what comes before it now, it would not be found.
+  if #tasks > 0 then adopt(queue, 1) end
   for _, task in ipairs(tasks) do
     youngest = math.max(youngest, task[1])
     task[2] = task[2] .. ' ' .. digest(task[3])

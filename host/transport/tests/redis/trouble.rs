@@ -218,6 +218,32 @@ fn who_is_left_by_an_old_consumer_is_known() {
     assert_eq!(histories(), "0");
 }
 
+/// What was at the head until then is gone, and no other is.
+#[test]
+fn who_comes_back_after_an_old_consumer_is_known_and_so_are_others() {
+    let Some(server) = Redis::start() else { return };
+    let mut host = owner(&Uri::parse(&server.uri()).unwrap());
+    let name = queue("foo");
+    for gone in [5, 250] {
+        let tasks: Vec<NewTask> = (0..600).map(|n| task("foo", n)).collect();
+        let ids: Vec<TaskId> = host.submit(&tasks).unwrap().iter().map(|done| done.id).collect();
+        let claim = host.claim(&name, &Want::tasks(20)).unwrap().unwrap();
+        server.command(&["ltrim", "asynctask_foo", &gone.to_string(), "-1"]);
+        let back: Vec<_> = (0..10).map(|at| finished(&claim, at, Outcome::Released)).collect();
+        host.finish(&back).unwrap();
+        server.command(&["ltrim", "asynctask_foo", "4", "-1"]);
+        let again = || Outcome::Retry { after: Duration::ZERO, history: json!([]) };
+        let back: Vec<_> = (10..20).map(|at| finished(&claim, at, again())).collect();
+        host.finish(&back).unwrap();
+        let left: Vec<TaskId> = [&ids[4..20], &ids[20 + gone..]].concat();
+        wait_for("the retries", || host.poll(&name).unwrap() == left.len() as u64);
+        let waiting: Vec<TaskId> =
+            host.peek(&name, 600).unwrap().iter().map(|task| task.id).collect();
+        assert_eq!(waiting, left);
+        assert_eq!(host.purge(&name).unwrap(), left.len() as u64);
+    }
+}
+
 #[test]
 fn something_else_under_the_key_is_refused() {
     let Some(server) = Redis::start() else { return };
