@@ -4,7 +4,7 @@
 //!
 //! Nothing here sleeps for a guessed time: what needs a moment is waited for, up to a deadline.
 
-#![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test suite fails by panic")]
+#![expect(clippy::missing_panics_doc, reason = "a test suite fails by panic")]
 
 mod attributes;
 mod dead;
@@ -21,8 +21,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::{
-    Attributes, Claim, Death, Features, Finished, NewTask, Options, Outcome, Owner, Payload,
-    QueueName, TaskId, Transport, TransportError, Uri, open,
+    Attributes, Claim, DeadLetter, DeadQuery, Death, Features, Finished, NewTask, Options, Outcome,
+    Owner, Payload, QueueName, QueueStatus, Submitted, TaskId, Transport, TransportError, Uri,
+    WaitingTask, Want, open,
 };
 
 pub use attributes::{
@@ -180,9 +181,65 @@ pub fn finished(claim: &Claim, at: usize, outcome: Outcome) -> Finished {
     Finished { claim: claim.id, task: claim.tasks[at].id, outcome, submits: Vec::new() }
 }
 
+/// Calls that a check takes for granted.
+trait Granted {
+    fn put(&mut self, tasks: &[NewTask]) -> Vec<Submitted>;
+    fn take(&mut self, queue: &QueueName, want: &Want) -> Claim;
+    /// Returns the tasks that were taken over.
+    fn record(&mut self, finished: &[Finished]) -> Vec<TaskId>;
+    /// How many are due.
+    fn due(&mut self, queue: &QueueName) -> u64;
+    fn look(&mut self, queue: &QueueName, most: u64) -> Vec<WaitingTask>;
+    fn idle(&mut self, queue: &QueueName) -> bool;
+    fn list(&mut self) -> Vec<QueueStatus>;
+    fn letters(&mut self, query: &DeadQuery) -> Vec<DeadLetter>;
+}
+
+impl Granted for dyn Transport + '_ {
+    #[track_caller]
+    fn put(&mut self, tasks: &[NewTask]) -> Vec<Submitted> {
+        self.submit(tasks).expect("the store takes what its features allow")
+    }
+
+    #[track_caller]
+    fn take(&mut self, queue: &QueueName, want: &Want) -> Claim {
+        let claim = self.claim(queue, want).expect("tasks can be claimed");
+        claim.expect("there are tasks to claim")
+    }
+
+    #[track_caller]
+    fn record(&mut self, finished: &[Finished]) -> Vec<TaskId> {
+        self.finish(finished).expect("outcomes are recorded")
+    }
+
+    #[track_caller]
+    fn due(&mut self, queue: &QueueName) -> u64 {
+        self.poll(queue).expect("what waits can be counted")
+    }
+
+    #[track_caller]
+    fn look(&mut self, queue: &QueueName, most: u64) -> Vec<WaitingTask> {
+        self.peek(queue, most).expect("what waits can be seen")
+    }
+
+    #[track_caller]
+    fn idle(&mut self, queue: &QueueName) -> bool {
+        self.is_idle(queue).expect("it can be told whether a queue is idle")
+    }
+
+    #[track_caller]
+    fn list(&mut self) -> Vec<QueueStatus> {
+        self.queues().expect("queues can be listed")
+    }
+
+    #[track_caller]
+    fn letters(&mut self, query: &DeadQuery) -> Vec<DeadLetter> {
+        self.dead_letters(query).expect("dead letters can be listed")
+    }
+}
+
 fn submit(transport: &mut dyn Transport, tasks: &[NewTask]) -> Vec<TaskId> {
-    let done = transport.submit(tasks).expect("the store takes what its features allow");
-    done.iter().map(|done| done.id).collect()
+    transport.put(tasks).iter().map(|done| done.id).collect()
 }
 
 fn task_ids(claim: &Claim) -> Vec<TaskId> {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{
-    Store, all_done, dead, finished, in_flight, number, numbers, owner, queue, submit, task,
-    task_ids, wait_for, with,
+    Granted, Store, all_done, dead, finished, in_flight, number, numbers, owner, queue, submit,
+    task, task_ids, wait_for, with,
 };
 use crate::{Attributes, Claim, Due, Features, Outcome, Timestamp, Transport, Want};
 
@@ -23,15 +23,15 @@ pub fn priorities_go_first(store: &Store<'_>) {
     let ids = submit(&mut *host, &tasks);
     assert!(ids.is_sorted(), "{ids:?}");
     let order = [3, 5, 1, 4, 6, 2];
-    let peeked = host.peek(&queue("foo"), 9).unwrap();
+    let peeked = host.look(&queue("foo"), 9);
     assert_eq!(peeked.iter().map(|task| number(&task.payload)).collect::<Vec<_>>(), order);
     assert_eq!(peeked.iter().map(|task| task.priority).collect::<Vec<_>>(), [-1, -1, 0, 0, 0, 5]);
-    let first = host.claim(&queue("foo"), &Want::tasks(3)).unwrap().unwrap();
+    let first = host.take(&queue("foo"), &Want::tasks(3));
     assert_eq!(numbers(&first), order[..3]);
     // What goes back goes to its old place.
     let back = [finished(&first, 1, Outcome::Released), finished(&first, 2, Outcome::Released)];
-    host.finish(&back).unwrap();
-    let rest = host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
+    host.record(&back);
+    let rest = host.take(&queue("foo"), &Want::tasks(9));
     assert_eq!(numbers(&rest), order[1..]);
 }
 
@@ -45,18 +45,26 @@ pub fn delayed_tasks_wait(store: &Store<'_>) {
     let due = |number, due| with(number, Attributes { due, ..Attributes::default() });
     let (soon, late) = (Duration::from_millis(100), Duration::from_secs(3600));
     let past = Due::At(Timestamp(1_000_000));
-    host.submit(&[due(1, Due::In(late)), due(2, Due::In(soon)), due(3, past)]).unwrap();
-    let status = host.queues().unwrap().remove(0);
+    host.put(&[due(1, Due::In(late)), due(2, Due::In(soon)), due(3, past)]);
+    let status = host.list().remove(0);
     assert!(status.delayed >= 1 && status.waiting + status.delayed == 3, "{status:?}");
-    let first = host.claim(&name, &Want::tasks(9)).unwrap().unwrap();
+    let first = host.take(&name, &Want::tasks(9));
     assert!(numbers(&first).contains(&3));
     let mut got = numbers(&first);
-    let wait = host.next_due(&name).unwrap().unwrap();
+    let wait = host
+        .next_due(&name)
+        .expect("it can be told when a task is due")
+        .expect("a task is to come due");
     // The sooner one may be due by now.
-    let is_late = got.len() == 2 || host.poll(&name).unwrap() == 1;
+    let is_late = got.len() == 2 || host.due(&name) == 1;
     assert!(wait <= if is_late { late } else { soon }, "{wait:?}");
     wait_for("the delayed task", || {
-        got.extend(host.claim(&name, &Want::tasks(9)).unwrap().iter().flat_map(numbers));
+        got.extend(
+            host.claim(&name, &Want::tasks(9))
+                .expect("tasks can be claimed")
+                .iter()
+                .flat_map(numbers),
+        );
         got.len() == 2
     });
     assert_eq!(
@@ -66,12 +74,12 @@ pub fn delayed_tasks_wait(store: &Store<'_>) {
         },
         [2, 3]
     );
-    let left = host.peek(&name, 9).unwrap();
+    let left = host.look(&name, 9);
     assert!(left.len() == 1 && left[0].due > Some(left[0].submitted), "{left:?}");
-    assert_eq!(host.poll(&name).unwrap(), 0, "it is not due");
-    let status = host.queues().unwrap().remove(0);
+    assert_eq!(host.due(&name), 0, "it is not due");
+    let status = host.list().remove(0);
     assert_eq!((status.waiting, status.delayed, status.oldest), (0, 1, None), "{status:?}");
-    assert_eq!(host.purge(&name).unwrap(), 1);
+    assert_eq!(host.purge(&name).expect("what waits can be deleted"), 1);
 }
 
 /// Puts tasks 0 to 1509 into `foo`, of which 1500 is delayed, and waits until it is due.
@@ -79,9 +87,9 @@ pub fn fill_around_a_delayed_task(host: &mut dyn Transport) {
     let plain = |numbers: Range<u64>| numbers.map(|number| task("foo", number)).collect::<Vec<_>>();
     submit(host, &plain(0..1500));
     let due = Due::In(Duration::from_secs(1));
-    host.submit(&[with(1500, Attributes { due, ..Attributes::default() })]).unwrap();
+    host.put(&[with(1500, Attributes { due, ..Attributes::default() })]);
     submit(host, &plain(1501..1510));
-    wait_for("the delayed task", || host.poll(&queue("foo")).unwrap() == 1510);
+    wait_for("the delayed task", || host.due(&queue("foo")) == 1510);
 }
 
 pub fn a_delayed_task_comes_due_among_many(store: &Store<'_>) {
@@ -93,10 +101,10 @@ pub fn a_delayed_task_comes_due_among_many(store: &Store<'_>) {
     let name = queue("foo");
     fill_around_a_delayed_task(&mut *host);
     let mut got = Vec::new();
-    while let Some(claim) = host.claim(&name, &Want::tasks(2000)).unwrap() {
+    while let Some(claim) = host.claim(&name, &Want::tasks(2000)).expect("tasks can be claimed") {
         got.extend(numbers(&claim));
     }
-    let place = got.iter().position(|number| *number == 1500).unwrap();
+    let place = got.iter().position(|number| *number == 1500).expect("each was claimed");
     got.remove(place);
     assert!(got.into_iter().eq((0..1510).filter(|number| *number != 1500)), "the others in order");
 }
@@ -109,10 +117,15 @@ pub fn many_come_due_at_once(store: &Store<'_>) {
     }
     let due = Due::In(Duration::from_millis(500));
     let delayed = |number| with(number, Attributes { due, ..Attributes::default() });
-    host.submit(&(0..2100).map(delayed).collect::<Vec<_>>()).unwrap();
+    host.put(&(0..2100).map(delayed).collect::<Vec<_>>());
     let mut got = Vec::new();
     wait_for("the delayed tasks", || {
-        got.extend(host.claim(&queue("foo"), &Want::tasks(5000)).unwrap().iter().flat_map(numbers));
+        got.extend(
+            host.claim(&queue("foo"), &Want::tasks(5000))
+                .expect("tasks can be claimed")
+                .iter()
+                .flat_map(numbers),
+        );
         got.len() == 2100
     });
     got.sort_unstable();
@@ -131,7 +144,7 @@ pub fn many_retries_keep_their_ids(store: &Store<'_>) {
     let claimed = |host: &mut dyn Transport, count| {
         let mut claims = Vec::new();
         wait_for("tasks", || {
-            claims.extend(host.claim(&name, &Want::tasks(count)).unwrap());
+            claims.extend(host.claim(&name, &Want::tasks(count)).expect("tasks can be claimed"));
             claims.iter().map(|claim| claim.tasks.len()).sum::<usize>() >= count
         });
         claims
@@ -148,12 +161,12 @@ pub fn many_retries_keep_their_ids(store: &Store<'_>) {
         first.iter().flat_map(|claim| (0..claim.tasks.len()).map(move |at| retry(claim, at)));
     let retries: Vec<_> = retries.collect();
     // The younger ones come back behind many that wait again.
-    host.finish(&retries[..2000]).unwrap();
+    host.record(&retries[..2000]);
     for _ in 0..2 {
         let claim = claimed(&mut *host, 1).remove(0);
-        host.finish(&[finished(&claim, 0, Outcome::Released)]).unwrap();
+        host.record(&[finished(&claim, 0, Outcome::Released)]);
     }
-    host.finish(&retries[2000..]).unwrap();
+    host.record(&retries[2000..]);
     let again = claimed(&mut *host, 4500);
     assert!(ids(&first).is_subset(&ids(&again)));
 }
@@ -166,36 +179,39 @@ pub fn retries_keep_their_place(store: &Store<'_>) {
     }
     let name = queue("foo");
     let ids = submit(&mut *host, &[task("foo", 1), task("foo", 2), task("foo", 3)]);
-    let submitted = host.peek(&name, 1).unwrap()[0].submitted;
-    let claim = host.claim(&name, &Want::tasks(1)).unwrap().unwrap();
+    let submitted = host.look(&name, 1)[0].submitted;
+    let claim = host.take(&name, &Want::tasks(1));
     assert_eq!(claim.tasks[0].history, json!(null));
     let retry = |history| Outcome::Retry { after: Duration::ZERO, history };
-    host.finish(&[finished(&claim, 0, retry(json!([{"reason": "é\u{0}"}])))]).unwrap();
+    host.record(&[finished(&claim, 0, retry(json!([{"reason": "é\u{0}"}])))]);
     assert_eq!(in_flight(&mut *host, "foo"), 0);
-    let waiting = host.peek(&name, 9).unwrap();
-    let back = waiting.iter().find(|task| task.id == ids[0]).unwrap();
+    let waiting = host.look(&name, 9);
+    let back = waiting.iter().find(|task| task.id == ids[0]).expect("it waits again");
     assert_eq!(back.submitted, submitted);
-    let again = host.claim(&name, &Want::tasks(2)).unwrap().unwrap();
+    let again = host.take(&name, &Want::tasks(2));
     assert_eq!(task_ids(&again), ids[..2], "before the younger ones");
     assert_eq!((again.tasks[0].attempt, again.tasks[1].attempt), (2, 1));
-    let reason = again.tasks[0].history[0]["reason"].as_str().unwrap();
+    let reason = again.tasks[0].history[0]["reason"].as_str().expect("why it came back");
     assert_eq!(reason.replace('\u{fffd}', "\0"), "é\0");
     // Released, it is still at its second attempt.
-    host.finish(&[finished(&again, 0, Outcome::Released)]).unwrap();
-    let again = host.claim(&name, &Want::tasks(1)).unwrap().unwrap();
+    host.record(&[finished(&again, 0, Outcome::Released)]);
+    let again = host.take(&name, &Want::tasks(1));
     assert_eq!((again.tasks[0].id, again.tasks[0].attempt), (ids[0], 2));
     assert_eq!(again.tasks[0].history.as_array().map(Vec::len), Some(1));
     let late = Outcome::Retry { after: Duration::from_secs(3600), history: json!([1, 2]) };
-    host.finish(&[finished(&again, 0, late)]).unwrap();
-    assert_eq!(numbers(&host.claim(&name, &Want::tasks(9)).unwrap().unwrap()), [3]);
+    host.record(&[finished(&again, 0, late)]);
+    assert_eq!(numbers(&host.take(&name, &Want::tasks(9))), [3]);
 }
 
 pub fn claims_tell_attributes(store: &Store<'_>) {
     let Some((uri, _store)) = (store.fresh)() else { return };
     let mut host = owner(&uri);
-    host.submit(&[task("foo", 1)]).unwrap();
-    let plain = host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
-    assert_eq!(host.attributes(plain.id).unwrap(), BTreeMap::new());
+    host.put(&[task("foo", 1)]);
+    let plain = host.take(&queue("foo"), &Want::tasks(9));
+    assert_eq!(
+        host.attributes(plain.id).expect("attributes of a claim can be read"),
+        BTreeMap::new()
+    );
     let Features { priorities, unique, .. } = host.features();
     if !priorities || !unique {
         return;
@@ -211,13 +227,16 @@ pub fn claims_tell_attributes(store: &Store<'_>) {
             with(5, keyed("b")),
         ],
     );
-    let claim = host.claim(&queue("foo"), &Want::tasks(9)).unwrap().unwrap();
+    let claim = host.take(&queue("foo"), &Want::tasks(9));
     assert_eq!(numbers(&claim), [3, 2, 5, 4]);
     let last = Attributes { priority: 7, ..Attributes::default() };
     let held = BTreeMap::from([(ids[1], first), (ids[2], last), (ids[3], keyed("b"))]);
-    assert_eq!(host.attributes(claim.id).unwrap(), held);
-    host.finish(&all_done(&claim)).unwrap();
-    assert_eq!(host.attributes(claim.id).unwrap(), BTreeMap::new());
+    assert_eq!(host.attributes(claim.id).expect("attributes of a claim can be read"), held);
+    host.record(&all_done(&claim));
+    assert_eq!(
+        host.attributes(claim.id).expect("attributes of a claim can be read"),
+        BTreeMap::new()
+    );
 }
 
 pub fn a_unique_task_is_there_once(store: &Store<'_>) {
@@ -230,32 +249,32 @@ pub fn a_unique_task_is_there_once(store: &Store<'_>) {
     let unique = |number, key: &str| {
         with(number, Attributes { unique: Some(key.to_owned()), ..Attributes::default() })
     };
-    let done = host.submit(&[unique(1, "a"), unique(2, "b"), unique(3, "a")]).unwrap();
+    let done = host.put(&[unique(1, "a"), unique(2, "b"), unique(3, "a")]);
     assert_eq!(done.iter().map(|done| done.existed).collect::<Vec<_>>(), [false, false, true]);
     assert_eq!(done[2].id, done[0].id);
     let mut elsewhere = unique(4, "a");
     elsewhere.queue = queue("bar");
-    assert!(!host.submit(&[elsewhere]).unwrap()[0].existed, "a key is a queue's");
-    let claim = host.claim(&name, &Want::tasks(9)).unwrap().unwrap();
+    assert!(!host.put(&[elsewhere])[0].existed, "a key is a queue's");
+    let claim = host.take(&name, &Want::tasks(9));
     assert_eq!(numbers(&claim), [1, 2]);
-    assert!(host.submit(&[unique(5, "a")]).unwrap()[0].existed, "in flight");
-    host.finish(&[finished(&claim, 0, Outcome::Released)]).unwrap();
-    assert!(host.submit(&[unique(6, "a")]).unwrap()[0].existed, "waiting again");
-    let again = host.claim(&name, &Want::tasks(9)).unwrap().unwrap();
+    assert!(host.put(&[unique(5, "a")])[0].existed, "in flight");
+    host.record(&[finished(&claim, 0, Outcome::Released)]);
+    assert!(host.put(&[unique(6, "a")])[0].existed, "waiting again");
+    let again = host.take(&name, &Want::tasks(9));
     let retry = Outcome::Retry { after: Duration::ZERO, history: json!([]) };
     if host.features().delays {
-        host.finish(&[finished(&again, 0, retry)]).unwrap();
-        assert!(host.submit(&[unique(7, "a")]).unwrap()[0].existed, "to be tried again");
-        let again = host.claim(&name, &Want::tasks(9)).unwrap().unwrap();
-        host.finish(&all_done(&again)).unwrap();
+        host.record(&[finished(&again, 0, retry)]);
+        assert!(host.put(&[unique(7, "a")])[0].existed, "to be tried again");
+        let again = host.take(&name, &Want::tasks(9));
+        host.record(&all_done(&again));
     } else {
-        host.finish(&all_done(&again)).unwrap();
+        host.record(&all_done(&again));
     }
-    host.finish(&[finished(&claim, 1, dead("broke"))]).unwrap();
-    let done = host.submit(&[unique(8, "a"), unique(9, "b")]).unwrap();
+    host.record(&[finished(&claim, 1, dead("broke"))]);
+    let done = host.put(&[unique(8, "a"), unique(9, "b")]);
     assert!(done.iter().all(|done| !done.existed), "done and dead: {done:?}");
-    assert_eq!(host.purge(&name).unwrap(), 2);
-    assert!(!host.submit(&[unique(10, "a")]).unwrap()[0].existed, "purged");
+    assert_eq!(host.purge(&name).expect("what waits can be deleted"), 2);
+    assert!(!host.put(&[unique(10, "a")])[0].existed, "purged");
 }
 
 pub fn attributes_survive_their_owner(store: &Store<'_>) {
@@ -270,20 +289,19 @@ pub fn attributes_survive_their_owner(store: &Store<'_>) {
         let (due, unique) = (Due::Now, Some(key.to_owned()));
         Attributes { priority, due, unique }
     };
-    host.submit(&[task("foo", 1), with(2, attributes(-1, "a")), with(3, attributes(1, "b"))])
-        .unwrap();
-    let claim = host.claim(&name, &Want::tasks(9)).unwrap().unwrap();
+    host.put(&[task("foo", 1), with(2, attributes(-1, "a")), with(3, attributes(1, "b"))]);
+    let claim = host.take(&name, &Want::tasks(9));
     assert_eq!(numbers(&claim), [2, 1, 3]);
     let retry = Outcome::Retry { after: Duration::ZERO, history: json!([1]) };
-    host.finish(&[finished(&claim, 1, retry)]).unwrap();
-    let again = host.claim(&name, &Want::tasks(9)).unwrap().unwrap();
+    host.record(&[finished(&claim, 1, retry)]);
+    let again = host.take(&name, &Want::tasks(9));
     assert_eq!(numbers(&again), [1]);
-    host.close().unwrap();
-    assert!(other.submit(&[with(4, attributes(0, "a"))]).unwrap()[0].existed);
-    let taken = other.claim(&name, &Want::tasks(9)).unwrap().unwrap();
+    host.close().expect("an owner can leave");
+    assert!(other.put(&[with(4, attributes(0, "a"))])[0].existed);
+    let taken = other.take(&name, &Want::tasks(9));
     assert_eq!(numbers(&taken), [2, 1, 3]);
     assert_eq!(taken.tasks.iter().map(|task| task.attempt).collect::<Vec<_>>(), [1, 2, 1]);
     assert_eq!(taken.tasks[1].history, json!([1]));
-    other.finish(&all_done(&taken)).unwrap();
-    assert!(!other.submit(&[with(5, attributes(0, "a"))]).unwrap()[0].existed);
+    other.record(&all_done(&taken));
+    assert!(!other.put(&[with(5, attributes(0, "a"))])[0].existed);
 }

@@ -4,34 +4,38 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{
-    DEADLINE, Store, all_done, dead, finished, numbers, owner, queue, task, wait_for, with,
+    DEADLINE, Granted, Store, all_done, dead, finished, numbers, owner, queue, task, wait_for, with,
 };
 use crate::{Attributes, DeadQuery, Due, Features, Kind, NewTask, Options, Wake, Want, open};
 
 pub fn a_paused_queue_gives_nothing(store: &Store<'_>) {
     let Some((uri, _store)) = (store.fresh)() else { return };
-    let (mut host, mut operator) = (owner(&uri), open(&uri, &Options::default()).unwrap());
+    let (mut host, mut operator) =
+        (owner(&uri), open(&uri, &Options::default()).expect("the store can be opened"));
     if !host.features().pause {
         return;
     }
     let name = queue("foo");
-    host.submit(&[task("foo", 1), task("foo", 2), task("foo", 3), task("bar", 4)]).unwrap();
-    let claim = host.claim(&name, &Want::tasks(1)).unwrap().unwrap();
-    operator.pause(&name, true).unwrap();
-    operator.pause(&name, true).unwrap();
-    assert!(host.claim(&name, &Want::tasks(9)).unwrap().is_none());
-    assert_eq!(numbers(&host.claim(&queue("bar"), &Want::tasks(9)).unwrap().unwrap()), [4]);
-    let status = operator.queues().unwrap().pop().unwrap();
+    host.put(&[task("foo", 1), task("foo", 2), task("foo", 3), task("bar", 4)]);
+    let claim = host.take(&name, &Want::tasks(1));
+    operator.pause(&name, true).expect("a queue can be paused");
+    operator.pause(&name, true).expect("a queue can be paused");
+    assert!(host.claim(&name, &Want::tasks(9)).expect("tasks can be claimed").is_none());
+    assert_eq!(numbers(&host.take(&queue("bar"), &Want::tasks(9))), [4]);
+    let status = operator.list().pop().expect("the queue is listed");
     assert!(status.paused && (status.waiting, status.in_flight) == (2, 1), "{status:?}");
-    assert!(!host.is_idle(&name).unwrap());
-    host.finish(&all_done(&claim)).unwrap();
-    assert!(host.is_idle(&name).unwrap(), "nothing can be claimed");
-    assert!(owner(&uri).claim(&name, &Want::tasks(9)).unwrap().is_none(), "for all, and kept");
-    operator.pause(&name, false).unwrap();
-    assert_eq!(numbers(&host.claim(&name, &Want::tasks(9)).unwrap().unwrap()), [2, 3]);
+    assert!(!host.idle(&name));
+    host.record(&all_done(&claim));
+    assert!(host.idle(&name), "nothing can be claimed");
+    assert!(
+        owner(&uri).claim(&name, &Want::tasks(9)).expect("tasks can be claimed").is_none(),
+        "for all, and kept"
+    );
+    operator.pause(&name, false).expect("a queue can be paused");
+    assert_eq!(numbers(&host.take(&name, &Want::tasks(9))), [2, 3]);
     // An empty one is listed, so that nobody wonders where its tasks stay.
-    operator.pause(&queue("zoo"), true).unwrap();
-    assert!(operator.queues().unwrap().iter().any(|one| one.queue == queue("zoo") && one.paused));
+    operator.pause(&queue("zoo"), true).expect("a queue can be paused");
+    assert!(operator.list().iter().any(|one| one.queue == queue("zoo") && one.paused));
 }
 
 /// A task may ask for any queue.
@@ -40,15 +44,15 @@ pub fn a_long_name_is_kept_or_refused(store: &Store<'_>) {
     let mut host = owner(&uri);
     for length in [200, 235, 250, 255, 256, 3000, 100_000] {
         let long = queue(&"a".repeat(length));
-        host.submit(&[task("foo", 1), task("foo", 2)]).unwrap();
-        let claim = host.claim(&queue("foo"), &Want::tasks(2)).unwrap().unwrap();
+        host.put(&[task("foo", 1), task("foo", 2)]);
+        let claim = host.take(&queue("foo"), &Want::tasks(2));
         let mut asking = all_done(&claim);
         asking[1].submits = vec![NewTask { queue: long.clone(), ..task("foo", 3) }];
         match host.finish(&asking) {
             Ok(lost) => assert_eq!(lost, []),
             Err(error) => {
                 assert_eq!(error.kind, Kind::Invalid, "{length}: {error}");
-                host.finish(&all_done(&claim)).unwrap();
+                host.record(&all_done(&claim));
             }
         }
         let kept = match host.submit(&[NewTask { queue: long.clone(), ..task("foo", 4) }]) {
@@ -61,8 +65,8 @@ pub fn a_long_name_is_kept_or_refused(store: &Store<'_>) {
         let given = match host.claim(&long, &Want::tasks(9)) {
             Ok(Some(claim)) => claim.tasks.len(),
             Ok(None) => {
-                assert_eq!(host.next_due(&long).unwrap(), None);
-                assert!(host.is_idle(&long).unwrap());
+                assert_eq!(host.next_due(&long).expect("it can be told when a task is due"), None);
+                assert!(host.idle(&long));
                 0
             }
             Err(error) => {
@@ -72,11 +76,11 @@ pub fn a_long_name_is_kept_or_refused(store: &Store<'_>) {
         };
         assert_eq!(given, if kept { 2 } else { 0 }, "{length}");
         let query = DeadQuery { queue: Some(long), ..DeadQuery::default() };
-        assert_eq!(host.dead_letters(&query).unwrap().len(), 0);
-        assert!(host.is_idle(&queue("foo")).unwrap());
-        host.queues().unwrap();
+        assert_eq!(host.letters(&query).len(), 0);
+        assert!(host.idle(&queue("foo")));
+        host.list();
     }
-    owner(&uri).rescue().unwrap();
+    owner(&uri).rescue().expect("dead owners can be looked for");
 }
 
 pub fn no_more_in_flight_than_allowed(store: &Store<'_>) {
@@ -88,7 +92,7 @@ pub fn no_more_in_flight_than_allowed(store: &Store<'_>) {
         return;
     }
     let tasks: Vec<NewTask> = (0..TASKS).map(|n| task("foo", n)).collect();
-    host.submit(&tasks).unwrap();
+    host.put(&tasks);
     let want = Want { in_flight: Some(LIMIT), ..Want::tasks(2) };
     let (flying, done) = (AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
@@ -97,12 +101,16 @@ pub fn no_more_in_flight_than_allowed(store: &Store<'_>) {
                 let mut host = owner(&uri);
                 let deadline = Instant::now() + DEADLINE;
                 while done.load(Ordering::SeqCst) < TASKS && Instant::now() < deadline {
-                    let Some(claim) = host.claim(&queue("foo"), &want).unwrap() else { continue };
+                    let Some(claim) =
+                        host.claim(&queue("foo"), &want).expect("tasks can be claimed")
+                    else {
+                        continue;
+                    };
                     let count = claim.tasks.len() as u64;
                     let now = flying.fetch_add(count, Ordering::SeqCst) + count;
                     assert!(now <= LIMIT as u64, "{now} in flight");
                     flying.fetch_sub(count, Ordering::SeqCst);
-                    host.finish(&all_done(&claim)).unwrap();
+                    host.record(&all_done(&claim));
                     done.fetch_add(count, Ordering::SeqCst);
                 }
             });
@@ -119,25 +127,26 @@ pub fn room_in_flight_is_told(store: &Store<'_>) {
         return;
     }
     let (name, want) = (queue("foo"), Want { in_flight: Some(1), ..Want::tasks(9) });
-    host.submit(&[task("foo", 1), task("foo", 2), task("foo", 3)]).unwrap();
-    let mut claim = host.claim(&name, &want).unwrap().unwrap();
-    assert!(other.claim(&name, &want).unwrap().is_none());
+    host.put(&[task("foo", 1), task("foo", 2), task("foo", 3)]);
+    let mut claim = host.take(&name, &want);
+    assert!(other.claim(&name, &want).expect("tasks can be claimed").is_none());
     let (wake, woken) = crossbeam_channel::unbounded();
-    let Some(_watch) = other.watch(wake).unwrap() else { return };
+    let Some(_watch) = other.watch(wake).expect("the store can be watched") else { return };
     let word = || woken.recv_timeout(DEADLINE).expect("word of room");
-    host.finish(&all_done(&claim)).unwrap();
+    host.record(&all_done(&claim));
     while word() != Wake::Queue(name.clone()) {}
-    claim = other.claim(&name, &want).unwrap().unwrap();
+    claim = other.take(&name, &want);
     assert_eq!(numbers(&claim), [2]);
-    other.finish(&[finished(&claim, 0, dead("it is bad"))]).unwrap();
+    other.record(&[finished(&claim, 0, dead("it is bad"))]);
     while word() != Wake::Queue(name.clone()) {}
-    assert_eq!(numbers(&host.claim(&name, &want).unwrap().unwrap()), [3]);
+    assert_eq!(numbers(&host.take(&name, &want)), [3]);
 }
 
 /// A host that waits for the next task must not find one that it cannot have.
 pub fn what_may_not_be_claimed_is_not_awaited(store: &Store<'_>) {
     let Some((uri, _store)) = (store.fresh)() else { return };
-    let (mut host, mut operator) = (owner(&uri), open(&uri, &Options::default()).unwrap());
+    let (mut host, mut operator) =
+        (owner(&uri), open(&uri, &Options::default()).expect("the store can be opened"));
     let Features { delays, pause, in_flight, .. } = host.features();
     if !delays {
         return;
@@ -147,26 +156,30 @@ pub fn what_may_not_be_claimed_is_not_awaited(store: &Store<'_>) {
     let (name, want) = (queue("foo"), Want { in_flight: Some(1), ..Want::tasks(1) });
     let soon = Duration::from_millis(50);
     if in_flight {
-        operator.submit(&[task("foo", 1)]).unwrap();
-        let claim = host.claim(&name, &want).unwrap().unwrap();
-        operator.submit(&[due(2, soon)]).unwrap();
-        wait_for("the delayed task", || host.poll(&name).unwrap() == 1);
-        assert!(host.claim(&name, &want).unwrap().is_none());
-        assert_eq!(host.next_due(&name).unwrap(), None, "as many are in flight as may be");
-        host.finish(&all_done(&claim)).unwrap();
-        let claim = host.claim(&name, &want).unwrap().unwrap();
-        host.finish(&all_done(&claim)).unwrap();
+        operator.put(&[task("foo", 1)]);
+        let claim = host.take(&name, &want);
+        operator.put(&[due(2, soon)]);
+        wait_for("the delayed task", || host.due(&name) == 1);
+        assert!(host.claim(&name, &want).expect("tasks can be claimed").is_none());
+        assert_eq!(
+            host.next_due(&name).expect("it can be told when a task is due"),
+            None,
+            "as many are in flight as may be"
+        );
+        host.record(&all_done(&claim));
+        let claim = host.take(&name, &want);
+        host.record(&all_done(&claim));
     }
     if pause {
-        operator.submit(&[due(3, soon), due(4, Duration::from_secs(3600))]).unwrap();
-        operator.pause(&name, true).unwrap();
-        wait_for("the delayed task", || host.poll(&name).unwrap() == 1);
-        assert!(host.claim(&name, &Want::tasks(1)).unwrap().is_none());
-        let next = host.next_due(&name).unwrap();
+        operator.put(&[due(3, soon), due(4, Duration::from_secs(3600))]);
+        operator.pause(&name, true).expect("a queue can be paused");
+        wait_for("the delayed task", || host.due(&name) == 1);
+        assert!(host.claim(&name, &Want::tasks(1)).expect("tasks can be claimed").is_none());
+        let next = host.next_due(&name).expect("it can be told when a task is due");
         assert!(next.is_none_or(|next| next > Duration::from_secs(60)), "{next:?}");
-        assert!(host.is_idle(&name).unwrap(), "it is paused");
-        operator.pause(&name, false).unwrap();
-        assert_eq!(numbers(&host.claim(&name, &Want::tasks(9)).unwrap().unwrap()), [3]);
+        assert!(host.idle(&name), "it is paused");
+        operator.pause(&name, false).expect("a queue can be paused");
+        assert_eq!(numbers(&host.take(&name, &Want::tasks(9))), [3]);
     }
 }
 
@@ -182,17 +195,20 @@ pub fn what_it_cannot_do_is_refused(store: &Store<'_>) {
         (features.unique, Attributes { unique: Some("a".to_owned()), ..plain() }),
     ];
     for (can, attributes) in attempts {
-        let before = host.poll(&queue("foo")).unwrap();
+        let before = host.due(&queue("foo"));
         let result = host.submit(&[task("foo", 1), with(2, attributes.clone())]);
         let refused = result.err().map(|error| error.kind);
         assert_eq!(refused, (!can).then_some(Kind::Invalid), "{attributes:?}");
-        let added = host.poll(&queue("foo")).unwrap() - before;
+        let added = host.due(&queue("foo")) - before;
         assert_eq!(added > 0, can, "all or none: {attributes:?}");
     }
-    assert_eq!(host.paused().unwrap().len(), 0);
+    assert_eq!(host.paused().expect("paused queues can be listed").len(), 0);
     if features.pause {
-        host.pause(&queue("foo"), true).unwrap();
-        assert_eq!(host.paused().unwrap().into_iter().collect::<Vec<_>>(), [queue("foo")]);
+        host.pause(&queue("foo"), true).expect("a queue can be paused");
+        assert_eq!(
+            host.paused().expect("paused queues can be listed").into_iter().collect::<Vec<_>>(),
+            [queue("foo")]
+        );
     }
     let refused = host.pause(&queue("foo"), false).err().map(|error| error.kind);
     assert_eq!(refused, (!features.pause).then_some(Kind::Invalid));
