@@ -98,7 +98,7 @@ fn illegal_instruction() {
 
 #[test]
 fn files_closed_under_the_worker() {
-    check("close_files", &crashed("exited with code 0"));
+    check("close_files", &crashed("killed by signal 9 (SIGKILL)"));
 }
 
 #[test]
