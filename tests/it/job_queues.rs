@@ -281,6 +281,42 @@ fn a_refused_queue_of_jobs_holds_up_no_other_of_a_host_that_halts() {
     assert!(!output.contains("refuses this host"), "{output}");
 }
 
+/// Those that come while it ends may be for any queue.
+#[test]
+fn jobs_that_come_while_a_host_halts_hold_it_up_no_longer_than_they_run() {
+    let shop = Shop::new("job_queues: 8\n");
+    for _ in 0..6 {
+        let host = shop.run(&["--halt-when-empty"]);
+        host.wait_output("No tasks found in queue");
+        for _ in 0..20 {
+            shop.insert("demo_fast", &json!({}));
+        }
+        host.wait_ok();
+    }
+    // What it has not seen any more.
+    shop.run(&["--halt-when-empty"]).wait_ok();
+    let statuses = shop.statuses();
+    let done = statuses.iter().filter(|status| status.contains(" completed ")).count();
+    assert_eq!(done, 120, "{statuses:?}");
+}
+
+/// So does one whose row another program has locked, as it will be new when that is done.
+#[test]
+fn a_locked_job_is_waited_for_by_a_host_that_halts() {
+    let shop = Shop::new("");
+    let code = shop.insert("demo_fast", &json!({}));
+    let mut client = shop.client();
+    let mut locking = client.transaction().expect("it can begin");
+    locking.execute("SELECT 1 FROM job FOR UPDATE", &[]).expect("the row is there");
+    let host = shop.run(&["--halt-when-empty"]);
+    host.wait_output(&format!(
+        "job {code} cannot be queued yet: another program has its row locked"
+    ));
+    locking.commit().expect("nobody is in its way");
+    host.wait_ok();
+    assert_eq!(shop.status(code).0, "completed");
+}
+
 /// The clock has new jobs queued every five seconds: none of that is a failure.
 #[test]
 fn a_refused_queue_of_jobs_makes_no_dead_letters() {

@@ -121,14 +121,23 @@ impl Host {
 
     pub(super) fn on_idle(&mut self, name: &QueueName, idle: Idle, paused: bool, now: Instant) {
         let ahead = self.ahead_of_limit(name);
-        let held = self.held(name);
+        // Those of jobs end together, as they are found idle together: what is new goes to any of them.
+        let together: Vec<QueueName> = match self.runs_jobs(name) {
+            true => self.queues.keys().filter(|other| self.runs_jobs(other)).cloned().collect(),
+            false => vec![name.clone()],
+        };
+        let are_free = together.iter().all(|name| {
+            let queue = self.queues.get(name);
+            let is_free = queue.is_some_and(|queue| queue.feed.ready() == 0 && !queue.claiming);
+            is_free && self.held(name) == 0
+        });
         let Some(queue) = self.queues.get_mut(name) else { return };
         queue.asked_idle = false;
-        if idle == Idle::Yes && held == 0 && queue.feed.ready() == 0 && !queue.claiming {
+        if idle == Idle::Yes && are_free {
             if paused {
                 tracing::info!("queue {name} is paused: no tasks are taken from it");
             }
-            let seats: Vec<SlotId> = self.seats(name);
+            let seats: Vec<SlotId> = together.iter().flat_map(|name| self.seats(name)).collect();
             for seat in seats {
                 self.step(seat, SlotEvent::Stop { deadline: None, empty: true }, now);
             }
@@ -273,10 +282,14 @@ impl Host {
         }
     }
 
+    fn runs_jobs(&self, name: &QueueName) -> bool {
+        self.plan.queues.get(name).is_some_and(|plan| plan.runs_jobs())
+    }
+
     /// How long before a limit of rate allows a task to start it may be claimed. Who claims a job has
     /// started it.
     fn ahead_of_limit(&self, name: &QueueName) -> Duration {
-        match self.plan.queues.get(name).is_some_and(|plan| plan.runs_jobs()) {
+        match self.runs_jobs(name) {
             true => Duration::ZERO,
             false => WAITED,
         }

@@ -59,8 +59,8 @@ enum Order {
     Flush(Sender<()>),
     /// There may be new jobs.
     Queue,
-    /// Say when those are queued.
-    QueueNow(Sender<()>),
+    /// Queue those now, and say whether none is left.
+    QueueNow(Sender<bool>),
     /// There may be jobs to cancel.
     Cancel,
 }
@@ -139,11 +139,12 @@ impl Desk {
         self.order(Order::Queue);
     }
 
-    /// Waits until new jobs are queued, as far as they can be, but not for ever: whether that is so.
+    /// Waits until new jobs are queued, but not for ever: whether all are, which those are not whose queue
+    /// is refused or whose row is locked.
     pub fn queue_now(&self) -> bool {
         let (done, queued) = crossbeam_channel::bounded(1);
         self.order(Order::QueueNow(done));
-        queued.recv_timeout(PATIENCE).is_ok()
+        queued.recv_timeout(PATIENCE).unwrap_or(false)
     }
 
     pub fn cancel(&self) {
@@ -334,13 +335,7 @@ impl Thread {
                 }
                 Order::Queue => queue = true,
                 Order::QueueNow(done) => {
-                    if self.means.queues_at_once
-                        && let Err(Refusal { text, .. }) =
-                            self.queue_and_wait(BRIEFLY, &self.refusals.all())
-                    {
-                        tracing::debug!("new jobs cannot be queued now: {text}");
-                    }
-                    let _ = done.send(());
+                    let _ = done.send(!self.means.queues_at_once || self.queue_all());
                 }
                 Order::Cancel => cancel = true,
             }
@@ -402,7 +397,7 @@ impl Thread {
                 let (job, ..) = job.ok_or_else(|| "only a job has facets".to_owned())?;
                 self.update_facet(&Facet { job, table, fields }, wait)
             }
-            Request::QueueNew => self.queue_and_wait(wait, &self.refusals.due()),
+            Request::QueueNew => self.queue_and_wait(wait, &self.refusals.due()).map(drop),
             Request::CleanUp => {
                 if let Some(age) = self.rules.max_age {
                     self.means.table.clean_up(age)?;
@@ -454,15 +449,31 @@ impl Thread {
         }
     }
 
-    /// For who must know that it is done, as far as it can be: jobs whose queue is refused stay new.
-    fn queue_and_wait(&mut self, wait: Duration, again: &[i64]) -> Result<(), Refusal> {
+    /// Whether no job is left new.
+    fn queue_all(&mut self) -> bool {
+        match self.queue_and_wait(BRIEFLY, &self.refusals.all()) {
+            Ok(locked) => {
+                let is_done = locked.is_empty() && self.refusals.all().is_empty();
+                self.keep_locked(&locked);
+                is_done
+            }
+            Err(Refusal { text, .. }) => {
+                tracing::debug!("new jobs cannot be queued now: {text}");
+                false
+            }
+        }
+    }
+
+    /// For who must know that it is done, as far as it can be: jobs whose queue is refused stay new, and
+    /// those whose rows are locked, whose codes it returns.
+    fn queue_and_wait(&mut self, wait: Duration, again: &[i64]) -> Result<Vec<i64>, Refusal> {
         let give_up_at = Instant::now() + PATIENCE;
         loop {
             match self.try_queue_new(wait, again) {
-                Ok(Some(_)) => {
+                Ok(Some(locked)) => {
                     let soon = self.queue_again.into_iter().chain(self.refusals.next());
                     self.queue_again = soon.min();
-                    return Ok(());
+                    return Ok(locked);
                 }
                 Ok(None) if Instant::now() < give_up_at => std::thread::sleep(QUEUE_AGAIN),
                 Ok(None) => {
