@@ -279,4 +279,19 @@ fn a_submit_that_is_refused_makes_its_task_a_dead_letter() {
     assert!(reason.starts_with("its submits were refused: "), "{reason}");
     assert!(reason.contains("nothing for closed"), "{reason}");
     assert!(output.contains("is refused, so it has failed"), "{output}");
+    let details = &letters[0]["details"];
+    assert_eq!([&details["kind"], &details["worker"]], ["refused", "crash_worker"], "{details}");
+    assert!(details["plugin_hash"].is_string(), "{details}");
+    assert!(details["peak_rss"].as_u64() > Some(0), "{details}");
+    assert_eq!(details["attempts"][0]["kind"], "refused", "{details}");
+    assert_eq!(details["quarantined"], false, "{details}");
+
+    submit(&env, &database, "crash", &[asks(5, "closed"), asks(6, "bar")]);
+    let transport = format!("asynctask_transport={}", database.uri());
+    env.set("REX_PLUGINS", env.path("plugins").display().to_string());
+    let work = ["work", "crash", "--worker", "crash_worker", "--set", &transport];
+    let done = env.rex_host(&work);
+    assert!(done.stdout.ends_with("1 task done in queue crash\n"), "{done}");
+    let said = done.fails(1);
+    assert!(said.contains("error: 1 task failed"), "{said}");
 }

@@ -123,13 +123,15 @@ impl Host {
                 {
                     jobs.log_warnings(task, &running.plan.logger, dropped);
                 }
-                let _theirs = running.take_last_lines();
                 let (finished, elapsed) = running.held.finish(seq, now);
                 running.done += finished.len() as u64;
                 if let Some(entry) = self.queues.get_mut(&queue) {
                     entry.feed.measured(finished.len() as u64, elapsed);
                 }
                 self.settle(process, finished);
+                if let Some(running) = self.processes.get_mut(&process) {
+                    running.forget_last_lines(seq);
+                }
                 self.recycle(process, now);
             }
             Answer::Recalled(seqs) => {

@@ -43,20 +43,31 @@ pub struct Scene<'a> {
     pub cpu: Duration,
 }
 
+/// What a dead letter tells of the process, and `more`.
+pub(super) fn details(
+    kind: &str,
+    plan: &QueuePlan,
+    pid: i32,
+    last_output: &[String],
+    more: Value,
+) -> Value {
+    let mut details = json!({
+        "kind": kind,
+        "worker": plan.worker,
+        "plugin": plan.plugin.name,
+        "plugin_hash": plan.plugin.hash,
+        "pid": pid,
+        "last_output": last_output,
+    });
+    if let (Some(details), Value::Object(more)) = (details.as_object_mut(), more) {
+        details.extend(more);
+    }
+    details
+}
+
 impl Scene<'_> {
     fn details(&self, kind: &str, more: Value) -> Value {
-        let mut details = json!({
-            "kind": kind,
-            "worker": self.plan.worker,
-            "plugin": self.plan.plugin.name,
-            "plugin_hash": self.plan.plugin.hash,
-            "pid": self.pid,
-            "last_output": self.last_output,
-        });
-        if let (Some(details), Value::Object(more)) = (details.as_object_mut(), more) {
-            details.extend(more);
-        }
-        details
+        details(kind, self.plan, self.pid, &self.last_output, more)
     }
 
     /// A worker that returned an error, or panicked and was caught.

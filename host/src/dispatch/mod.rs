@@ -9,6 +9,7 @@
 //! [`limiter`]. What it does not know: how tasks are stored, and what is in a payload.
 
 mod answers;
+mod asker;
 mod claim_cost;
 mod death;
 mod end;
@@ -48,7 +49,7 @@ use self::outcome::Fate;
 use self::plan::{Plan, QueuePlan, START_TIMEOUT};
 use self::reload::{Replan, Replanned};
 use self::running::Running;
-use self::store::{Reply, Store};
+use self::store::{Recorded, Reply, Store};
 use crate::control;
 use crate::cron::Scheduler;
 use crate::jobs::{self, Book, Desk};
@@ -453,18 +454,16 @@ impl Host {
             Reply::Refused { queue, reason, pause } => {
                 self.on_refused(&queue, &reason, now + pause);
             }
-            Reply::Finished { lost, held } => {
-                self.outbox.held = held;
+            Reply::Finished(recorded) => {
                 for queue in self.outbox.finished() {
                     self.on_wake(&Wake::Queue(queue));
                 }
-                self.on_recorded(&lost);
+                self.on_recorded(&recorded);
             }
-            Reply::Late { lost, held } => {
-                self.outbox.held = held;
+            Reply::Late(recorded) => {
                 // They may have submitted tasks, or made room for some.
                 self.on_wake(&Wake::All);
-                self.on_recorded(&lost);
+                self.on_recorded(&recorded);
             }
             Reply::Idle { queue, idle, paused } => self.on_idle(&queue, idle, paused, now),
             Reply::Forgotten(count) => {
@@ -493,7 +492,11 @@ impl Host {
         }
     }
 
-    fn on_recorded(&mut self, lost: &[TaskId]) {
+    fn on_recorded(&mut self, Recorded { lost, held, refused }: &Recorded) {
+        self.outbox.held = *held;
+        // They were counted as done.
+        self.counts.done = self.counts.done.saturating_sub(*refused);
+        self.counts.failed += refused;
         if !lost.is_empty() {
             let ids: Vec<String> = lost.iter().map(|id| id.0.to_string()).collect();
             tracing::warn!(

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rex_transport::{Finished, Outcome, QueueName, Want};
 
 use super::Around;
+use super::asker::Asker;
 use super::feed::{Claimed, LARGEST_WINDOW};
 use super::store::{Order, Store};
 use crate::log::Console;
@@ -43,6 +44,7 @@ struct Waiting {
     /// What was printed until then: that is written before the outcome is recorded.
     mark: u64,
     finished: Finished,
+    asker: Option<Asker>,
     /// The queue of which another task may be in flight then.
     frees: Option<QueueName>,
 }
@@ -63,8 +65,13 @@ impl Outbox {
     }
 
     /// `frees`: the task's queue, if only so many may be in flight.
-    pub(super) fn push(&mut self, finished: Finished, frees: Option<QueueName>) {
-        self.waiting.push_back(Waiting { mark: self.console.mark(), finished, frees });
+    pub(super) fn push(
+        &mut self,
+        finished: Finished,
+        asker: Option<Asker>,
+        frees: Option<QueueName>,
+    ) {
+        self.waiting.push_back(Waiting { mark: self.console.mark(), finished, asker, frees });
     }
 
     /// Gives a task back, uncharged.
@@ -75,7 +82,7 @@ impl Outbox {
             outcome: Outcome::Released,
             submits: Vec::new(),
         };
-        self.push(finished, None);
+        self.push(finished, None, None);
     }
 
     pub(super) fn claim(&mut self, queue: QueueName, want: Want) {
@@ -123,15 +130,18 @@ impl Outbox {
             return;
         }
         let mut queues = BTreeSet::new();
-        let batch = self.waiting.drain(..ready).map(|Waiting { finished, frees, .. }| {
-            queues.extend(frees);
-            queues.extend(finished.submits.iter().map(|task| task.queue.clone()));
-            finished
-        });
+        let mut askers = Vec::new();
+        let batch =
+            self.waiting.drain(..ready).map(|Waiting { finished, asker, frees, .. }| {
+                queues.extend(frees);
+                askers.extend(asker.map(|asker| (finished.task, asker)));
+                queues.extend(finished.submits.iter().map(|task| task.queue.clone()));
+                finished
+            });
         let batch: Vec<Finished> = batch.collect();
         let ended = batch.iter().filter(|one| was_begun(one)).count();
         self.writing = Some(Writing { count: batch.len(), ended, queues });
-        self.store.order(Order::Finish(batch));
+        self.store.order(Order::Finish { finished: batch, askers });
     }
 
     /// A batch is written; returns the queues in which it has put tasks or made room for them.

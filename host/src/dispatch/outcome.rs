@@ -9,12 +9,20 @@ use rex_plugin_api::ops::Again;
 use rex_transport::{ClaimedTask, Death, Finished, Outcome};
 
 use super::Host;
+use super::asker::Asker;
 use super::held::HeldTask;
 use super::plan::QueuePlan;
 use super::retry::Failed;
 use super::running::{self, Running};
 use crate::supervisor::{ProcessId, Slot};
 use crate::{clock, log};
+
+/// How a task ended.
+pub(super) enum End {
+    /// With what is to be known of it where the store may refuse its submits.
+    Done(Option<Asker>),
+    Failed(Death),
+}
 
 /// What becomes of a task, to follow "which".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,9 +59,9 @@ impl Host {
                 self.put_back(&plan.queue, vec![held.claimed]);
                 continue;
             }
-            let death = held.fault.as_ref().map(|fault| running.scene().failed(fault));
+            let end = running.end_of(&held);
             let (id, attempt) = (held.claimed.task.id, held.claimed.task.attempt);
-            if let fate @ Fate::Again(_) = self.record(held, death, &plan) {
+            if let fate @ Fate::Again(_) = self.record(held, end, &plan) {
                 let text = format!("Task {} (attempt {attempt}) failed and {fate}", id.0);
                 log::emit(Level::Info, &plan.logger, &text);
             }
@@ -66,21 +74,20 @@ impl Host {
         seat.is_some_and(|seat| matches!(seat.slot, Slot::Stopping { .. } | Slot::Recycling { .. }))
     }
 
-    pub(super) fn record(
-        &mut self,
-        held: HeldTask,
-        death: Option<Death>,
-        plan: &QueuePlan,
-    ) -> Fate {
+    pub(super) fn record(&mut self, held: HeldTask, end: End, plan: &QueuePlan) -> Fate {
         let HeldTask { claimed, submits, fault, .. } = held;
         let ClaimedTask { id, attempt, history, .. } = claimed.task;
         if let Some(jobs) = &self.setup.jobs {
             jobs.book.ended(id);
         }
-        let (outcome, submits) = match death {
-            None => (Outcome::Done, submits),
+        let mut asker = None;
+        let (outcome, submits) = match end {
+            End::Done(asks) => {
+                asker = asks;
+                (Outcome::Done, submits)
+            }
             // What a failed task asked for is dropped with it: it may ask again when it is retried.
-            Some(death) => {
+            End::Failed(death) => {
                 let again = fault.map_or(Again::AsConfigured, |fault| fault.failure.again);
                 let failed = Failed { attempt, history, again };
                 let outcome = failed.outcome(death, &plan.retries, clock::now(), running::jitter());
@@ -101,7 +108,7 @@ impl Host {
             Fate::Again(_) => {}
         }
         let finished = Finished { claim: claimed.claim, task: id, outcome, submits };
-        self.outbox.push(finished, plan.in_flight.map(|_| plan.queue.clone()));
+        self.outbox.push(finished, asker, plan.in_flight.map(|_| plan.queue.clone()));
         fate
     }
 }

@@ -9,6 +9,7 @@ use rex_plugin_api::Level;
 use rex_transport::TaskId;
 
 use super::death::{Scene, Verdict};
+use super::outcome::End;
 use super::plan::{ExecutorPlan, QueuePlan, START_TIMEOUT};
 use super::running::{self, Look, Passed, Running};
 use super::{Fate, Host, SlotId};
@@ -39,8 +40,8 @@ impl Host {
         let expected = exit.goodbye || running.verdict == Some(Verdict::Ordered);
         let scene = running.scene();
         for held in aftermath.finished {
-            let death = held.fault.as_ref().map(|fault| scene.failed(fault));
-            self.record(held, death, &plan);
+            let end = running.end_of(&held);
+            self.record(held, end, &plan);
         }
         let culprit = match aftermath.culprit {
             // Stopped by order while it was at the task: nobody is to blame.
@@ -53,7 +54,7 @@ impl Host {
             Some(held) => {
                 let task = (held.claimed.task.id, held.claimed.task.attempt);
                 let death = scene.ended(&exit, running.verdict);
-                Some((task, self.record(held, Some(death), &plan)))
+                Some((task, self.record(held, End::Failed(death), &plan)))
             }
             None => None,
         };

@@ -61,7 +61,9 @@ impl Host {
                 queue.paused = false;
                 // What is no object never reaches a worker.
                 let id = claim.id;
-                let limit = self.plan.queues.get(name).and_then(|plan| plan.in_flight);
+                let plan = self.plan.queues.get(name);
+                let limit = plan.and_then(|plan| plan.in_flight);
+                let worker = plan.map(|plan| plan.worker.as_str());
                 claim.tasks.retain(|task| match task.payload.check() {
                     Ok(()) => true,
                     Err(error) => {
@@ -75,11 +77,11 @@ impl Host {
                             task: task.id,
                             outcome: Outcome::Dead(rex_transport::Death {
                                 reason: first_line,
-                                details: serde_json::json!({"kind": "payload"}),
+                                details: serde_json::json!({"kind": "payload", "worker": worker}),
                             }),
                             submits: Vec::new(),
                         };
-                        self.outbox.push(finished, limit.map(|_| name.clone()));
+                        self.outbox.push(finished, None, limit.map(|_| name.clone()));
                         self.counts.failed += 1;
                         false
                     }

@@ -58,6 +58,25 @@ pub struct Failed {
 impl Failed {
     /// What becomes of the task that failed as `death` says at `now`.
     pub fn outcome(self, death: Death, policy: &Retries, now: Timestamp, jitter: f64) -> Outcome {
+        match policy.wait(self.attempt, self.again, jitter) {
+            Some(after) => Outcome::Retry { after, history: self.attempts(&death, now).into() },
+            None => Outcome::Dead(self.dead(death, now)),
+        }
+    }
+
+    /// For good.
+    pub fn dead(self, death: Death, now: Timestamp) -> Death {
+        let attempts = self.attempts(&death, now);
+        let Death { reason, mut details } = death;
+        if let Some(details) = details.as_object_mut() {
+            details.insert("quarantined".to_owned(), attempts.iter().all(has_killed).into());
+            details.insert("attempts".to_owned(), attempts.into());
+        }
+        Death { reason, details }
+    }
+
+    /// This one the last.
+    fn attempts(self, death: &Death, now: Timestamp) -> Vec<Value> {
         let mut attempts = match self.history {
             Value::Array(attempts) => attempts,
             _ => Vec::new(),
@@ -72,15 +91,7 @@ impl Failed {
         }));
         let surplus = attempts.len().saturating_sub(MOST_ATTEMPTS);
         attempts.drain(..surplus);
-        if let Some(after) = policy.wait(self.attempt, self.again, jitter) {
-            return Outcome::Retry { after, history: attempts.into() };
-        }
-        let Death { reason, mut details } = death;
-        if let Some(details) = details.as_object_mut() {
-            details.insert("quarantined".to_owned(), attempts.iter().all(has_killed).into());
-            details.insert("attempts".to_owned(), attempts.into());
-        }
-        Outcome::Dead(Death { reason, details })
+        attempts
     }
 }
 

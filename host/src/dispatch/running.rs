@@ -19,8 +19,10 @@ use self::output::{Logged, Printed};
 use self::silence::Silence;
 pub(super) use self::silence::{Look, SILENT};
 use super::SlotId;
+use super::asker::Asker;
 use super::death::{Scene, Verdict};
-use super::held::Held;
+use super::held::{Held, HeldTask};
+use super::outcome::End;
 use super::plan::QueuePlan;
 use crate::page::monotonic_ns;
 use crate::supervisor::{Poller, Process};
@@ -155,6 +157,21 @@ impl Running {
     /// Whatever ends it from now on is not its fault.
     pub(super) fn excuse(&mut self) {
         self.verdict.get_or_insert(Verdict::Ordered);
+    }
+
+    /// How a task ended that it has answered for.
+    pub(super) fn end_of(&self, held: &HeldTask) -> End {
+        match &held.fault {
+            Some(fault) => End::Failed(self.scene().failed(fault)),
+            None if held.submits.is_empty() => End::Done(None),
+            None => End::Done(Some(Asker {
+                plan: Arc::clone(&self.plan),
+                pid: self.process.pid,
+                attempt: held.claimed.task.attempt,
+                history: held.claimed.task.history.clone(),
+                last_output: self.last_lines_of(held.seq),
+            })),
+        }
     }
 
     /// Where a task of this process failed, for its dead letter.

@@ -5,7 +5,7 @@
 //! growing delay until it succeeds, which the trait promises to be safe. Nothing is dropped while
 //! it waits.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -13,9 +13,10 @@ use rex_transport::{
     Claim, ClaimId, Death, Finished, Kind, Outcome, QueueName, TaskId, Transport, TransportError,
     Want,
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::Around;
+use super::asker::Asker;
 use super::excerpt::excerpt;
 
 /// What the host's loop asks of the store.
@@ -24,7 +25,11 @@ pub enum Order {
         queue: QueueName,
         want: Want,
     },
-    Finish(Vec<Finished>),
+    Finish {
+        finished: Vec<Finished>,
+        /// By whom of them tasks are submitted.
+        askers: Vec<(TaskId, Asker)>,
+    },
     IsIdle(QueueName),
     /// Delete dead letters that are older.
     Forget(Duration),
@@ -51,17 +56,9 @@ pub enum Reply {
         reason: String,
         pause: Duration,
     },
-    /// The tasks that another host had taken over; and how many outcomes wait, of this order and of those
-    /// before.
-    Finished {
-        lost: Vec<TaskId>,
-        held: usize,
-    },
-    /// Some that waited are recorded; as [`Reply::Finished`].
-    Late {
-        lost: Vec<TaskId>,
-        held: usize,
-    },
+    Finished(Recorded),
+    /// Some that waited are recorded.
+    Late(Recorded),
     Idle {
         queue: QueueName,
         idle: Idle,
@@ -88,6 +85,17 @@ pub enum Reply {
     /// It is back.
     Up(Duration),
     Closed,
+}
+
+/// What became of outcomes.
+#[derive(Debug)]
+pub struct Recorded {
+    /// Tasks that another host had taken over.
+    pub lost: Vec<TaskId>,
+    /// How many outcomes wait, of this order and of those before.
+    pub held: usize,
+    /// How many tasks were done and have failed now, since their submits were refused.
+    pub refused: u64,
 }
 
 /// Whether a queue has nothing to do.
@@ -133,6 +141,8 @@ impl Store {
             given_up,
             down: None,
             held: Vec::new(),
+            askers: HashMap::new(),
+            refused: 0,
             untold: BTreeSet::new(),
         };
         // Never joined: a call to a server that does not answer ends when the process does.
@@ -155,6 +165,10 @@ struct Worker {
     down: Option<Instant>,
     /// Outcomes that wait for something of their own: tried again at each beat.
     held: Vec<Finished>,
+    /// By whom of those that are not recorded tasks are submitted.
+    askers: HashMap<TaskId, Asker>,
+    /// As [`Recorded::refused`], since that was last said.
+    refused: u64,
     /// Queues of which the store would not tell whether they are idle.
     untold: BTreeSet<QueueName>,
 }
@@ -183,9 +197,10 @@ impl Worker {
                 Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => return,
                 Ok(Order::Claim { queue, want }) => self.claim(queue, &want),
-                Ok(Order::Finish(finished)) => self
-                    .finish(finished)
-                    .map(|lost| Reply::Finished { lost, held: self.held.len() }),
+                Ok(Order::Finish { finished, askers }) => {
+                    self.askers.extend(askers);
+                    self.finish(finished).map(|lost| Reply::Finished(self.recorded(lost)))
+                }
                 Ok(Order::IsIdle(queue)) => self.is_idle(queue),
                 Ok(Order::Forget(age)) => {
                     match self.persist(|transport| transport.forget_dead(age)) {
@@ -288,7 +303,8 @@ impl Worker {
             && let Some(lost) = self.finish(waiting)
             && self.held.len() < before
         {
-            self.reply(Reply::Late { lost, held: self.held.len() });
+            let recorded = self.recorded(lost);
+            self.reply(Reply::Late(recorded));
         }
     }
 
@@ -301,7 +317,17 @@ impl Worker {
 
     fn keep_held(&mut self, finished: Vec<Finished>) {
         let held = self.transport.held_back();
-        self.held.extend(finished.into_iter().filter(|one| held.contains(&one.task)));
+        for one in finished {
+            if held.contains(&one.task) {
+                self.held.push(one);
+            } else if !one.submits.is_empty() {
+                self.askers.remove(&one.task);
+            }
+        }
+    }
+
+    fn recorded(&mut self, lost: Vec<TaskId>) -> Recorded {
+        Recorded { lost, held: self.held.len(), refused: std::mem::take(&mut self.refused) }
     }
 
     /// Records outcomes. One that the store cannot take keeps no other from being recorded: it is
@@ -320,9 +346,19 @@ impl Worker {
             lost.extend(self.finish(second)?);
             return Some(lost);
         }
-        for plainer in finished.iter().flat_map(|only| plainer(only, &refusal)) {
+        let Some(only) = finished.first() else { return Some(Vec::new()) };
+        let death = self.askers.remove(&only.task).map(|asker| {
+            tracing::error!(
+                "what task {} asks to be submitted is refused, so it has failed: {refusal}",
+                only.task.0
+            );
+            asker.refused(&refusal)
+        });
+        let was_done = death.is_some();
+        for plainer in plainer(only, death) {
             let plainer = vec![plainer];
             if let Ok(lost) = self.offer(&plainer)? {
+                self.refused += u64::from(was_done && lost.is_empty());
                 tell_shortened(&plainer, &refusal);
                 self.keep_held(plainer);
                 return Some(lost);
@@ -386,28 +422,20 @@ impl Worker {
 }
 
 /// What can be told in place of an outcome that the store refuses, best first: a failure in ASCII, then
-/// in short; submits that are refused make a dead letter.
-fn plainer(only: &Finished, refusal: &str) -> Vec<Finished> {
-    let outcomes = match &only.outcome {
-        Outcome::Dead(death) => {
-            let bare = Value::Object(Map::new());
-            let (ascii, short) = (in_ascii(death), in_short(death, short_facts(&death.details)));
-            [ascii, short, in_short(death, bare)].map(Outcome::Dead).into()
-        }
-        Outcome::Retry { after, history } => [value_in_ascii(history), Value::Null]
+/// in short. `death`: of a task that has failed since its submits are refused.
+fn plainer(only: &Finished, death: Option<Death>) -> Vec<Finished> {
+    let plainer = |death: &Death| {
+        let bare = Value::Object(Map::new());
+        let (ascii, short) = (in_ascii(death), in_short(death, short_facts(&death.details)));
+        [ascii, short, in_short(death, bare)].map(Outcome::Dead).into()
+    };
+    let outcomes: Vec<Outcome> = match (&only.outcome, death) {
+        (Outcome::Done | Outcome::Released, None) => Vec::new(),
+        (Outcome::Dead(death), None) => plainer(death),
+        (Outcome::Retry { after, history }, None) => [value_in_ascii(history), Value::Null]
             .map(|history| Outcome::Retry { after: *after, history })
             .into(),
-        Outcome::Done | Outcome::Released if only.submits.is_empty() => Vec::new(),
-        Outcome::Done | Outcome::Released => {
-            tracing::error!(
-                "what task {} asks to be submitted is refused, so it has failed: {refusal}",
-                only.task.0
-            );
-            vec![Outcome::Dead(Death {
-                reason: ascii(&format!("its submits were refused: {refusal}")),
-                details: json!({"kind": "refused", "text": ascii(refusal)}),
-            })]
-        }
+        (_, Some(death)) => plainer(&death),
     };
     let told = |outcome| Finished { outcome, submits: Vec::new(), ..*only };
     outcomes.into_iter().map(told).collect()

@@ -154,6 +154,19 @@ impl Running {
         self.last_lines.drain(..).collect()
     }
 
+    /// The last lines of a task that it has answered for, as far as it is known whose they are.
+    pub(in crate::dispatch) fn last_lines_of(&self, seq: u64) -> Vec<String> {
+        let theirs = self.last_lines.iter().filter(|_| self.printer <= seq);
+        theirs.cloned().collect()
+    }
+
+    /// Forgets the last lines, unless a task after `seq` has printed them.
+    pub(in crate::dispatch) fn forget_last_lines(&mut self, seq: u64) {
+        if self.printer <= seq {
+            self.last_lines.clear();
+        }
+    }
+
     /// Keeps the last lines for a crash report.
     pub(in crate::dispatch) fn remember(&mut self, text: &[u8]) {
         let text = String::from_utf8_lossy(text);
