@@ -79,6 +79,9 @@ end
 -- them, come due, or are looked through, at once, and about so many bytes.
 local MOST, MOST_BYTES = 10000, 67108864
 
+-- By so many payloads it is told where in the list one is.
+local ALIKE = 16
+
 -- What is known of tasks that others have taken.
 local function forget(metas)
   if #metas == 0 or redis.call('HLEN', R .. 'history') == 0 then return end
@@ -99,18 +102,44 @@ local function adopt(queue, count)
   -- So many at least were popped, unless what is missing was not the first.
   local popped = math.max(0, redis.call('LLEN', meta(queue)) - redis.call('LLEN', list(queue)))
   local known = redis.call('LRANGE', meta(queue), 0, popped + count + 99)
+  local sums = {}
+  local function sum_of(i)
+    sums[i] = sums[i] or payloads[i] and digest(payloads[i])
+    return sums[i]
+  end
   local function is(j, sum) return known[j] and string.sub(known[j], -16) == sum end
+  -- How many of the first payloads are those of the metas from `k` on, and whether none differs.
+  local function alike(k)
+    local n = 0
+    while n < ALIKE and sum_of(n + 1) and is(k + n, sum_of(n + 1)) do n = n + 1 end
+    return n, n == ALIKE or not sum_of(n + 1) or not known[k + n]
+  end
+  local at, _, same = popped + 1, alike(popped + 1)
+  if not same then
+    -- More were popped, and as many pushed, or more; one payload alone may be that of several tasks.
+    known = redis.call('LRANGE', meta(queue), 0, popped + count + MOST)
+    for i, payload in ipairs(redis.call('LRANGE', list(queue), 0, ALIKE - 1)) do
+      sums[i] = sums[i] or digest(payload)
+    end
+    local longest = 0
+    at = 1
+    for n = 0, #known - 1 do
+      local k = (popped + n) % #known + 1
+      local length, all = alike(k)
+      if length > longest then at, longest = k, length end
+      if length > 0 and all then break end
+    end
+  end
   local metas, used, drift, time, first = {}, {}, false, nil, nil
-  local at = is(popped + 1, digest(payloads[1])) and popped + 1 or 1
   for i, payload in ipairs(payloads) do
-    local sum, hit = digest(payload), nil
+    local sum, hit = sum_of(i), nil
     for j = at, math.min(at + 99, #known) do
       if is(j, sum) then hit = j break end
     end
     if not hit and not next(used) then
-      -- More were popped, and as many pushed, or more.
+      -- What is at the head is not known.
       if not first then
-        first, known = {}, redis.call('LRANGE', meta(queue), 0, popped + count + MOST)
+        first = {}
         for j = #known, at, -1 do first[string.sub(known[j], -16)] = j end
       end
       hit = first[sum]

@@ -218,6 +218,30 @@ fn who_is_left_by_an_old_consumer_is_known() {
     assert_eq!(histories(), "0");
 }
 
+/// What is at the head has the payload of one that is gone.
+#[test]
+fn who_is_like_one_that_an_old_consumer_has_taken_is_not_taken_for_it() {
+    const GONE: usize = 301;
+    let Some(server) = Redis::start() else { return };
+    let mut host = owner(&Uri::parse(&server.uri()).unwrap());
+    let name = queue("foo");
+    let number = |at: usize| if at.is_multiple_of(GONE) { 0 } else { at as u64 };
+    for (pushed, looked_at) in [(0, 600), (150, 600), (GONE, 600), (2 * GONE, 600), (GONE, 1)] {
+        let tasks: Vec<NewTask> = (0..2 * GONE).map(|at| task("foo", number(at))).collect();
+        let ids: Vec<TaskId> = host.submit(&tasks).unwrap().iter().map(|done| done.id).collect();
+        server.command(&["ltrim", "asynctask_foo", &GONE.to_string(), "-1"]);
+        for n in 0..pushed {
+            server.command(&["rpush", "asynctask_foo", &format!("{{\"new\": {n}}}")]);
+        }
+        host.peek(&name, looked_at).unwrap();
+        let seen = host.peek(&name, 2000).unwrap();
+        assert_eq!(seen.len(), GONE + pushed);
+        let seen: Vec<TaskId> = seen.iter().map(|task| task.id).take(GONE).collect();
+        assert_eq!(seen, ids[GONE..], "{pushed} pushed");
+        host.purge(&name).unwrap();
+    }
+}
+
 /// What was at the head until then is gone, and no other is.
 #[test]
 fn who_comes_back_after_an_old_consumer_is_known_and_so_are_others() {
