@@ -9,6 +9,11 @@ use serde_json::json;
 
 use crate::shop::{Shop, stop};
 
+/// Whose tasks are at `transport`.
+fn two_queues(transport: &str) -> Shop {
+    Shop::new(&format!("job_queues: 2\nasynctask_transport: {transport}\n"))
+}
+
 /// A worker has nothing to do while another one is at the only job of a kind that may run.
 #[test]
 fn a_host_that_halts_does_all_jobs_of_a_limited_type() {
@@ -199,9 +204,8 @@ job_limits: {crash: {max_concurrency: 1}}
 #[test]
 fn a_queue_of_jobs_that_is_refused_costs_no_other() {
     let env = Env::new();
-    let refused = env.write("queues/rex_job_0", "");
-    let queues = env.path("queues").display().to_string();
-    let shop = Shop::new(&format!("job_queues: 2\nasynctask_transport: filesys:{queues}\n"));
+    let refused = env.obstruct("rex_job_0");
+    let shop = two_queues(&env.directory());
     // More than are queued at once, and older.
     let many = "INSERT INTO job (code, owner, type, payload)
         SELECT 2 * n + 1, 'somebody', 'nothing', '{}' FROM generate_series(1000, 2000) AS n";
@@ -221,7 +225,7 @@ fn a_queue_of_jobs_that_is_refused_costs_no_other() {
         assert_eq!(shop.status(*code).0, "new");
     }
     shop.client().execute("DELETE FROM job WHERE type = 'nothing'", &[]).expect("it can be done");
-    std::fs::remove_file(refused).expect("it is ours");
+    refused.remove();
     for code in refusing.into_iter().chain(later) {
         shop.wait_status(code, "completed");
     }
@@ -238,9 +242,7 @@ fn a_queue_of_jobs_that_is_locked_costs_no_other() {
     let env = Env::new();
     let lock = File::create(env.write("queues/rex_job_0/.lock", "")).expect("it is ours");
     lock.lock().expect("nobody has it");
-    let queues = env.path("queues").display().to_string();
-    let transport = format!("asynctask_transport: filesys:{queues}?lock_timeout=-1\n");
-    let shop = Shop::new(&format!("job_queues: 2\n{transport}"));
+    let shop = two_queues(&format!("{}?lock_timeout=-1", env.directory()));
     let codes = [(); 2].map(|()| shop.insert("crash", &json!({"how": "ok"})));
     let host = shop.run(&[]);
     let said = "ERROR:rex-host:new jobs cannot be put into queue rex_job_0: The file lock '";
@@ -258,9 +260,8 @@ fn a_queue_of_jobs_that_is_locked_costs_no_other() {
 #[test]
 fn a_refused_queue_of_jobs_holds_up_no_other_of_a_host_that_halts() {
     let env = Env::new();
-    let refused = env.write("queues/rex_job_0", "");
-    let queues = env.path("queues").display().to_string();
-    let shop = Shop::new(&format!("job_queues: 2\nasynctask_transport: filesys:{queues}\n"));
+    let refused = env.obstruct("rex_job_0");
+    let shop = two_queues(&env.directory());
     let codes = [(); 4].map(|()| shop.insert("crash", &json!({"how": "ok"})));
     let host = shop.run(&["--halt-when-empty"]);
     for code in [codes[1], codes[3]] {
@@ -272,7 +273,7 @@ fn a_refused_queue_of_jobs_holds_up_no_other_of_a_host_that_halts() {
     let more = [(); 2].map(|()| shop.insert("crash", &json!({"how": "ok"})));
     shop.wait_status(more[1], "completed");
     assert_eq!([codes[0], codes[2], more[0]].map(|code| shop.status(code).0), ["new"; 3]);
-    std::fs::remove_file(refused).expect("it is ours");
+    refused.remove();
     let output = host.wait_ok();
     for code in codes.into_iter().chain(more) {
         assert_eq!(shop.status(code).0, "completed", "{output}");
@@ -321,9 +322,8 @@ fn a_locked_job_is_waited_for_by_a_host_that_halts() {
 #[test]
 fn a_refused_queue_of_jobs_makes_no_dead_letters() {
     let env = Env::new();
-    let refused = env.write("queues/rex_job_0", "");
-    let queues = env.path("queues").display().to_string();
-    let shop = Shop::new(&format!("job_queues: 2\nasynctask_transport: filesys:{queues}\n"));
+    let refused = env.obstruct("rex_job_0");
+    let shop = two_queues(&env.directory());
     let codes = [(); 2].map(|()| shop.insert("crash", &json!({"how": "ok"})));
     let queuer = "scheduled_0_job_queuer";
     let said = "ERROR:rex-host:new jobs cannot be put into queue rex_job_0: ";
@@ -340,7 +340,7 @@ fn a_refused_queue_of_jobs_makes_no_dead_letters() {
     });
     assert_eq!(shop.rex_host(&["dlq", "list", "--json"]).json_lines().len(), 0);
     assert_eq!(shop.status(codes[0]).0, "new");
-    std::fs::remove_file(refused).expect("it is ours");
+    refused.remove();
     shop.wait_status(codes[0], "completed");
     let output = stop(host);
     assert_eq!(output.matches(said).count(), 1, "{output}");

@@ -54,12 +54,6 @@ fn settings(transport: &str) -> String {
     format!("asynctask_transport: '{transport}'\n{WORKERS}")
 }
 
-/// Directories for a queue.
-fn files(env: &Env) -> String {
-    std::fs::create_dir(env.path("queues")).expect("there is room");
-    format!("filesys:{}", env.path("queues").display())
-}
-
 #[test]
 fn what_a_job_submits_is_run() {
     let shop = Shop::new(WORKERS);
@@ -98,7 +92,7 @@ fn fails_with_what_is_refused(transport: &str) {
 #[test]
 fn a_job_whose_submits_are_refused_by_files_has_failed() {
     let env = Env::new();
-    fails_with_what_is_refused(&files(&env));
+    fails_with_what_is_refused(&env.directory());
 }
 
 #[test]
@@ -111,7 +105,7 @@ fn a_job_whose_submits_are_refused_by_rabbitmq_has_failed() {
 #[test]
 fn an_end_that_waits_for_a_locked_directory_is_recorded_once() {
     let env = Env::new();
-    let shop = Shop::new(&settings(&files(&env)));
+    let shop = Shop::new(&settings(&env.directory()));
     let host = shop.run(&[]);
     let lock = |queue: &str| {
         let path = env.path("queues").join(queue).join(".lock");
@@ -212,7 +206,7 @@ fn a_host_that_halts_ends_the_row_of_one_that_died() {
 #[test]
 fn a_host_that_halts_has_the_job_of_one_that_died_run_again_with_tasks_in_files() {
     let env = Env::new();
-    assert_eq!(is_ended_by_one_that_halts(Some(&files(&env))), 2);
+    assert_eq!(is_ended_by_one_that_halts(Some(&env.directory())), 2);
 }
 
 #[test]
@@ -281,7 +275,7 @@ fn a_host_that_dies_before_a_row_ends_has_it_ended_with_tasks_in_redis() {
 #[test]
 fn a_host_that_dies_before_a_row_ends_has_the_job_run_again_with_tasks_in_files() {
     let env = Env::new();
-    assert_eq!(dies_before_the_row_ends(Some(&files(&env))), (2, 2));
+    assert_eq!(dies_before_the_row_ends(Some(&env.directory())), (2, 2));
 }
 
 #[test]

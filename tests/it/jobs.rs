@@ -354,7 +354,7 @@ fn tasks_of_jobs_may_be_in_sqlite() {
 fn tasks_of_jobs_may_be_in_files() {
     let env = Env::new();
     std::fs::create_dir(env.path("queues")).expect("there is room");
-    with_tasks_in(&format!("filesys:{}", env.path("queues").display()));
+    with_tasks_in(&env.directory());
 }
 
 #[test]

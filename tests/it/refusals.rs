@@ -78,8 +78,7 @@ fn a_stuck_lock_holds_up_one_queue_only() {
 #[test]
 fn a_locked_queue_of_a_directory_holds_up_no_other() {
     let env = crashing::env();
-    std::fs::create_dir(env.path("queues")).expect("ours");
-    let transport = format!("asynctask_transport=filesys:{}", env.path("queues").display());
+    let transport = format!("asynctask_transport={}", env.directory());
     let set = ["--set", &transport];
     let (record, go) = (env.path("record"), env.path("go"));
     let host = crashing::start(&env, &json!({"foo": {}, "bar": {}}), &set);
@@ -118,8 +117,8 @@ fn a_locked_queue_of_a_directory_holds_up_no_other() {
 #[test]
 fn a_refused_queue_holds_up_no_other_of_a_host_that_halts() {
     let env = crashing::env();
-    let refused = env.write("queues/foo", "");
-    let transport = format!("asynctask_transport=filesys:{}", env.path("queues").display());
+    let refused = env.obstruct("foo");
+    let transport = format!("asynctask_transport={}", env.directory());
     let set = ["--set", &transport];
     for n in 1..=3 {
         let payload = quick(&env, n).to_string();
@@ -138,7 +137,7 @@ fn a_refused_queue_holds_up_no_other_of_a_host_that_halts() {
     wait_for("the end of the other's workers", || descendants(host.pid()).len() == 1);
     let listed = env.rex_host(&["queue", "list", "--json", set[0], set[1]]).json_lines();
     assert!(listed.is_empty(), "{listed:?}");
-    std::fs::remove_file(refused).expect("it is ours");
+    refused.remove();
     let output = host.wait_ok();
     assert_eq!(output.matches(said).count(), 1, "{output}");
     assert!(!output.contains("refuses this host"), "{output}");
@@ -148,8 +147,8 @@ fn a_refused_queue_holds_up_no_other_of_a_host_that_halts() {
 #[test]
 fn a_queue_whose_delayed_tasks_are_refused_holds_up_no_other() {
     let env = crashing::env();
-    let refused = env.write("queues/.rex/queues/foo/delayed", "");
-    let transport = format!("asynctask_transport=filesys:{}", env.path("queues").display());
+    let refused = env.obstruct(".rex/queues/foo/delayed");
+    let transport = format!("asynctask_transport={}", env.directory());
     let set = ["--set", &transport];
     let host = crashing::start(&env, &json!({"foo": {}, "bar": {}}), &set);
     let said = "ERROR:rex-host:no tasks can be taken from queue foo: ";
@@ -157,7 +156,7 @@ fn a_queue_whose_delayed_tasks_are_refused_holds_up_no_other() {
     let is_done = |n| recorded(&env.path("record")).get(&n) == Some(&(1, 1));
     for (n, queue) in [(1, "bar"), (2, "bar"), (3, "foo")] {
         if n == 3 {
-            std::fs::remove_file(&refused).expect("it is ours");
+            refused.remove();
         }
         let payload = quick(&env, n).to_string();
         env.rex_host(&["submit", queue, &payload, set[0], set[1]]).ok();

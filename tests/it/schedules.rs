@@ -62,7 +62,7 @@ fn queues_of_schedules_are_launched_last() {
 fn a_store_that_keeps_no_schedules_has_one_host_fire_them() {
     let env = Env::new();
     std::fs::create_dir(env.path("queues")).unwrap();
-    let set = format!("asynctask_transport=filesys:{}", env.path("queues").display());
+    let set = format!("asynctask_transport={}", env.directory());
     let sets = ["--set", &set, "--set", EVERY_SECOND];
     let host = env.start(&[&["run", "rex.asynctask_demo", "--scheduler"], &sets[..]].concat());
     host.wait_output("keeps no schedules: --scheduler is for one host only");
@@ -75,8 +75,8 @@ fn a_store_that_keeps_no_schedules_has_one_host_fire_them() {
 #[test]
 fn a_schedule_whose_queue_is_refused_costs_no_other() {
     let env = Env::new();
-    let refused = env.write("queues/scheduled_0_demo_foo_worker", "");
-    let set = format!("asynctask_transport=filesys:{}", env.path("queues").display());
+    let refused = env.obstruct("scheduled_0_demo_foo_worker");
+    let set = format!("asynctask_transport={}", env.directory());
     let both = r#"asynctask_scheduled_workers=[{"worker": "demo_foo_worker", "second": "*/1"},
         {"worker": "demo_bar_worker", "second": "*/1"}]"#;
     let sets = ["--set", &set, "--set", both];
@@ -85,7 +85,7 @@ fn a_schedule_whose_queue_is_refused_costs_no_other() {
                 scheduled_0_demo_foo_worker takes no task: ";
     host.wait_output_times("BAR processed: {}", 4);
     host.wait_output(said);
-    std::fs::remove_file(refused).expect("it is ours");
+    refused.remove();
     host.wait_output("INFO:rex-host:the schedule of demo_foo_worker is fired again");
     host.wait_output_times("FOO processed: {}", 2);
     host.signal(libc::SIGTERM);
@@ -101,8 +101,7 @@ fn a_schedule_whose_queue_is_locked_costs_no_other() {
     let lock = File::create(env.write("queues/scheduled_0_demo_foo_worker/.lock", ""));
     let lock = lock.expect("it is ours");
     lock.lock().expect("nobody has it");
-    let queues = env.path("queues").display().to_string();
-    let set = format!("asynctask_transport=filesys:{queues}?lock_timeout=-1");
+    let set = format!("asynctask_transport={}?lock_timeout=-1", env.directory());
     let both = r#"asynctask_scheduled_workers=[{"worker": "demo_foo_worker", "second": "*/1"},
         {"worker": "demo_bar_worker", "second": "*/1"}]"#;
     let sets = ["--set", &set, "--set", both];

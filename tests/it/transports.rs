@@ -19,12 +19,6 @@ fn on(uri: &str) -> Vec<String> {
     vec!["--set".to_owned(), format!("asynctask_transport={uri}")]
 }
 
-/// A directory for queues.
-fn files(env: &Env) -> String {
-    std::fs::create_dir(env.path("queues")).expect("the folder is ours");
-    format!("filesys:{}", env.path("queues").display())
-}
-
 fn submit(env: &Env, uri: &str, tasks: impl Iterator<Item = Value>) {
     let lines: String = tasks.map(|task| format!("{task}\n")).collect();
     let store = on(uri);
@@ -144,7 +138,7 @@ fn killed_hosts_on_amqp() {
 #[test]
 fn killed_hosts_on_filesys() {
     let env = crashing::env();
-    let uri = files(&env);
+    let uri = env.directory();
     loses_nothing(&env, &uri);
     tries_again(&env, &uri);
     buries(&env, &uri);
@@ -157,7 +151,7 @@ fn killed_hosts_on_filesys() {
 #[test]
 fn a_submit_that_does_not_fit_leaves_no_file() {
     let env = crashing::env();
-    let store = on(&files(&env));
+    let store = on(&env.directory());
     let args = ["submit", "crash", "-", &store[0], &store[1]];
     let host = env.command("rex-host", &args);
     let mut command = Command::new("bash");
@@ -321,7 +315,7 @@ fn a_killed_move_from_the_embedded_kind_to_redis_loses_nothing() {
 fn a_killed_move_from_redis_to_files_loses_nothing() {
     let Some(server) = Redis::start() else { return };
     let env = crashing::env();
-    moves(&env, &server.uri(), &files(&env));
+    moves(&env, &server.uri(), &env.directory());
 }
 
 /// An old consumer has the queue's lock.
@@ -334,7 +328,7 @@ fn lock(env: &Env) -> std::fs::File {
 #[test]
 fn a_move_out_of_a_locked_directory_waits() {
     let env = crashing::env();
-    let (files, new) = (files(&env), format!("sqlite:{}", env.path("new.db").display()));
+    let (files, new) = (env.directory(), format!("sqlite:{}", env.path("new.db").display()));
     submit(&env, &files, (0..300).map(|n| json!({"n": n})));
     let kept = lock(&env);
     let impatient = moving(&format!("{files}?lock_timeout=1"), &new);
@@ -360,7 +354,7 @@ fn a_move_that_loses_its_source_at_its_end_says_what_was_moved() {
     let (_, address) = uri.split_once("//").expect("an address");
     let address = address.split(['?', '/']).next().expect("a part");
     let proxy = Proxy::to(address);
-    let files = files(&env);
+    let files = env.directory();
     let args = moving(&uri.replacen(address, proxy.address(), 1), &files);
     proxy.cut_before_nth(2, b"HKEYS");
     let said = env.rex_host(&args.iter().map(String::as_str).collect::<Vec<_>>()).fails(1);
@@ -372,7 +366,7 @@ fn a_move_that_loses_its_source_at_its_end_says_what_was_moved() {
 #[test]
 fn programs_of_the_same_process_id_submit_beside_each_other() {
     let env = crashing::env();
-    let files = format!("{}?lock_timeout=-1", files(&env));
+    let files = format!("{}?lock_timeout=-1", env.directory());
     submit(&env, &files, [json!({"n": 0})].into_iter());
     let kept = lock(&env);
     let store = on(&files);
@@ -403,7 +397,7 @@ fn programs_of_the_same_process_id_submit_beside_each_other() {
 fn a_move_says_what_is_at_both_stores() {
     let env = crashing::env();
     let old = format!("sqlite:{}", env.path("old.db").display());
-    let files = format!("{}?lock_timeout=-1", files(&env));
+    let files = format!("{}?lock_timeout=-1", env.directory());
     submit(&env, &old, (0..300).map(|n| json!({"n": n})));
     // So that there is a lock.
     submit(&env, &files, [json!({"n": 300})].into_iter());
@@ -435,7 +429,7 @@ fn what_a_lost_answer_would_have_said_is_not_known() {
     let (env, database) = (crashing::env(), Database::new());
     let proxy = Proxy::to(&database.address());
     let uri = database.uri().replacen(&database.address(), proxy.address(), 1);
-    let files = files(&env);
+    let files = env.directory();
     submit(&env, &database.uri(), (0..300).map(|n| json!({"n": n})));
     let args = moving(&uri, &files);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();

@@ -62,6 +62,17 @@ impl Default for Env {
     }
 }
 
+/// A file where a folder belongs.
+pub struct Obstacle(PathBuf);
+
+impl Obstacle {
+    /// # Panics
+    /// When it is gone already.
+    pub fn remove(&self) {
+        std::fs::remove_file(&self.0).expect("it is there");
+    }
+}
+
 impl Env {
     /// # Panics
     /// When no folder can be made.
@@ -98,6 +109,24 @@ impl Env {
         std::fs::create_dir_all(path.parent().expect("it is in the folder")).expect("ours");
         std::fs::write(&path, text).expect("ours");
         path
+    }
+
+    /// The address of a folder that holds queues.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub fn directory(&self) -> String {
+        let queues = self.path("queues");
+        std::fs::create_dir_all(&queues).expect("ours");
+        format!("filesys:{}", queues.display())
+    }
+
+    /// A file in that folder where a folder belongs, such as a queue's.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn obstruct(&self, name: &str) -> Obstacle {
+        Obstacle(self.write(&format!("queues/{name}"), ""))
     }
 
     /// A folder with copies of the named plugins of the built tree, to be changed by the test.
