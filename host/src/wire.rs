@@ -145,6 +145,8 @@ pub enum Answer {
     /// All tasks up to this one are finished; those that failed were reported before.
     Finished {
         seq: u64,
+        /// How long each ran of those that have asked for others.
+        asked: Vec<(u64, Duration)>,
     },
     /// These were not started and never will be.
     Recalled(Vec<u64>),

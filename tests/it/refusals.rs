@@ -244,20 +244,23 @@ fn a_death_that_cannot_be_told_at_all_is_told_in_short() {
     assert!(text.contains("x... (34464 more bytes)"), "{}", text.len());
 }
 
+/// `when`: a condition on the row `new`.
+fn refuse_submits(database: &Database, when: &str) {
+    let sql = format!(
+        "create function refuse() returns trigger language plpgsql as $$
+             begin raise exception 'nothing for %', new.queue_name; end $$;
+         create trigger refuse before insert on asynctask.asynctask_queue
+             for each row when ({when}) execute function refuse()"
+    );
+    database.connect().batch_execute(&sql).expect("the table was made by a submit");
+}
+
 #[test]
 fn a_submit_that_is_refused_makes_its_task_a_dead_letter() {
     let (env, database) = (crashing::env(), Database::new());
     let record = env.path("record");
     submit(&env, &database, "bar", &[quick(&env, 1)]);
-    database
-        .connect()
-        .batch_execute(
-            "create function refuse() returns trigger language plpgsql as $$
-                 begin raise exception 'nothing for %', new.queue_name; end $$;
-             create trigger refuse before insert on asynctask.asynctask_queue
-                 for each row when (new.queue_name = 'closed') execute function refuse()",
-        )
-        .expect("the table was made by the submit");
+    refuse_submits(&database, "new.queue_name = 'closed'");
     let asks = |n: i64, queue: &str| {
         let payload = quick(&env, n + 10);
         json!({"how": "submit", "queue": queue, "payload": payload, "n": n, "record": record})
@@ -293,4 +296,52 @@ fn a_submit_that_is_refused_makes_its_task_a_dead_letter() {
     assert!(done.stdout.ends_with("1 task done in queue crash\n"), "{done}");
     let said = done.fails(1);
     assert!(said.contains("error: 1 task failed"), "{said}");
+}
+
+/// Many of them are one batch, whose processes end with it.
+#[test]
+fn a_task_whose_submit_is_refused_has_its_own_output_and_usage() {
+    const COUNT: usize = 20;
+    let (env, database) = (crashing::env(), Database::new());
+    let asks = |lines: usize| json!({"how": "print", "lines": lines, "then": {"refused": true}});
+    let tasks: Vec<Value> = (1..=COUNT).map(asks).collect();
+    submit(&env, &database, "crash", &tasks);
+    submit(&env, &database, "short", &tasks);
+    refuse_submits(&database, "new.payload ->> 'refused' is not null");
+    let transport = format!("asynctask_transport={}", database.uri());
+    let queues = json!({"crash": {}, "short": {"max_tasks": 1}});
+    let more = ["--halt-when-empty", "--set", &transport];
+    let output = crashing::start(&env, &queues, &more).wait_ok();
+    let letters = dead_letters(&env, &database);
+    assert_eq!(letters.len(), 2 * COUNT, "{output}");
+    for letter in letters {
+        let details = &letter["details"];
+        let lines = details["last_output"].as_array().expect("a list of lines");
+        assert_eq!(Some(lines.len() as u64), letter["payload"]["lines"].as_u64(), "{details}");
+        for name in ["cpu_ms", "peak_rss", "ran_ms"] {
+            assert!(details[name].is_u64(), "{name}: {details}");
+        }
+        assert!(details["attempts"][0]["ran_ms"].is_u64(), "{details}");
+    }
+}
+
+/// What is to be mended then is that.
+#[test]
+fn a_dead_letter_that_is_refused_where_a_submit_was_is_kept_until_it_is_taken() {
+    let (env, database) = (crashing::env(), Database::new());
+    submit(&env, &database, "crash", &[json!({"how": "ok", "then": {"refused": true}})]);
+    refuse_submits(&database, "new.payload ->> 'refused' is not null");
+    let refuse = "create function bury() returns trigger language plpgsql as $$
+             begin raise exception 'no dead here'; end $$;
+         create trigger bury before insert on asynctask.rex_dead
+             for each row execute function bury()";
+    database.connect().batch_execute(refuse).expect("the table was made by the submit");
+    let host = start(&env, &database, &["crash"], &["--halt-when-empty"]);
+    host.wait_output("no dead here");
+    let mend = "drop trigger bury on asynctask.rex_dead";
+    database.connect().batch_execute(mend).expect("it is ours");
+    let output = host.wait_ok();
+    let letters = dead_letters(&env, &database);
+    assert_eq!(letters.len(), 1, "{output}");
+    assert_eq!(letters[0]["details"]["kind"], "refused", "{output}");
 }

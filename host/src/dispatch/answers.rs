@@ -116,7 +116,12 @@ impl Host {
                     running.condemn(Verdict::Nonsense);
                 }
             }
-            Answer::Finished { seq } => {
+            Answer::Finished { seq, asked } => {
+                for (seq, ran) in asked {
+                    if let Some(asked) = running.held.asked(seq) {
+                        asked.ran = Some(ran);
+                    }
+                }
                 let dropped = running.report_dropped_output(seq);
                 if let Some(jobs) = self.setup.jobs_of(&running.plan)
                     && let Some(task) = running.held.task(seq)

@@ -1,6 +1,7 @@
 //! What is known of a task that is done and has submits: the store may refuse those, and then it has failed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rex_plugin_api::ops::Again;
 use rex_transport::Death;
@@ -13,6 +14,21 @@ use super::retry::Failed;
 use crate::clock;
 use crate::supervisor::usage;
 
+/// What a process has used until then.
+#[derive(Debug, Clone, Copy)]
+pub struct Used {
+    pub cpu: Option<Duration>,
+    /// Most resident bytes.
+    pub peak_rss: Option<u64>,
+}
+
+impl Used {
+    /// What is not known where there is no such process any more.
+    pub fn by(pid: Pid) -> Used {
+        Used { cpu: usage::cpu_time(pid), peak_rss: usage::peak_resident(pid) }
+    }
+}
+
 #[derive(Debug)]
 pub struct Asker {
     pub plan: Arc<QueuePlan>,
@@ -20,6 +36,8 @@ pub struct Asker {
     pub attempt: u32,
     /// Of the attempts before.
     pub history: Value,
+    pub ran: Option<Duration>,
+    pub used: Used,
     /// The last lines that were printed while it ran.
     pub last_output: Vec<String>,
 }
@@ -27,11 +45,12 @@ pub struct Asker {
 impl Asker {
     /// It is not tried again: it would ask for the same.
     pub fn refused(self, refusal: &str) -> Death {
-        let Asker { plan, pid, attempt, history, last_output } = self;
+        let Asker { plan, pid, attempt, history, ran, used, last_output } = self;
         let more = json!({
             "text": refusal,
-            "cpu_ms": usage::cpu_time(pid).map(|cpu| cpu.as_millis() as u64),
-            "peak_rss": usage::peak_resident(pid),
+            "cpu_ms": used.cpu.map(|cpu| cpu.as_millis() as u64),
+            "peak_rss": used.peak_rss,
+            "ran_ms": ran.map(|ran| ran.as_millis() as u64),
         });
         let pid = pid.as_raw_nonzero().get();
         let death = Death {

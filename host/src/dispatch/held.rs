@@ -23,10 +23,19 @@ pub struct Held {
 pub struct HeldTask {
     pub seq: u64,
     pub claimed: Claimed,
-    /// What it asked to be submitted.
-    pub submits: Vec<NewTask>,
-    /// Apart, since nearly all tasks have none and each is moved about.
+    /// Apart, as `fault` is, since nearly all tasks have none and each is moved about.
+    pub asked: Option<Box<Asked>>,
     pub fault: Option<Box<Fault>>,
+}
+
+/// A task that asks for others.
+#[derive(Debug, Default)]
+pub struct Asked {
+    pub submits: Vec<NewTask>,
+    /// How long it ran, where it has said so.
+    pub ran: Option<Duration>,
+    /// The last lines that were printed while it ran, once another task has printed some.
+    pub last_output: Option<Vec<String>>,
 }
 
 /// How a task failed in a process that lived on.
@@ -80,14 +89,19 @@ impl Held {
                 payload: claimed.task.payload.as_str().to_owned(),
             });
             let seq = self.last_seq;
-            self.tasks.push_back(HeldTask { seq, claimed, submits: Vec::new(), fault: None });
+            self.tasks.push_back(HeldTask { seq, claimed, asked: None, fault: None });
         }
         out
     }
 
     /// Remembers what a task asked for; `false` when the process does not have that task.
     pub fn submit(&mut self, seq: u64, task: NewTask) -> bool {
-        self.find(seq).map(|held| held.submits.push(task)).is_some()
+        self.find(seq).map(|held| held.asked.get_or_insert_default().submits.push(task)).is_some()
+    }
+
+    /// The task of that number, if it asks for others.
+    pub fn asked(&mut self, seq: u64) -> Option<&mut Asked> {
+        self.find(seq)?.asked.as_deref_mut()
     }
 
     /// Remembers that a task failed; `false` when the process does not have that task.

@@ -44,7 +44,7 @@ struct Waiting {
     /// What was printed until then: that is written before the outcome is recorded.
     mark: u64,
     finished: Finished,
-    asker: Option<Asker>,
+    asker: Option<Box<Asker>>,
     /// The queue of which another task may be in flight then.
     frees: Option<QueueName>,
 }
@@ -68,7 +68,7 @@ impl Outbox {
     pub(super) fn push(
         &mut self,
         finished: Finished,
-        asker: Option<Asker>,
+        asker: Option<Box<Asker>>,
         frees: Option<QueueName>,
     ) {
         self.waiting.push_back(Waiting { mark: self.console.mark(), finished, asker, frees });

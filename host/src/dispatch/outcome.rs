@@ -1,5 +1,6 @@
 //! What becomes of tasks that were answered for: their outcomes, on the way to the outbox.
 
+use std::cell::OnceCell;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use rex_plugin_api::ops::Again;
 use rex_transport::{ClaimedTask, Death, Finished, Outcome};
 
 use super::Host;
-use super::asker::Asker;
+use super::asker::{Asker, Used};
 use super::held::HeldTask;
 use super::plan::QueuePlan;
 use super::retry::Failed;
@@ -20,7 +21,7 @@ use crate::{clock, log};
 /// How a task ended.
 pub(super) enum End {
     /// With what is to be known of it where the store may refuse its submits.
-    Done(Option<Asker>),
+    Done(Option<Box<Asker>>),
     Failed(Death),
 }
 
@@ -48,6 +49,7 @@ impl fmt::Display for Fate {
 impl Host {
     /// Records tasks that a process answered for.
     pub(super) fn settle(&mut self, process: ProcessId, finished: Vec<HeldTask>) {
+        let used = OnceCell::new();
         for held in finished {
             let Some(running) = self.processes.get(&process) else { return };
             let plan = Arc::clone(&running.plan);
@@ -59,7 +61,7 @@ impl Host {
                 self.put_back(&plan.queue, vec![held.claimed]);
                 continue;
             }
-            let end = running.end_of(&held);
+            let end = running.end_of(&held, || *used.get_or_init(|| Used::by(running.process.pid)));
             let (id, attempt) = (held.claimed.task.id, held.claimed.task.attempt);
             if let fate @ Fate::Again(_) = self.record(held, end, &plan) {
                 let text = format!("Task {} (attempt {attempt}) failed and {fate}", id.0);
@@ -75,7 +77,7 @@ impl Host {
     }
 
     pub(super) fn record(&mut self, held: HeldTask, end: End, plan: &QueuePlan) -> Fate {
-        let HeldTask { claimed, submits, fault, .. } = held;
+        let HeldTask { claimed, asked, fault, .. } = held;
         let ClaimedTask { id, attempt, history, .. } = claimed.task;
         if let Some(jobs) = &self.setup.jobs {
             jobs.book.ended(id);
@@ -84,7 +86,7 @@ impl Host {
         let (outcome, submits) = match end {
             End::Done(asks) => {
                 asker = asks;
-                (Outcome::Done, submits)
+                (Outcome::Done, asked.map_or_else(Vec::new, |asked| asked.submits))
             }
             // What a failed task asked for is dropped with it: it may ask again when it is retried.
             End::Failed(death) => {

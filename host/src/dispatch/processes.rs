@@ -8,6 +8,7 @@ use std::time::Instant;
 use rex_plugin_api::Level;
 use rex_transport::TaskId;
 
+use super::asker::Used;
 use super::death::{Scene, Verdict};
 use super::outcome::End;
 use super::plan::{ExecutorPlan, QueuePlan, START_TIMEOUT};
@@ -40,7 +41,8 @@ impl Host {
         let expected = exit.goodbye || running.verdict == Some(Verdict::Ordered);
         let scene = running.scene();
         for held in aftermath.finished {
-            let end = running.end_of(&held);
+            let used = || Used { cpu: Some(exit.cpu), peak_rss: Some(exit.peak_rss) };
+            let end = running.end_of(&held, used);
             self.record(held, end, &plan);
         }
         let culprit = match aftermath.culprit {

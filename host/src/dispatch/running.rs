@@ -19,7 +19,7 @@ use self::output::{Logged, Printed};
 use self::silence::Silence;
 pub(super) use self::silence::{Look, SILENT};
 use super::SlotId;
-use super::asker::Asker;
+use super::asker::{Asker, Used};
 use super::death::{Scene, Verdict};
 use super::held::{Held, HeldTask};
 use super::outcome::End;
@@ -159,18 +159,24 @@ impl Running {
         self.verdict.get_or_insert(Verdict::Ordered);
     }
 
-    /// How a task ended that it has answered for.
-    pub(super) fn end_of(&self, held: &HeldTask) -> End {
-        match &held.fault {
-            Some(fault) => End::Failed(self.scene().failed(fault)),
-            None if held.submits.is_empty() => End::Done(None),
-            None => End::Done(Some(Asker {
+    /// How a task ended that it has answered for. `used`: by the process until then, which is asked for of
+    /// those alone that ask for others.
+    pub(super) fn end_of(&self, held: &HeldTask, used: impl FnOnce() -> Used) -> End {
+        match (&held.fault, &held.asked) {
+            (Some(fault), _) => End::Failed(self.scene().failed(fault)),
+            (None, None) => End::Done(None),
+            (None, Some(asked)) => End::Done(Some(Box::new(Asker {
                 plan: Arc::clone(&self.plan),
                 pid: self.process.pid,
                 attempt: held.claimed.task.attempt,
                 history: held.claimed.task.history.clone(),
-                last_output: self.last_lines_of(held.seq),
-            })),
+                ran: asked.ran,
+                used: used(),
+                last_output: match &asked.last_output {
+                    Some(lines) => lines.clone(),
+                    None => self.last_lines_of(held.seq),
+                },
+            }))),
         }
     }
 

@@ -28,7 +28,7 @@ pub enum Order {
     Finish {
         finished: Vec<Finished>,
         /// By whom of them tasks are submitted.
-        askers: Vec<(TaskId, Asker)>,
+        askers: Vec<(TaskId, Box<Asker>)>,
     },
     IsIdle(QueueName),
     /// Delete dead letters that are older.
@@ -166,7 +166,7 @@ struct Worker {
     /// Outcomes that wait for something of their own: tried again at each beat.
     held: Vec<Finished>,
     /// By whom of those that are not recorded tasks are submitted.
-    askers: HashMap<TaskId, Asker>,
+    askers: HashMap<TaskId, Box<Asker>>,
     /// As [`Recorded::refused`], since that was last said.
     refused: u64,
     /// Queues of which the store would not tell whether they are idle.
@@ -347,18 +347,19 @@ impl Worker {
             return Some(lost);
         }
         let Some(only) = finished.first() else { return Some(Vec::new()) };
-        let death = self.askers.remove(&only.task).map(|asker| {
+        if let Some(asker) = self.askers.remove(&only.task) {
             tracing::error!(
                 "what task {} asks to be submitted is refused, so it has failed: {refusal}",
                 only.task.0
             );
-            asker.refused(&refusal)
-        });
-        let was_done = death.is_some();
-        for plainer in plainer(only, death) {
+            let outcome = Outcome::Dead(asker.refused(&refusal));
+            let lost = self.finish(vec![Finished { outcome, submits: Vec::new(), ..*only }])?;
+            self.refused += u64::from(lost.is_empty());
+            return Some(lost);
+        }
+        for plainer in plainer(only) {
             let plainer = vec![plainer];
             if let Ok(lost) = self.offer(&plainer)? {
-                self.refused += u64::from(was_done && lost.is_empty());
                 tell_shortened(&plainer, &refusal);
                 self.keep_held(plainer);
                 return Some(lost);
@@ -422,20 +423,18 @@ impl Worker {
 }
 
 /// What can be told in place of an outcome that the store refuses, best first: a failure in ASCII, then
-/// in short. `death`: of a task that has failed since its submits are refused.
-fn plainer(only: &Finished, death: Option<Death>) -> Vec<Finished> {
-    let plainer = |death: &Death| {
-        let bare = Value::Object(Map::new());
-        let (ascii, short) = (in_ascii(death), in_short(death, short_facts(&death.details)));
-        [ascii, short, in_short(death, bare)].map(Outcome::Dead).into()
-    };
-    let outcomes: Vec<Outcome> = match (&only.outcome, death) {
-        (Outcome::Done | Outcome::Released, None) => Vec::new(),
-        (Outcome::Dead(death), None) => plainer(death),
-        (Outcome::Retry { after, history }, None) => [value_in_ascii(history), Value::Null]
+/// in short.
+fn plainer(only: &Finished) -> Vec<Finished> {
+    let outcomes: Vec<Outcome> = match &only.outcome {
+        Outcome::Dead(death) => {
+            let bare = Value::Object(Map::new());
+            let (ascii, short) = (in_ascii(death), in_short(death, short_facts(&death.details)));
+            [ascii, short, in_short(death, bare)].map(Outcome::Dead).into()
+        }
+        Outcome::Retry { after, history } => [value_in_ascii(history), Value::Null]
             .map(|history| Outcome::Retry { after: *after, history })
             .into(),
-        (_, Some(death)) => plainer(&death),
+        Outcome::Done | Outcome::Released => Vec::new(),
     };
     let told = |outcome| Finished { outcome, submits: Vec::new(), ..*only };
     outcomes.into_iter().map(told).collect()

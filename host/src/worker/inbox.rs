@@ -33,6 +33,8 @@ struct State {
     /// Set once; `true` because the queue is empty.
     stop: Option<bool>,
     finished: u64,
+    /// Of those that are not reported: how long each ran that has asked for others.
+    asked: Vec<(u64, Duration)>,
     reported: u64,
 }
 
@@ -83,9 +85,14 @@ impl Inbox {
         self.page.start(seq, now);
     }
 
-    pub(super) fn finished(&self, seq: u64) {
+    /// A task that was started at `begun` of the page's clock.
+    pub(super) fn finished(&self, seq: u64, begun: u64) {
         self.page.finish(seq);
-        self.lock().finished = seq;
+        let mut state = self.lock();
+        if self.link.has_asked(seq) {
+            state.asked.push((seq, Duration::from_nanos(monotonic_ns().saturating_sub(begun))));
+        }
+        state.finished = seq;
     }
 
     /// Reads frames until the host is gone; then so is this process and all that it started.
@@ -168,15 +175,15 @@ impl Inbox {
     }
 
     fn report(&self) -> io::Result<()> {
-        let seq = {
+        let (seq, asked) = {
             let mut state = self.lock();
             if state.finished == state.reported {
                 return Ok(());
             }
             state.reported = state.finished;
-            state.finished
+            (state.finished, std::mem::take(&mut state.asked))
         };
-        self.link.send_in_order(Answer::Finished { seq })
+        self.link.send_in_order(Answer::Finished { seq, asked })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

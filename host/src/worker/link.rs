@@ -19,6 +19,8 @@ pub(super) struct Link {
     out: Mutex<Out>,
     /// `seq` of the task that runs; 0 between tasks.
     task: AtomicU64,
+    /// `seq` of the last task that has asked for another one.
+    asked: AtomicU64,
     /// Tasks up to this one should come to an end.
     notice: AtomicU64,
     role: OnceLock<Role>,
@@ -58,6 +60,7 @@ impl Link {
         Ok(Link {
             out: Mutex::new(Out { socket, pipes, marker, markers: 0 }),
             task: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
             notice: AtomicU64::new(0),
             role: OnceLock::new(),
             speaker: Mutex::default(),
@@ -74,6 +77,11 @@ impl Link {
         };
         // A worker is started once; `worker::run` asks for no second start.
         let _ = self.role.set(role);
+    }
+
+    /// Whether that task has asked for another one, and none has after it.
+    pub(super) fn has_asked(&self, seq: u64) -> bool {
+        self.asked.load(Ordering::Acquire) == seq
     }
 
     pub(super) fn set_task(&self, seq: u64) {
@@ -184,6 +192,7 @@ impl Link {
         let payload = Payload::parse(&request.payload, role.payload_limit)
             .map_err(|error| error.to_string())?;
         let payload = payload.as_str().to_owned();
+        self.asked.store(seq, Ordering::Release);
         self.send(0, Answer::Submit { seq, queue: request.queue, payload })
             .map_err(|error| format!("the host is gone: {error}"))
     }

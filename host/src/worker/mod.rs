@@ -125,7 +125,7 @@ fn run(host: i32, page: i32) -> io::Result<()> {
                     }
                     Work::Own(own) => own.process(&task)?,
                 }
-                inbox.finished(task.seq);
+                inbox.finished(task.seq, now);
             }
             Next::Stop { empty } => {
                 if empty {

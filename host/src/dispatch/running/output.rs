@@ -144,8 +144,11 @@ impl Running {
     /// What is printed from now on is said by task `seq`; 0: by none that is known.
     pub(in crate::dispatch) fn printing(&mut self, seq: u64) {
         if seq != 0 && seq != self.printer {
+            let lines = self.last_lines.drain(..);
+            if let Some(asked) = self.held.asked(self.printer) {
+                asked.last_output = Some(lines.collect());
+            }
             self.printer = seq;
-            self.last_lines.clear();
         }
     }
 
