@@ -200,6 +200,36 @@ job_limits: {crash: {max_concurrency: 1}}
     stop(host);
 }
 
+/// Also where it is an application that makes it, which tells nobody.
+#[test]
+fn a_queued_job_that_goes_leaves_its_place_to_another() {
+    let shop = Shop::new("job_queues: 2\njob_limits: {demo_fast: {max_concurrency: 1}}\n");
+    let host = shop.run(&[]);
+    let go = shop.env.path("go");
+    let busy = shop.insert("crash", &json!({"how": "until", "file": go}));
+    shop.wait_status(busy, "started");
+    let delete = "DELETE FROM job WHERE code = $1";
+    for by_command in [true, false] {
+        // The executor of even codes is free.
+        let other = shop.insert("crash", &json!({"how": "ok"}));
+        shop.wait_status(other, "completed");
+        let first = shop.insert("demo_fast", &json!({}));
+        shop.wait_status(first, "queued");
+        let second = shop.insert("demo_fast", &json!({}));
+        let third = shop.insert("crash", &json!({"how": "ok"}));
+        assert_eq!([first % 2, second % 2, third % 2], [1, 0, 1]);
+        assert_eq!(shop.status(second).0, "new");
+        match by_command {
+            true => drop(shop.rex_host(&["job", "cancel", &first.to_string()]).ok()),
+            false => drop(shop.client().execute(delete, &[&first]).expect("it is queued")),
+        }
+        shop.wait_status(second, "completed");
+    }
+    std::fs::write(go, "").expect("it is ours");
+    shop.wait_status(busy, "completed");
+    stop(host);
+}
+
 /// A queue's directory that cannot be used, and then can.
 #[test]
 fn a_queue_of_jobs_that_is_refused_costs_no_other() {

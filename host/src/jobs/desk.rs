@@ -69,6 +69,9 @@ enum Order {
 const WRITE_AFTER: Duration = Duration::from_millis(100);
 /// How often it is looked for cancellations that nobody told of, and how soon what failed is repeated.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often it is looked for new jobs of which nobody told: an application may have made room for one by
+/// changing or deleting another.
+const UPKEEP: Duration = Duration::from_secs(5);
 /// Bytes of a job's log that wait for its row at most.
 const MOST_SAID: usize = 1 << 20;
 /// How soon it is looked again for new jobs that another host was queueing.
@@ -427,7 +430,7 @@ impl Thread {
                     Some(locked) => {
                         self.keep_locked(&locked);
                         let look = (!locked.is_empty()).then_some(now + LOOK);
-                        look.into_iter().chain(self.refusals.next()).min()
+                        look.into_iter().chain(self.refusals.next()).chain([now + UPKEEP]).min()
                     }
                 };
             }

@@ -154,6 +154,8 @@ impl Table {
             }
             if !told {
                 transaction.execute(CANCELLED, &[&id])?;
+                // Another one may be queued in its place.
+                transaction.execute("SELECT pg_notify('rex_job', 'new')", &[])?;
             }
             transaction.commit()?;
             Ok(Some(if told { Cancelled::Told } else { Cancelled::Now }))
