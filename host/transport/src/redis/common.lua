@@ -99,7 +99,7 @@ local function adopt(queue, count)
     redis.call('DEL', meta(queue))
     return payloads, {}
   end
-  -- So many at least were popped, unless what is missing was not the first.
+  -- So many at least were popped.
   local popped = math.max(0, redis.call('LLEN', meta(queue)) - redis.call('LLEN', list(queue)))
   local known = redis.call('LRANGE', meta(queue), 0, popped + count + 99)
   local sums = {}
@@ -122,9 +122,7 @@ local function adopt(queue, count)
       sums[i] = sums[i] or digest(payload)
     end
     local longest = 0
-    at = 1
-    for n = 0, #known - 1 do
-      local k = (popped + n) % #known + 1
+    for k = popped + 1, #known do
       local length, all = alike(k)
       if length > longest then at, longest = k, length end
       if length > 0 and all then break end

@@ -242,6 +242,21 @@ fn who_is_like_one_that_an_old_consumer_has_taken_is_not_taken_for_it() {
     }
 }
 
+/// An old producer pushes again and again what an old consumer pops.
+#[test]
+fn who_comes_after_all_others_are_gone_is_none_of_them() {
+    let Some(server) = Redis::start() else { return };
+    let mut host = owner(&Uri::parse(&server.uri()).unwrap());
+    let name = queue("foo");
+    let tasks: Vec<NewTask> = (0..5).map(|n| task("foo", n)).collect();
+    let ids: Vec<TaskId> = host.submit(&tasks).unwrap().iter().map(|done| done.id).collect();
+    server.command(&["ltrim", "asynctask_foo", "5", "-1"]);
+    server.command(&["rpush", "asynctask_foo", tasks[0].payload.as_str()]);
+    let seen = host.peek(&name, 9).unwrap();
+    assert_eq!(seen.len(), 1);
+    assert!(!ids.contains(&seen[0].id), "{seen:?}");
+}
+
 /// What was at the head until then is gone, and no other is.
 #[test]
 fn who_comes_back_after_an_old_consumer_is_known_and_so_are_others() {
