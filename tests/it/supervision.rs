@@ -649,6 +649,18 @@ fn starts_are_rate_limited_over_all_processes() {
     assert_eq!(recorded(&env.path("record")).len(), 6);
 }
 
+#[test]
+fn half_a_limit_of_rate_is_said_to_be_none() {
+    let env = crashing::env();
+    for (given, missing) in [("rate_max_calls", "rate_period"), ("rate_period", "rate_max_calls")] {
+        let queues = json!({"crash": {given: 1}});
+        let output = crashing::start(&env, &queues, &["--halt-when-empty"]).wait_ok();
+        let said =
+            format!("WARNING:rex-host:{given} of queue crash limits nothing without {missing}\n");
+        assert!(output.contains(&said), "{output}");
+    }
+}
+
 /// What no process has begun has not started, whoever it was handed to.
 #[test]
 fn a_process_that_dies_idle_costs_no_start() {

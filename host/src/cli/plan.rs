@@ -210,7 +210,15 @@ fn queue_plan(
             period: Duration::try_from_secs_f64(period)
                 .map_err(|error| bad(format!("rate_period: {error}")))?,
         }),
-        _ => None,
+        (None, None) => None,
+        (calls, _) => {
+            let (given, missing) = match calls {
+                Some(_) => ("rate_max_calls", "rate_period"),
+                None => ("rate_period", "rate_max_calls"),
+            };
+            tracing::warn!("{given} of queue {queue} limits nothing without {missing}");
+            None
+        }
     };
     Ok(QueuePlan {
         queue,
