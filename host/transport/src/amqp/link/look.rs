@@ -14,8 +14,6 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long a queue may take to put back what was looked at.
 const BACK_TIMEOUT: Duration = Duration::from_secs(15);
 const BACK_BETWEEN: Duration = Duration::from_millis(10);
-/// and for how long no message may come back once some have.
-const BACK_PAUSE: Duration = Duration::from_secs(1);
 
 impl Link {
     /// Shows the first messages of a queue that is there: see [`look`].
@@ -32,29 +30,21 @@ impl Link {
         }
         runtime.block_on(within(LOOK_TIMEOUT, channel.close()))?;
         if !got.is_empty() {
-            self.wait_for_all(queue, before, got.len() as u64)?;
+            self.wait_for_all(queue, before)?;
         }
         Ok(got.into_iter().map(|got| (got.properties, got.body)).collect())
     }
 
-    /// A quorum queue answers before it has put back the `looked` messages: waits until it counts as many
-    /// as before, unless others take some. Ours are classic.
-    fn wait_for_all(&self, queue: &str, before: (u64, u64), looked: u64) -> Result<(), Error> {
+    /// A quorum queue answers before it has put back what was looked at: waits until it counts as many
+    /// messages as before, unless others take some. Ours are classic.
+    fn wait_for_all(&self, queue: &str, before: (u64, u64)) -> Result<(), Error> {
         let Ok(name) = QueueName::parse(queue) else { return Ok(()) };
-        let none = before.0.saturating_sub(looked);
-        let (mut most, mut since) = (none, Instant::now());
-        loop {
-            let (count, consumers) = self.count(queue)?;
-            // Consumers stay, hosts show themselves before they take, and who gets single messages shows
-            // by a count that falls.
-            let others = before.1 > 0 || consumers > 0 || count < most;
-            if count >= before.0 || others || self.count(&message::busy(&name))?.1 > 0 {
-                break;
-            }
-            if count > most {
-                (most, since) = (count, Instant::now());
-            }
-            if since.elapsed() > if most > none { BACK_PAUSE } else { BACK_TIMEOUT } {
+        let begun = Instant::now();
+        let mut now = before;
+        // Old consumers stay, and hosts show themselves before they take.
+        while before.1 == 0 && now.1 == 0 && begun.elapsed() < BACK_TIMEOUT {
+            now = self.count(queue)?;
+            if now.0 >= before.0 || self.count(&message::busy(&name))?.1 > 0 {
                 break;
             }
             std::thread::sleep(BACK_BETWEEN);
