@@ -273,7 +273,7 @@ fn a_message_that_is_too_large_costs_its_task_alone() {
 /// Quorum queues take back what was looked at a while after the channel's end.
 #[test]
 fn a_look_at_a_quorum_queue_has_ended_when_all_is_back() {
-    const TASKS: u64 = 300;
+    const TASKS: usize = 300;
     let Some(_broker) = Place::number(0) else { return };
     ctl("add_vhost quorum --default-queue-type quorum");
     ctl("set_permissions -p quorum rex .* .* .*");
@@ -281,13 +281,14 @@ fn a_look_at_a_quorum_queue_has_ended_when_all_is_back() {
     let uri = broker.lock().unwrap_or_else(PoisonError::into_inner).uri.clone();
     let mut host = owner(&Uri::parse(&format!("{uri}/quorum")).unwrap());
     let name = queue("foo");
-    let tasks: Vec<NewTask> = (0..TASKS).map(|number| task("foo", number)).collect();
+    let tasks: Vec<NewTask> = (0..TASKS as u64).map(|number| task("foo", number)).collect();
     host.submit(&tasks).unwrap();
-    wait_for("all of them", || host.poll(&name).unwrap() == TASKS);
+    wait_for("all of them", || host.poll(&name).unwrap() == TASKS as u64);
     for _ in 0..3 {
-        assert_eq!(host.peek(&name, TASKS).unwrap().len() as u64, TASKS);
-        assert_eq!(host.poll(&name).unwrap(), TASKS);
+        assert_eq!(host.peek(&name, TASKS as u64).unwrap().len(), TASKS);
     }
+    let claim = host.claim(&name, &Want::tasks(TASKS)).unwrap().unwrap();
+    assert_eq!(claim.tasks.len(), TASKS);
 }
 
 /// A virtual host whose queues are quorum queues unless told otherwise, which drop what was given out

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import sys
+import time
 from urllib.parse import urlsplit
 
 
@@ -101,6 +102,13 @@ class Amqp:
             return queue.qsize()
 
 
+    def nibble(self, queue):
+        """Gets one after the other, with a breath between, until there are none."""
+        channel = self.connection.channel()
+        while channel.basic_get(queue, no_ack=True):
+            time.sleep(0.002)
+
+
 class FileSys:
     """Reads and writes as the original does, its overwriting without truncation included."""
 
@@ -167,6 +175,8 @@ def main(uri, action, queue, limit="0"):
             if text is None:
                 break
             print(json.dumps(text))
+    elif action == "nibble":
+        client.nibble(queue)
     else:
         print(client.count(queue))
 

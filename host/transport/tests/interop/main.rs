@@ -11,7 +11,7 @@ use rex_test_support::pg::Database;
 use rex_test_support::process::run;
 use rex_test_support::redis::Redis;
 use rex_test_support::{amqp, python};
-use rex_transport::contract::{all_done, owner, queue, wait_for};
+use rex_transport::contract::{all_done, owner, queue, task, wait_for};
 use rex_transport::{NewTask, Payload, Uri, Wake, Want};
 
 struct Client {
@@ -158,6 +158,28 @@ fn an_old_producer_wakes_a_host_on_amqp() {
         client.run(&["put", name], "\"{}\"\n");
         assert_eq!(woken.recv_timeout(Duration::from_secs(20)).unwrap(), Wake::Queue(queue(name)));
     }
+}
+
+/// It takes all within seconds.
+#[test]
+fn a_look_beside_an_old_consumer_leaves_time_to_take_some() {
+    const TASKS: u64 = 3000;
+    let (Some(uri), Some(python)) = (amqp::fresh(70), python::with_clients()) else { return };
+    let client = Client { python, uri: uri.clone() };
+    let mut host = owner(&Uri::parse(&uri).unwrap());
+    let name = queue("foo");
+    let tasks: Vec<NewTask> = (0..TASKS).map(|n| task("foo", n)).collect();
+    host.submit(&tasks).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| client.run(&["nibble", "foo"], ""));
+        wait_for("the old consumer", || host.poll(&name).unwrap() < TASKS);
+        assert_eq!(host.peek(&name, 300).unwrap().len(), 300);
+        let queues = host.queues().unwrap();
+        assert_eq!(queues.iter().map(|one| &one.queue).collect::<Vec<_>>(), [&name]);
+        let claim = host.claim(&name, &Want::tasks(9)).unwrap();
+        assert_eq!(claim.expect("some are left").tasks.len(), 9);
+        host.purge(&name).unwrap();
+    });
 }
 
 #[test]

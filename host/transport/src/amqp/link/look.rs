@@ -13,13 +13,16 @@ use crate::QueueName;
 const LOOK_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long a queue may take to put back what was looked at.
 const BACK_TIMEOUT: Duration = Duration::from_secs(15);
+/// For how long a queue must be counted as empty that was not: a quorum queue that is slow to answer is
+/// counted so.
+const EMPTY: Duration = Duration::from_secs(1);
 const BACK_BETWEEN: Duration = Duration::from_millis(10);
 
 impl Link {
     /// Shows the first messages of a queue that is there: see [`look`].
     pub(in crate::amqp) fn look(&self, queue: &str, limit: u64) -> Result<Vec<Seen>, Error> {
         let (Some(runtime), open) = (&self.runtime, self.open()?) else { return Err(closed()) };
-        let before = self.count(queue)?;
+        let (_, consumers) = self.count(queue)?;
         let channel = runtime.block_on(open.connection.open_channel(None))?;
         runtime.block_on(channel.register_callback(Ear::plain(&self.reason)))?;
         let got = runtime.block_on(within(LOOK_TIMEOUT, get(&channel, queue, limit)))?;
@@ -30,21 +33,23 @@ impl Link {
         }
         runtime.block_on(within(LOOK_TIMEOUT, channel.close()))?;
         if !got.is_empty() {
-            self.wait_for_all(queue, before)?;
+            self.wait_for_all(queue, consumers)?;
         }
         Ok(got.into_iter().map(|got| (got.properties, got.body)).collect())
     }
 
-    /// A quorum queue answers before it has put back what was looked at: waits until it counts as many
-    /// messages as before, unless others take some. Ours are classic.
-    fn wait_for_all(&self, queue: &str, before: (u64, u64)) -> Result<(), Error> {
+    /// A quorum queue answers before it has put back what was looked at: waits until it has. Until then it
+    /// counts each of these messages as a consumer; classic queues do not.
+    fn wait_for_all(&self, queue: &str, consumers: u64) -> Result<(), Error> {
         let Ok(name) = QueueName::parse(queue) else { return Ok(()) };
         let begun = Instant::now();
-        let mut now = before;
-        // Old consumers stay, and hosts show themselves before they take.
-        while before.1 == 0 && now.1 == 0 && begun.elapsed() < BACK_TIMEOUT {
-            now = self.count(queue)?;
-            if now.0 >= before.0 || self.count(&message::busy(&name))?.1 > 0 {
+        while begun.elapsed() < BACK_TIMEOUT {
+            let (messages, now) = self.count(queue)?;
+            if now <= consumers && (messages > 0 || begun.elapsed() > EMPTY) {
+                break;
+            }
+            // What hosts hold counts as well, and they show themselves before they take.
+            if self.count(&message::busy(&name))?.1 > 0 {
                 break;
             }
             std::thread::sleep(BACK_BETWEEN);
