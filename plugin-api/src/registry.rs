@@ -395,7 +395,14 @@ fn describe_panic(payload: &dyn Any, location: Option<&std::panic::Location<'_>>
 fn backtrace_lines(backtrace: &str) -> Vec<String> {
     let lines: Vec<&str> = backtrace.lines().map(str::trim).collect();
     let is_frame = |line: &str| line.split_once(':').is_some_and(|(n, _)| n.parse::<u32>().is_ok());
-    let machinery = ["rust_begin_unwind", "begin_panic_handler", "core::panicking::"];
+    let machinery = [
+        "rust_begin_unwind",
+        "begin_panic_handler",
+        "core::panicking::",
+        // What has no text to be formatted, as literals up to edition 2018.
+        "std::panicking::begin_panic",
+        "std::panic::panic_any",
+    ];
     let first = lines
         .iter()
         .rposition(|line| is_frame(line) && machinery.iter().any(|name| line.contains(name)))

@@ -258,6 +258,21 @@ fn dead_letters() {
     }
 }
 
+/// However it panics, the traceback shows the plugin's own lines.
+#[test]
+fn tracebacks_of_panics() {
+    let env = crashing::env();
+    Store::Embedded.submit(&env, "crash", &[r#"{"how": "panic"}"#, r#"{"how": "panic_any"}"#]);
+    crashing::start(&env, &json!({"crash": {}}), &["--halt-when-empty"]).wait_ok();
+    let letters = env.rex_host(&["dlq", "list", "--json"]).json_lines();
+    assert_eq!(letters.len(), 2);
+    for letter in letters {
+        let traceback = letter["details"]["traceback"].as_str().expect("a text");
+        assert!(traceback.contains("CrashWorker"), "{traceback}");
+        assert!(!traceback.contains("std::panic"), "{traceback}");
+    }
+}
+
 /// The command line before the environment, the environment before the file.
 #[test]
 fn one_project_wins() {

@@ -674,28 +674,35 @@ fn a_reload_forgets_no_task_starts() {
     let record = env.path("record");
     let task = |n: i64| json!({"how": "ok", "n": n, "record": record}).to_string();
     Store::Embedded.submit(&env, "crash", &[&task(1), &task(2)]);
-    host.wait_output("Rate limited on queue crash");
+    let limited = |process: usize| {
+        wait_for("the queue's next process to be limited", || {
+            let output = host.output();
+            let mut lives = output.split("Starting; queue=crash").skip(process);
+            lives.next().is_some_and(|life| life.contains("Rate limited on queue crash"))
+        });
+    };
+    limited(1);
     let reload = |crash: &Value| {
         workers(crash);
         env.rex_host(&["reload"]).ok();
     };
     reload(&limit(3600, 61));
-    // Said by the new process, too.
-    host.wait_output_times("Rate limited on queue crash", 2);
+    limited(2);
     // Under another limit.
     reload(&limit(7200, 61));
-    host.wait_output_times("Rate limited on queue crash", 3);
+    limited(3);
     // And of a queue that was away meanwhile.
-    let workers_of_host = || {
-        let children = descendants(host.pid());
-        children.iter().filter(|child| child.is_alive()).count()
-    };
-    let before = workers_of_host();
+    let status = env.rex_host(&["status", "--json"]).json_lines().remove(0);
+    let queues = status["queues"].as_array().expect("a list");
+    let queue = queues.iter().find(|queue| queue["queue"] == "crash").expect("it is worked");
+    let last = queue["processes"][0]["pid"].clone();
     reload(&Value::Null);
-    wait_for("its process's end", || workers_of_host() < before);
+    wait_for("its process's end", || {
+        descendants(host.pid()).iter().all(|process| last != process.pid || !process.is_alive())
+    });
     env.rex_host(&["status"]).ok();
     reload(&limit(3600, 60));
-    host.wait_output_times("Rate limited on queue crash", 4);
+    limited(4);
     let output = host.output();
     assert_eq!(output.matches("Starting; queue=crash").count(), 4, "{output}");
     assert_eq!(recorded(&record).get(&2), None, "{output}");

@@ -70,6 +70,8 @@ fn act(how: &str, payload: &Payload, ctx: &Context) -> Result<()> {
             return Err(Error::new("told to stop"));
         }
         "panic" => panic!("panicked on purpose"),
+        // As literals do up to edition 2018.
+        "panic_any" => std::panic::panic_any("panicked on purpose"),
         // As libraries do.
         "caught_panic" => {
             let _ = std::panic::catch_unwind(|| panic!("caught on purpose"));
