@@ -82,11 +82,27 @@ local MOST, MOST_BYTES = 10000, 67108864
 -- By so many payloads it is told where in the list one is.
 local ALIKE = 16
 
+local function has_history() return redis.call('HLEN', R .. 'history') > 0 end
+
 -- What is known of tasks that others have taken.
 local function forget(metas)
-  if #metas == 0 or redis.call('HLEN', R .. 'history') == 0 then return end
+  if #metas == 0 or not has_history() then return end
   for _, head in ipairs(metas) do
     redis.call('HDEL', R .. 'history', string.match(head, '^%d+'))
+  end
+end
+
+-- Forgets the first tasks of a queue. Others may have taken millions since the last look, of which
+-- nothing is read without need.
+local function drop(queue, count)
+  while count > 0 do
+    local part = count
+    if has_history() then
+      part = math.min(count, MOST)
+      forget(redis.call('LRANGE', meta(queue), 0, part - 1))
+    end
+    redis.call('LTRIM', meta(queue), part, -1)
+    count = count - part
   end
 end
 
@@ -94,14 +110,10 @@ end
 -- the first `count` payloads: what we do not know gets an identity, what is gone loses it.
 local function adopt(queue, count)
   local payloads = redis.call('LRANGE', list(queue), 0, count - 1)
-  if #payloads == 0 then
-    forget(redis.call('LRANGE', meta(queue), 0, MOST - 1))
-    redis.call('DEL', meta(queue))
-    return payloads, {}
-  end
   -- So many at least were popped.
-  local popped = math.max(0, redis.call('LLEN', meta(queue)) - redis.call('LLEN', list(queue)))
-  local known = redis.call('LRANGE', meta(queue), 0, popped + count + 99)
+  drop(queue, redis.call('LLEN', meta(queue)) - redis.call('LLEN', list(queue)))
+  if #payloads == 0 then return payloads, {} end
+  local known = redis.call('LRANGE', meta(queue), 0, count + 99)
   local sums = {}
   local function sum_of(i)
     sums[i] = sums[i] or payloads[i] and digest(payloads[i])
@@ -114,15 +126,15 @@ local function adopt(queue, count)
     while n < ALIKE and sum_of(n + 1) and is(k + n, sum_of(n + 1)) do n = n + 1 end
     return n, n == ALIKE or not sum_of(n + 1) or not known[k + n]
   end
-  local at, _, same = popped + 1, alike(popped + 1)
+  local at, _, same = 1, alike(1)
   if not same then
     -- More were popped, and as many pushed, or more; one payload alone may be that of several tasks.
-    known = redis.call('LRANGE', meta(queue), 0, popped + count + MOST)
+    known = redis.call('LRANGE', meta(queue), 0, count + MOST)
     for i, payload in ipairs(redis.call('LRANGE', list(queue), 0, ALIKE - 1)) do
       sums[i] = sums[i] or digest(payload)
     end
     local longest = 0
-    for k = popped + 1, #known do
+    for k = 1, #known do
       local length, all = alike(k)
       if length > longest then at, longest = k, length end
       if length > 0 and all then break end

@@ -208,12 +208,19 @@ fn who_is_left_by_an_old_consumer_is_known() {
         }
         assert_eq!(histories(), "0", "{pushed} {all_alike}");
     }
-    // None is left.
-    host.submit(&[task("foo", 1)]).unwrap();
-    let claim = host.claim(&name, &Want::tasks(1)).unwrap().unwrap();
-    host.finish(&retries(&claim)).unwrap();
-    wait_for("the retry", || host.poll(&name).unwrap() == 1);
-    pop();
+    // None is left, of more than are looked through at once.
+    const MANY: u64 = 10_050;
+    host.submit(&(0..MANY).map(|n| task("foo", n)).collect::<Vec<_>>()).unwrap();
+    let next = || host.claim(&name, &Want::tasks(MANY as usize)).unwrap();
+    let claims: Vec<Claim> = std::iter::from_fn(next).collect();
+    for claim in &claims {
+        host.finish(&retries(claim)).unwrap();
+    }
+    wait_for("the retries", || {
+        host.peek(&name, 1).unwrap();
+        server.command(&["llen", "asynctask_foo"]) == MANY.to_string()
+    });
+    server.command(&["ltrim", "asynctask_foo", &MANY.to_string(), "-1"]);
     assert!(host.peek(&name, 1).unwrap().is_empty());
     assert_eq!(histories(), "0");
 }
