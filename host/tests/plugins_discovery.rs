@@ -86,7 +86,7 @@ fn good_plugins_are_copied_and_described() {
     let catalog = fixture.discover();
     assert_eq!(names(&catalog), ["one.so", "two.so"]);
     assert!(catalog.refusals.is_empty(), "{:?}", catalog.refusals);
-    assert_eq!(catalog.worker_names(), ["a", "b", "c"]);
+    assert_eq!(catalog.worker_names(), ["b", "a", "c"]);
     let (plugin, worker) = catalog.worker("a").unwrap();
     assert_eq!((plugin.manifest.name.as_str(), worker.name.as_str()), ("one", "a"));
     assert!(catalog.worker("d").is_none());

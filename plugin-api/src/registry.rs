@@ -36,8 +36,8 @@ type RunsCommand = fn(&str, &Application, &[String]) -> Result<()>;
 /// What there is of a [`JobExecutor`] before one is made.
 struct RunsJobs {
     start: fn(&Context) -> Result<()>,
-    /// Makes one and runs it.
-    run: fn(&Job, &JobContext) -> Result<()>,
+    /// Makes one and runs it, guarded.
+    run: fn(&Job, &JobContext) -> Result<(), Failure>,
 }
 
 /// [`Worker`] without its constructor, so that one process can hold any.
@@ -118,8 +118,12 @@ impl Registry {
         let (name, logger) = (name.to_owned(), logger::<E>(name));
         let (application, starts) = (E::APPLICATION, E::STARTS);
         self.manifest.executors.push(ExecutorEntry { name, logger, application, starts });
-        self.executors
-            .push(RunsJobs { start: E::start, run: |job, ctx| E::default().run(job, ctx) });
+        let run = |job: &Job, ctx: &JobContext| {
+            let mut executor = None;
+            let result = guard(|| executor.insert(E::default()).run(job, ctx));
+            dispose(executor, result)
+        };
+        self.executors.push(RunsJobs { start: E::start, run });
         self
     }
 
@@ -194,8 +198,7 @@ fn keep_panics() {
                 && let Some(cause) = PANIC.take()
             {
                 // Nobody will ask for it: it is among the last lines of a crash.
-                let place = cause.place.as_deref().unwrap_or("an unknown place");
-                let _ = writeln!(std::io::stderr(), "{}\nat {place}", cause.traceback());
+                print(&cause);
             }
             PANIC.set(Some(failure));
         } else {
@@ -270,7 +273,7 @@ fn run_job(
         settings: &header.settings,
         application: &header.application,
     });
-    let result = guard(|| run(&job, &ctx));
+    let result = run(&job, &ctx);
     flush_stdio();
     outcome(result, output)
 }
@@ -305,7 +308,7 @@ fn run_task(host: &dyn Host, header: &TaskHeader, payload: &Payload, output: &mu
     let Some(running) = slot.as_mut() else {
         return bad_input(output, "no worker was started");
     };
-    let result = guard(|| {
+    let mut result = guard(|| {
         if running.worker.is_none() {
             running.make(host)?;
         }
@@ -317,7 +320,7 @@ fn run_task(host: &dyn Host, header: &TaskHeader, payload: &Payload, output: &mu
         }
     });
     if matches!(&result, Err(failure) if failure.panicked) {
-        running.worker = None;
+        result = dispose(running.worker.take(), result);
     }
     flush_stdio();
     outcome(result, output)
@@ -364,6 +367,28 @@ pub(crate) fn guard(work: impl FnOnce() -> Result<()>) -> Result<(), Failure> {
             Err(failure)
         }
     }
+}
+
+/// Drops what ran, whose `Drop` may panic, too: where something failed before, as what does not
+/// expect the end of something that has panicked, that stays the failure.
+fn dispose<T>(ran: T, result: Result<(), Failure>) -> Result<(), Failure> {
+    let end = guard(|| {
+        drop(ran);
+        Ok(())
+    });
+    match (result, end) {
+        (Err(failure), Err(panic)) => {
+            print(&panic);
+            Err(failure)
+        }
+        (result, end) => result.and(end),
+    }
+}
+
+/// Writes a failure into the output of the process.
+fn print(failure: &Failure) {
+    let place = failure.place.as_deref().unwrap_or("an unknown place");
+    let _ = writeln!(std::io::stderr(), "{}\nat {place}", failure.traceback());
 }
 
 fn panic_text(payload: &dyn Any) -> String {

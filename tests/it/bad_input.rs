@@ -42,8 +42,8 @@ fn unknown_worker() {
     let set = r#"asynctask_workers={"foo": "no_such_worker"}"#;
     let parts = [
         "Failed to match the value against any of the following:",
-        "Expected one of:",
-        "demo_foo_worker",
+        // As the original lists them: in the order of their definition, the base's first.
+        "Expected one of:\n        ctl_executor, demo_foo_worker, demo_bar_worker, demo_baz_worker,",
         "no_such_worker",
         "While validating mapping value for key:\n    'foo'",
         "While validating setting:\n    asynctask_workers",
@@ -365,6 +365,8 @@ fn passwords_of_slips_are_not_shown() {
     let env = Env::new();
     let uri = format!("pgsql://rex:{PASSWORD}@127.0.0.1/x");
     let libpq = format!("asynctask_transport=host=127.0.0.1 password={PASSWORD}");
+    // What ought to be %-encoded, and works.
+    let raw = format!("asynctask_transport=pgsql://rex:{PASSWORD}# {PASSWORD}@127.0.0.1/x");
     env.write(
         "work/app.yaml",
         "requires: [rex.asynctask]\ndb: {engine: pgsql, password: 12345678}\n",
@@ -374,6 +376,8 @@ fn passwords_of_slips_are_not_shown() {
         env.rex_host(&["submit", "foo", "{}", &uri]).fails(2),
         env.rex_host(&["submit", "foo", &uri]).fails(1),
         env.rex_host(&["run", "./app.yaml"]).fails(78),
+        env.rex_host(&["run", "--set", &raw, "--set", "asynctask_workers_poll_interval=0"])
+            .fails(78),
     ];
     for text in texts {
         assert!(!text.contains(PASSWORD) && !text.contains("12345678"), "{text}");

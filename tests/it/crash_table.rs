@@ -48,6 +48,14 @@ fn panic() {
     check("panic", &survived("panic", "panicked on purpose"));
 }
 
+/// The worker is dropped after a panic, which its `Drop` does not bear.
+#[test]
+fn panic_and_another_at_the_workers_end() {
+    check("panic_drop", &survived("panic", "Panic: panicked on purpose"));
+    let (_, output) = run_case("panic_drop", json!({}));
+    assert!(output.contains("\nPanic: panicked at the end\nat "), "{output}");
+}
+
 #[test]
 fn panic_on_a_thread() {
     check("panic_thread", &survived("error", "the thread panicked"));

@@ -129,6 +129,7 @@ fn a_job_whose_process_dies_has_failed_with_the_crash_in_its_detail() {
         ("kill", "the worker's process was killed by signal 9 (SIGKILL)"),
         ("exit0", "the worker's process exited with code 0 unasked"),
         ("panic", "panicked on purpose"),
+        ("panic_drop", "panicked on purpose"),
         ("error", "failed on purpose"),
     ] {
         let code = shop.insert("crash", &json!({"how": how}));

@@ -10,7 +10,7 @@ use rex_transport::QueueName;
 
 use super::failure::Failure;
 use super::place::Place;
-use crate::cron::{Entry, Schedules};
+use crate::cron::{CTL_EXECUTOR, Entry, Schedules};
 use crate::dispatch::plan::{ExecutorPlan, Plan, PluginCopy, QueuePlan, Rate, Recycling};
 use crate::dispatch::retry::Retries;
 use crate::jobs::{Duty, Rules};
@@ -55,12 +55,7 @@ impl Reader {
         let bad = |error: settings::Error| Failure::from(error).configuration();
         let place = self.place()?;
         let application = Application::load(&place.sources, &place.globals).map_err(bad)?;
-        let mut workers: Vec<String> =
-            catalog.worker_names().into_iter().map(str::to_owned).collect();
-        if application.includes(settings::JOBS) {
-            workers.extend(Duty::ALL.map(|duty| duty.worker().to_owned()));
-            workers.sort();
-        }
+        let workers = known_workers(catalog, application.includes(settings::JOBS));
         let settings = application.settings(Some(&workers)).map_err(bad)?;
         let schedules = schedules(&settings)?;
         let mut queues = IndexMap::new();
@@ -146,6 +141,16 @@ impl Only {
             None => other,
         })
     }
+}
+
+/// The names that a queue's worker may have, in the original's order: the projects' that others build
+/// on first, each in the order of their definition.
+fn known_workers(catalog: &Catalog, with_jobs: bool) -> Vec<String> {
+    let (base, plugins): (Vec<&str>, Vec<&str>) =
+        catalog.worker_names().into_iter().partition(|name| *name == CTL_EXECUTOR);
+    let duties = Duty::ALL.map(Duty::worker);
+    let duties = if with_jobs { &duties[..] } else { &[] };
+    [&base[..], duties, &plugins].concat().into_iter().map(str::to_owned).collect()
 }
 
 /// Tells the queues of the application whose workers or executors must know it.

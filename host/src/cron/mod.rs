@@ -6,14 +6,14 @@
 //! and none to be missed when a host dies.
 
 mod due;
-pub mod entry;
+mod entry;
 mod scheduler;
 
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
-pub use self::entry::Entry;
+pub use self::entry::{CTL_EXECUTOR, Entry};
 pub use self::scheduler::Scheduler;
 use crate::settings::Misfire;
 

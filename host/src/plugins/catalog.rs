@@ -88,11 +88,9 @@ impl Catalog {
         self.workers().find(|(_, worker)| worker.name == name)
     }
 
-    /// All workers, sorted.
+    /// All workers, those of a plugin in the order of their definition.
     pub fn worker_names(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self.workers().map(|(_, worker)| worker.name.as_str()).collect();
-        names.sort_unstable();
-        names
+        self.workers().map(|(_, worker)| worker.name.as_str()).collect()
     }
 
     /// All executors of jobs, sorted by the type of their jobs.

@@ -263,7 +263,7 @@ fn masked(value: &Value) -> Value {
         Value::Array(items) => items.iter().map(masked).collect(),
         Value::Object(fields) => {
             let field = |(name, value): (&String, &Value)| {
-                let secret = name == "password" && value.is_string();
+                let secret = name == "password" && !value.is_null();
                 (name.clone(), if secret { "***".into() } else { masked(value) })
             };
             Value::Object(fields.iter().map(field).collect())

@@ -130,14 +130,14 @@ impl Search<'_> {
     }
 
     fn read(&self, path: &Path) -> Result<(Map<String, Value>, Vec<String>), Error> {
-        let mut node = Loader::new(self.places.cwd).file(path)?;
-        let requires = take(&mut node, REQUIRES);
-        let settings = match Val::map(Val::Any, Val::Any).node(&node)? {
+        let node = Loader::new(self.places.cwd).file(path)?;
+        let mut settings = match Val::map(Val::Any, Val::Any).node(&node)? {
             Value::Object(settings) => settings,
             _ => Map::new(),
         };
+        settings.shift_remove(REQUIRES);
         let list = Val::OneOrSeq(Box::new(Val::Str));
-        let requires = match requires.map(|node| list.node(&node)).transpose() {
+        let requires = match field(&node, REQUIRES).map(|node| list.node(node)).transpose() {
             Ok(requires) => requires,
             Err(error) => return Err(error.guard("While validating field:", REQUIRES)),
         };
@@ -153,13 +153,12 @@ impl Search<'_> {
     }
 }
 
-/// Takes a key out of a mapping.
-fn take(node: &mut Node, name: &str) -> Option<Node> {
-    let Kind::Map(pairs) = &mut node.kind else { return None };
+/// The value of a mapping's key.
+fn field<'a>(node: &'a Node, name: &str) -> Option<&'a Node> {
+    let Kind::Map(pairs) = &node.kind else { return None };
     let is_it =
-        |(key, _): &(Node, Node)| matches!(&key.kind, Kind::Scalar(text, _) if text == name);
-    let at = pairs.iter().position(is_it)?;
-    Some(pairs.remove(at).1)
+        |(key, _): &&(Node, Node)| matches!(&key.kind, Kind::Scalar(text, _) if text == name);
+    pairs.iter().find(is_it).map(|(_, value)| value)
 }
 
 fn name_of(requirement: &str, path: Option<&Path>) -> String {

@@ -396,6 +396,11 @@ fn errors_of_settings_carry_the_application() {
          \"@/p.yaml\", line 1, column 1\n    found a duplicate key\n      in \"@/p.yaml\", line \
          2, column 1\nWhile initializing RexDB application:\n    p",
     );
+    Place::new(&[("p.yaml", "requires: [a]\nrequires: [a]"), ("a.yaml", "{}")]).project("p").fails(
+        "Failed to parse a YAML document:\n    while constructing a mapping\n      in \
+         \"@/p.yaml\", line 1, column 1\n    found a duplicate key\n      in \"@/p.yaml\", line \
+         2, column 1\nWhile initializing RexDB application:\n    p",
+    );
     let error = Place::new(&[("p.yaml", "***Invalid YAML***")]).project("p");
     let error = error.settings().unwrap_err().to_string();
     assert!(error.starts_with("Failed to parse a YAML document:\n    "), "{error}");

@@ -7,6 +7,7 @@
 #![expect(unsafe_code, reason = "crashing on purpose needs what safe code cannot do")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a worker may print")]
 
+use std::cell::Cell;
 use std::fs::OpenOptions;
 use std::hint::black_box;
 use std::io::Write;
@@ -17,8 +18,26 @@ use rex_plugin_api::{
     Command, Context, Error, Job, JobContext, JobExecutor, Payload, Result, Worker, export_plugin,
 };
 
+thread_local! {
+    static ENDS_BADLY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What panics when its owner is dropped, as a guard that meets a poisoned lock does.
 #[derive(Default)]
-struct CrashWorker;
+struct End;
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if ENDS_BADLY.take() {
+            panic!("panicked at the end");
+        }
+    }
+}
+
+#[derive(Default)]
+struct CrashWorker {
+    _end: End,
+}
 
 impl Worker for CrashWorker {
     fn process(&mut self, payload: &Payload, ctx: &Context) -> Result<()> {
@@ -77,6 +96,10 @@ fn act(how: &str, payload: &Payload, ctx: &Context) -> Result<()> {
             let _ = std::panic::catch_unwind(|| panic!("caught on purpose"));
         }
         "resumed_panic" => std::panic::resume_unwind(Box::new("handed on, on purpose")),
+        "panic_drop" => {
+            ENDS_BADLY.set(true);
+            panic!("panicked on purpose");
+        }
         "panic_thread" => {
             let thread = std::thread::spawn(|| panic!("panicked on purpose in a thread"));
             if thread.join().is_err() {
@@ -275,7 +298,9 @@ impl Command for CrashNow {
 /// Does as a job what [`CrashWorker`] does as a task; `then` is not for jobs. It prints a line first. It
 /// fails to start where the queue's settings say so.
 #[derive(Default)]
-struct CrashExecutor;
+struct CrashExecutor {
+    _end: End,
+}
 
 impl JobExecutor for CrashExecutor {
     const STARTS: bool = true;
